@@ -1,0 +1,71 @@
+//! What every layer and handler may know about the request in hand. The server stack puts it into the request's
+//! extensions; the client stack reads it from the extensions of what is sent.
+
+use std::time::Duration;
+
+use crate::{CorrelationId, Deadline, DecisionTrail, TraceContext};
+
+/// How much a request matters when there is not room for all. Carried across hops in `X-Priority`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Priority {
+    /// Batch work that may wait for hours.
+    Sheddable,
+    /// Work whose loss a user would notice later, if at all.
+    Degraded,
+    /// Ordinary requests.
+    #[default]
+    Default,
+    /// What must go through if anything does: resolving work that was begun.
+    Critical,
+}
+
+impl Priority {
+    /// All, least important first.
+    pub const ALL: [Self; 4] = [Self::Sheddable, Self::Degraded, Self::Default, Self::Critical];
+
+    /// The name used in `X-Priority`, metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sheddable => "sheddable",
+            Self::Degraded => "degraded",
+            Self::Default => "default",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// Reads a header's text; `None` for anything but the four names.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| p.as_str() == text)
+    }
+}
+
+/// One request's identity, time and record. Cheap to clone; clones share the decision trail.
+#[derive(Debug, Clone)]
+pub struct RequestContext {
+    /// Names the request across hops.
+    pub correlation_id: CorrelationId,
+    /// The trace it belongs to, with the span that is current here.
+    pub trace: TraceContext,
+    /// When its answer stops mattering.
+    pub deadline: Deadline,
+    /// Which attempt of its caller's this is, from 1.
+    pub attempt: u32,
+    /// How much it matters under overload.
+    pub priority: Priority,
+    /// What has been decided for it.
+    pub trail: DecisionTrail,
+}
+
+impl RequestContext {
+    /// A context for work that no request asked for: a sweep, a command-line call.
+    pub fn background(time: Duration) -> Self {
+        Self {
+            correlation_id: CorrelationId::mint(),
+            trace: TraceContext::root(),
+            deadline: Deadline::after(time),
+            attempt: 1,
+            priority: Priority::default(),
+            trail: DecisionTrail::new(),
+        }
+    }
+}

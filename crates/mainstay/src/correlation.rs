@@ -1,0 +1,78 @@
+//! The correlation id: one name for one request, everywhere.
+
+use std::fmt;
+
+use http::HeaderValue;
+
+/// 1 to 64 characters of `A-Za-z0-9._-`. Valid once it exists, so it can go into a log line or a header as
+/// it is: no line break, quote or escape can be smuggled in.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CorrelationId(std::sync::Arc<str>);
+
+/// The text is not 1 to 64 characters of `A-Za-z0-9._-`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a correlation id is 1 to 64 characters of A-Z a-z 0-9 . _ -")]
+pub struct InvalidCorrelationId;
+
+impl CorrelationId {
+    /// The longest accepted id. Long enough for a UUID or a trace id with a prefix.
+    pub const MAX_LEN: usize = 64;
+
+    /// A new, time-ordered id (UUIDv7).
+    pub fn mint() -> Self {
+        Self(uuid::Uuid::now_v7().to_string().into())
+    }
+
+    /// Accepts a well-formed id.
+    pub fn parse(text: &str) -> Result<Self, InvalidCorrelationId> {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        if (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(legal) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidCorrelationId)
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id as a header value.
+    pub fn to_header_value(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.0).expect("only A-Za-z0-9._- can be in a CorrelationId")
+    }
+}
+
+impl fmt::Display for CorrelationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for CorrelationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CorrelationId({})", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_short_plain_ids_are_accepted() {
+        for good in ["a", "order-1", "A.b_c-9", &"x".repeat(64)] {
+            assert_eq!(CorrelationId::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "a b", "a\nb", "a\u{1b}[31m", "é", "a\"b", &"x".repeat(65)] {
+            assert_eq!(CorrelationId::parse(bad), Err(InvalidCorrelationId), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_minted_id_is_acceptable_to_the_next_hop() {
+        let id = CorrelationId::mint();
+        assert_eq!(CorrelationId::parse(id.as_str()), Ok(id));
+    }
+}

@@ -1,0 +1,108 @@
+//! An absolute point in this process's monotonic time by which a request must be answered.
+//!
+//! Only durations travel between hosts (`X-Deadline-Ms`), so a wrong wall clock on either side cannot shorten
+//! or lengthen anybody's time.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
+
+use crate::headers::X_DEADLINE_MS;
+
+/// When a request's answer stops being worth anything to its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// `left` from now.
+    pub fn after(left: Duration) -> Self {
+        let now = Instant::now();
+        // A duration too long to add is as good as a day.
+        Self(now.checked_add(left).unwrap_or(now + Duration::from_secs(86_400)))
+    }
+
+    /// At `instant`.
+    pub fn at(instant: Instant) -> Self {
+        Self(instant)
+    }
+
+    /// The instant itself, for `tokio::time::timeout_at`.
+    pub fn instant(self) -> Instant {
+        self.0
+    }
+
+    /// Time left; zero once it has passed.
+    pub fn remaining(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether it has passed.
+    pub fn has_passed(self) -> bool {
+        self.remaining().is_zero()
+    }
+
+    /// The same deadline with `reserve` kept back for this hop's own work after the call.
+    #[must_use]
+    pub fn less(self, reserve: Duration) -> Self {
+        Self(self.0.checked_sub(reserve).unwrap_or(self.0))
+    }
+
+    /// The earlier of the two.
+    #[must_use]
+    pub fn earliest(self, other: Self) -> Self {
+        self.min(other)
+    }
+
+    /// Reads `X-Deadline-Ms`. `None` when absent, repeated, or not 1 to 10 decimal digits: a malformed deadline
+    /// counts as absent. Zero is a deadline that has passed.
+    pub fn left_from_headers(headers: &HeaderMap) -> Option<Duration> {
+        let mut values = headers.get_all(X_DEADLINE_MS).iter();
+        let (value, None) = (values.next()?, values.next()) else { return None };
+        let digits = value.as_bytes();
+        if digits.is_empty() || digits.len() > 10 || !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        value.to_str().ok()?.parse().ok().map(Duration::from_millis)
+    }
+
+    /// What goes out as `X-Deadline-Ms`: whole milliseconds left, rounded down, so that time only ever shrinks
+    /// from hop to hop.
+    pub fn to_header_value(self) -> HeaderValue {
+        let millis = u64::try_from(self.remaining().as_millis()).unwrap_or(u64::MAX);
+        HeaderValue::from(millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_out_is_what_remains() {
+        let deadline = Deadline::after(Duration::from_millis(1_500));
+        tokio::time::advance(Duration::from_micros(400_300)).await;
+        assert_eq!(deadline.to_header_value(), "1099");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(deadline.has_passed());
+        assert_eq!(deadline.to_header_value(), "0");
+    }
+
+    #[test]
+    fn a_malformed_deadline_counts_as_absent() {
+        let read = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(X_DEADLINE_MS, HeaderValue::from_static(value));
+            Deadline::left_from_headers(&headers)
+        };
+        assert_eq!(read("250"), Some(Duration::from_millis(250)));
+        assert_eq!(read("0"), Some(Duration::ZERO));
+        for bad in ["", "-1", "+5", "1.5", "1e3", " 5", "99999999999", "soon"] {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
+        let mut twice = HeaderMap::new();
+        twice.append(X_DEADLINE_MS, HeaderValue::from_static("1"));
+        twice.append(X_DEADLINE_MS, HeaderValue::from_static("2"));
+        assert_eq!(Deadline::left_from_headers(&twice), None);
+    }
+}

@@ -1,0 +1,66 @@
+//! One vocabulary for what became of a call. Retry, breaker, hedge, limiter, metrics and logs all use it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What is known about a call's effect at the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The peer did it and said so.
+    Success,
+    /// The peer understood and said no (404, 409, 410, 412, 422): a definite answer, not a failure of the peer.
+    Refused,
+    /// We never sent it: breaker open, limit reached, budget spent, deadline too near.
+    RejectedUnsent,
+    /// It failed and certainly had no effect: no connection, or the peer said `not-executed`.
+    FailedKnown,
+    /// It may or may not have happened: no reply, a cut or unreadable reply, a 5xx that does not say.
+    Unknown,
+    /// The peer had no room for it and did not do it (429, or 503 with `not-executed`).
+    Throttled,
+    /// Our own caller left before the answer came.
+    Cancelled,
+    /// The request itself was wrong (400, 401, 403, 405, 413, 415): sending it again cannot help.
+    ClientFault,
+}
+
+impl Outcome {
+    /// Every outcome, for one-hot metrics and exhaustive tests.
+    pub const ALL: [Self; 8] = [
+        Self::Success,
+        Self::Refused,
+        Self::RejectedUnsent,
+        Self::FailedKnown,
+        Self::Unknown,
+        Self::Throttled,
+        Self::Cancelled,
+        Self::ClientFault,
+    ];
+
+    /// The stable name, as it appears in metrics, logs and journal evidence.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Refused => "refused",
+            Self::RejectedUnsent => "rejected-unsent",
+            Self::FailedKnown => "failed-known",
+            Self::Unknown => "unknown",
+            Self::Throttled => "throttled",
+            Self::Cancelled => "cancelled",
+            Self::ClientFault => "client-fault",
+        }
+    }
+
+    /// Whether the peer's state after the call is known.
+    pub const fn is_definite(self) -> bool {
+        !matches!(self, Self::Unknown | Self::Cancelled)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,180 @@
+//! RFC 9457 problem documents: how a refusal says what it is, whether to try again, and what became of the call.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::headers::{X_CORRELATION_ID, X_OUTCOME};
+use crate::{CorrelationId, Outcome};
+
+/// The media type of a problem document.
+pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// What `type` begins with; the stable name follows. It need not resolve anywhere.
+pub const TYPE_PREFIX: &str = "urn:mainstay:problem:";
+
+/// What a refused or failed call did at the one who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// Nothing was done and nothing will be.
+    NotExecuted,
+    /// It was decided, and the decision is no.
+    Refused,
+    /// It may or may not have been done.
+    Unknown,
+}
+
+impl Effect {
+    /// The name in the document and in `X-Outcome`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotExecuted => "not-executed",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The caller's view of it.
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::NotExecuted => Outcome::FailedKnown,
+            Self::Refused => Outcome::Refused,
+            Self::Unknown => Outcome::Unknown,
+        }
+    }
+}
+
+/// One field that was wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldError {
+    /// A path into the body (`lines[2].quantity`), a header's or a parameter's name.
+    pub field: String,
+    /// What is wrong and what would be right.
+    pub detail: String,
+}
+
+/// A problem document under construction, and, deserialised, one that a peer sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// [`TYPE_PREFIX`] and a stable name.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// A short text for people, the same for every occurrence.
+    pub title: String,
+    /// The HTTP status, repeated for those who only see the body.
+    pub status: u16,
+    /// What happened this time and the way out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Whether the same request may succeed later.
+    #[serde(default)]
+    pub retryable: bool,
+    /// Whether a repeat should carry the same idempotency key.
+    #[serde(default)]
+    pub same_key: bool,
+    /// What the call did, where that is in question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Effect>,
+    /// The request's correlation id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// Which fields were wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+    /// Whole seconds after which a repeat makes sense; sent as `Retry-After`, not in the body.
+    #[serde(skip)]
+    pub retry_after_secs: Option<u64>,
+    /// Further members: `order_id`, `short_lines`, `allowed`, …
+    #[serde(flatten)]
+    pub members: Map<String, Value>,
+}
+
+impl Problem {
+    /// A problem of the stable `name`, not retryable until said otherwise.
+    pub fn new(status: StatusCode, name: &str, title: &str) -> Self {
+        Self {
+            kind: format!("{TYPE_PREFIX}{name}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: None,
+            retryable: false,
+            same_key: false,
+            outcome: None,
+            correlation_id: None,
+            errors: Vec::new(),
+            retry_after_secs: None,
+            members: Map::new(),
+        }
+    }
+
+    /// The stable name at the end of `type`.
+    pub fn name(&self) -> &str {
+        self.kind.rsplit([':', '/']).next().unwrap_or(&self.kind)
+    }
+
+    /// Says what happened this time.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Says what the call did.
+    #[must_use]
+    pub fn outcome(mut self, effect: Effect) -> Self {
+        self.outcome = Some(effect);
+        self
+    }
+
+    /// Says that a repeat with the same key may succeed, and after how many seconds.
+    #[must_use]
+    pub fn retry_after(mut self, secs: u64) -> Self {
+        self.retryable = true;
+        self.same_key = true;
+        self.retry_after_secs = Some(secs);
+        self
+    }
+
+    /// Names a wrong field.
+    #[must_use]
+    pub fn field(mut self, field: impl Into<String>, detail: impl Into<String>) -> Self {
+        self.errors.push(FieldError { field: field.into(), detail: detail.into() });
+        self
+    }
+
+    /// Adds a member of its own.
+    #[must_use]
+    pub fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Names the request.
+    #[must_use]
+    pub fn correlated(mut self, id: &CorrelationId) -> Self {
+        self.correlation_id = Some(id.to_string());
+        self
+    }
+
+    /// The reply: status, media type, `X-Outcome`, `Retry-After`, `X-Correlation-Id`, body.
+    pub fn into_response<B: From<Bytes>>(self) -> Response<B> {
+        let mut response = Response::new(B::from(Bytes::from(
+            serde_json::to_vec(&self).expect("a problem holds only strings, numbers and JSON values"),
+        )));
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+        if let Some(effect) = self.outcome {
+            headers.insert(X_OUTCOME, HeaderValue::from_static(effect.as_str()));
+        }
+        if let Some(secs) = self.retry_after_secs {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
+        }
+        if let Some(Ok(id)) = self.correlation_id.as_deref().map(HeaderValue::from_str) {
+            headers.insert(X_CORRELATION_ID, id);
+        }
+        response
+    }
+}

@@ -1,0 +1,143 @@
+//! W3C trace context: which trace a request belongs to, and which span asked for it.
+
+use http::{HeaderMap, HeaderValue};
+
+use crate::headers::{TRACEPARENT, TRACESTATE};
+
+/// A parsed `traceparent` with its `tracestate`, if any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceContext {
+    /// 16 bytes, never all zero.
+    pub trace_id: [u8; 16],
+    /// The span that is current here, 8 bytes, never all zero.
+    pub span_id: [u8; 8],
+    /// Bit 0 is `sampled`.
+    pub flags: u8,
+    /// Vendor state, passed on unread; at most 512 bytes, the length the standard asks hops to carry.
+    pub state: Option<HeaderValue>,
+}
+
+impl TraceContext {
+    /// A new root, sampled.
+    pub fn root() -> Self {
+        let [trace, span] = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
+        Self { trace_id: *trace.as_bytes(), span_id: first_eight(span.as_bytes()), flags: 1, state: None }
+    }
+
+    /// The same trace with a new span id: what a hop sends on.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { span_id: first_eight(uuid::Uuid::new_v4().as_bytes()), ..self.clone() }
+    }
+
+    /// Reads `traceparent` (version 00, or a later one's common prefix) and `tracestate`. `None` when absent or
+    /// malformed: a bad trace context starts a new trace, as the standard says.
+    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all(TRACEPARENT).iter();
+        let (value, None) = (values.next()?, values.next()) else { return None };
+        let mut context = Self::parse(value.as_bytes())?;
+        context.state = headers.get(TRACESTATE).filter(|s| s.len() <= 512).cloned();
+        Some(context)
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        if text.len() < 55 || text[2] != b'-' || text[35] != b'-' || text[52] != b'-' {
+            return None;
+        }
+        let [version] = hex::<1>(&text[..2])?;
+        let more = text.len() > 55;
+        if version == 0xff || (version == 0 && more) || (more && text[55] != b'-') {
+            return None;
+        }
+        let (trace_id, span_id) = (hex::<16>(&text[3..35])?, hex::<8>(&text[36..52])?);
+        let [flags] = hex::<1>(&text[53..55])?;
+        if trace_id == [0; 16] || span_id == [0; 8] {
+            return None;
+        }
+        Some(Self { trace_id, span_id, flags, state: None })
+    }
+
+    /// The trace id as 32 lower-case hex digits.
+    pub fn trace_id_hex(&self) -> String {
+        to_hex(&self.trace_id)
+    }
+
+    /// The span id as 16 lower-case hex digits.
+    pub fn span_id_hex(&self) -> String {
+        to_hex(&self.span_id)
+    }
+
+    /// Writes `traceparent` and `tracestate`, replacing what was there.
+    pub fn write_to(&self, headers: &mut HeaderMap) {
+        let text = format!("00-{}-{}-{:02x}", self.trace_id_hex(), self.span_id_hex(), self.flags);
+        headers.insert(TRACEPARENT, HeaderValue::try_from(text).expect("hex and dashes are header-safe"));
+        match &self.state {
+            Some(state) => headers.insert(TRACESTATE, state.clone()),
+            None => headers.remove(TRACESTATE),
+        };
+    }
+}
+
+fn first_eight(bytes: &[u8; 16]) -> [u8; 8] {
+    let mut out = [0; 8];
+    out.copy_from_slice(&bytes[..8]);
+    out
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).map(char::from).collect()
+}
+
+/// Lower-case hex only, as the standard requires.
+fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let digit = |b: u8| match b {
+        b'0'..=b'9' => Some(b - b'0'),
+        b'a'..=b'f' => Some(b - b'a' + 10),
+        _ => None,
+    };
+    let mut out = [0; N];
+    for (byte, pair) in out.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn what_was_read_is_what_is_written() {
+        let mut headers = HeaderMap::new();
+        headers.insert(TRACEPARENT, HeaderValue::from_static(GOOD));
+        headers.insert(TRACESTATE, HeaderValue::from_static("vendor=1"));
+        let context = TraceContext::from_headers(&headers).unwrap();
+        let mut out = HeaderMap::new();
+        context.write_to(&mut out);
+        assert_eq!(out, headers);
+        let child = context.child();
+        assert_eq!(child.trace_id, context.trace_id);
+        assert_ne!(child.span_id, context.span_id);
+    }
+
+    #[test]
+    fn malformed_parents_count_as_absent() {
+        let long = format!("{GOOD}-extra");
+        let bad = [
+            "",
+            "00",
+            &GOOD.to_uppercase(),
+            &GOOD.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
+            &GOOD.replace("00f067aa0ba902b7", &"0".repeat(16)),
+            &GOOD.replacen("00-", "ff-", 1),
+            &long,
+        ];
+        for text in bad {
+            assert_eq!(TraceContext::parse(text.as_bytes()), None, "{text}");
+        }
+        assert!(TraceContext::parse(long.replacen("00-", "01-", 1).as_bytes()).is_some());
+    }
+}

@@ -1,0 +1,67 @@
+//! The decision trail: what the middleware decided for one request, and why, kept with the request so that a
+//! handler can write it into the record that the request led to.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+/// One decision of one layer. All text is `Cow`, so that the common decision allocates nothing for names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Which layer decided: `retry`, `circuit_breaker`, `deadline`, `load_shed`, …
+    pub layer: Cow<'static, str>,
+    /// What it decided: `admit`, `reject`, `retry`, `give_up`, `trip`, …
+    pub action: Cow<'static, str>,
+    /// The rule and the observed value: `failures 12 of 20 >= 50%`.
+    pub why: Cow<'static, str>,
+    /// The attempt it concerned, from 1; 0 when it is about the whole call.
+    pub attempt: u32,
+    /// The endpoint or dependency it concerned, if any.
+    pub endpoint: Option<Cow<'static, str>>,
+    /// Milliseconds left to the deadline at that moment, if there was a deadline.
+    pub deadline_left_ms: Option<u64>,
+    /// Milliseconds since the trail began.
+    pub at_ms: u64,
+}
+
+/// The shared, bounded list of a request's decisions. Clones share one list. No lock is held across an await.
+#[derive(Debug, Clone)]
+pub struct DecisionTrail(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    began: tokio::time::Instant,
+    decisions: Mutex<Vec<Decision>>,
+}
+
+impl DecisionTrail {
+    /// At most this many decisions are kept; later ones are dropped. Three attempts through every layer stay
+    /// well below it, so only a defect could reach it.
+    pub const MAX: usize = 64;
+
+    /// An empty trail beginning now. Allocates nothing until the first decision but its own handle.
+    pub fn new() -> Self {
+        Self(Arc::new(Inner { began: tokio::time::Instant::now(), decisions: Mutex::default() }))
+    }
+
+    /// Adds a decision; its `at_ms` is set here.
+    pub fn push(&self, mut decision: Decision) {
+        decision.at_ms = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut decisions = self.0.decisions.lock().unwrap_or_else(PoisonError::into_inner);
+        if decisions.len() < Self::MAX {
+            decisions.push(decision);
+        }
+    }
+
+    /// What has been decided so far, oldest first.
+    pub fn snapshot(&self) -> Vec<Decision> {
+        self.0.decisions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Default for DecisionTrail {
+    fn default() -> Self {
+        Self::new()
+    }
+}
