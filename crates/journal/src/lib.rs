@@ -1,1 +1,35 @@
-//! journal
+//! State transitions, idempotency keys and stored replies, written in one database transaction, each with the
+//! reason for it.
+//!
+//! A service decides with a pure [`Rule`], seals the decision into an [`Entry`] that is chained to the
+//! aggregate's previous one, and appends it in the transaction that makes the change. Because the entry holds
+//! everything the rule read, anyone can execute the decision again later and must reach the same state.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`rule`] | decisions as pure functions of recorded inputs |
+//! | [`entry`] | the entry, its canonical bytes, the hash chain |
+//! | [`append`] | the one statement that writes an entry and settles the keys it answers |
+//! | [`idempotency`] | claims and stored replies |
+//! | [`feed`] | reading in commit order without losing rows |
+//! | [`database`] | transactions that cannot be half-cancelled, with a bound on every wait |
+//! | [`clock`] | wall-clock time and the hybrid logical clock, in their one home |
+
+pub mod append;
+pub mod clock;
+pub mod database;
+pub mod entry;
+pub mod feed;
+pub mod idempotency;
+pub mod migrations;
+pub mod rule;
+
+pub use append::{Keys, append};
+pub use clock::{HybridClock, HybridTime};
+pub use database::{Database, DatabaseError, Step};
+pub use entry::{Cause, Draft, Entry, Head, Journal, Sealed};
+pub use idempotency::{Claim, KeyHash, KeyRow, StoredReply};
+pub use rule::{Alternative, Decided, Rule, State, Verdict};
+
+/// Names an item's aggregate: its id is the UUIDv5 of its SKU in this namespace.
+pub const ITEM_NAMESPACE: uuid::Uuid = uuid::uuid!("6d2b4a0e-3f1c-5c58-9d7a-0b7d4c1f9a10");

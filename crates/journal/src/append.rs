@@ -1,0 +1,100 @@
+//! Appending: the entry and the keys it settles, in one statement of the caller's transaction.
+
+use sqlx::PgConnection;
+
+use crate::entry::Sealed;
+use crate::idempotency::{Claim, StoredReply};
+
+/// Which idempotency keys an entry settles.
+#[derive(Debug, Clone, Copy)]
+pub enum Keys<'a> {
+    /// None: the outcome is not final, or no request asked.
+    Leave,
+    /// Records the key of a command that had only this transaction, with its reply.
+    Record(&'a Claim, &'a StoredReply),
+    /// Completes every unfinished key of this aggregate, by command. A key whose command is not listed stays
+    /// unfinished.
+    Complete(&'a [(&'static str, StoredReply)]),
+}
+
+const ENTRY: &str = "INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state,
+    correlation_id, trace_id, key_hash, body, hash)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+
+const ENTRY_AND_RECORD: &str = "WITH entry AS (
+    INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state,
+        correlation_id, trace_id, key_hash, body, hash)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11))
+    INSERT INTO idempotency (entry_id, principal, key_hash, fingerprint, command, aggregate_id, completed_at,
+        status, content_type, location, body)
+    VALUES ($1, $12, $13, $14, $15, $16, clock_timestamp(), $17, $18, $19, $20)";
+
+const ENTRY_AND_COMPLETE: &str = "WITH entry AS (
+    INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state,
+        correlation_id, trace_id, key_hash, body, hash)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11))
+    UPDATE idempotency k SET completed_at = clock_timestamp(), entry_id = $1, status = r.status,
+        content_type = r.content_type, location = r.location, body = r.body
+    FROM unnest($12::text[], $13::smallint[], $14::text[], $15::text[], $16::bytea[])
+        AS r (command, status, content_type, location, body)
+    WHERE k.aggregate_id = $3 AND k.command = r.command AND k.completed_at IS NULL";
+
+/// Appends `sealed` and settles `keys`.
+///
+/// # Errors
+/// A unique violation on `journal_pkey` means that another transaction moved the aggregate first, one on
+/// `idempotency_pkey` that the key is taken; see [`is_taken`]. The transaction must be rolled back on any error.
+pub async fn append(
+    connection: &mut PgConnection,
+    sealed: &Sealed,
+    keys: Keys<'_>,
+) -> Result<(), sqlx::Error> {
+    let entry = &sealed.entry;
+    let statement = match keys {
+        Keys::Leave => ENTRY,
+        Keys::Record(..) => ENTRY_AND_RECORD,
+        Keys::Complete(_) => ENTRY_AND_COMPLETE,
+    };
+    let query = sqlx::query(statement)
+        .bind(entry.id)
+        .bind(&entry.aggregate_kind)
+        .bind(entry.aggregate_id)
+        .bind(entry.version)
+        .bind(&entry.from)
+        .bind(&entry.to)
+        .bind(&entry.correlation_id)
+        .bind(&entry.trace_id)
+        .bind(sealed.key_hash.as_ref().map(|k| k.as_bytes().as_slice()))
+        .bind(&sealed.body)
+        .bind(sealed.hash);
+    let query = match keys {
+        Keys::Leave => query,
+        Keys::Record(claim, reply) => query
+            .bind(&claim.principal)
+            .bind(claim.key_hash.as_bytes().as_slice())
+            .bind(claim.fingerprint)
+            .bind(claim.command)
+            .bind(claim.aggregate_id)
+            .bind(status(reply))
+            .bind(&reply.content_type)
+            .bind(&reply.location)
+            .bind(&reply.body),
+        Keys::Complete(replies) => query
+            .bind(replies.iter().map(|(command, _)| *command).collect::<Vec<_>>())
+            .bind(replies.iter().map(|(_, r)| status(r)).collect::<Vec<_>>())
+            .bind(replies.iter().map(|(_, r)| r.content_type.as_str()).collect::<Vec<_>>())
+            .bind(replies.iter().map(|(_, r)| r.location.as_deref()).collect::<Vec<_>>())
+            .bind(replies.iter().map(|(_, r)| r.body.as_slice()).collect::<Vec<_>>()),
+    };
+    query.execute(connection).await?;
+    Ok(())
+}
+
+fn status(reply: &StoredReply) -> i16 {
+    i16::try_from(reply.status).expect("an HTTP status is below 1,000")
+}
+
+/// Whether `error` is the violation of the named unique constraint (`journal_pkey`, `idempotency_pkey`, …).
+pub fn is_taken(error: &sqlx::Error, constraint: &str) -> bool {
+    error.as_database_error().is_some_and(|e| e.is_unique_violation() && e.constraint() == Some(constraint))
+}

@@ -1,0 +1,345 @@
+//! Transactions with a bound on every wait and an honest word on what became of them.
+//!
+//! Three facts about sqlx 0.9 shape this module. A future dropped inside `begin` can hand an open transaction
+//! to the next user of the connection, whose acknowledged write is then lost; so a connection goes back to the
+//! pool only from the one place that saw its transaction end, and is closed from everywhere else. A lost
+//! connection during COMMIT says nothing about the outcome; so that is an error of its own. And sqlx sets no
+//! TCP timeout; so each wait is bounded here, and by the server's own settings.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Executor, PgConnection, PgPool, Postgres};
+use tokio::time::{Instant, timeout_at};
+
+/// Bounds on every wait for the database.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at most. Default 16: twice what keeps two cores and one disk busy.
+    pub connections: u32,
+    /// Longest wait for a free connection, a new one included. Default 1 s: half of a request's default time.
+    pub acquire: Duration,
+    /// `statement_timeout`. Default 5 s: no statement here takes 100 ms when healthy.
+    pub statement: Duration,
+    /// `lock_timeout`. Default 1 s: a longer queue on one row is overload, and is answered as such.
+    pub lock: Duration,
+    /// Longest a whole transaction may take before its connection is closed; covers a server that no longer
+    /// answers at all. Default 8 s.
+    pub transaction: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 16,
+            acquire: Duration::from_secs(1),
+            statement: Duration::from_secs(5),
+            lock: Duration::from_secs(1),
+            transaction: Duration::from_secs(8),
+        }
+    }
+}
+
+/// What became of a transaction that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The deadline passed before it began. Nothing was done.
+    #[error("the deadline passed before the database was asked")]
+    Deadline,
+    /// No connection or lock came free in time, or the retries of a conflict ran out. Nothing was done.
+    #[error("the database is busy: {0}")]
+    Busy(#[source] sqlx::Error),
+    /// The database cannot be reached or cannot write. Nothing was done.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// A defect of ours or of the schema. Nothing was done.
+    #[error("the database refused: {0}")]
+    Defect(#[source] sqlx::Error),
+    /// COMMIT was sent and its answer never came. It may have happened: read it back.
+    #[error("the outcome of a commit is unknown: {0}")]
+    Unknown(#[source] sqlx::Error),
+}
+
+impl DatabaseError {
+    /// Whether certainly nothing was done.
+    pub fn is_not_executed(&self) -> bool {
+        !matches!(self, Self::Unknown(_))
+    }
+}
+
+/// How a transaction's work wants it to end.
+#[derive(Debug)]
+pub enum Step<T> {
+    /// Commit, then give this.
+    Commit(T),
+    /// Roll back, then give this.
+    Rollback(T),
+}
+
+/// A pool of connections that are used only through bounded transactions and reads.
+#[derive(Debug, Clone)]
+pub struct Database {
+    pool: PgPool,
+    limits: Limits,
+}
+
+/// A conflict is retried this often (serialization, deadlock, lock wait), so a transaction is tried 4 times.
+const CONFLICT_RETRIES: u32 = 3;
+
+impl Database {
+    /// Connects lazily: a database that is down shows in readiness, not in a failed start.
+    pub fn new(options: PgConnectOptions, limits: Limits) -> Self {
+        let millis = |d: Duration| d.as_millis().to_string();
+        let options = options.options([
+            ("statement_timeout", millis(limits.statement)),
+            ("lock_timeout", millis(limits.lock)),
+            ("idle_in_transaction_session_timeout", millis(limits.transaction)),
+        ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(limits.connections)
+            .acquire_timeout(limits.acquire)
+            // A check before each use would cost a round trip; a stale connection shows at BEGIN instead, where
+            // nothing has been done yet, and is replaced.
+            .test_before_acquire(false)
+            .connect_lazy_with(options);
+        Self { pool, limits }
+    }
+
+    /// Connections open and idle, for metrics.
+    pub fn connections(&self) -> (u32, usize) {
+        (self.pool.size(), self.pool.num_idle())
+    }
+
+    /// Closes every connection once its work has ended.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Runs `work` in a transaction. Conflicts (40001, 40P01, 55P03) are tried again from the start, so `work`
+    /// may run several times and must not act outside the database.
+    ///
+    /// # Cancellation
+    /// Dropping the future before COMMIT undoes everything; dropping it during COMMIT leaves the outcome
+    /// unknown. Use cases therefore run in tasks that no caller can cancel.
+    pub async fn transaction<T, F>(&self, deadline: Option<Instant>, work: F) -> Result<T, DatabaseError>
+    where
+        F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<Step<T>, sqlx::Error>> + Send + Sync,
+        T: Send,
+    {
+        let mut conflicts = 0;
+        let mut stale = 0;
+        loop {
+            let failure = match self.attempt(deadline, &work).await {
+                Ok(done) => {
+                    metrics::counter!("mainstay_db_transactions_total", "result" => "ok").increment(1);
+                    return Ok(done);
+                }
+                Err(failure) => failure,
+            };
+            match failure {
+                Failure::Stale(_) if stale <= self.limits.connections => stale += 1,
+                Failure::Conflict(_) if conflicts < CONFLICT_RETRIES => {
+                    conflicts += 1;
+                    metrics::counter!("mainstay_db_conflicts_total").increment(1);
+                    tokio::time::sleep(jitter(conflicts)).await;
+                }
+                failure => {
+                    let error = failure.into_error();
+                    let result = if error.is_not_executed() { "not_executed" } else { "unknown" };
+                    metrics::counter!("mainstay_db_transactions_total", "result" => result).increment(1);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Runs reading statements on one connection, each its own transaction.
+    pub async fn read<T, F>(&self, deadline: Option<Instant>, work: F) -> Result<T, DatabaseError>
+    where
+        F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + Sync,
+        T: Send,
+    {
+        let mut stale = 0;
+        loop {
+            let mut lease = self.lease(deadline).await?;
+            let failure = match timeout_at(self.bound(deadline), work(lease.connection())).await {
+                Ok(Ok(value)) => {
+                    lease.give_back();
+                    return Ok(value);
+                }
+                Ok(Err(error)) => Failure::before_commit(error, &mut lease),
+                Err(_) => Failure::Other(sqlx::Error::PoolTimedOut),
+            };
+            match failure {
+                // A read may simply be repeated on a fresh connection.
+                Failure::Lost(_) if stale <= self.limits.connections => stale += 1,
+                failure => return Err(failure.into_error()),
+            }
+        }
+    }
+
+    async fn attempt<T, F>(&self, deadline: Option<Instant>, work: &F) -> Result<T, Failure>
+    where
+        F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<Step<T>, sqlx::Error>>,
+    {
+        let mut lease = self.lease(deadline).await.map_err(Failure::Final)?;
+        let bound = Instant::now() + self.limits.transaction;
+        let waited_too_long = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+
+        match timeout_at(bound, lease.connection().execute(sqlx::raw_sql("BEGIN"))).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(Failure::Stale(error)),
+            Err(_) => return Err(Failure::Lost(waited_too_long())),
+        }
+        let step = match timeout_at(bound, work(lease.connection())).await {
+            Ok(Ok(step)) => step,
+            Ok(Err(error)) => {
+                let rolled_back = timeout_at(bound, lease.connection().execute(sqlx::raw_sql("ROLLBACK")));
+                if matches!(rolled_back.await, Ok(Ok(_))) {
+                    lease.give_back();
+                }
+                return Err(Failure::before_commit_closed(error));
+            }
+            Err(_) => return Err(Failure::Lost(waited_too_long())),
+        };
+        match step {
+            Step::Commit(value) => {
+                match timeout_at(bound, lease.connection().execute(sqlx::raw_sql("COMMIT"))).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => return Err(Failure::at_commit(error)),
+                    Err(_) => return Err(Failure::Final(DatabaseError::Unknown(waited_too_long()))),
+                }
+                lease.give_back();
+                Ok(value)
+            }
+            Step::Rollback(value) => {
+                let rolled_back = timeout_at(bound, lease.connection().execute(sqlx::raw_sql("ROLLBACK")));
+                if matches!(rolled_back.await, Ok(Ok(_))) {
+                    lease.give_back();
+                }
+                Ok(value)
+            }
+        }
+    }
+
+    async fn lease(&self, deadline: Option<Instant>) -> Result<Lease, DatabaseError> {
+        let began = Instant::now();
+        if deadline.is_some_and(|d| d <= began) {
+            return Err(DatabaseError::Deadline);
+        }
+        let bound = began + self.limits.acquire;
+        let bound = deadline.map_or(bound, |d| d.min(bound));
+        let acquired = timeout_at(bound, self.pool.acquire()).await;
+        metrics::histogram!("mainstay_db_acquire_seconds").record(began.elapsed().as_secs_f64());
+        match acquired {
+            Ok(Ok(connection)) => Ok(Lease(Some(connection))),
+            Ok(Err(error)) => Err(Failure::classify(error).into_error()),
+            Err(_) => Err(DatabaseError::Busy(sqlx::Error::PoolTimedOut)),
+        }
+    }
+
+    fn bound(&self, deadline: Option<Instant>) -> Instant {
+        let bound = Instant::now() + self.limits.transaction;
+        deadline.map_or(bound, |d| d.min(bound))
+    }
+}
+
+/// Full jitter over 5, 10, 20 ms: long enough for the winner's commit, short beside any deadline.
+fn jitter(conflicts: u32) -> Duration {
+    let random = u64::from(uuid::Uuid::new_v4().as_bytes()[0]);
+    Duration::from_micros(random * (5_000 << conflicts.min(4)) / 512)
+}
+
+/// A connection that is closed unless it is given back.
+struct Lease(Option<PoolConnection<Postgres>>);
+
+impl Lease {
+    fn connection(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("taken only by give_back, which consumes the lease's use, and by drop")
+    }
+
+    fn give_back(&mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            // Out of the pool, then closed: whatever state it is in dies with it.
+            drop(connection.detach());
+        }
+    }
+}
+
+enum Failure {
+    /// BEGIN itself failed: the connection was dead before anything was done.
+    Stale(sqlx::Error),
+    /// The connection was lost before COMMIT was sent.
+    Lost(sqlx::Error),
+    /// Another transaction was in the way.
+    Conflict(sqlx::Error),
+    /// The server said no.
+    Other(sqlx::Error),
+    /// Already judged.
+    Final(DatabaseError),
+}
+
+impl Failure {
+    fn classify(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|e| e.code().map(std::borrow::Cow::into_owned));
+        match (&error, code.as_deref()) {
+            (_, Some("40001" | "40P01" | "55P03")) => Self::Conflict(error),
+            (_, Some(code)) if is_connection_code(code) => Self::Lost(error),
+            (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_), _) => Self::Lost(error),
+            (sqlx::Error::PoolTimedOut, _) => Self::Conflict(error),
+            _ => Self::Other(error),
+        }
+    }
+
+    fn before_commit(error: sqlx::Error, lease: &mut Lease) -> Self {
+        let failure = Self::classify(error);
+        if matches!(failure, Self::Other(_) | Self::Conflict(_)) {
+            // The server answered, so the connection is in step; a statement on its own leaves nothing open.
+            lease.give_back();
+        }
+        failure
+    }
+
+    fn before_commit_closed(error: sqlx::Error) -> Self {
+        Self::classify(error)
+    }
+
+    fn at_commit(error: sqlx::Error) -> Self {
+        match Self::classify(error) {
+            Self::Lost(error) => Self::Final(DatabaseError::Unknown(error)),
+            // The server answered COMMIT with an error: a deferred check or a conflict, rolled back.
+            failure => failure,
+        }
+    }
+
+    fn into_error(self) -> DatabaseError {
+        match self {
+            Self::Stale(e) | Self::Lost(e) => DatabaseError::Unavailable(e),
+            Self::Conflict(e) => DatabaseError::Busy(e),
+            Self::Other(e) => {
+                let code = e.as_database_error().and_then(|e| e.code().map(std::borrow::Cow::into_owned));
+                match code.as_deref() {
+                    // Too many connections; a statement cut off by its timeout.
+                    Some("53300" | "57014") => DatabaseError::Busy(e),
+                    // Disk full, out of memory, read-only.
+                    Some(code) if code.starts_with("53") || code == "25006" => DatabaseError::Unavailable(e),
+                    _ => DatabaseError::Defect(e),
+                }
+            }
+            Self::Final(error) => error,
+        }
+    }
+}
+
+/// Shut down, crashed, starting up (57P0x), connection exceptions (08), completion unknown (40003).
+fn is_connection_code(code: &str) -> bool {
+    code.starts_with("57P0") || code.starts_with("08") || code == "40003"
+}

@@ -1,0 +1,219 @@
+//! The journal entry: who moved what from where to where, why, and on what evidence.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::clock::{HybridClock, HybridTime, wall_now};
+use crate::idempotency::KeyHash;
+use crate::rule::{Alternative, Decided, NONE};
+
+/// One entry as it is hashed and kept. Its canonical JSON is the record; the table's other columns are copies
+/// for indexes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Time-ordered (UUIDv7).
+    pub id: Uuid,
+    /// `order` or `inventory`.
+    pub service: String,
+    /// `order`, `reservation` or `item`.
+    pub aggregate_kind: String,
+    /// Which one.
+    pub aggregate_id: Uuid,
+    /// 1, 2, 3 … without gaps.
+    pub version: i64,
+    /// The state before; `none` for the first entry.
+    pub from: String,
+    /// The state after.
+    pub to: String,
+    /// What was asked: `place`, `confirm`, `expire`, …
+    pub command: String,
+    /// Who asked: the authenticated principal, or the sweep that did it.
+    pub principal: String,
+    /// SHA-256 of the idempotency key, in hex.
+    pub key_hash: Option<String>,
+    /// The request it belongs to, across services.
+    pub correlation_id: String,
+    /// The entry that caused this one, in either service; `None` at the root of a request.
+    pub causation_id: Option<Uuid>,
+    /// W3C trace id, in hex.
+    pub trace_id: Option<String>,
+    /// After every cause's.
+    pub hlc: HybridTime,
+    /// The service's wall clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// Which attempt of the step, from 1.
+    pub attempt: u32,
+    /// The decision's name and version.
+    pub rule: String,
+    /// Everything the decision read.
+    pub inputs: Value,
+    /// The branches refused.
+    pub alternatives: Vec<Alternative>,
+    /// What the middleware saw on the way: attempts, breaker, waits.
+    pub evidence: Value,
+    /// The code that decided.
+    pub revision: String,
+    /// SHA-256 of the settings in force, in hex.
+    pub config_hash: String,
+    /// SHA-256 of the request's or message's canonical payload, in hex.
+    pub payload_hash: Option<String>,
+    /// The hash of this aggregate's previous entry, in hex.
+    pub prev_hash: Option<String>,
+}
+
+impl Entry {
+    /// The canonical bytes (RFC 8785).
+    pub fn canonical(&self) -> Vec<u8> {
+        serde_json_canonicalizer::to_vec(self).expect("an entry holds only strings, integers, lists and maps")
+    }
+}
+
+/// SHA-256 of an entry's canonical bytes.
+pub type EntryHash = [u8; 32];
+
+/// Hashes an entry's canonical bytes.
+pub fn hash(body: &[u8]) -> EntryHash {
+    Sha256::digest(body).into()
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        use std::fmt::Write as _;
+        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+        text
+    })
+}
+
+/// Where an aggregate stands: kept on its row, so that the next entry can be chained without reading the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The state's name.
+    pub state: &'static str,
+    /// The newest entry's version.
+    pub version: i64,
+    /// The newest entry's hash.
+    pub hash: EntryHash,
+}
+
+/// On whose behalf, and because of what.
+#[derive(Debug, Clone)]
+pub struct Cause {
+    /// The authenticated principal, or the sweep.
+    pub principal: String,
+    /// The idempotency key of the request, if it had one.
+    pub key_hash: Option<KeyHash>,
+    /// The request's correlation id.
+    pub correlation_id: String,
+    /// The entry that led to this one.
+    pub causation_id: Option<Uuid>,
+    /// The request's trace.
+    pub trace_id: Option<String>,
+}
+
+/// A transition about to be sealed.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Which aggregate.
+    pub aggregate_id: Uuid,
+    /// Where it stands; `None` creates it.
+    pub head: Option<Head>,
+    /// What was asked.
+    pub command: &'static str,
+    /// On whose behalf.
+    pub cause: Cause,
+    /// The decision.
+    pub decided: Decided,
+    /// Which attempt of the step, from 1.
+    pub attempt: u32,
+    /// What the middleware saw.
+    pub evidence: Value,
+    /// SHA-256 of the payload.
+    pub payload_hash: Option<[u8; 32]>,
+}
+
+/// An entry ready to be appended, with its bytes and hash.
+#[derive(Debug, Clone)]
+pub struct Sealed {
+    /// The entry.
+    pub entry: Entry,
+    /// Its canonical bytes.
+    pub body: Vec<u8>,
+    /// Their hash.
+    pub hash: EntryHash,
+    pub(crate) key_hash: Option<KeyHash>,
+    to: &'static str,
+}
+
+impl Sealed {
+    /// The aggregate's head once this entry is in.
+    pub fn head(&self) -> Head {
+        Head { state: self.to, version: self.entry.version, hash: self.hash }
+    }
+}
+
+/// Seals entries for one service. Clones share the clock.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    service: &'static str,
+    revision: Arc<str>,
+    config_hash: Arc<str>,
+    clock: Arc<HybridClock>,
+}
+
+impl Journal {
+    /// For `service`, running `revision` under the settings hashed as `config_hash`.
+    pub fn new(service: &'static str, revision: &str, config_hash: &str) -> Self {
+        Self { service, revision: revision.into(), config_hash: config_hash.into(), clock: Arc::default() }
+    }
+
+    /// The service's name.
+    pub fn service(&self) -> &'static str {
+        self.service
+    }
+
+    /// The service's hybrid clock.
+    pub fn clock(&self) -> &HybridClock {
+        &self.clock
+    }
+
+    /// Makes the entry of `draft`: stamps, chains and hashes it. Pure but for the clocks and the new id.
+    pub fn seal(&self, draft: Draft) -> Sealed {
+        let Draft { aggregate_id, head, command, cause, decided, attempt, evidence, payload_hash } = draft;
+        let entry = Entry {
+            id: Uuid::now_v7(),
+            service: self.service.to_owned(),
+            aggregate_kind: decided.kind.to_owned(),
+            aggregate_id,
+            version: head.as_ref().map_or(1, |h| h.version + 1),
+            from: head.as_ref().map_or(NONE, |h| h.state).to_owned(),
+            to: decided.to.to_owned(),
+            command: command.to_owned(),
+            principal: cause.principal,
+            key_hash: cause.key_hash.as_ref().map(|k| hex(k.as_bytes())),
+            correlation_id: cause.correlation_id,
+            causation_id: cause.causation_id,
+            trace_id: cause.trace_id,
+            hlc: self.clock.tick(),
+            at: wall_now(),
+            attempt,
+            rule: decided.rule.to_owned(),
+            inputs: decided.inputs,
+            alternatives: decided.alternatives,
+            evidence,
+            revision: self.revision.to_string(),
+            config_hash: self.config_hash.to_string(),
+            payload_hash: payload_hash.map(|h| hex(&h)),
+            prev_hash: head.map(|h| hex(&h.hash)),
+        };
+        let body = entry.canonical();
+        let hash = hash(&body);
+        Sealed { entry, body, hash, key_hash: cause.key_hash, to: decided.to }
+    }
+}

@@ -1,0 +1,222 @@
+//! Reading the journal in commit order, without losing a row and without waiting for strangers.
+//!
+//! `seq > last` loses rows: a transaction that drew its number early may commit late. Waiting for the oldest
+//! open transaction stalls behind any writer of the whole cluster. So a reader keeps a snapshot: the next batch
+//! is what is visible now and was not visible then, sorted by `seq`, which is drawn after the aggregate's row
+//! lock and so keeps each aggregate's order. The cursor carries the snapshots; the server keeps nothing.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::entry::hex;
+
+/// Where a reader stands: what it has seen (`base`), the batch it is reading (`upper`), and the last row of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    base: String,
+    batch: Option<(String, i64)>,
+}
+
+/// The text is not a cursor that the feed has given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a journal cursor: pass `next` of the previous page, or nothing to begin")]
+pub struct InvalidCursor;
+
+impl Cursor {
+    /// Before everything.
+    pub fn start() -> Self {
+        Self { base: "1:1:".to_owned(), batch: None }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.batch {
+            None => f.write_str(&self.base),
+            Some((upper, last)) => write!(f, "{}~{upper}~{last}", self.base),
+        }
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        let mut parts = text.split('~');
+        let base = snapshot(parts.next().unwrap_or_default())?;
+        let batch = match (parts.next(), parts.next()) {
+            (None, None) => None,
+            (Some(upper), Some(last)) => Some((snapshot(upper)?, last.parse().map_err(|_| InvalidCursor)?)),
+            _ => return Err(InvalidCursor),
+        };
+        if parts.next().is_some() {
+            return Err(InvalidCursor);
+        }
+        Ok(Self { base, batch })
+    }
+}
+
+/// `xmin:xmax:xid,xid,…` with xmin ≤ each xid < xmax, ascending, as PostgreSQL insists.
+fn snapshot(text: &str) -> Result<String, InvalidCursor> {
+    let number = |t: &str| -> Result<u64, InvalidCursor> {
+        if t.is_empty() || t.len() > 19 || !t.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(InvalidCursor);
+        }
+        t.parse().map_err(|_| InvalidCursor)
+    };
+    let mut parts = text.split(':');
+    let (Some(xmin), Some(xmax), Some(open), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(InvalidCursor);
+    };
+    let (xmin, xmax) = (number(xmin)?, number(xmax)?);
+    let mut low = xmin;
+    for xid in open.split(',').filter(|_| !open.is_empty()) {
+        let xid = number(xid)?;
+        if xid < low || xid >= xmax {
+            return Err(InvalidCursor);
+        }
+        low = xid + 1;
+    }
+    if xmin == 0 || xmin > xmax { Err(InvalidCursor) } else { Ok(text.to_owned()) }
+}
+
+/// One row of the feed: the entry exactly as it was hashed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Item {
+    /// The row's number.
+    pub seq: i64,
+    /// SHA-256 of the entry's bytes, in hex.
+    pub hash: String,
+    /// The entry's canonical bytes, embedded as they are.
+    pub entry: Box<RawValue>,
+}
+
+/// A page of the feed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Page {
+    /// Whose journal.
+    pub service: String,
+    /// In commit order.
+    pub items: Vec<Item>,
+    /// Where to go on; with a filter, where nothing follows, `None`.
+    pub next: Option<String>,
+    /// Whether more is there to be read at once.
+    pub more: bool,
+}
+
+type Row = (i64, Vec<u8>, Vec<u8>);
+
+fn items(rows: Vec<Row>) -> Result<Vec<Item>, sqlx::Error> {
+    rows.into_iter()
+        .map(|(seq, body, hash)| {
+            let text = String::from_utf8(body).map_err(|e| sqlx::Error::Decode(e.into()))?;
+            let entry = RawValue::from_string(text).map_err(|e| sqlx::Error::Decode(e.into()))?;
+            Ok(Item { seq, hash: hex(&hash), entry })
+        })
+        .collect()
+}
+
+/// The next at most `limit` entries after `cursor`.
+pub async fn read(
+    connection: &mut PgConnection,
+    service: &str,
+    cursor: Cursor,
+    limit: i64,
+) -> Result<Page, sqlx::Error> {
+    let (upper, last) = if let Some(batch) = cursor.batch {
+        batch
+    } else {
+        let now: String =
+            sqlx::query_scalar("SELECT pg_current_snapshot()::text").fetch_one(&mut *connection).await?;
+        (now, 0)
+    };
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT seq, body, hash FROM journal
+         WHERE xid >= pg_snapshot_xmin($1::pg_snapshot)
+           AND NOT pg_visible_in_snapshot(xid, $1::pg_snapshot)
+           AND pg_visible_in_snapshot(xid, $2::pg_snapshot)
+           AND seq > $3
+         ORDER BY seq LIMIT $4",
+    )
+    .bind(&cursor.base)
+    .bind(&upper)
+    .bind(last)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let full = i64::try_from(rows.len()).is_ok_and(|n| n == limit);
+    let next = match rows.last() {
+        Some((seq, ..)) if full => Cursor { base: cursor.base, batch: Some((upper, *seq)) },
+        _ => Cursor { base: upper, batch: None },
+    };
+    Ok(Page { service: service.to_owned(), items: items(rows)?, next: Some(next.to_string()), more: full })
+}
+
+/// What to look for instead of reading on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filter {
+    /// One aggregate's history.
+    Aggregate(Uuid),
+    /// Everything of one request.
+    Correlation(String),
+    /// Everything of one trace.
+    Trace(String),
+    /// Everything under one idempotency key, whoever's.
+    Key([u8; 32]),
+}
+
+/// At most `limit` entries that match `filter`, by `seq`.
+pub async fn find(
+    connection: &mut PgConnection,
+    service: &str,
+    filter: &Filter,
+    limit: i64,
+) -> Result<Page, sqlx::Error> {
+    let query = match filter {
+        Filter::Aggregate(id) => sqlx::query_as(
+            "SELECT seq, body, hash FROM journal WHERE aggregate_id = $1 ORDER BY seq LIMIT $2",
+        )
+        .bind(*id),
+        Filter::Correlation(id) => sqlx::query_as(
+            "SELECT seq, body, hash FROM journal WHERE correlation_id = $1 ORDER BY seq LIMIT $2",
+        )
+        .bind(id.clone()),
+        Filter::Trace(id) => {
+            sqlx::query_as("SELECT seq, body, hash FROM journal WHERE trace_id = $1 ORDER BY seq LIMIT $2")
+                .bind(id.clone())
+        }
+        // By way of the keys, which are indexed, rather than by a further index on every entry.
+        Filter::Key(hash) => sqlx::query_as(
+            "SELECT seq, body, hash FROM journal
+             WHERE aggregate_id IN (SELECT aggregate_id FROM idempotency WHERE key_hash = $1)
+             ORDER BY seq LIMIT $2",
+        )
+        .bind(hash.to_vec()),
+    };
+    let rows: Vec<Row> = query.bind(limit).fetch_all(connection).await?;
+    let more = i64::try_from(rows.len()).is_ok_and(|n| n == limit);
+    Ok(Page { service: service.to_owned(), items: items(rows)?, next: None, more })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_its_text_and_junk_is_refused() {
+        for good in ["1:1:", "10:20:10,15", "1:1:~740:740:~99"] {
+            assert_eq!(good.parse::<Cursor>().unwrap().to_string(), good);
+        }
+        for bad in
+            ["", "1", "1:1", "2:1:", "0:1:", "1:5:7", "1:9:5,3", "1:1:~1:1:", "1:1:~x~1", "1:1:~1:1:~1~2"]
+        {
+            assert_eq!(bad.parse::<Cursor>(), Err(InvalidCursor), "{bad}");
+        }
+    }
+}

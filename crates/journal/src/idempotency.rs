@@ -1,0 +1,148 @@
+//! Idempotency keys: claimed once, answered once, replayed byte for byte.
+//!
+//! A command of one transaction looks its key up, and records key, effect and reply together at the end; of
+//! two at once the table's primary key lets one through, and the other rolls back and reads its reply. A
+//! command of several transactions claims its key in the first, and whoever brings it to its end, the request
+//! or the reconciler, completes the claim.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// SHA-256 of an idempotency key. The key is the caller's; it is not kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyHash([u8; 32]);
+
+impl KeyHash {
+    /// Hashes a key.
+    pub fn of(key: &str) -> Self {
+        Self(Sha256::digest(key.as_bytes()).into())
+    }
+
+    /// The hash.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyHash({})", crate::entry::hex(&self.0[..4]))
+    }
+}
+
+/// A final reply, as it is replayed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredReply {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: String,
+    /// `Location`, if any.
+    pub location: Option<String>,
+    /// The body's exact bytes.
+    pub body: Vec<u8>,
+}
+
+/// A key to be claimed, and what it stands for.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Whose key; another principal's is invisible.
+    pub principal: String,
+    /// The key's hash.
+    pub key_hash: KeyHash,
+    /// The request's fingerprint.
+    pub fingerprint: [u8; 32],
+    /// The command, for the completion of several keys of one aggregate.
+    pub command: &'static str,
+    /// What the command is about.
+    pub aggregate_id: Uuid,
+}
+
+/// What is known about a key.
+#[derive(Debug, Clone)]
+pub struct KeyRow {
+    /// The fingerprint of the request that claimed it.
+    pub fingerprint: [u8; 32],
+    /// Its command.
+    pub command: String,
+    /// What it is about.
+    pub aggregate_id: Uuid,
+    /// The final reply, once there is one.
+    pub reply: Option<StoredReply>,
+    /// The entry that settled it.
+    pub entry_id: Option<Uuid>,
+}
+
+/// Claims the key for a command of several transactions. `false`: it is taken; read it with [`look`], in a
+/// new statement, since this one's snapshot may be older than the winner's commit.
+pub async fn claim(connection: &mut PgConnection, claim: &Claim) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "INSERT INTO idempotency (principal, key_hash, fingerprint, command, aggregate_id)
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+    )
+    .bind(&claim.principal)
+    .bind(claim.key_hash.0)
+    .bind(claim.fingerprint)
+    .bind(claim.command)
+    .bind(claim.aggregate_id)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+type Row =
+    (Vec<u8>, String, Uuid, Option<i16>, Option<String>, Option<String>, Option<Uuid>, Option<Vec<u8>>);
+
+/// Reads what is known about a key.
+pub async fn look(
+    connection: &mut PgConnection,
+    principal: &str,
+    key_hash: &KeyHash,
+) -> Result<Option<KeyRow>, sqlx::Error> {
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT fingerprint, command, aggregate_id, status, content_type, location, entry_id, body
+         FROM idempotency WHERE principal = $1 AND key_hash = $2",
+    )
+    .bind(principal)
+    .bind(key_hash.0)
+    .fetch_optional(connection)
+    .await?;
+    row.map(|(fingerprint, command, aggregate_id, status, content_type, location, entry_id, body)| {
+        let fingerprint =
+            fingerprint.try_into().map_err(|_| corrupt("a fingerprint that is not 32 bytes long"))?;
+        let reply = match (status, body) {
+            (Some(status), Some(body)) => Some(StoredReply {
+                status: u16::try_from(status).map_err(|_| corrupt("a negative status"))?,
+                content_type: content_type.unwrap_or_default(),
+                location,
+                body,
+            }),
+            (None, None) => None,
+            _ => return Err(corrupt("half a reply")),
+        };
+        Ok(KeyRow { fingerprint, command, aggregate_id, reply, entry_id })
+    })
+    .transpose()
+}
+
+fn corrupt(what: &str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("the idempotency table holds {what}").into())
+}
+
+/// Deletes at most `limit` keys whose outcome has been final for longer than `days`. Unfinished keys are never
+/// touched: retention runs from completion.
+pub async fn reap(connection: &mut PgConnection, days: i32, limit: i64) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(
+        "DELETE FROM idempotency WHERE (principal, key_hash) IN (
+             SELECT principal, key_hash FROM idempotency
+             WHERE completed_at < now() - make_interval(days => $1) LIMIT $2)",
+    )
+    .bind(days)
+    .bind(limit)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
