@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod types;
+pub mod validate;
 
 pub use client::{
     Answer, Call, CallContext, InventoryClient, Refusal, X_CAUSATION_ID, X_ENTRY_ID, X_HYBRID_CLOCK,

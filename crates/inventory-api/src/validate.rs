@@ -1,0 +1,73 @@
+//! What makes a SKU, a quantity and a basket valid: the same for both services.
+
+use std::collections::HashMap;
+
+use mainstay::problem::FieldError;
+
+use crate::types::Line;
+
+/// Most lines one order or reservation may have. The largest real basket of the sample data has 590.
+pub const MAX_LINES: usize = 1_000;
+/// Most pieces one line may ask for.
+pub const MAX_QUANTITY: i64 = 1_000_000;
+
+/// 1 to 64 printable ASCII characters; inner spaces allowed, outer ones not. The rule for SKUs and customer ids.
+pub fn is_identifier(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| (0x20..0x7f).contains(&b)) && text.trim() == text
+}
+
+/// What [`is_identifier`] wants, for messages.
+pub const IDENTIFIER_RULE: &str = "must be 1 to 64 printable ASCII characters without outer spaces";
+
+/// Every fault of a basket, each with the path of its field.
+pub fn lines(lines: &[Line]) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut error = |field: String, detail: String| errors.push(FieldError { field, detail });
+    if lines.is_empty() || lines.len() > MAX_LINES {
+        error("lines".to_owned(), format!("must have 1 to {MAX_LINES} entries, not {}", lines.len()));
+        return errors;
+    }
+    let mut seen = HashMap::new();
+    for (n, line) in lines.iter().enumerate() {
+        if !is_identifier(&line.sku) {
+            error(format!("lines[{n}].sku"), IDENTIFIER_RULE.to_owned());
+        }
+        if !(1..=MAX_QUANTITY).contains(&line.quantity) {
+            error(format!("lines[{n}].quantity"), format!("must be 1 to {MAX_QUANTITY}, not {}", line.quantity));
+        }
+        if let Some(first) = seen.insert(line.sku.as_str(), n) {
+            error(format!("lines[{n}].sku"), format!("repeats lines[{first}].sku: add their quantities up"));
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(sku: &str, quantity: i64) -> Line {
+        Line { sku: sku.to_owned(), quantity }
+    }
+
+    #[test]
+    fn each_fault_names_its_field() {
+        let fields = |l: &[Line]| lines(l).into_iter().map(|e| e.field).collect::<Vec<_>>();
+        assert_eq!(fields(&[line("BANK CHARGES", 1), line("85123A", 1_000_000)]), [""; 0]);
+        assert_eq!(fields(&[]), ["lines"]);
+        assert_eq!(fields(&vec![line("a", 1); 1_001]), ["lines"]);
+        assert_eq!(fields(&[line("", 1)]), ["lines[0].sku"]);
+        assert_eq!(fields(&[line("a", 0), line("b", 1_000_001), line("c", -1)]).len(), 3);
+        assert_eq!(fields(&[line("a", 1), line("a", 2)]), ["lines[1].sku"]);
+    }
+
+    #[test]
+    fn identifiers_are_printable_ascii_without_outer_spaces() {
+        for good in ["a", "BANK CHARGES", "~", &"x".repeat(64)] {
+            assert!(is_identifier(good), "{good:?}");
+        }
+        for bad in ["", " a", "a ", "é", "a\u{7f}", "a\tb", &"x".repeat(65)] {
+            assert!(!is_identifier(bad), "{bad:?}");
+        }
+    }
+}
