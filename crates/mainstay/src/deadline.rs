@@ -19,7 +19,7 @@ impl Deadline {
     pub fn after(left: Duration) -> Self {
         let now = Instant::now();
         // A duration too long to add is as good as a day.
-        Self(now.checked_add(left).unwrap_or(now + Duration::from_secs(86_400)))
+        Self(now.checked_add(left).unwrap_or(now + Duration::from_hours(24)))
     }
 
     /// At `instant`.

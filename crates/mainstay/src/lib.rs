@@ -8,8 +8,10 @@ pub mod context;
 pub mod correlation;
 pub mod deadline;
 pub mod headers;
+pub mod limit;
 pub mod outcome;
 pub mod problem;
+pub mod server;
 pub mod trace;
 pub mod trail;
 

@@ -163,7 +163,8 @@ impl Problem {
         let mut response = Response::new(B::from(Bytes::from(
             serde_json::to_vec(&self).expect("a problem holds only strings, numbers and JSON values"),
         )));
-        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
         if let Some(effect) = self.outcome {

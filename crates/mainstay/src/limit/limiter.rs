@@ -1,0 +1,303 @@
+//! Permits, and the queue in front of them, behind one lock that is never held across an await.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use serde::Serialize;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::algorithm::{Algorithm, Sample, Verdict};
+use super::queue::{Queue, QueueConfig, Refusal, State, Wake};
+use crate::Deadline;
+use crate::context::Priority;
+
+/// Sheddable work may fill this share of the limit, in percent; the rest stays free for what matters more. The
+/// fifth kept back is the reserve that a large payment provider publishes for its critical traffic.
+const SHEDDABLE_SHARE: usize = 80;
+
+/// Counts permits against a limit, and queues for them. Shared by `Arc`; all clones of the `Arc` are one limit.
+pub struct Limiter {
+    core: Mutex<Core>,
+}
+
+struct Core {
+    algorithm: Box<dyn Algorithm>,
+    limit: usize,
+    in_flight: usize,
+    queue: Queue,
+}
+
+/// The limiter's state at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LimiterSnapshot {
+    /// Which algorithm decides the limit.
+    pub algorithm: &'static str,
+    /// Requests allowed at once.
+    pub limit: usize,
+    /// Requests holding a permit.
+    pub in_flight: usize,
+    /// Waiters, least important priority first.
+    pub waiting: [usize; Priority::ALL.len()],
+    /// Most waiters at once under the present limit.
+    pub queue_capacity: usize,
+    /// Whether the queue is standing, and so served newest-first.
+    pub standing: bool,
+}
+
+/// What came of asking for a permit.
+#[derive(Debug)]
+pub enum Admission {
+    /// There was room.
+    Admitted(Permit),
+    /// There may be room soon: await this.
+    Queued(Acquire),
+    /// There is no room, not even to wait.
+    Refused(Refusal),
+}
+
+impl Limiter {
+    /// A limiter whose limit `algorithm` decides.
+    pub fn new(algorithm: impl Algorithm, queue: QueueConfig) -> Arc<Self> {
+        Self::boxed(Box::new(algorithm), queue)
+    }
+
+    pub(crate) fn boxed(algorithm: Box<dyn Algorithm>, queue: QueueConfig) -> Arc<Self> {
+        let limit = algorithm.limit().max(1);
+        let queue = Queue::new(queue, Instant::now());
+        Arc::new(Self { core: Mutex::new(Core { algorithm, limit, in_flight: 0, queue }) })
+    }
+
+    /// Takes a permit if there is room, else a place in the queue if there is one. Never blocks.
+    pub fn admit(self: &Arc<Self>, priority: Priority, deadline: Deadline) -> Admission {
+        let now = Instant::now();
+        let mut core = self.lock();
+        if core.has_room(priority) {
+            core.in_flight += 1;
+            drop(core);
+            return Admission::Admitted(Permit::new(self, now, Duration::ZERO));
+        }
+        if deadline.instant() <= now {
+            return Admission::Refused(Refusal::Expired);
+        }
+        core.queue.refresh(now);
+        let limit = core.limit;
+        let joined = core.queue.join(priority, deadline.instant(), limit, now);
+        drop(core);
+        match joined {
+            Err(refusal) => Admission::Refused(refusal),
+            Ok((slot, displaced)) => {
+                let ticket = Ticket { limiter: Arc::clone(self), slot: Some(slot) };
+                displaced.wake();
+                self.dispatch();
+                Admission::Queued(Acquire { ticket, expiry: sleep_until(deadline.instant()) })
+            }
+        }
+    }
+
+    /// Takes a permit if there is room, and never queues.
+    pub fn try_acquire(self: &Arc<Self>, priority: Priority) -> Option<Permit> {
+        let now = Instant::now();
+        let mut core = self.lock();
+        core.has_room(priority).then(|| {
+            core.in_flight += 1;
+            drop(core);
+            Permit::new(self, now, Duration::ZERO)
+        })
+    }
+
+    /// The state now. Takes the lock for the length of the queue.
+    pub fn snapshot(&self) -> LimiterSnapshot {
+        let now = Instant::now();
+        let mut core = self.lock();
+        core.queue.refresh(now);
+        LimiterSnapshot {
+            algorithm: core.algorithm.name(),
+            limit: core.limit,
+            in_flight: core.in_flight,
+            waiting: Priority::ALL.map(|p| core.queue.waiting_at(p)),
+            queue_capacity: core.queue.capacity(core.limit),
+            standing: core.queue.is_standing(now),
+        }
+    }
+
+    /// Hands out what room there is and clears the queue of those who waited too long, waking each with the lock
+    /// released.
+    fn dispatch(&self) {
+        loop {
+            let mut core = self.lock();
+            let Some(woken) = core.step(Instant::now()) else { return };
+            drop(core);
+            woken.wake();
+        }
+    }
+
+    fn release(&self) {
+        self.lock().in_flight -= 1;
+        self.dispatch();
+    }
+
+    fn observe(&self, latency: Duration, verdict: Verdict, at: Instant) {
+        let grew = {
+            let mut core = self.lock();
+            let sample = Sample { latency, in_flight: core.in_flight, verdict, at };
+            let before = core.limit;
+            core.limit = core.algorithm.observe(sample).max(1);
+            core.limit > before
+        };
+        if grew {
+            self.dispatch();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        // No code that can panic runs between two related writes, so a poisoned core is still a consistent one.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Limiter").field(&self.snapshot()).finish()
+    }
+}
+
+impl Core {
+    fn has_room(&self, priority: Priority) -> bool {
+        let share = match priority {
+            Priority::Sheddable => (self.limit * SHEDDABLE_SHARE / 100).max(1),
+            Priority::Degraded | Priority::Default | Priority::Critical => self.limit,
+        };
+        self.in_flight < share
+    }
+
+    /// One thing that can be done for the queue now, if any. Shares shrink with importance, so when there is no
+    /// room for the most important waiter there is none for any.
+    fn step(&mut self, now: Instant) -> Option<Wake> {
+        self.queue.refresh(now);
+        if let Some(priority) = self.queue.most_important()
+            && self.has_room(priority)
+        {
+            let (state, woken) = self.queue.serve(priority, now)?;
+            if state == State::Granted {
+                self.in_flight += 1;
+            }
+            return Some(woken);
+        }
+        self.queue.sweep(now)
+    }
+}
+
+/// The right to have one request in flight. Given back on drop, wherever and however that happens.
+#[derive(Debug)]
+pub struct Permit {
+    limiter: Arc<Limiter>,
+    since: Instant,
+    waited: Duration,
+}
+
+impl Permit {
+    fn new(limiter: &Arc<Limiter>, since: Instant, waited: Duration) -> Self {
+        Self { limiter: Arc::clone(limiter), since, waited }
+    }
+
+    /// How long it took to get: zero when there was room at once.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Tells the algorithm how the request went, with the latency up to now. Call it once, when the reply is ready;
+    /// a permit dropped without it (a caller that left) teaches the algorithm nothing.
+    pub fn observe(&self, verdict: Verdict) {
+        let now = Instant::now();
+        self.limiter.observe(now.duration_since(self.since), verdict, now);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.limiter.release();
+    }
+}
+
+/// A place in the queue, without a clock. Dropping it leaves the queue, or gives back a permit that was granted in
+/// the meantime, so that no permit is lost to a waiter who left.
+#[derive(Debug)]
+struct Ticket {
+    limiter: Arc<Limiter>,
+    /// `None` once the outcome has been taken.
+    slot: Option<usize>,
+}
+
+impl Ticket {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit, Refusal>> {
+        let slot = self.slot.expect("an Acquire is not polled again after it was ready");
+        let mut core = self.limiter.lock();
+        let state = core.queue.look(slot, cx.waker());
+        if state == State::Waiting {
+            return Poll::Pending;
+        }
+        let since = core.queue.since(slot);
+        core.queue.leave(slot);
+        drop(core);
+        self.slot = None;
+        let now = Instant::now();
+        Poll::Ready(match state {
+            State::Refused(refusal) => Err(refusal),
+            State::Granted => Ok(Permit::new(&self.limiter, now, now.duration_since(since))),
+            State::Free | State::Waiting => {
+                unreachable!("a slot is freed only by its ticket, and waiting returned")
+            }
+        })
+    }
+}
+
+impl Ticket {
+    /// Leaves the queue. A grant that came in between is passed on.
+    fn give_up(&mut self) {
+        let Some(slot) = self.slot.take() else { return };
+        let mut core = self.limiter.lock();
+        core.queue.refresh(Instant::now());
+        if core.queue.leave(slot) == State::Granted {
+            drop(core);
+            self.limiter.release();
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+pin_project! {
+    /// Waits in the queue for a permit, until the deadline at most. Cancel safe: dropping it leaves the queue.
+    #[derive(Debug)]
+    #[must_use = "a place in the queue is given up when this is dropped"]
+    pub struct Acquire {
+        ticket: Ticket,
+        #[pin]
+        expiry: Sleep,
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<Permit, Refusal>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match this.ticket.poll(cx) {
+            // Granted in time but polled late: nothing may start after its deadline, so the permit goes back.
+            Poll::Ready(Ok(permit)) if this.expiry.deadline() <= permit.since => {}
+            Poll::Ready(outcome) => return Poll::Ready(outcome),
+            Poll::Pending if this.expiry.poll(cx).is_pending() => return Poll::Pending,
+            Poll::Pending => this.ticket.give_up(),
+        }
+        Poll::Ready(Err(Refusal::Expired))
+    }
+}

@@ -1,0 +1,16 @@
+//! How much work may be in hand at once, and who waits for the rest.
+//!
+//! A [`Limiter`] is one shared object: clone the `Arc`, never the limiter, and the limit stays one limit however
+//! often a layer is applied. It counts permits, keeps a bounded queue in front of them, and asks an [`Algorithm`]
+//! what the limit should be. Admission happens inside the call, by a try-acquire or by waiting in the queue, so an
+//! idle clone of a service never holds a permit.
+
+mod algorithm;
+mod limiter;
+mod queue;
+mod rate;
+
+pub use algorithm::{Algorithm, Fixed, Sample, Verdict};
+pub use limiter::{Acquire, Admission, Limiter, LimiterSnapshot, Permit};
+pub use queue::{QueueConfig, Refusal};
+pub use rate::{Allowance, QuotaSpent, RateLimiter};

@@ -1,0 +1,299 @@
+//! The waiting room: bounded, four lines by priority, first-come-first-served while it is calm, and newest-first
+//! while it is standing.
+//!
+//! A queue that empties now and then absorbs bursts, and first-come-first-served is fair. A queue that stands (some
+//! waiter has always waited longer than `target` for a whole `interval`) only adds delay: the oldest waiters are the
+//! likeliest to have been given up on, so the newest are served first and whoever has waited a whole `interval` is
+//! sent away. Target and interval (5 ms, 100 ms) are those of the controlled-delay queue in RFC 8289, and
+//! newest-first under overload is "adaptive LIFO" (Maurer, "Fail at Scale", ACM Queue 2015).
+//!
+//! A pure data structure: time is passed in, nothing is locked or woken here. Waiters live in slots that are reused,
+//! so that a full queue allocates nothing. Every operation takes constant time.
+
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::context::Priority;
+
+/// How long a queue may be, and when it counts as standing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// Most waiters at once. `None` (the default) is half the present limit, so that a queue can at worst add half
+    /// a service time; `Some(0)` never queues.
+    pub capacity: Option<usize>,
+    /// A wait that is nothing to worry about. Default 5 ms.
+    pub target: Duration,
+    /// How long waits must stay above `target` before the queue counts as standing, and the longest wait while it
+    /// stands. Default 100 ms.
+    pub interval: Duration,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self { capacity: None, target: Duration::from_millis(5), interval: Duration::from_millis(100) }
+    }
+}
+
+/// Why a request was not admitted. Nothing of it was executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// Every permit is taken and the queue is full.
+    #[error("every permit is taken and the queue is full")]
+    QueueFull,
+    /// It waited, and a request that matters more, or a newer one while the queue was standing, took its place.
+    #[error("displaced from the queue")]
+    Displaced,
+    /// It waited a whole interval in a standing queue.
+    #[error("waited too long in a standing queue")]
+    Standing,
+    /// Its deadline passed while it waited.
+    #[error("the deadline passed in the queue")]
+    Expired,
+}
+
+impl Refusal {
+    /// The stable name in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue-full",
+            Self::Displaced => "displaced",
+            Self::Standing => "standing",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+const NONE: usize = usize::MAX;
+
+/// What a slot's owner finds when it looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Free,
+    Waiting,
+    Granted,
+    Refused(Refusal),
+}
+
+#[derive(Debug)]
+struct Slot {
+    state: State,
+    priority: Priority,
+    since: Instant,
+    deadline: Instant,
+    waker: Option<Waker>,
+    /// Neighbours in the line while waiting; `newer` links the free list while free.
+    older: usize,
+    newer: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    oldest: usize,
+    newest: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    config: QueueConfig,
+    slots: Vec<Slot>,
+    free: usize,
+    lines: [Line; Priority::ALL.len()],
+    waiting: usize,
+    /// The last moment at which nobody had waited longer than `target`.
+    calm_at: Instant,
+}
+
+/// A waiter whose state changed, to be woken once the lock is gone; nothing if it has not been polled yet.
+#[derive(Debug, Default)]
+#[must_use = "a waiter that is not woken waits for its deadline"]
+pub(super) struct Wake(Option<Waker>);
+
+impl Wake {
+    pub(super) fn wake(self) {
+        if let Some(waker) = self.0 {
+            waker.wake();
+        }
+    }
+}
+
+impl Queue {
+    pub(super) fn new(config: QueueConfig, now: Instant) -> Self {
+        Self {
+            config,
+            slots: Vec::new(),
+            free: NONE,
+            lines: [Line { oldest: NONE, newest: NONE }; Priority::ALL.len()],
+            waiting: 0,
+            calm_at: now,
+        }
+    }
+
+    pub(super) fn waiting_at(&self, priority: Priority) -> usize {
+        let mut count = 0;
+        let mut at = self.lines[priority as usize].oldest;
+        while at != NONE {
+            count += 1;
+            at = self.slots[at].newer;
+        }
+        count
+    }
+
+    pub(super) fn capacity(&self, limit: usize) -> usize {
+        self.config.capacity.unwrap_or(limit.div_ceil(2))
+    }
+
+    /// When the longest-waiting waiter of any priority joined.
+    fn oldest_since(&self) -> Option<Instant> {
+        self.lines.iter().filter(|l| l.oldest != NONE).map(|l| self.slots[l.oldest].since).min()
+    }
+
+    /// Brings `calm_at` up to `now`. Must run before anything joins or leaves, since it reads what has held since
+    /// the previous operation.
+    pub(super) fn refresh(&mut self, now: Instant) {
+        let calm_until = match self.oldest_since() {
+            None => now,
+            Some(since) => now.min(since + self.config.target),
+        };
+        self.calm_at = self.calm_at.max(calm_until);
+    }
+
+    /// Whether waits have stayed above the target for a whole interval.
+    pub(super) fn is_standing(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.calm_at) >= self.config.interval
+    }
+
+    /// Adds a waiter, perhaps in the place of another one, who is to be woken.
+    pub(super) fn join(
+        &mut self,
+        priority: Priority,
+        deadline: Instant,
+        limit: usize,
+        now: Instant,
+    ) -> Result<(usize, Wake), Refusal> {
+        let mut displaced = Wake::default();
+        if self.waiting >= self.capacity(limit) {
+            let victim = self.victim_for(priority, now).ok_or(Refusal::QueueFull)?;
+            displaced = self.refuse(victim, Refusal::Displaced);
+        }
+        let slot = Slot {
+            state: State::Waiting,
+            priority,
+            since: now,
+            deadline,
+            waker: None,
+            older: NONE,
+            newer: NONE,
+        };
+        let index = if self.free == NONE {
+            self.slots.push(slot);
+            self.slots.len() - 1
+        } else {
+            let index = self.free;
+            self.free = self.slots[index].newer;
+            self.slots[index] = slot;
+            index
+        };
+        let line = &mut self.lines[priority as usize];
+        self.slots[index].older = line.newest;
+        match line.newest {
+            NONE => line.oldest = index,
+            newest => self.slots[newest].newer = index,
+        }
+        line.newest = index;
+        self.waiting += 1;
+        Ok((index, displaced))
+    }
+
+    /// Whose place a newcomer takes when the queue is full: the oldest of the least important line below its own,
+    /// or of its own while the queue is standing.
+    fn victim_for(&self, priority: Priority, now: Instant) -> Option<usize> {
+        let standing = self.is_standing(now);
+        Priority::ALL
+            .into_iter()
+            .take_while(|p| *p < priority || (standing && *p == priority))
+            .map(|p| self.lines[p as usize].oldest)
+            .find(|oldest| *oldest != NONE)
+    }
+
+    /// The most important priority at which somebody waits.
+    pub(super) fn most_important(&self) -> Option<Priority> {
+        Priority::ALL.into_iter().rev().find(|p| self.lines[*p as usize].oldest != NONE)
+    }
+
+    /// Grants the next waiter of `priority`, or refuses it when its deadline has passed; says which.
+    pub(super) fn serve(&mut self, priority: Priority, now: Instant) -> Option<(State, Wake)> {
+        let line = self.lines[priority as usize];
+        let next = if self.is_standing(now) { line.newest } else { line.oldest };
+        let slot = self.slots.get_mut(next)?;
+        let state = if slot.deadline <= now { State::Refused(Refusal::Expired) } else { State::Granted };
+        slot.state = state;
+        let wake = Wake(slot.waker.take());
+        self.unlink(next);
+        Some((state, wake))
+    }
+
+    /// Sends away one waiter who has waited a whole interval in a standing queue, the least important first.
+    pub(super) fn sweep(&mut self, now: Instant) -> Option<Wake> {
+        if !self.is_standing(now) {
+            return None;
+        }
+        let over = |index: &usize| {
+            self.slots.get(*index).is_some_and(|s| now.duration_since(s.since) >= self.config.interval)
+        };
+        let index = self.lines.iter().map(|l| l.oldest).find(over)?;
+        Some(self.refuse(index, Refusal::Standing))
+    }
+
+    /// What became of the waiter in `index`; leaves a waker when it still waits.
+    pub(super) fn look(&mut self, index: usize, waker: &Waker) -> State {
+        let slot = &mut self.slots[index];
+        if slot.state == State::Waiting {
+            match &mut slot.waker {
+                Some(known) => known.clone_from(waker),
+                none => *none = Some(waker.clone()),
+            }
+        }
+        slot.state
+    }
+
+    pub(super) fn since(&self, index: usize) -> Instant {
+        self.slots[index].since
+    }
+
+    /// Its owner is done with the slot. Returns the state it was in.
+    pub(super) fn leave(&mut self, index: usize) -> State {
+        let state = self.slots[index].state;
+        if state == State::Waiting {
+            self.unlink(index);
+        }
+        let slot = &mut self.slots[index];
+        (slot.state, slot.waker, slot.newer) = (State::Free, None, self.free);
+        self.free = index;
+        state
+    }
+
+    fn refuse(&mut self, index: usize, why: Refusal) -> Wake {
+        self.unlink(index);
+        let slot = &mut self.slots[index];
+        slot.state = State::Refused(why);
+        Wake(slot.waker.take())
+    }
+
+    fn unlink(&mut self, index: usize) {
+        let (older, newer, line) = {
+            let slot = &self.slots[index];
+            (slot.older, slot.newer, slot.priority as usize)
+        };
+        match older {
+            NONE => self.lines[line].oldest = newer,
+            older => self.slots[older].newer = newer,
+        }
+        match newer {
+            NONE => self.lines[line].newest = older,
+            newer => self.slots[newer].older = older,
+        }
+        self.waiting -= 1;
+    }
+}

@@ -1,0 +1,129 @@
+//! How often each key may ask: a quota per window, as a virtual schedule per key (the generic cell rate algorithm of
+//! ITU-T I.371).
+//!
+//! One number per key, no timers, no windows to reset: each request moves the key's theoretical arrival time by one
+//! interval, and a request is refused while that time is more than a window ahead. A key at rest may spend its whole
+//! quota at once. Keys are kept as 64-bit hashes under a random seed, so that memory is bounded and no key, which may
+//! be a credential, is stored.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::{BuildHasher, Hash};
+use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Shared by reference; all users of one are one quota per key.
+#[derive(Debug)]
+pub struct RateLimiter {
+    quota: NonZeroU32,
+    window: Duration,
+    /// Nanoseconds between two requests at the steady rate.
+    interval: u64,
+    max_keys: usize,
+    seed: RandomState,
+    epoch: Instant,
+    /// The theoretical arrival time of each key's next request, in nanoseconds from `epoch`.
+    keys: Mutex<HashMap<u64, u64>>,
+}
+
+/// What a key may still do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Requests that would be admitted now.
+    pub remaining: u32,
+    /// When the quota is whole again, from now.
+    pub reset: Duration,
+}
+
+/// The quota is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the quota is spent; the next request is admitted in {retry_after:?}")]
+pub struct QuotaSpent {
+    /// When the next request would be admitted, from now.
+    pub retry_after: Duration,
+    /// When the quota is whole again, from now.
+    pub reset: Duration,
+}
+
+impl RateLimiter {
+    /// `quota` requests per `window` for each key, of which at most `max_keys` are remembered at a time.
+    pub fn new(quota: NonZeroU32, window: Duration, max_keys: usize) -> Self {
+        let interval = nanos(window / quota.get()).max(1);
+        Self {
+            quota,
+            window,
+            interval,
+            max_keys: max_keys.max(1),
+            seed: RandomState::new(),
+            epoch: Instant::now(),
+            keys: Mutex::default(),
+        }
+    }
+
+    /// Requests per window.
+    pub fn quota(&self) -> u32 {
+        self.quota.get()
+    }
+
+    /// The window.
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
+    /// Counts one request of `key`, or refuses it; a refused request costs nothing.
+    pub fn check(&self, key: impl Hash) -> Result<Allowance, QuotaSpent> {
+        let hash = self.seed.hash_one(key);
+        let now = nanos(Instant::now().duration_since(self.epoch));
+        let burst = self.interval * u64::from(self.quota.get());
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.len() >= self.max_keys && !keys.contains_key(&hash) {
+            make_room(&mut keys, now);
+        }
+        let entry = keys.entry(hash);
+        let due = match &entry {
+            Entry::Occupied(known) => (*known.get()).max(now),
+            Entry::Vacant(_) => now,
+        };
+        let next = due + self.interval;
+        let ahead = next - now;
+        if ahead > burst {
+            let retry_after = Duration::from_nanos(ahead - burst);
+            return Err(QuotaSpent { retry_after, reset: Duration::from_nanos(due - now) });
+        }
+        entry.insert_entry(next);
+        let remaining = u32::try_from((burst - ahead) / self.interval).unwrap_or(u32::MAX);
+        Ok(Allowance { remaining, reset: Duration::from_nanos(ahead) })
+    }
+
+    /// Keys remembered now.
+    pub fn keys(&self) -> usize {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+/// Forgets a key, so that a new one can be counted. A key whose time has come is as good as forgotten; failing that,
+/// of a few keys at random the one with most quota left goes. Constant time: a scan of all keys would let whoever can
+/// invent keys slow everybody down.
+fn make_room(keys: &mut HashMap<u64, u64>, now: u64) {
+    const LOOK_AT: usize = 16;
+    let mut victim = None;
+    for (&key, &due) in keys.iter().take(LOOK_AT) {
+        if victim.is_none_or(|(_, least)| due < least) {
+            victim = Some((key, due));
+        }
+        if due <= now {
+            break;
+        }
+    }
+    if let Some((key, _)) = victim {
+        keys.remove(&key);
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    // 584 years.
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4)
+}

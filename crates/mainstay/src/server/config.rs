@@ -1,0 +1,123 @@
+//! What a server stack can be told, with defaults that hold for a small service.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::context::DeadlinePolicy;
+use super::deadline::DeadlineLayer;
+use super::head::RequestHead;
+use super::observe::RouteFn;
+use super::rate_limit::RateLimitConfig;
+use crate::limit::{Algorithm, Fixed, QueueConfig};
+
+/// How the concurrency limit is decided.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LimitConfig {
+    /// This many requests at once, at least 1.
+    Fixed(usize),
+    /// As the algorithm says.
+    Custom(Box<dyn Algorithm>),
+}
+
+impl LimitConfig {
+    pub(super) fn build(self) -> Box<dyn Algorithm> {
+        match self {
+            Self::Fixed(limit) => Box::new(Fixed::new(limit)),
+            Self::Custom(algorithm) => algorithm,
+        }
+    }
+}
+
+/// Settings of [`super::stack`]. Construct with [`ServerConfig::default`] and struct update.
+pub struct ServerConfig {
+    /// How much time requests get. Default 2 s, at most 30 s.
+    pub deadline: DeadlinePolicy,
+    /// How long after its deadline a handler is cut off. Default 50 ms.
+    pub deadline_grace: Duration,
+    /// Requests in hand at once. Default 64.
+    pub limit: LimitConfig,
+    /// Who waits, and how. Default: half the limit, newest-first while standing.
+    pub queue: QueueConfig,
+    /// A quota per principal. Default none.
+    pub rate_limit: Option<RateLimitConfig>,
+    /// Finds the route label of a request. Default none: `unmatched`, unless a
+    /// [`RouteLabel`](super::RouteLabel) is in the extensions.
+    pub route: Option<RouteFn>,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            deadline: DeadlinePolicy::default(),
+            deadline_grace: DeadlineLayer::GRACE,
+            limit: LimitConfig::Fixed(64),
+            queue: QueueConfig::default(),
+            rate_limit: None,
+            route: None,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// Labels requests by what `route` finds; it must be a template of bounded variety, never a path.
+    #[must_use]
+    pub fn route(
+        mut self,
+        route: impl Fn(&RequestHead<'_>) -> Option<Cow<'static, str>> + Send + Sync + 'static,
+    ) -> Self {
+        self.route = Some(Arc::new(route));
+        self
+    }
+
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        let zero = Duration::ZERO;
+        let rate = self.rate_limit.as_ref();
+        let rules = [
+            (self.deadline.default == zero, "deadline.default", "must be longer than zero"),
+            (self.deadline.max < self.deadline.default, "deadline.max", "must be at least deadline.default"),
+            (matches!(self.limit, LimitConfig::Fixed(0)), "limit", "must be at least 1"),
+            (self.queue.target == zero, "queue.target", "must be longer than zero"),
+            (self.queue.interval <= self.queue.target, "queue.interval", "must be longer than queue.target"),
+            (
+                rate.is_some_and(|r| r.window < Duration::from_millis(1)),
+                "rate_limit.window",
+                "must be at least 1 ms",
+            ),
+            (rate.is_some_and(|r| r.max_keys == 0), "rate_limit.max_keys", "must be at least 1"),
+        ];
+        let problems: Vec<_> =
+            rules.into_iter().filter_map(|(bad, field, rule)| bad.then_some((field, rule))).collect();
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
+    }
+}
+
+impl fmt::Debug for ServerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerConfig")
+            .field("deadline", &self.deadline)
+            .field("deadline_grace", &self.deadline_grace)
+            .field("limit", &self.limit)
+            .field("queue", &self.queue)
+            .field("rate_limit", &self.rate_limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Every setting that makes no sense, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The setting and the rule it breaks.
+    pub problems: Vec<(&'static str, &'static str)>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the server stack's settings are wrong:")?;
+        self.problems.iter().try_for_each(|(field, rule)| write!(f, " {field} {rule};"))
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,201 @@
+//! Outermost: who the request is (correlation id, trace), how long it has (deadline), and how much it matters.
+//!
+//! Everything inside, refusals included, can then name the request. The correlation id goes back on every reply.
+//! A client's id is taken only when it is 1 to 64 of `A-Za-z0-9._-`: anything else could forge log lines, so it is
+//! replaced, counted in `mainstay_server_correlation_replaced_total`, and logged at most once a minute.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context as TaskContext, Poll, ready};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Request, Response};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower::{Layer, Service};
+
+use super::names;
+use crate::context::Priority;
+use crate::headers::{X_ATTEMPT, X_CORRELATION_ID, X_PRIORITY};
+use crate::{CorrelationId, Deadline, DecisionTrail, RequestContext, TraceContext};
+
+/// How much time a request gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeadlinePolicy {
+    /// For a client that asks for nothing, or for something unreadable. Default 2 s, the contract's.
+    pub default: Duration,
+    /// For a client that asks for more. Default 30 s.
+    pub max: Duration,
+}
+
+impl Default for DeadlinePolicy {
+    fn default() -> Self {
+        Self { default: Duration::from_secs(2), max: Duration::from_secs(30) }
+    }
+}
+
+impl DeadlinePolicy {
+    /// The deadline of a request that arrives now with these headers.
+    pub fn deadline(&self, headers: &HeaderMap) -> Deadline {
+        Deadline::after(Deadline::left_from_headers(headers).unwrap_or(self.default).min(self.max))
+    }
+}
+
+/// Puts a [`RequestContext`] into the request's extensions, and the correlation id onto the reply.
+#[derive(Debug, Clone, Default)]
+pub struct ContextLayer {
+    policy: DeadlinePolicy,
+    replaced: Arc<OncePerMinute>,
+}
+
+impl ContextLayer {
+    /// With this deadline policy.
+    pub fn new(policy: DeadlinePolicy) -> Self {
+        Self { policy, replaced: Arc::default() }
+    }
+}
+
+impl<S> Layer<S> for ContextLayer {
+    type Service = Context<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Context { inner, layer: self.clone() }
+    }
+}
+
+/// The service of [`ContextLayer`].
+#[derive(Debug, Clone)]
+pub struct Context<S> {
+    inner: S,
+    layer: ContextLayer,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Context<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ContextFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let context = ensure(&mut request, &self.layer.policy, Some(&self.layer.replaced));
+        let correlation_id = context.correlation_id.to_header_value();
+        ContextFuture { inner: self.inner.call(request), correlation_id: Some(correlation_id) }
+    }
+}
+
+/// The request's context; made from its headers and inserted when an outer layer has not done so.
+pub(super) fn ensure<B>(
+    request: &mut Request<B>,
+    policy: &DeadlinePolicy,
+    replaced: Option<&OncePerMinute>,
+) -> RequestContext {
+    if let Some(context) = request.extensions().get::<RequestContext>() {
+        return context.clone();
+    }
+    let headers = request.headers();
+    let context = RequestContext {
+        correlation_id: correlation_id(headers, replaced),
+        trace: TraceContext::from_headers(headers).map_or_else(TraceContext::root, |caller| caller.child()),
+        deadline: policy.deadline(headers),
+        attempt: attempt(headers),
+        priority: priority(headers),
+        trail: DecisionTrail::new(),
+    };
+    request.extensions_mut().insert(context.clone());
+    context
+}
+
+fn correlation_id(headers: &HeaderMap, replaced: Option<&OncePerMinute>) -> CorrelationId {
+    let mut values = headers.get_all(X_CORRELATION_ID).iter();
+    let (first, second) = (values.next(), values.next());
+    let Some(value) = first else { return CorrelationId::mint() };
+    let parsed = value.to_str().ok().filter(|_| second.is_none()).and_then(|t| CorrelationId::parse(t).ok());
+    parsed.unwrap_or_else(|| {
+        let minted = CorrelationId::mint();
+        metrics::counter!(names::CORRELATION_REPLACED).increment(1);
+        if replaced.is_some_and(|window| window.first(Instant::now())) {
+            tracing::warn!(
+                correlation_id = %minted,
+                length = value.len(),
+                "replaced a correlation id that is not 1 to 64 of A-Za-z0-9._-; counted, and logged once a minute"
+            );
+        }
+        minted
+    })
+}
+
+/// `X-Attempt`: 1 to 4 digits, at least 1; anything else counts as the first attempt.
+fn attempt(headers: &HeaderMap) -> u32 {
+    single(headers, &X_ATTEMPT)
+        .filter(|text| (1..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()))
+        .and_then(|text| text.parse().ok())
+        .map_or(1, |attempt: u32| attempt.max(1))
+}
+
+/// `X-Priority`: one of the four names; anything else counts as `default`.
+fn priority(headers: &HeaderMap) -> Priority {
+    single(headers, &X_PRIORITY).and_then(Priority::parse).unwrap_or_default()
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    value.to_str().ok()
+}
+
+/// True for the first caller in any minute.
+#[derive(Debug)]
+pub(super) struct OncePerMinute {
+    began: Instant,
+    /// Milliseconds from `began` to the last time it was true, plus one; 0 before that.
+    last: AtomicU64,
+}
+
+impl Default for OncePerMinute {
+    fn default() -> Self {
+        Self { began: Instant::now(), last: AtomicU64::new(0) }
+    }
+}
+
+impl OncePerMinute {
+    pub(super) fn first(&self, now: Instant) -> bool {
+        let at = u64::try_from(now.duration_since(self.began).as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        let last = self.last.load(Ordering::Relaxed);
+        let due = last == 0 || at.saturating_sub(last) >= 60_000;
+        due && self.last.compare_exchange(last, at, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+pin_project! {
+    /// The future of [`Context`].
+    #[derive(Debug)]
+    pub struct ContextFuture<F> {
+        #[pin]
+        inner: F,
+        correlation_id: Option<HeaderValue>,
+    }
+}
+
+impl<F, ResBody, E> Future for ContextFuture<F>
+where
+    F: Future<Output = Result<Response<ResBody>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut outcome = ready!(this.inner.poll(cx));
+        if let (Ok(response), Some(id)) = (&mut outcome, this.correlation_id.take()) {
+            response.headers_mut().insert(X_CORRELATION_ID, id);
+        }
+        Poll::Ready(outcome)
+    }
+}

@@ -1,0 +1,151 @@
+//! Work whose deadline has passed is refused before it starts, and work that overruns it is cut off.
+//!
+//! Outside the rate limit and the queue, so that dead requests cost neither a quota nor a place in line. A handler
+//! is expected to watch its own deadline and to answer in time (with 202, say); the backstop fires a grace later, and
+//! says `unknown`, because only the handler could know. The handler is always polled before the timer, so a reply
+//! that is finished is never thrown away.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep_until};
+use tower::{Layer, Service};
+
+use super::context::{DeadlinePolicy, ensure};
+use super::decide;
+use super::drain::OrRefused;
+use super::names;
+use crate::RequestContext;
+use crate::problem::{Effect, Problem};
+
+/// Enforces the deadline in the request's context.
+#[derive(Debug, Clone, Copy)]
+pub struct DeadlineLayer {
+    policy: DeadlinePolicy,
+    grace: Duration,
+}
+
+impl DeadlineLayer {
+    /// What a handler that answers right at its deadline may take to get the words out. 50 ms is one scheduling
+    /// hiccup on a busy two-core machine, and short beside the default deadline of 2 s.
+    pub const GRACE: Duration = Duration::from_millis(50);
+
+    /// The backstop fires `grace` after the deadline. `policy` is used only when no context layer is outside.
+    pub fn new(policy: DeadlinePolicy, grace: Duration) -> Self {
+        Self { policy, grace }
+    }
+}
+
+impl Default for DeadlineLayer {
+    fn default() -> Self {
+        Self::new(DeadlinePolicy::default(), Self::GRACE)
+    }
+}
+
+impl<S> Layer<S> for DeadlineLayer {
+    type Service = EnforceDeadline<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        EnforceDeadline { inner, layer: *self }
+    }
+}
+
+/// The service of [`DeadlineLayer`].
+#[derive(Debug, Clone)]
+pub struct EnforceDeadline<S> {
+    inner: S,
+    layer: DeadlineLayer,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for EnforceDeadline<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: From<Bytes>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = OrRefused<DeadlineFuture<S::Future>, ResBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let context = ensure(&mut request, &self.layer.policy, None);
+        if context.deadline.has_passed() {
+            return OrRefused::refused(expired(&context, "deadline", "the deadline had passed on arrival"));
+        }
+        let backstop = sleep_until(context.deadline.instant() + self.layer.grace);
+        let inner = self.inner.call(request);
+        OrRefused::inner(DeadlineFuture { inner, backstop, context, grace: self.layer.grace })
+    }
+}
+
+/// The refusal of work whose deadline passed before it was started.
+pub(super) fn expired<B: From<Bytes>>(
+    context: &RequestContext,
+    reason: &'static str,
+    why: &'static str,
+) -> Response<B> {
+    decide::shed(context, "deadline", reason, why.into());
+    let mut problem = Problem::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        "deadline-exceeded",
+        "The deadline had passed before it began",
+    )
+    .outcome(Effect::NotExecuted)
+    .correlated(&context.correlation_id);
+    (problem.retryable, problem.same_key) = (true, true);
+    problem.into_response()
+}
+
+pin_project! {
+    /// Polls the handler, then the backstop.
+    #[derive(Debug)]
+    pub struct DeadlineFuture<F> {
+        #[pin]
+        inner: F,
+        #[pin]
+        backstop: Sleep,
+        context: RequestContext,
+        grace: Duration,
+    }
+}
+
+impl<F, ResBody, E> Future for DeadlineFuture<F>
+where
+    F: Future<Output = Result<Response<ResBody>, E>>,
+    ResBody: From<Bytes>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(reply) = this.inner.poll(cx) {
+            return Poll::Ready(reply);
+        }
+        if this.backstop.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        metrics::counter!(names::OVERRUN).increment(1);
+        let why = format!("no answer {} ms after the deadline", this.grace.as_millis());
+        decide::note(this.context, "deadline", "cut_off", why.into());
+        let mut problem = Problem::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "deadline-exceeded",
+            "The deadline passed before the answer was ready",
+        )
+        .detail(
+            "It is not known whether the request was carried out. Repeat it with the same idempotency key.",
+        )
+        .outcome(Effect::Unknown)
+        .correlated(&this.context.correlation_id);
+        (problem.retryable, problem.same_key) = (true, true);
+        Poll::Ready(Ok(problem.into_response()))
+    }
+}

@@ -1,0 +1,42 @@
+//! Metric names. Runbooks, alerts and dashboards quote them, so they change only with those.
+
+/// Requests answered or given up, by `route`, `method`, `status` (`none` when there was no reply) and `outcome`.
+pub const REQUESTS: &str = "mainstay_server_requests_total";
+/// Seconds from arrival to the end of the reply's body, by `route` and `method`. Cancelled requests count.
+pub const DURATION: &str = "mainstay_server_request_duration_seconds";
+/// Requests between arrival and the end of the reply's body.
+pub const IN_FLIGHT: &str = "mainstay_server_in_flight";
+/// Requests whose caller left before the reply was complete.
+pub const CANCELLED: &str = "mainstay_server_cancelled_total";
+/// Handlers that panicked.
+pub const PANICS: &str = "mainstay_server_panics_total";
+/// Requests refused before the handler, by `reason`: `queue-full`, `displaced`, `standing`, `expired` (all from the
+/// queue), `deadline` (expired on arrival), `rate-limit`, `draining`.
+pub const SHED: &str = "mainstay_server_shed_total";
+/// Requests whose handler had not answered a grace after the deadline.
+pub const OVERRUN: &str = "mainstay_server_deadline_overrun_total";
+/// Seconds that requests waited in the queue, whether they were admitted or not; those with room at once not counted.
+pub const QUEUE: &str = "mainstay_server_queue_seconds";
+/// The concurrency limit now.
+pub const LIMIT: &str = "mainstay_server_concurrency_limit";
+/// Correlation ids that were not acceptable.
+pub const CORRELATION_REPLACED: &str = "mainstay_server_correlation_replaced_total";
+
+/// Registers help texts and units with the recorder that is installed. [`super::stack`] calls it.
+pub(super) fn describe() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_counter!(REQUESTS, "Requests by route, method, status and outcome");
+    describe_histogram!(
+        DURATION,
+        Unit::Seconds,
+        "From arrival to the end of the reply, cancelled ones included"
+    );
+    describe_gauge!(IN_FLIGHT, "Requests between arrival and the end of the reply");
+    describe_counter!(CANCELLED, "Requests whose caller left before the reply was complete");
+    describe_counter!(PANICS, "Handlers that panicked");
+    describe_counter!(SHED, "Requests refused before the handler, by reason");
+    describe_counter!(OVERRUN, "Requests whose handler had not answered shortly after the deadline");
+    describe_histogram!(QUEUE, Unit::Seconds, "Time spent waiting for a permit");
+    describe_gauge!(LIMIT, "Requests allowed at once");
+    describe_counter!(CORRELATION_REPLACED, "Correlation ids that were not acceptable");
+}

@@ -1,0 +1,211 @@
+//! The canonical log line, the metrics of rate, errors and duration, and a span around it all.
+//!
+//! Second from outside: it must see every reply, refusals of the layers inside included, and it needs the ids that
+//! the context layer found. A request is over when its reply's body has been sent or dropped, not when its head is
+//! ready, so a slow or cut download is timed and told as what it is.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{Method, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+use tracing::instrument::{Instrument as _, Instrumented};
+
+use super::context::{DeadlinePolicy, ensure};
+use super::drain::InFlight;
+use super::head::RequestHead;
+use super::log_fields::LogFields;
+use super::record::{Record, method_label};
+use crate::Outcome;
+
+/// The route of a request, as a template of bounded variety (`/v1/orders/{id}`), for metrics and logs. Put it into
+/// the request's extensions outside the stack, or supply a closure; without either it is `unmatched`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteLabel(pub Cow<'static, str>);
+
+/// Finds the route of a request.
+pub type RouteFn = Arc<dyn Fn(&RequestHead<'_>) -> Option<Cow<'static, str>> + Send + Sync>;
+
+/// Writes one canonical log line per request, and its metrics.
+#[derive(Clone, Default)]
+pub struct ObserveLayer {
+    route: Option<RouteFn>,
+    in_flight: Arc<InFlight>,
+}
+
+impl ObserveLayer {
+    /// With `route` to label requests that carry no [`RouteLabel`].
+    pub fn new(route: Option<RouteFn>) -> Self {
+        Self { route, in_flight: Arc::default() }
+    }
+
+    pub(super) fn in_flight(&self) -> Arc<InFlight> {
+        Arc::clone(&self.in_flight)
+    }
+
+    fn route_of(&self, head: &RequestHead<'_>) -> Cow<'static, str> {
+        if let Some(RouteLabel(route)) = head.extensions.get() {
+            return route.clone();
+        }
+        self.route.as_ref().and_then(|f| f(head)).unwrap_or(Cow::Borrowed("unmatched"))
+    }
+}
+
+impl fmt::Debug for ObserveLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObserveLayer").field("in_flight", &self.in_flight).finish_non_exhaustive()
+    }
+}
+
+impl<S> Layer<S> for ObserveLayer {
+    type Service = Observe<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Observe { inner, layer: self.clone() }
+    }
+}
+
+/// The service of [`ObserveLayer`].
+#[derive(Debug, Clone)]
+pub struct Observe<S> {
+    inner: S,
+    layer: ObserveLayer,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Observe<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Body,
+{
+    type Response = Response<ObservedBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ObserveFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let context = ensure(&mut request, &DeadlinePolicy::default(), None);
+        let head = RequestHead::from(&request);
+        let (method, route) = (method_label(head.method), self.layer.route_of(&head));
+        let bodiless = head.method == Method::HEAD;
+        let span = tracing::info_span!(
+            target: "mainstay::server",
+            "request",
+            otel.kind = "server",
+            otel.name = format_args!("{method} {route}"),
+            http.request.method = method,
+            http.route = &*route,
+            http.response.status_code = tracing::field::Empty,
+            outcome = tracing::field::Empty,
+            correlation_id = context.correlation_id.as_str(),
+            trace_id = context.trace.trace_id_hex(),
+            span_id = context.trace.span_id_hex(),
+        );
+        let fields = LogFields::default();
+        request.extensions_mut().insert(fields.clone());
+        let record = Record::open(context, method, route, fields, span.clone(), self.layer.in_flight());
+        let inner = span.in_scope(|| self.inner.call(request));
+        ObserveFuture { inner: inner.instrument(span), record: Some(record), bodiless }
+    }
+}
+
+pin_project! {
+    /// The future of [`Observe`]. Dropped before it is ready, it records the request as cancelled.
+    #[derive(Debug)]
+    pub struct ObserveFuture<F> {
+        // Before `record`: what the handler says while it is dropped still belongs to the request.
+        #[pin]
+        inner: Instrumented<F>,
+        record: Option<Record>,
+        bodiless: bool,
+    }
+}
+
+impl<F, ResBody, E> Future for ObserveFuture<F>
+where
+    F: Future<Output = Result<Response<ResBody>, E>>,
+    ResBody: Body,
+{
+    type Output = Result<Response<ObservedBody<ResBody>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let outcome = ready!(this.inner.poll(cx));
+        let mut record = this.record.take().expect("an ObserveFuture is not polled again after it was ready");
+        Poll::Ready(match outcome {
+            Ok(response) => {
+                let (parts, body) = response.into_parts();
+                record.replied(parts.status, &parts.headers);
+                let bodiless = *this.bodiless
+                    || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+                let expected = if bodiless { Some(0) } else { body.size_hint().exact() };
+                Ok(Response::from_parts(parts, ObservedBody { inner: body, record, expected }))
+            }
+            Err(error) => {
+                record.close(Outcome::Unknown);
+                Err(error)
+            }
+        })
+    }
+}
+
+pin_project! {
+    /// A reply's body that closes its request's record when it ends.
+    #[derive(Debug)]
+    pub struct ObservedBody<B> where B: Body {
+        #[pin]
+        inner: B,
+        record: Record,
+        expected: Option<u64>,
+    }
+
+    impl<B: Body> PinnedDrop for ObservedBody<B> {
+        fn drop(this: Pin<&mut Self>) {
+            // A server stops polling once it has sent all there is to send, without waiting for the end to be said.
+            let this = this.project();
+            let complete = this.inner.is_end_stream() || this.expected.is_some_and(|all| this.record.bytes >= all);
+            let outcome = this.record.outcome.filter(|_| complete).unwrap_or(Outcome::Cancelled);
+            this.record.close(outcome);
+        }
+    }
+}
+
+impl<B: Body> Body for ObservedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.project();
+        let _entered = this.record.span.clone().entered();
+        let frame = ready!(this.inner.poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                let sent = frame.data_ref().map_or(0, bytes::Buf::remaining);
+                this.record.bytes += u64::try_from(sent).unwrap_or(u64::MAX);
+            }
+            // The head is gone, so the caller sees a cut reply: it cannot tell what became of its request.
+            Some(Err(_)) => this.record.close(Outcome::Unknown),
+            None => this.record.close(this.record.outcome.unwrap_or(Outcome::Unknown)),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,198 @@
+//! A quota for each principal, so that one of them cannot use up what is meant for all.
+//!
+//! Outside the queue: a principal over its quota must not take a place in line. Inside the deadline: a dead request
+//! must not cost quota. Every counted reply carries `RateLimit-Policy` and `RateLimit` (the IETF httpapi draft's
+//! fields), so that a client can slow down before it is refused.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::future::Future;
+use std::num::NonZeroU32;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use super::context::{DeadlinePolicy, ensure};
+use super::decide;
+use super::drain::OrRefused;
+use super::head::RequestHead;
+use crate::RequestContext;
+use crate::limit::{Allowance, QuotaSpent, RateLimiter};
+use crate::problem::{Effect, Problem};
+
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// Says whose quota a request counts against; `None` counts against nobody's.
+pub type KeyFn = Arc<dyn for<'a> Fn(&RequestHead<'a>) -> Option<Cow<'a, str>> + Send + Sync>;
+
+/// A quota per key.
+#[derive(Clone)]
+pub struct RateLimitConfig {
+    /// Requests per window and key; a key at rest may spend them all at once.
+    pub quota: NonZeroU32,
+    /// The window, at least a millisecond.
+    pub window: Duration,
+    /// Keys remembered at a time; a forgotten one starts afresh. Default 10,000, some 200 KiB.
+    pub max_keys: usize,
+    /// Whose quota it is.
+    pub key: KeyFn,
+}
+
+impl RateLimitConfig {
+    /// `quota` requests per `window` for each key that `key` finds.
+    pub fn new(
+        quota: NonZeroU32,
+        window: Duration,
+        key: impl for<'a> Fn(&RequestHead<'a>) -> Option<Cow<'a, str>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { quota, window, max_keys: 10_000, key: Arc::new(key) }
+    }
+}
+
+impl fmt::Debug for RateLimitConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimitConfig")
+            .field("quota", &self.quota)
+            .field("window", &self.window)
+            .field("max_keys", &self.max_keys)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Refuses requests of a key that is over its quota. Without a configuration it lets everything pass.
+#[derive(Debug, Clone, Default)]
+pub struct RateLimitLayer {
+    quota: Option<Arc<Quota>>,
+}
+
+struct Quota {
+    limiter: RateLimiter,
+    key: KeyFn,
+    policy: HeaderValue,
+}
+
+impl fmt::Debug for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.limiter.fmt(f)
+    }
+}
+
+impl RateLimitLayer {
+    /// All services of this layer and its clones share the quotas.
+    pub fn new(config: Option<RateLimitConfig>) -> Self {
+        let quota = config.map(|config| {
+            let policy = format!("\"principal\";q={};w={}", config.quota, config.window.as_secs().max(1));
+            Arc::new(Quota {
+                limiter: RateLimiter::new(config.quota, config.window, config.max_keys),
+                key: config.key,
+                policy: HeaderValue::try_from(policy).expect("digits, letters and punctuation of ASCII"),
+            })
+        });
+        Self { quota }
+    }
+}
+
+impl<S> Layer<S> for RateLimitLayer {
+    type Service = RateLimit<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RateLimit { inner, layer: self.clone() }
+    }
+}
+
+/// The service of [`RateLimitLayer`].
+#[derive(Debug, Clone)]
+pub struct RateLimit<S> {
+    inner: S,
+    layer: RateLimitLayer,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for RateLimit<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: From<Bytes>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = OrRefused<RateLimitFuture<S::Future>, ResBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let head = RequestHead::from(&request);
+        let counted = self.layer.quota.as_ref().and_then(|quota| {
+            let key = (quota.key)(&head)?;
+            Some((quota, quota.limiter.check(&*key)))
+        });
+        let allowed = match counted {
+            None => None,
+            Some((quota, Ok(allowance))) => Some((Arc::clone(quota), allowance)),
+            Some((quota, Err(spent))) => {
+                let quota = Arc::clone(quota);
+                let context = ensure(&mut request, &DeadlinePolicy::default(), None);
+                return OrRefused::refused(refuse(&context, &quota, spent));
+            }
+        };
+        OrRefused::inner(RateLimitFuture { inner: self.inner.call(request), allowed })
+    }
+}
+
+fn refuse<B: From<Bytes>>(context: &RequestContext, quota: &Quota, spent: QuotaSpent) -> Response<B> {
+    let (q, window) = (quota.limiter.quota(), quota.limiter.window());
+    let why = format!("quota of {q} in {window:?} spent; next in {} ms", spent.retry_after.as_millis());
+    decide::shed(context, "rate_limit", "rate-limit", why.into());
+    let mut response =
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", "The quota is spent for now")
+            .outcome(Effect::NotExecuted)
+            .retry_after(whole_seconds(spent.retry_after).max(1))
+            .correlated(&context.correlation_id)
+            .into_response();
+    write_headers(response.headers_mut(), quota, 0, spent.reset);
+    response
+}
+
+fn write_headers(headers: &mut HeaderMap, quota: &Quota, remaining: u32, reset: Duration) {
+    let text = format!("\"principal\";r={remaining};t={}", whole_seconds(reset));
+    headers.insert(RATELIMIT, HeaderValue::try_from(text).expect("digits, letters and punctuation of ASCII"));
+    headers.insert(RATELIMIT_POLICY, quota.policy.clone());
+}
+
+/// Rounded up: a client that waits this long has waited long enough.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+pin_project! {
+    /// The future of [`RateLimit`].
+    #[derive(Debug)]
+    pub struct RateLimitFuture<F> {
+        #[pin]
+        inner: F,
+        allowed: Option<(Arc<Quota>, Allowance)>,
+    }
+}
+
+impl<F, ResBody, E> Future for RateLimitFuture<F>
+where
+    F: Future<Output = Result<Response<ResBody>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut reply = ready!(this.inner.poll(cx));
+        if let (Ok(response), Some((quota, allowance))) = (&mut reply, this.allowed.take()) {
+            write_headers(response.headers_mut(), &quota, allowance.remaining, allowance.reset);
+        }
+        Poll::Ready(reply)
+    }
+}

@@ -1,0 +1,234 @@
+//! Innermost: only so many requests at once, a bounded queue for a few more, and a cheap, honest refusal for the rest.
+//!
+//! Next to the handler, so that a permit is held for as long as there is work and no longer. It is taken inside
+//! `call`, never in `poll_ready`: a clone of the service that is ready but idle holds nothing. The permit ends when
+//! the reply's body does.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower::{Layer, Service};
+
+use super::context::{DeadlinePolicy, ensure};
+use super::deadline::expired;
+use super::decide;
+use super::log_fields::LogFields;
+use super::names;
+use crate::RequestContext;
+use crate::limit::{Acquire, Admission, Limiter, Permit, Refusal, Verdict};
+use crate::problem::{Effect, Problem};
+
+/// Seconds after which a shed client may come back: the least that `Retry-After` can say above "now". A queue that
+/// stands has been full for a tenth of that.
+const RETRY_AFTER_SECS: u64 = 1;
+
+/// Admits requests through a shared [`Limiter`].
+#[derive(Debug, Clone)]
+pub struct ShedLayer {
+    limiter: Arc<Limiter>,
+}
+
+impl ShedLayer {
+    /// All services of this layer, and of every other layer with the same limiter, share one limit.
+    pub fn new(limiter: Arc<Limiter>) -> Self {
+        Self { limiter }
+    }
+}
+
+impl<S> Layer<S> for ShedLayer {
+    type Service = Shed<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Shed { inner, limiter: Arc::clone(&self.limiter) }
+    }
+}
+
+/// The service of [`ShedLayer`].
+#[derive(Debug, Clone)]
+pub struct Shed<S> {
+    inner: S,
+    limiter: Arc<Limiter>,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Shed<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    ResBody: From<Bytes>,
+{
+    type Response = Response<PermitBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ShedFuture<S, ReqBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        let context = ensure(&mut request, &DeadlinePolicy::default(), None);
+        let stage = match self.limiter.admit(context.priority, context.deadline) {
+            Admission::Admitted(permit) => {
+                Stage::Running { inner: self.inner.call(request), permit: Some(permit) }
+            }
+            Admission::Queued(acquire) => {
+                // The ready service goes with the request; its clone becomes ready by the next `poll_ready`.
+                let clone = self.inner.clone();
+                let service = std::mem::replace(&mut self.inner, clone);
+                Stage::Queued { acquire, since: Instant::now(), waiting: Some((service, request)) }
+            }
+            Admission::Refused(refusal) => Stage::Refused { refusal },
+        };
+        ShedFuture { stage, context }
+    }
+}
+
+pin_project! {
+    /// The future of [`Shed`]. Dropped while it waits, it leaves the queue; while it runs, it gives its permit back.
+    pub struct ShedFuture<S, ReqBody> where S: Service<Request<ReqBody>> {
+        #[pin]
+        stage: Stage<S, S::Future, ReqBody>,
+        context: RequestContext,
+    }
+
+    impl<S: Service<Request<ReqBody>>, ReqBody> PinnedDrop for ShedFuture<S, ReqBody> {
+        fn drop(this: Pin<&mut Self>) {
+            // A caller that left says nothing of load; work cut off after its deadline was too slow, and does.
+            let this = this.project();
+            if let StageProj::Running { permit: Some(permit), .. } = this.stage.project()
+                && this.context.deadline.has_passed()
+            {
+                permit.observe(Verdict::Dropped);
+            }
+        }
+    }
+}
+
+impl<S: Service<Request<ReqBody>>, ReqBody> std::fmt::Debug for ShedFuture<S, ReqBody> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ShedFuture").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    #[project = StageProj]
+    enum Stage<S, F, ReqBody> {
+        Queued { #[pin] acquire: Acquire, since: Instant, waiting: Option<(S, Request<ReqBody>)> },
+        // The handler's future goes before its permit: there is no room until it is gone.
+        Running { #[pin] inner: F, permit: Option<Permit> },
+        Refused { refusal: Refusal },
+    }
+}
+
+impl<S, ReqBody, ResBody> Future for ShedFuture<S, ReqBody>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: From<Bytes>,
+{
+    type Output = Result<Response<PermitBody<ResBody>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let next = match this.stage.as_mut().project() {
+                StageProj::Queued { acquire, since, waiting } => {
+                    let outcome = ready!(acquire.poll(cx));
+                    let waited = since.elapsed();
+                    metrics::histogram!(names::QUEUE).record(waited.as_secs_f64());
+                    let (mut service, request) =
+                        waiting.take().expect("taken only when the queue has answered");
+                    if let Some(fields) = request.extensions().get::<LogFields>() {
+                        fields.queued(waited);
+                    }
+                    match outcome {
+                        Ok(permit) => {
+                            let why = format!("admitted after {} ms in the queue", waited.as_millis());
+                            decide::note(this.context, "load_shed", "admit", why.into());
+                            Stage::Running { inner: service.call(request), permit: Some(permit) }
+                        }
+                        Err(refusal) => Stage::Refused { refusal },
+                    }
+                }
+                StageProj::Running { inner, permit } => {
+                    let reply = ready!(inner.poll(cx));
+                    let permit = permit.take().expect("a ShedFuture is not polled again after it was ready");
+                    permit.observe(match &reply {
+                        Ok(response) => verdict_of(response.status()),
+                        Err(_) => Verdict::Dropped,
+                    });
+                    return Poll::Ready(
+                        reply.map(|r| r.map(|inner| PermitBody { inner, permit: Some(permit) })),
+                    );
+                }
+                StageProj::Refused { refusal } => return Poll::Ready(Ok(refuse(this.context, *refusal))),
+            };
+            this.stage.set(next);
+        }
+    }
+}
+
+/// A handler that answers "no room" or "no time" was short of something behind it: the limit should hear of it.
+fn verdict_of(status: StatusCode) -> Verdict {
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Verdict::Dropped,
+        _ => Verdict::Answered,
+    }
+}
+
+fn refuse<B: From<Bytes>>(context: &RequestContext, refusal: Refusal) -> Response<B> {
+    if refusal == Refusal::Expired {
+        return expired(context, refusal.as_str(), "the deadline passed in the queue");
+    }
+    decide::shed(context, "load_shed", refusal.as_str(), refusal.to_string().into());
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "There is no room for this request now")
+        .outcome(Effect::NotExecuted)
+        .retry_after(RETRY_AFTER_SECS)
+        .correlated(&context.correlation_id)
+        .into_response()
+}
+
+pin_project! {
+    /// A reply's body that holds its request's permit until it ends or is dropped.
+    #[derive(Debug)]
+    pub struct PermitBody<B> {
+        #[pin]
+        inner: B,
+        permit: Option<Permit>,
+    }
+}
+
+impl<B: From<Bytes>> From<Bytes> for PermitBody<B> {
+    fn from(bytes: Bytes) -> Self {
+        Self { inner: B::from(bytes), permit: None }
+    }
+}
+
+impl<B: Body> Body for PermitBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.project();
+        let frame = ready!(this.inner.poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            *this.permit = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
