@@ -75,23 +75,19 @@ pub async fn append(
             .bind(claim.fingerprint)
             .bind(claim.command)
             .bind(claim.aggregate_id)
-            .bind(status(reply))
+            .bind(reply.stored_status())
             .bind(&reply.content_type)
             .bind(&reply.location)
             .bind(&reply.body),
         Keys::Complete(replies) => query
             .bind(replies.iter().map(|(command, _)| *command).collect::<Vec<_>>())
-            .bind(replies.iter().map(|(_, r)| status(r)).collect::<Vec<_>>())
+            .bind(replies.iter().map(|(_, r)| r.stored_status()).collect::<Vec<_>>())
             .bind(replies.iter().map(|(_, r)| r.content_type.as_str()).collect::<Vec<_>>())
             .bind(replies.iter().map(|(_, r)| r.location.as_deref()).collect::<Vec<_>>())
             .bind(replies.iter().map(|(_, r)| r.body.as_slice()).collect::<Vec<_>>()),
     };
     query.execute(connection).await?;
     Ok(())
-}
-
-fn status(reply: &StoredReply) -> i16 {
-    i16::try_from(reply.status).expect("an HTTP status is below 1,000")
 }
 
 /// Whether `error` is the violation of the named unique constraint (`journal_pkey`, `idempotency_pkey`, …).

@@ -82,6 +82,12 @@ pub fn hash(body: &[u8]) -> EntryHash {
     Sha256::digest(body).into()
 }
 
+/// SHA-256 of a payload's canonical JSON: the same at the sender and the receiver.
+pub fn payload_hash<T: Serialize>(payload: &T) -> [u8; 32] {
+    let bytes = serde_json_canonicalizer::to_vec(payload).expect("wire types hold no maps with odd keys");
+    Sha256::digest(bytes).into()
+}
+
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {

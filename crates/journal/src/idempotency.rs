@@ -46,6 +46,12 @@ pub struct StoredReply {
     pub body: Vec<u8>,
 }
 
+impl StoredReply {
+    pub(crate) fn stored_status(&self) -> i16 {
+        i16::try_from(self.status).expect("an HTTP status is below 1,000")
+    }
+}
+
 /// A key to be claimed, and what it stands for.
 #[derive(Debug, Clone)]
 pub struct Claim {
@@ -91,6 +97,28 @@ pub async fn claim(connection: &mut PgConnection, claim: &Claim) -> Result<bool,
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Completes a claim that needed no transition, with `reply`.
+pub async fn complete(
+    connection: &mut PgConnection,
+    claim: &Claim,
+    reply: &StoredReply,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE idempotency SET completed_at = clock_timestamp(), status = $3, content_type = $4,
+             location = $5, body = $6
+         WHERE principal = $1 AND key_hash = $2 AND completed_at IS NULL",
+    )
+    .bind(&claim.principal)
+    .bind(claim.key_hash.0)
+    .bind(reply.stored_status())
+    .bind(&reply.content_type)
+    .bind(&reply.location)
+    .bind(&reply.body)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 type Row =
