@@ -1,1 +1,16 @@
-//! local
+//! What it takes to run the pair on one machine with nothing prepared: a private PostgreSQL, its roles and
+//! databases, and the two services as supervised child processes.
+//!
+//! Nothing started here outlives the process that started it, even when that process is killed with
+//! `kill -9`: everything watches a pipe that only its parent holds open. No unsafe code, no daemon.
+
+mod account;
+pub mod disk;
+pub mod ports;
+pub mod postgres;
+mod secret;
+pub mod temporary;
+
+pub use postgres::{Postgres, PostgresError, PostgresOptions};
+pub use secret::Secret;
+pub use temporary::TemporaryDirectory;

@@ -1,0 +1,192 @@
+//! A private PostgreSQL server: its own directory, its own port on loopback, its own superuser password.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), local::PostgresError> {
+//! let postgres = local::Postgres::start(local::PostgresOptions::for_tests()).await?;
+//! let url = postgres.url("postgres");
+//! // …
+//! postgres.stop().await
+//! # }
+//! ```
+
+pub mod binaries;
+mod cluster;
+mod error;
+mod options;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{ConnectOptions, Connection};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{Secret, TemporaryDirectory};
+use cluster::Cluster;
+pub use error::PostgresError;
+pub use options::{Place, PostgresOptions};
+
+/// The name of the superuser of every private server.
+pub const SUPERUSER: &str = "postgres";
+
+/// A fast shutdown writes a checkpoint; this is how long a slow disk may take over it.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often to look whether the server has become ready, or has gone.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long one attempt at a first session may take; something else may listen on the port and say nothing.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// A running server. Dropping it shuts the server down and removes a temporary directory, without waiting;
+/// [`Postgres::stop`] waits.
+#[derive(Debug)]
+pub struct Postgres {
+    cluster: Cluster,
+    // Before `_temporary`, whose removal waits for the server to be gone.
+    watcher: Child,
+    temporary: Option<TemporaryDirectory>,
+}
+
+impl Postgres {
+    /// Creates the cluster if its directory has none, starts the server, and waits until it answers a query.
+    ///
+    /// A directory whose last server crashed is recovered; one whose last server is still shutting down is
+    /// waited for. When this future is dropped, the server is stopped.
+    pub async fn start(options: PostgresOptions) -> Result<Self, PostgresError> {
+        let temporary = options.temporary_parent().map(|parent| create_temporary(&parent)).transpose()?;
+        let root = temporary.as_ref().map_or_else(|| options.kept_directory(), |t| t.path().to_owned());
+        let mut cluster = Cluster::prepare(&root, &options).await?;
+        let watcher = launch(&mut cluster, options.port.is_none()).await?;
+        Ok(Self { cluster, watcher, temporary })
+    }
+
+    /// A superuser's URL of a database on this server. It holds the password.
+    pub fn url(&self, database: &str) -> String {
+        self.connect_options(database).to_url_lossy().to_string()
+    }
+
+    /// A superuser's way to a database on this server.
+    pub fn connect_options(&self, database: &str) -> PgConnectOptions {
+        self.cluster.connect_options(database)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.cluster.port
+    }
+
+    /// The server's process id, as its lock file has it.
+    pub fn pid(&self) -> Option<u32> {
+        self.cluster.server_pid()
+    }
+
+    /// Where the cluster, its log and its superuser's password are.
+    pub fn directory(&self) -> &Path {
+        &self.cluster.directory
+    }
+
+    pub fn log_file(&self) -> PathBuf {
+        self.cluster.log_file()
+    }
+
+    /// How the server ended, when it has: somebody killed it, or it crashed.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.watcher.try_wait().ok().flatten()
+    }
+
+    /// Starts a server that has ended again, on the same port and data. The server recovers from its log.
+    pub async fn start_again(&mut self) -> Result<(), PostgresError> {
+        self.shut_down().await?;
+        self.watcher = launch(&mut self.cluster, false).await?;
+        Ok(())
+    }
+
+    /// Shuts the server down, open sessions included, and waits until it is gone (and its directory, if temporary).
+    pub async fn stop(mut self) -> Result<(), PostgresError> {
+        let stopped = self.shut_down().await;
+        if let Some(temporary) = self.temporary.take() {
+            let path = temporary.path().to_owned();
+            temporary.remove().await.map_err(PostgresError::io(&path))?;
+        }
+        stopped
+    }
+
+    async fn shut_down(&mut self) -> Result<(), PostgresError> {
+        drop(self.watcher.stdin.take());
+        let begun = Instant::now();
+        while self.ended().is_none() {
+            if begun.elapsed() > STOP_WITHIN {
+                self.cluster.kill();
+                return Err(PostgresError::NotStopped { within: STOP_WITHIN });
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+}
+
+fn create_temporary(parent: &Path) -> Result<TemporaryDirectory, PostgresError> {
+    TemporaryDirectory::create_in(parent).map_err(PostgresError::io(parent))
+}
+
+/// Starts the server once nothing of an earlier one is in the way.
+async fn launch(cluster: &mut Cluster, any_port: bool) -> Result<Child, PostgresError> {
+    let begun = Instant::now();
+    loop {
+        cluster.wait_for_predecessor().await?;
+        match start_and_wait(cluster).await {
+            // The port was free a moment ago and nobody asked for this very one: draw another.
+            Err(PostgresError::PortInUse { .. }) if any_port => cluster.draw_port()?,
+            // Sessions of a server killed with -9 notice within moments; until then theirs is the memory.
+            Err(PostgresError::Died { log })
+                if log.contains("pre-existing shared memory block")
+                    && begun.elapsed() < cluster::PREDECESSOR_ENDS_WITHIN =>
+            {
+                sleep(LOOK_EVERY).await;
+            }
+            launched => return launched,
+        }
+    }
+}
+
+/// Starts the server and waits until it answers a query, has died, or the time is over. The returned
+/// process is the shell that watches the server; its standard input keeps the server alive.
+async fn start_and_wait(cluster: &Cluster) -> Result<Child, PostgresError> {
+    let mut watcher = cluster.spawn_server()?;
+    let begun = Instant::now();
+    loop {
+        if watcher.try_wait().map_err(PostgresError::io(&cluster.directory))?.is_some() {
+            return Err(cluster.death());
+        }
+        let failure = match timeout(ANSWER_WITHIN, answers(cluster)).await {
+            Ok(Ok(())) => return Ok(watcher),
+            Ok(Err(error)) => error.to_string(),
+            Err(_elapsed) => "no reply to a query".to_owned(),
+        };
+        if begun.elapsed() > cluster.ready_within {
+            let (within, log) = (cluster.ready_within, cluster.log_tail());
+            return Err(PostgresError::NotReady { within, last: failure, log });
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A real session, authenticated with the password that only our server knows: another server that happens
+/// to listen on the port does not pass for ours.
+async fn answers(cluster: &Cluster) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect_with(&cluster.connect_options("postgres")).await?;
+    connection.ping().await?;
+    connection.close().await
+}
+
+/// Connection options that depend on nothing but what they are given (no `~/.pgpass`; loopback needs no TLS).
+fn loopback(port: u16, user: &str, password: &Secret, database: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(port)
+        .ssl_mode(PgSslMode::Disable)
+        .username(user)
+        .password(password.expose())
+        .database(database)
+}

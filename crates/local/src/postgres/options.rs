@@ -1,0 +1,82 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::disk::free_bytes;
+
+/// A test run's cluster with write-ahead log and some hundred small databases stays below this.
+const ROOM_IN_MEMORY: u64 = 1 << 30;
+
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// The directory of `initdb` and `postgres`; `None` looks in the usual places.
+    pub binaries: Option<PathBuf>,
+    pub place: Place,
+    /// Off loses the cluster when the machine (not just the server) crashes, and is several times faster.
+    pub fsync: bool,
+    /// A port to insist on; `None` draws a free one.
+    pub port: Option<u16>,
+    pub max_connections: u16,
+    /// Further `name = value` pairs of the server's configuration; they win over what this crate sets.
+    pub settings: Vec<(String, String)>,
+    /// How long a start may take, crash recovery included.
+    pub ready_within: Duration,
+}
+
+/// Where the cluster lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In `postgres` below this directory, which stays.
+    Kept(PathBuf),
+    /// Below a new directory in this one that is removed at the end.
+    TemporaryIn(PathBuf),
+}
+
+impl PostgresOptions {
+    /// A cluster in a directory that stays. `directory` gets a `postgres` subdirectory that belongs to the server.
+    pub fn kept(directory: impl Into<PathBuf>) -> Self {
+        Self::at(Place::Kept(directory.into()))
+    }
+
+    /// A cluster in the system's temporary directory that is removed at the end, with the durability of a real one.
+    pub fn temporary() -> Self {
+        Self::at(Place::TemporaryIn(std::env::temp_dir()))
+    }
+
+    /// A cluster for one test run: removed at the end, in memory when there is room, no fsync, many connections.
+    pub fn for_tests() -> Self {
+        let memory = PathBuf::from("/dev/shm");
+        let has_room = free_bytes(&memory).is_some_and(|free| free >= ROOM_IN_MEMORY);
+        let parent = if has_room { memory } else { std::env::temp_dir() };
+        Self { fsync: false, max_connections: 400, ..Self::at(Place::TemporaryIn(parent)) }
+    }
+
+    fn at(place: Place) -> Self {
+        Self {
+            binaries: None,
+            place,
+            fsync: true,
+            port: None,
+            max_connections: 100,
+            settings: Vec::new(),
+            ready_within: Duration::from_mins(1),
+        }
+    }
+
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(super) fn temporary_parent(&self) -> Option<PathBuf> {
+        match &self.place {
+            Place::TemporaryIn(parent) => Some(parent.clone()),
+            Place::Kept(_) => None,
+        }
+    }
+
+    pub(super) fn kept_directory(&self) -> PathBuf {
+        let (Place::Kept(path) | Place::TemporaryIn(path)) = &self.place;
+        path.clone()
+    }
+}
