@@ -8,9 +8,11 @@ mod account;
 pub mod disk;
 pub mod ports;
 pub mod postgres;
+pub mod provision;
 mod secret;
 pub mod temporary;
 
 pub use postgres::{Postgres, PostgresError, PostgresOptions};
+pub use provision::Service;
 pub use secret::Secret;
 pub use temporary::TemporaryDirectory;

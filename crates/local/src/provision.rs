@@ -1,0 +1,136 @@
+//! The roles and databases of the pair, on a private server or on one that was there before.
+//!
+//! Each service has a database of its own with two roles: the owner, which migrates, and the serving role,
+//! which can neither create anything nor connect to the other service's database. All of it may be run
+//! again at any time, and brings back what was changed by hand. The SQL is in `migrations/`, where the
+//! container set-up uses the same files.
+
+use std::fmt;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+
+use crate::Secret;
+
+const ROLES: &str = include_str!("../../../migrations/roles.sql");
+const DATABASE: &str = include_str!("../../../migrations/database.sql");
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Service {
+    Order,
+    Inventory,
+}
+
+impl Service {
+    pub const BOTH: [Self; 2] = [Self::Order, Self::Inventory];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Inventory => "inventory",
+        }
+    }
+
+    /// The role the running service connects as; migrations grant it what it needs. Its database is called
+    /// the same unless a test asks for another name.
+    pub fn serving_role(self) -> &'static str {
+        match self {
+            Self::Order => "mainstay_order",
+            Self::Inventory => "mainstay_inventory",
+        }
+    }
+
+    /// The role that owns the database and migrates it.
+    pub fn owner_role(self) -> &'static str {
+        match self {
+            Self::Order => "mainstay_order_owner",
+            Self::Inventory => "mainstay_inventory_owner",
+        }
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The passwords of one service's roles. Roles belong to the whole server, so these do as well.
+#[derive(Debug, Clone)]
+pub struct Passwords {
+    owner: Secret,
+    serving: Secret,
+}
+
+/// URLs of one service's database, passwords included.
+#[derive(Clone)]
+pub struct DatabaseUrls {
+    /// For `MIGRATION_DATABASE_URL`.
+    pub owner: String,
+    /// For `DATABASE_URL`.
+    pub serving: String,
+}
+
+impl fmt::Debug for DatabaseUrls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseUrls(…)")
+    }
+}
+
+/// Creates the roles of a service, or gives existing ones new random passwords.
+pub async fn roles(admin: &PgConnectOptions, service: Service) -> Result<Passwords, sqlx::Error> {
+    let passwords = Passwords { owner: Secret::generate(), serving: Secret::generate() };
+    let mut connection = PgConnection::connect_with(admin).await?;
+    name_roles(&mut connection, service).await?;
+    set(&mut connection, "mainstay.owner_password", passwords.owner.expose()).await?;
+    set(&mut connection, "mainstay.serving_password", passwords.serving.expose()).await?;
+    sqlx::raw_sql(ROLES).execute(&mut connection).await?;
+    connection.close().await?;
+    Ok(passwords)
+}
+
+/// Creates a service's database unless it is there (a clone of a template, or an earlier run's) and sees to
+/// who may do what in it.
+pub async fn database(
+    admin: &PgConnectOptions,
+    service: Service,
+    name: &str,
+    passwords: &Passwords,
+) -> Result<DatabaseUrls, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(admin).await?;
+    let statement: Option<String> = sqlx::query_scalar(
+        "SELECT format('CREATE DATABASE %I OWNER %I', $1::text, $2::text)
+         WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = $1)",
+    )
+    .bind(name)
+    .bind(service.owner_role())
+    .fetch_optional(&mut connection)
+    .await?;
+    if let Some(statement) = statement {
+        // Safe: `format` has quoted both names.
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
+    }
+    connection.close().await?;
+
+    let within = admin.clone().database(name);
+    let mut connection = PgConnection::connect_with(&within).await?;
+    name_roles(&mut connection, service).await?;
+    sqlx::raw_sql(DATABASE).execute(&mut connection).await?;
+    connection.close().await?;
+    let url = |role, password: &Secret| {
+        within.clone().username(role).password(password.expose()).to_url_lossy().to_string()
+    };
+    Ok(DatabaseUrls {
+        owner: url(service.owner_role(), &passwords.owner),
+        serving: url(service.serving_role(), &passwords.serving),
+    })
+}
+
+async fn name_roles(connection: &mut PgConnection, service: Service) -> Result<(), sqlx::Error> {
+    set(connection, "mainstay.owner", service.owner_role()).await?;
+    set(connection, "mainstay.serving", service.serving_role()).await
+}
+
+async fn set(connection: &mut PgConnection, name: &str, value: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT set_config($1, $2, false)").bind(name).bind(value).execute(connection).await.map(drop)
+}
