@@ -1,0 +1,128 @@
+//! Invariant 3: what a client was told happened did happen and stays; what it was told did not happen did not.
+
+use std::collections::{HashMap, HashSet};
+
+use uuid::Uuid;
+
+use crate::entry::Recorded;
+use crate::fold::Fold;
+use crate::report::{Rule, Tally, Violation};
+use crate::{ClientReply, ClientRequest, KeyRow, Observed, Side};
+
+/// Whose key it is.
+type Key<'a> = (Side, &'a str, &'a str);
+
+/// What the journals hold, in the form that client logs ask for it.
+#[derive(Debug, Default)]
+pub(crate) struct Journalled {
+    /// (aggregate, version) -> the state it reached.
+    states: HashMap<(Side, Uuid, i64), String>,
+    /// (principal, key hash) of every entry that a request made.
+    keys: HashSet<(Side, String, String)>,
+}
+
+impl Journalled {
+    pub(crate) fn entry(&mut self, side: Side, recorded: &Recorded) {
+        let entry = &recorded.entry;
+        self.states.insert((side, entry.aggregate_id, entry.version), entry.to.clone());
+        if let Some(key) = &entry.key_hash {
+            self.keys.insert((side, entry.principal.clone(), key.clone()));
+        }
+    }
+
+    pub(crate) fn finish(self, fold: &Fold, observed: &Observed, tally: &mut Tally) {
+        let rows = rows(observed);
+        let keys: HashMap<Key<'_>, &KeyRow> = observed
+            .tables
+            .iter()
+            .flat_map(|tables| &tables.keys)
+            .map(|row| ((row.service, row.principal.as_str(), row.key_hash.as_str()), row))
+            .collect();
+        // A key may be answered `not-executed` and then succeed on a repeat: only a key whose every request was
+        // answered so must have left nothing.
+        let mut refused: HashMap<Key<'_>, (bool, &ClientRequest)> = HashMap::new();
+        for request in &observed.requests {
+            if let Some(key) = &request.key_hash {
+                let nothing = request.reply.as_ref().is_some_and(ClientReply::is_not_executed);
+                let all =
+                    refused.entry((request.service, &request.principal, key)).or_insert((true, request));
+                all.0 &= nothing;
+            }
+            let Some(reply) = &request.reply else { continue };
+            if (200..300).contains(&reply.status) || (reply.is_final() && reply.state.is_some()) {
+                self.survives(fold, rows.as_ref(), request, reply, tally);
+                if let (Some(key), true, true) = (&request.key_hash, reply.is_final(), rows.is_some()) {
+                    let row = keys.get(&(request.service, request.principal.as_str(), key.as_str()));
+                    let stored = row.and_then(|row| row.reply.as_ref());
+                    tally.check(Rule::AcknowledgedSurvives, stored.is_some(), || {
+                        lost(request, reply, &format!("the key row holds no reply: {row:?}"))
+                    });
+                }
+            }
+        }
+        for ((service, principal, key), (nothing, request)) in refused {
+            if !nothing {
+                continue;
+            }
+            let claimed = keys.contains_key(&(service, principal, key));
+            let journalled = self.keys.contains(&(service, principal.to_owned(), key.to_owned()));
+            tally.check(Rule::NotExecutedLeftNothing, !claimed && !journalled, || {
+                let mut violation = Violation::new(format!(
+                    "{principal} was told not-executed for key {key} (correlation id {}), yet: key row {claimed}, \
+                     journal entry {journalled}",
+                    request.correlation_id
+                ));
+                violation.service = Some(service);
+                violation
+            });
+        }
+    }
+
+    /// The state that a reply showed is in the journal, and the table has not fallen behind it.
+    fn survives(
+        &self,
+        fold: &Fold,
+        rows: Option<&HashMap<(Side, Uuid), i64>>,
+        request: &ClientRequest,
+        reply: &ClientReply,
+        tally: &mut Tally,
+    ) {
+        let Some(aggregate) = reply.aggregate else { return };
+        let head = fold.head(request.service, aggregate);
+        tally.check(Rule::AcknowledgedSurvives, head.is_some(), || {
+            lost(request, reply, "it is not in the journal")
+        });
+        if let (Some(state), Some(version)) = (&reply.state, reply.version) {
+            let journalled = self.states.get(&(request.service, aggregate, version));
+            tally.check(Rule::AcknowledgedSurvives, journalled == Some(state), || {
+                lost(request, reply, &format!("the journal has {journalled:?} at that version"))
+            });
+        }
+        if let Some(rows) = rows {
+            let row = rows.get(&(request.service, aggregate));
+            let kept = row.is_some_and(|version| reply.version.is_none_or(|told| told <= *version));
+            tally.check(Rule::AcknowledgedSurvives, kept, || {
+                lost(request, reply, &format!("the table has version {row:?} of it"))
+            });
+        }
+    }
+}
+
+/// The version of every row that a reply can be about.
+fn rows(observed: &Observed) -> Option<HashMap<(Side, Uuid), i64>> {
+    let tables = observed.tables.as_ref()?;
+    let orders = tables.orders.iter().map(|row| ((Side::Order, row.id), row.version));
+    let reservations = tables.reservations.iter().map(|row| ((Side::Inventory, row.id), row.version));
+    Some(orders.chain(reservations).collect())
+}
+
+fn lost(request: &ClientRequest, reply: &ClientReply, what: &str) -> Violation {
+    let told = format!("{} {:?} v{:?}", reply.status, reply.state, reply.version);
+    let mut violation = Violation::new(format!(
+        "{} was told {told} (correlation id {}): {what}",
+        request.principal, request.correlation_id
+    ));
+    violation.service = Some(request.service);
+    violation.aggregate = reply.aggregate;
+    violation
+}

@@ -1,0 +1,14 @@
+//! One file per invariant of the contract.
+
+pub(crate) mod acknowledged;
+pub(crate) mod agreement;
+pub(crate) mod attempts;
+pub(crate) mod causes;
+pub(crate) mod deadlines;
+pub(crate) mod evidence;
+pub(crate) mod replies;
+pub(crate) mod resources;
+pub(crate) mod stock;
+pub(crate) mod tables;
+pub(crate) mod transitions;
+pub(crate) mod uniqueness;

@@ -1,0 +1,57 @@
+//! Invariant 1: stock is neither lost, invented nor promised twice, at any prefix of the journal.
+
+use std::collections::HashMap;
+
+use crate::entry::Recorded;
+use crate::fold::{Fold, Moved, at};
+use crate::report::{Rule, Tally, Violation};
+use crate::{Side, Tables};
+
+/// After one entry: the SKUs it moved are still within their bounds.
+pub(crate) fn entry(fold: &Fold, side: Side, recorded: &Recorded, moved: &Moved, tally: &mut Tally) {
+    for (sku, quantity) in moved.lines.iter() {
+        let Some(stock) = fold.stock.get(sku) else { continue };
+        let (held, on_hand) = (stock.held, stock.on_hand);
+        tally.check(Rule::StockWithinBounds, 0 <= held && held <= on_hand, || {
+            at(
+                side,
+                recorded,
+                format!("SKU {sku:?} has held {held} and on_hand {on_hand} after a line of {quantity}"),
+            )
+        });
+    }
+    for sku in &moved.unknown {
+        tally.check(Rule::StockConserved, false, || {
+            at(side, recorded, format!("SKU {sku:?} was never created, yet stock of it moved"))
+        });
+    }
+}
+
+/// The item table holds exactly what came in, less what went out, and promises exactly what is held.
+pub(crate) fn finish(fold: &Fold, tables: &Tables, at_rest: bool, tally: &mut Tally) {
+    let mut promised: HashMap<&str, i64> = HashMap::new();
+    for row in tables.reservations.iter().filter(|row| row.status == "held") {
+        for line in &row.lines {
+            *promised.entry(&line.sku).or_default() += line.quantity;
+        }
+    }
+    for row in &tables.items {
+        // The tables are one moment, the journal's end is a later one: only at rest are they the same.
+        if !at_rest {
+            tally.defer(Rule::StockConserved);
+            continue;
+        }
+        let stock = fold.stock.get(row.sku.as_str()).cloned().unwrap_or_default();
+        let promised = promised.get(row.sku.as_str()).copied().unwrap_or(0);
+        let holds =
+            row.on_hand + stock.shipped == stock.received && row.held == promised && row.held == stock.held;
+        tally.check(Rule::StockConserved, holds, || {
+            Violation::new(format!(
+                "SKU {:?}: received {} is not on_hand {} + shipped {}, or held {} is not the {promised} of the \
+                 held reservations and the {} of the journal",
+                row.sku, stock.received, row.on_hand, stock.shipped, row.held, stock.held
+            ))
+            .of(Side::Inventory, stock.aggregate)
+        });
+    }
+}

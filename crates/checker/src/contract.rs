@@ -1,0 +1,101 @@
+//! What the services promise, given to the checker as data, so that it knows none of their code.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use serde_json::Value;
+
+use journal::Entry;
+
+/// Re-executes the decision `rule` on `inputs` and names the state it reaches, or says why it cannot.
+pub type Decide<'a> = Box<dyn Fn(&str, &Value) -> Result<String, String> + 'a>;
+
+/// The legal transitions, the decisions and the budgets of both services.
+pub struct Contract<'a> {
+    legal: HashMap<String, HashSet<(String, String)>>,
+    leaves: HashMap<String, HashSet<String>>,
+    pub(crate) decide: Decide<'a>,
+    pub(crate) budget: AttemptBudget,
+}
+
+/// How many attempts a call and a hop may make.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AttemptBudget {
+    /// Attempts of one call, the first one included.
+    pub per_call: u32,
+    /// Retries of a hop as a share of its calls.
+    pub ratio: f64,
+    /// Retries per second that a hop may always make.
+    pub floor_per_second: f64,
+}
+
+impl Default for AttemptBudget {
+    /// The middleware's defaults: 3 attempts, 10 %, 1/s.
+    fn default() -> Self {
+        Self { per_call: 3, ratio: 0.1, floor_per_second: 1.0 }
+    }
+}
+
+impl<'a> Contract<'a> {
+    /// A contract of `(aggregate kind, from, to)` triples and a way to re-execute decisions.
+    pub fn new<K: Into<String>, S: Into<String>>(
+        transitions: impl IntoIterator<Item = (K, S, S)>,
+        decide: impl Fn(&str, &Value) -> Result<String, String> + 'a,
+    ) -> Self {
+        let mut legal: HashMap<String, HashSet<(String, String)>> = HashMap::new();
+        let mut leaves: HashMap<String, HashSet<String>> = HashMap::new();
+        for (kind, from, to) in transitions {
+            let (kind, from, to) = (kind.into(), from.into(), to.into());
+            leaves.entry(kind.clone()).or_default().insert(from.clone());
+            legal.entry(kind).or_default().insert((from, to));
+        }
+        Self { legal, leaves, decide: Box::new(decide), budget: AttemptBudget::default() }
+    }
+
+    /// Replaces the attempt budget.
+    #[must_use]
+    pub fn budget(mut self, budget: AttemptBudget) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    pub(crate) fn is_legal(&self, entry: &Entry) -> bool {
+        // The tuple is cloned because a `HashSet` of owned pairs cannot be asked with borrowed ones; both are
+        // state names of a few bytes.
+        self.legal
+            .get(&entry.aggregate_kind)
+            .is_some_and(|pairs| pairs.contains(&(entry.from.clone(), entry.to.clone())))
+    }
+
+    /// Whether nothing leaves `state`.
+    pub(crate) fn is_terminal(&self, kind: &str, state: &str) -> bool {
+        !self.leaves.get(kind).is_some_and(|states| states.contains(state))
+    }
+
+    /// Whether legal transitions lead from `state` to `goal`.
+    pub(crate) fn can_reach(&self, kind: &str, state: &str, goal: &str) -> bool {
+        let Some(pairs) = self.legal.get(kind) else { return false };
+        let mut seen = HashSet::from([state]);
+        let mut open = vec![state];
+        while let Some(here) = open.pop() {
+            if here == goal {
+                return true;
+            }
+            for (_, to) in pairs.iter().filter(|(from, _)| from == here) {
+                if seen.insert(to) {
+                    open.push(to);
+                }
+            }
+        }
+        false
+    }
+}
+
+impl fmt::Debug for Contract<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contract")
+            .field("legal", &self.legal)
+            .field("budget", &self.budget)
+            .finish_non_exhaustive()
+    }
+}

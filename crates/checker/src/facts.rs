@@ -1,0 +1,62 @@
+//! What an entry's `inputs` say about stock, lines and who belongs to whom.
+//!
+//! This is the only place that knows how the services name things in `inputs`. An entry that should say
+//! something and does not is an error, never skipped: a conservation check over half the entries proves nothing.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use journal::Entry;
+use journal::rule::NONE;
+
+/// Lines sorted by SKU, shared between the places that remember them.
+pub(crate) type Lines = Arc<[(Arc<str>, i64)]>;
+
+/// What an entry adds to the picture beside its transition.
+#[derive(Debug)]
+pub(crate) enum Fact {
+    /// An item came into being with this much stock, or more of it arrived.
+    Received { sku: String, quantity: i64 },
+    /// An order came into being.
+    Ordered { lines: Vec<(String, i64)> },
+    /// A reservation came into being, as held or refused. `order` is unknown for one that was voided unseen.
+    Reserved { order: Option<Uuid>, lines: Vec<(String, i64)> },
+    /// The transition says it all.
+    Nothing,
+}
+
+/// Reads it, or says what is missing.
+pub(crate) fn read(entry: &Entry) -> Result<Fact, String> {
+    let inputs = &entry.inputs;
+    match (entry.aggregate_kind.as_str(), entry.from.as_str()) {
+        ("item", _) => {
+            Ok(Fact::Received { sku: text(inputs, "sku")?.to_owned(), quantity: number(inputs, "quantity")? })
+        }
+        ("order", NONE) => Ok(Fact::Ordered { lines: lines(inputs)? }),
+        ("reservation", NONE) if entry.to == "voided" => {
+            Ok(Fact::Reserved { order: None, lines: Vec::new() })
+        }
+        ("reservation", NONE) => {
+            let order = text(inputs, "order_id")?;
+            let order = order.parse().map_err(|_| format!("inputs.order_id {order:?} is not a UUID"))?;
+            Ok(Fact::Reserved { order: Some(order), lines: lines(inputs)? })
+        }
+        ("order" | "reservation", _) => Ok(Fact::Nothing),
+        (kind, _) => Err(format!("unknown aggregate kind {kind:?}")),
+    }
+}
+
+fn text<'a>(inputs: &'a Value, name: &str) -> Result<&'a str, String> {
+    inputs.get(name).and_then(Value::as_str).ok_or_else(|| format!("inputs.{name} is not a text"))
+}
+
+fn number(inputs: &Value, name: &str) -> Result<i64, String> {
+    inputs.get(name).and_then(Value::as_i64).ok_or_else(|| format!("inputs.{name} is not a whole number"))
+}
+
+fn lines(inputs: &Value) -> Result<Vec<(String, i64)>, String> {
+    let list = inputs.get("lines").and_then(Value::as_array).ok_or("inputs.lines is not a list")?;
+    list.iter().map(|line| Ok((text(line, "sku")?.to_owned(), number(line, "quantity")?))).collect()
+}

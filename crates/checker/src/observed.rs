@@ -1,0 +1,238 @@
+//! Everything the checker is told besides the journals: table dumps, the client's log, what started when, how
+//! often calls were attempted, and what the processes hold.
+//!
+//! Take them in this order, so that a check of a running pair is exact where it can be: tables, order journal,
+//! inventory journal. Then a row is never newer than its journal, and an order's cause is never missing.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::Side;
+
+/// What was observed, journals excepted. Empty lists mean "not observed" and make rules say so.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Observed {
+    /// Faults have stopped and the resolution bound has passed.
+    pub at_rest: bool,
+    /// Inventory's clock when its tables were dumped; without it a `reserved` order counts as unexpired.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub now: Option<OffsetDateTime>,
+    /// Both services' state tables, or nothing.
+    pub tables: Option<Tables>,
+    /// What clients sent and got, in any order.
+    pub requests: Vec<ClientRequest>,
+    /// Handlers, statements and calls that were started.
+    pub starts: Vec<Start>,
+    /// Logical calls over a hop, with their attempts.
+    pub calls: Vec<Call>,
+    /// For how many seconds `calls` were watched; the budget's floor is per second.
+    pub watched_secs: f64,
+    /// Database sessions that were seen idle in a transaction, at their longest, and ones that never were.
+    pub sessions: Vec<Session>,
+    /// Levels that must be back where they began.
+    pub gauges: Vec<Gauge>,
+}
+
+/// The state tables of both services.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tables {
+    pub orders: Vec<OrderRow>,
+    pub reservations: Vec<ReservationRow>,
+    pub items: Vec<ItemRow>,
+    pub keys: Vec<KeyRow>,
+}
+
+/// One SKU and how many of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Line {
+    pub sku: String,
+    pub quantity: i64,
+}
+
+/// A row of the order service's `orders`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderRow {
+    pub id: Uuid,
+    pub principal: String,
+    pub status: String,
+    pub version: i64,
+    /// Lower-case hexadecimal.
+    pub head_hash: String,
+    pub lines: Vec<Line>,
+    #[serde(default)]
+    pub reservation_id: Option<Uuid>,
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// A row of inventory's `reservations`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReservationRow {
+    pub id: Uuid,
+    /// Unknown to inventory for a reservation that was voided before it was made.
+    #[serde(default)]
+    pub order_id: Option<Uuid>,
+    pub status: String,
+    pub version: i64,
+    pub head_hash: String,
+    pub lines: Vec<Line>,
+}
+
+/// A row of inventory's `items`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ItemRow {
+    pub sku: String,
+    pub on_hand: i64,
+    pub held: i64,
+    pub version: i64,
+    pub head_hash: String,
+}
+
+/// A row of either service's `idempotency`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyRow {
+    pub service: Side,
+    pub principal: String,
+    pub key_hash: String,
+    #[serde(default)]
+    pub aggregate_id: Option<Uuid>,
+    /// The final reply, once there is one.
+    #[serde(default)]
+    pub reply: Option<StoredReply>,
+}
+
+/// A reply that was stored for replay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredReply {
+    pub status: u16,
+    /// SHA-256 of the body in lower-case hexadecimal.
+    pub body_hash: String,
+}
+
+/// One request as a client saw it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClientRequest {
+    /// Whom it was sent to.
+    pub service: Side,
+    pub principal: String,
+    /// The hash of its idempotency key as the services make it; none for a GET.
+    #[serde(default)]
+    pub key_hash: Option<String>,
+    /// Where it can be found in the client's log.
+    pub correlation_id: String,
+    /// The answer; none when none was read to its end, which is an unknown outcome.
+    #[serde(default)]
+    pub reply: Option<ClientReply>,
+}
+
+/// An answer that a client read to its end.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClientReply {
+    pub status: u16,
+    /// SHA-256 of the body in lower-case hexadecimal.
+    pub body_hash: String,
+    /// The stable name of the problem, for an answer that is one.
+    pub problem: Option<String>,
+    pub retryable: bool,
+    /// The problem's `outcome`: `not-executed`, `refused` or `unknown`.
+    pub outcome: Option<String>,
+    /// The order, reservation or item that the reply is about.
+    pub aggregate: Option<Uuid>,
+    /// The state it was said to be in.
+    pub state: Option<String>,
+    /// The version it was said to have.
+    pub version: Option<i64>,
+}
+
+/// Refusals that are stored for their key and replayed. The contract names them.
+const STORED_REFUSALS: [&str; 7] = [
+    "insufficient-stock",
+    "unknown-sku",
+    "sku-exists",
+    "reservation-expired",
+    "reservation-voided",
+    "order-cancelled",
+    "illegal-transition",
+];
+
+impl ClientReply {
+    /// Whether this is the reply that its key has from now on.
+    pub fn is_final(&self) -> bool {
+        match &self.problem {
+            None => (200..300).contains(&self.status) && self.status != 202,
+            Some(name) => !self.retryable && STORED_REFUSALS.contains(&name.as_str()),
+        }
+    }
+
+    /// Whether it says that nothing was done.
+    pub fn is_not_executed(&self) -> bool {
+        self.outcome.as_deref() == Some("not-executed")
+    }
+}
+
+/// What kind of work was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Work {
+    /// A request handler.
+    Handler,
+    /// A database statement.
+    Sql,
+    /// A call to the peer.
+    Call,
+}
+
+/// One start of work, usually a span.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// The span's id; unique in the list.
+    pub id: String,
+    /// The span that started it.
+    #[serde(default)]
+    pub parent: Option<String>,
+    pub service: Side,
+    pub work: Work,
+    /// What it was: a route, a statement's name.
+    pub name: String,
+    pub correlation_id: String,
+    /// Milliseconds left to the deadline when it started; none when it had no deadline.
+    #[serde(default)]
+    pub left_ms: Option<i64>,
+    /// It only recorded an outcome, which is allowed after the deadline.
+    #[serde(default)]
+    pub records_outcome: bool,
+}
+
+/// One logical call over a hop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// `order->inventory`, `client->order`.
+    pub hop: String,
+    pub correlation_id: String,
+    /// How often it was sent.
+    pub attempts: u32,
+}
+
+/// A database session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    pub service: Side,
+    pub pid: i32,
+    /// The longest it was seen idle in a transaction.
+    pub idle_in_transaction_ms: u64,
+}
+
+/// A level that must return to where it was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gauge {
+    pub service: Side,
+    /// `tasks`, `sockets`, `resident_bytes`, …
+    pub name: String,
+    pub baseline: f64,
+    pub now: f64,
+    /// How far above the baseline still counts as back: allocators and pools keep some.
+    pub slack: f64,
+}

@@ -1,0 +1,251 @@
+//! What the checker found: for every rule, how many facts it was held against and each one that broke it.
+//!
+//! A rule that met no fact proves nothing, so the report says "nothing to check" for it instead of passing it
+//! silently, and [`Report::require`] turns that into a failure where a test depends on the rule.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::Side;
+
+macro_rules! rules {
+    ($($name:ident = $invariant:literal, $says:literal;)*) => {
+        /// One checkable sentence of one of the contract's twelve invariants.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Rule { $(#[doc = $says] $name,)* }
+
+        impl Rule {
+            /// Every rule, in the order of the invariants.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The number of the contract's invariant that this rule is a part of, 1 to 12.
+            pub const fn invariant(self) -> u8 { match self { $(Self::$name => $invariant,)* } }
+
+            /// The rule as a sentence.
+            pub const fn says(self) -> &'static str { match self { $(Self::$name => $says,)* } }
+        }
+    };
+}
+
+rules! {
+    StockWithinBounds = 1, "at every prefix 0 <= held <= on_hand";
+    StockConserved = 1, "received = on_hand + shipped, and held = the sum of the held reservations";
+    OneOrderPerKey = 2, "at most one order per (principal, key)";
+    OneLiveReservation = 2, "at most one live reservation per order";
+    AcknowledgedSurvives = 3, "what was acknowledged is in the table and in the journal";
+    NotExecutedLeftNothing = 3, "what was answered not-executed left nothing";
+    ConfirmedTogether = 4, "a confirmed order has a reservation confirmed before it with the same lines";
+    ConfirmedWhenAsked = 4, "a reservation is confirmed only for an order that was confirming";
+    RestHoldsNothing = 4, "at rest a cancelled, rejected or expired order holds nothing";
+    RestIsSettled = 4, "at rest every order is terminal or an unexpired reserved";
+    LegalTransition = 5, "only legal transitions";
+    ContiguousVersions = 5, "versions are contiguous and each entry leaves the state it found";
+    TerminalIsFinal = 5, "terminal states have no successor";
+    TablesEqualFold = 6, "the tables equal the fold of the journal";
+    CauseResolves = 7, "every cause resolves, across both services, under one correlation id";
+    OneRootPerRequest = 7, "one root per request";
+    ClockFollowsCause = 7, "hybrid timestamps follow causes";
+    RepliesEqual = 8, "all final replies to one key are byte-equal";
+    KeysSettle = 8, "at rest every claimed key has its final reply";
+    NothingStartsLate = 9, "nothing starts after its deadline";
+    TimeFallsPerHop = 9, "remaining time falls at each hop";
+    AttemptsPerCall = 10, "attempts per call stay within the limit";
+    AttemptsPerHop = 10, "retries per hop stay within the budget";
+    NoIdleTransaction = 11, "no session is idle in a transaction for over a second";
+    BackToBaseline = 11, "at rest tasks, sockets and memory are back at their baseline";
+    DecisionReexecutes = 12, "every decision re-executes to the same result";
+    ChainVerifies = 12, "every hash chain verifies";
+}
+
+/// One fact that broke a rule, with what is needed to find it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
+    /// Whose journal, table or request it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Side>,
+    /// Which order, reservation or item.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aggregate: Option<Uuid>,
+    /// The aggregate's version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
+    /// The entry's place in the journal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<i64>,
+    /// What is wrong, with the numbers.
+    pub what: String,
+}
+
+impl Violation {
+    /// A violation that is known only by its text so far.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { service: None, aggregate: None, version: None, seq: None, what: what.into() }
+    }
+
+    /// Names the aggregate.
+    #[must_use]
+    pub fn of(mut self, service: Side, aggregate: Uuid) -> Self {
+        self.service = Some(service);
+        self.aggregate = Some(aggregate);
+        self
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(service) = self.service {
+            write!(f, "{service} ")?;
+        }
+        if let Some(aggregate) = self.aggregate {
+            write!(f, "{aggregate} ")?;
+        }
+        if let Some(version) = self.version {
+            write!(f, "v{version} ")?;
+        }
+        if let Some(seq) = self.seq {
+            write!(f, "seq {seq} ")?;
+        }
+        write!(f, "{}", self.what)
+    }
+}
+
+/// What one rule found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Which rule.
+    pub rule: Rule,
+    /// The number of the invariant it belongs to.
+    pub invariant: u8,
+    /// How many facts it was held against.
+    pub checked: u64,
+    /// How many facts could not be judged yet because the pair was not at rest.
+    pub deferred: u64,
+    /// How many facts broke it.
+    pub violated: u64,
+    /// The first of them, [`Finding::SHOWN`] at most, so that one broken service cannot fill the memory.
+    pub violations: Vec<Violation>,
+}
+
+impl Finding {
+    /// How many violations of one rule are kept with their text.
+    pub const SHOWN: usize = 100;
+}
+
+/// What a whole check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whether the history was taken at rest.
+    pub at_rest: bool,
+    /// How many journal entries were read.
+    pub entries: u64,
+    /// One finding per rule, in the order of the invariants.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// What `rule` found.
+    pub fn finding(&self, rule: Rule) -> &Finding {
+        // `findings` is built from `Rule::ALL`, whose order is the order of the discriminants.
+        &self.findings[rule as usize]
+    }
+
+    /// Whether no rule was broken. Says nothing of rules that had nothing to check; see [`Report::require`].
+    pub fn is_clean(&self) -> bool {
+        self.findings.iter().all(|finding| finding.violated == 0)
+    }
+
+    /// The rules that met no fact.
+    pub fn nothing_to_check(&self) -> impl Iterator<Item = Rule> + '_ {
+        self.findings.iter().filter(|finding| finding.checked == 0).map(|finding| finding.rule)
+    }
+
+    /// The rules that were broken.
+    pub fn broken(&self) -> impl Iterator<Item = Rule> + '_ {
+        self.findings.iter().filter(|finding| finding.violated > 0).map(|finding| finding.rule)
+    }
+
+    /// Fails with the whole report when a rule was broken, or when one of `rules` met no fact.
+    pub fn require(&self, rules: &[Rule]) -> Result<(), String> {
+        let empty: Vec<_> = rules.iter().filter(|rule| self.finding(**rule).checked == 0).collect();
+        if self.is_clean() && empty.is_empty() {
+            Ok(())
+        } else if empty.is_empty() {
+            Err(format!("the history breaks the contract\n{self}"))
+        } else {
+            Err(format!("rules that had to be checked met no fact: {empty:?}\n{self}"))
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rest = if self.at_rest { "at rest" } else { "not at rest" };
+        writeln!(f, "{} journal entries, {rest}", self.entries)?;
+        for finding in &self.findings {
+            let verdict = match (finding.violated, finding.checked) {
+                (0, 0) => "nothing to check".to_owned(),
+                (0, checked) => format!("ok, {checked} checked"),
+                (violated, checked) => format!("VIOLATED {violated} of {checked}"),
+            };
+            write!(f, "{:>3}  {:<78} {verdict}", finding.invariant, finding.rule.says())?;
+            if finding.deferred > 0 {
+                write!(f, ", {} deferred", finding.deferred)?;
+            }
+            writeln!(f)?;
+            for violation in &finding.violations {
+                writeln!(f, "       - {violation}")?;
+            }
+            if finding.violated > finding.violations.len() as u64 {
+                writeln!(f, "       - and {} more", finding.violated - finding.violations.len() as u64)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The report while it is being written.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    findings: Vec<Finding>,
+}
+
+impl Tally {
+    pub(crate) fn new() -> Self {
+        let findings = Rule::ALL
+            .iter()
+            .map(|rule| Finding {
+                rule: *rule,
+                invariant: rule.invariant(),
+                checked: 0,
+                deferred: 0,
+                violated: 0,
+                violations: Vec::new(),
+            })
+            .collect();
+        Self { findings }
+    }
+
+    /// Counts one fact held against `rule`; `broken` describes it when it did not hold.
+    pub(crate) fn check(&mut self, rule: Rule, holds: bool, broken: impl FnOnce() -> Violation) {
+        let finding = &mut self.findings[rule as usize];
+        finding.checked += 1;
+        if !holds {
+            finding.violated += 1;
+            if finding.violations.len() < Finding::SHOWN {
+                finding.violations.push(broken());
+            }
+        }
+    }
+
+    /// Counts one fact that only a history at rest can judge.
+    pub(crate) fn defer(&mut self, rule: Rule) {
+        self.findings[rule as usize].deferred += 1;
+    }
+
+    pub(crate) fn finish(self, at_rest: bool, entries: u64) -> Report {
+        Report { at_rest, entries, findings: self.findings }
+    }
+}
