@@ -246,7 +246,7 @@ const CORRUPTIONS: &[Corruption] = &[
     }),
     (Rule::ChainVerifies, "the bytes are not canonical", |history| {
         let recorded = entry(history, "order", "confirmed");
-        recorded.body = serde_json::to_vec_pretty(&recorded.entry).unwrap();
+        recorded.body = serde_json::to_vec_pretty(&recorded.entry).expect("it is JSON");
         recorded.hash = journal::entry::hex(&journal::entry::hash(&recorded.body));
     }),
     (Rule::ChainVerifies, "an entry is of another service", |history| {
