@@ -5,6 +5,7 @@
 //! `kill -9`: everything watches a pipe that only its parent holds open. No unsafe code, no daemon.
 
 mod account;
+pub mod child;
 pub mod disk;
 pub mod ports;
 pub mod postgres;
@@ -12,6 +13,7 @@ pub mod provision;
 mod secret;
 pub mod temporary;
 
+pub use child::{Child, ChildEvent, ChildSpec};
 pub use postgres::{Postgres, PostgresError, PostgresOptions};
 pub use provision::Service;
 pub use secret::Secret;

@@ -1,0 +1,39 @@
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// A child that lived this long was well; its next death starts from the first wait again.
+const WELL_AFTER: Duration = Duration::from_secs(10);
+
+/// How long to wait before the next restart.
+#[derive(Debug, Default)]
+pub(super) struct BackOff {
+    deaths: u32,
+}
+
+impl BackOff {
+    pub(super) fn after_death(&mut self, lived: Duration) -> Duration {
+        if lived >= WELL_AFTER {
+            self.deaths = 0;
+        }
+        let wait = FIRST.saturating_mul(2_u32.saturating_pow(self.deaths)).min(LONGEST);
+        self.deaths = self.deaths.saturating_add(1);
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_five_seconds_and_start_over_after_a_good_life() {
+        let mut back_off = BackOff::default();
+        let mut waits: Vec<_> = (0..6).map(|_| back_off.after_death(Duration::ZERO).as_millis()).collect();
+        waits.push(back_off.after_death(WELL_AFTER).as_millis());
+        assert_eq!(waits, [200, 400, 800, 1600, 3200, 5000, 200]);
+        back_off.deaths = u32::MAX;
+        assert_eq!(back_off.after_death(Duration::ZERO), LONGEST);
+    }
+}
