@@ -68,6 +68,7 @@ impl Limiter {
 
     pub(crate) fn boxed(algorithm: Box<dyn Algorithm>, queue: QueueConfig) -> Arc<Self> {
         let limit = algorithm.limit().max(1);
+        publish(limit);
         let queue = Queue::new(queue, Instant::now());
         Arc::new(Self { core: Mutex::new(Core { algorithm, limit, in_flight: 0, queue }) })
     }
@@ -142,14 +143,16 @@ impl Limiter {
     }
 
     fn observe(&self, latency: Duration, verdict: Verdict, at: Instant) {
-        let grew = {
-            let mut core = self.lock();
-            let sample = Sample { latency, in_flight: core.in_flight, verdict, at };
-            let before = core.limit;
-            core.limit = core.algorithm.observe(sample).max(1);
-            core.limit > before
-        };
-        if grew {
+        let mut core = self.lock();
+        let sample = Sample { latency, in_flight: core.in_flight, verdict, at };
+        let before = core.limit;
+        let limit = core.algorithm.observe(sample).max(1);
+        core.limit = limit;
+        drop(core);
+        if limit != before {
+            publish(limit);
+        }
+        if limit > before {
             self.dispatch();
         }
     }
@@ -158,6 +161,11 @@ impl Limiter {
         // No code that can panic runs between two related writes, so a poisoned core is still a consistent one.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn publish(limit: usize) {
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    metrics::gauge!(crate::server::names::LIMIT).set(limit);
 }
 
 impl fmt::Debug for Limiter {
@@ -301,3 +309,6 @@ impl Future for Acquire {
         Poll::Ready(Err(Refusal::Expired))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,6 +103,8 @@ pub(super) struct Queue {
     waiting: usize,
     /// The last moment at which nobody had waited longer than `target`.
     calm_at: Instant,
+    /// When `calm_at` was last brought up to date.
+    refreshed_at: Instant,
 }
 
 /// A waiter whose state changed, to be woken once the lock is gone; nothing if it has not been polled yet.
@@ -127,6 +129,7 @@ impl Queue {
             lines: [Line { oldest: NONE, newest: NONE }; Priority::ALL.len()],
             waiting: 0,
             calm_at: now,
+            refreshed_at: now,
         }
     }
 
@@ -156,7 +159,12 @@ impl Queue {
             None => now,
             Some(since) => now.min(since + self.config.target),
         };
-        self.calm_at = self.calm_at.max(calm_until);
+        // Only what lies between the two operations can be read from the present waiters: before that, others may
+        // have been waiting for longer.
+        if calm_until >= self.refreshed_at {
+            self.calm_at = calm_until;
+        }
+        self.refreshed_at = self.refreshed_at.max(now);
     }
 
     /// Whether waits have stayed above the target for a whole interval.
@@ -297,3 +305,6 @@ impl Queue {
         self.waiting -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests;

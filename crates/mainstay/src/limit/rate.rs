@@ -127,3 +127,6 @@ fn nanos(duration: Duration) -> u64 {
     // 584 years.
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4)
 }
+
+#[cfg(test)]
+mod tests;

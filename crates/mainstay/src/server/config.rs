@@ -73,14 +73,17 @@ impl ServerConfig {
     }
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        let zero = Duration::ZERO;
+        let (zero, day) = (Duration::ZERO, Duration::from_hours(24));
         let rate = self.rate_limit.as_ref();
         let rules = [
             (self.deadline.default == zero, "deadline.default", "must be longer than zero"),
             (self.deadline.max < self.deadline.default, "deadline.max", "must be at least deadline.default"),
+            (self.deadline.max > day, "deadline.max", "must be at most a day"),
+            (self.deadline_grace > day, "deadline_grace", "must be at most a day"),
             (matches!(self.limit, LimitConfig::Fixed(0)), "limit", "must be at least 1"),
             (self.queue.target == zero, "queue.target", "must be longer than zero"),
             (self.queue.interval <= self.queue.target, "queue.interval", "must be longer than queue.target"),
+            (self.queue.interval > day, "queue.interval", "must be at most a day"),
             (
                 rate.is_some_and(|r| r.window < Duration::from_millis(1)),
                 "rate_limit.window",

@@ -5,13 +5,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use pin_project_lite::pin_project;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tower::{Layer, Service};
 
 use super::context::{DeadlinePolicy, ensure};
@@ -19,22 +19,21 @@ use super::decide;
 use crate::problem::{Effect, Problem};
 
 /// How many requests are in hand, for gauges and for [`Drain::drained`].
-#[derive(Debug)]
-pub(super) struct InFlight(watch::Sender<usize>);
-
-impl Default for InFlight {
-    fn default() -> Self {
-        Self(watch::Sender::new(0))
-    }
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    count: AtomicUsize,
+    none: Notify,
 }
 
 impl InFlight {
     pub(super) fn enter(&self) {
-        self.0.send_modify(|n| *n += 1);
+        self.count.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn leave(&self) {
-        self.0.send_modify(|n| *n -= 1);
+        if self.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.none.notify_waiters();
+        }
     }
 }
 
@@ -62,13 +61,19 @@ impl Drain {
 
     /// Requests in hand: arrived, and their reply not yet sent to its end.
     pub fn in_flight(&self) -> usize {
-        *self.in_flight.0.borrow()
+        self.in_flight.count.load(Ordering::Acquire)
     }
 
     /// Waits until no request is in hand. Cancel safe. Bound it by a timeout: a client may read slowly for ever.
     pub async fn drained(&self) {
-        let mut watched = self.in_flight.0.subscribe();
-        watched.wait_for(|n| *n == 0).await.expect("the sender lives in `self`");
+        loop {
+            // Listening before looking: the last request may leave in between.
+            let none = self.in_flight.none.notified();
+            if self.in_flight() == 0 {
+                return;
+            }
+            none.await;
+        }
     }
 }
 

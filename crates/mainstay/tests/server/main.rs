@@ -1,0 +1,9 @@
+//! The server stack, tested without a network and on a paused clock.
+// Clippy lets `#[test]` functions unwrap, but not what they share.
+#![allow(clippy::unwrap_used)]
+
+mod laws;
+mod order;
+mod router;
+mod support;
+mod traps;
