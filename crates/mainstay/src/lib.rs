@@ -4,20 +4,39 @@
 //! reads, exact budgets, and a decision trail that can be written into the record of what happened.
 //! The crate knows nothing of the services that use it.
 
+pub mod attempt_timeout;
+pub mod breaker;
+pub mod budget;
+pub mod bulkhead;
+pub mod classify;
+pub mod client;
+mod config_error;
 pub mod context;
 pub mod correlation;
 pub mod deadline;
+mod decision;
+mod endpoint;
+#[cfg(feature = "faults")]
+pub mod fault;
 pub mod headers;
 pub mod limit;
 pub mod outcome;
 pub mod problem;
+pub mod random;
+pub mod retry;
 pub mod server;
+mod sync;
+pub mod total_deadline;
 pub mod trace;
 pub mod trail;
+mod window;
 
+pub use client::CallError;
+pub use config_error::ConfigError;
 pub use context::RequestContext;
 pub use correlation::CorrelationId;
 pub use deadline::Deadline;
+pub use endpoint::Endpoint;
 pub use outcome::Outcome;
 pub use problem::Problem;
 pub use trace::TraceContext;

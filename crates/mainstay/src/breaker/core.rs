@@ -1,0 +1,450 @@
+//! The state machine, without tasks, timers or names: time and chance are passed in.
+//!
+//! One atomic word holds the state, its generation and one point in time, so that a call through a closed breaker
+//! costs one load to be let in and one addition to be counted. Every change of the word happens under the
+//! mutex. What changes is rare; what reads is every call.
+//!
+//! ```text
+//!            rate or consecutive rule                    wait over, a call comes
+//!   closed ───────────────────────────▶ open ───────────────────────────────────▶ half-open
+//!     ▲                                  ▲ ▲                                        │    │
+//!     │ ramp over                        │ └──────── a probe failed or was dropped ─┘    │
+//!     └────────────── ramping ───────────┘ rules                                         │
+//!                        ▲──────────────────────────────────────── every probe succeeded ┘
+//! ```
+//!
+//! A call keeps the generation it was let in under. Its result counts only while that generation lasts: a
+//! straggler from before a trip can neither close nor reopen anything.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{BreakerConfig, BreakerState};
+use crate::random::Random;
+use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, lock};
+use crate::window::{Counts, Window};
+
+/// Slots of the window: 100 ms each for ten seconds.
+const SLOTS: usize = 100;
+
+/// The present state in one word: 4 bits of state, 20 of generation, 40 of milliseconds.
+///
+/// The time is the end of the wait when open, the beginning when ramping, and unused otherwise. 40 bits are 34 years.
+/// The generation repeats after a million changes: six days of tripping every half second, longer than any call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Word(u64);
+
+const GENERATION: u64 = 0xf_ffff;
+const MILLIS: u64 = 0xff_ffff_ffff;
+
+impl Word {
+    const fn new(state: BreakerState, generation: u64, millis: u64) -> Self {
+        Self(((state as u64) << 60) | ((generation & GENERATION) << 40) | (millis & MILLIS))
+    }
+
+    const fn state(self) -> BreakerState {
+        match self.0 >> 60 {
+            0 => BreakerState::Closed,
+            1 => BreakerState::Open,
+            2 => BreakerState::HalfOpen,
+            3 => BreakerState::Ramping,
+            4 => BreakerState::ForcedOpen,
+            // Only `new` makes words, from one of the six.
+            _ => BreakerState::ForcedClosed,
+        }
+    }
+
+    const fn generation(self) -> u64 {
+        (self.0 >> 40) & GENERATION
+    }
+
+    const fn millis(self) -> u64 {
+        self.0 & MILLIS
+    }
+}
+
+/// What one finished call says about the endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Good,
+    Bad,
+    /// Says nothing: never sent, or the caller left.
+    Neutral,
+}
+
+/// Leave to make one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Admitted {
+    generation: u64,
+    pub(crate) probe: bool,
+}
+
+/// Why there is no leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    pub(crate) state: BreakerState,
+    pub(crate) open_for: Duration,
+}
+
+/// The state changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Transition {
+    pub(crate) from: BreakerState,
+    pub(crate) to: BreakerState,
+    pub(crate) why: Cow<'static, str>,
+}
+
+/// What an operator can order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    ForceOpen,
+    ForceClosed,
+    Reset,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Slow {
+    /// Probes of this half-open generation that are in flight or have succeeded.
+    probes_taken: u32,
+    probes_succeeded: u32,
+    /// Trips since traffic last flowed freely.
+    reopened: u32,
+    ramp_asked: u64,
+    ramp_admitted: u64,
+    trips: u64,
+}
+
+/// What a look at the breaker shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) state: BreakerState,
+    pub(crate) open_for: Duration,
+    pub(crate) calls: u64,
+    pub(crate) failures: u64,
+    pub(crate) slow: u64,
+    pub(crate) consecutive_failures: u32,
+    pub(crate) trips: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    word: AtomicU64,
+    consecutive: AtomicU32,
+    /// `a` calls, `b` failures, `c` slow calls.
+    window: Window<SLOTS>,
+    slow: Mutex<Slow>,
+    base: Instant,
+}
+
+impl Core {
+    pub(crate) fn new(config: &BreakerConfig, now: Instant) -> Self {
+        Self {
+            word: AtomicU64::new(Word::new(BreakerState::Closed, 0, 0).0),
+            consecutive: AtomicU32::new(0),
+            window: Window::new(config.window, now),
+            slow: Mutex::default(),
+            base: now,
+        }
+    }
+
+    fn load(&self) -> Word {
+        Word(self.word.load(Ordering::Acquire))
+    }
+
+    /// Milliseconds of this breaker's life. Waits are rounded up by whoever computes their end.
+    pub(crate) fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.base).as_millis()).unwrap_or(MILLIS).min(MILLIS)
+    }
+
+    /// Asks leave for one call.
+    #[inline]
+    pub(crate) fn admit(
+        &self,
+        now: Instant,
+        config: &BreakerConfig,
+    ) -> (Result<Admitted, Rejected>, Option<Transition>) {
+        let word = self.load();
+        match word.state() {
+            BreakerState::Closed | BreakerState::ForcedClosed => {
+                (Ok(Admitted { generation: word.generation(), probe: false }), None)
+            }
+            BreakerState::ForcedOpen => {
+                (Err(Rejected { state: BreakerState::ForcedOpen, open_for: Duration::ZERO }), None)
+            }
+            BreakerState::Open => {
+                let left = word.millis().saturating_sub(self.millis(now));
+                if left > 0 {
+                    let open_for = Duration::from_millis(left);
+                    return (Err(Rejected { state: BreakerState::Open, open_for }), None);
+                }
+                self.admit_slowly(now, config)
+            }
+            BreakerState::HalfOpen | BreakerState::Ramping => self.admit_slowly(now, config),
+        }
+    }
+
+    #[cold]
+    fn admit_slowly(
+        &self,
+        now: Instant,
+        config: &BreakerConfig,
+    ) -> (Result<Admitted, Rejected>, Option<Transition>) {
+        let mut slow = lock(&self.slow);
+        let mut word = self.load();
+        let mut transition = None;
+        match word.state() {
+            BreakerState::Open if word.millis() <= self.millis(now) => {
+                slow.probes_taken = 0;
+                slow.probes_succeeded = 0;
+                transition = Some(self.change(word, BreakerState::HalfOpen, 0, "the wait is over".into()));
+                word = self.load();
+            }
+            BreakerState::Ramping if self.ramp_left(word, now, config).is_zero() => {
+                slow.reopened = 0;
+                // The generation stays: calls let in during the ramp still count.
+                self.store(Word::new(BreakerState::Closed, word.generation(), 0));
+                transition = Some(Transition {
+                    from: BreakerState::Ramping,
+                    to: BreakerState::Closed,
+                    why: "the ramp is over".into(),
+                });
+                word = self.load();
+            }
+            _ => {}
+        }
+        let generation = word.generation();
+        let reject = |open_for| Err(Rejected { state: word.state(), open_for });
+        let admitted = match word.state() {
+            BreakerState::Closed | BreakerState::ForcedClosed => Ok(Admitted { generation, probe: false }),
+            BreakerState::Open => {
+                reject(Duration::from_millis(word.millis().saturating_sub(self.millis(now))))
+            }
+            BreakerState::HalfOpen if slow.probes_taken < config.probes => {
+                slow.probes_taken += 1;
+                Ok(Admitted { generation, probe: true })
+            }
+            BreakerState::HalfOpen | BreakerState::ForcedOpen => reject(Duration::ZERO),
+            BreakerState::Ramping => {
+                let left = self.ramp_left(word, now, config);
+                slow.ramp_asked += 1;
+                if ramp_admits(&slow, left, config) {
+                    slow.ramp_admitted += 1;
+                    Ok(Admitted { generation, probe: false })
+                } else {
+                    reject(left)
+                }
+            }
+        };
+        (admitted, transition)
+    }
+
+    fn ramp_left(&self, word: Word, now: Instant, config: &BreakerConfig) -> Duration {
+        config.ramp.saturating_sub(Duration::from_millis(self.millis(now).saturating_sub(word.millis())))
+    }
+
+    /// Counts one finished call and says whether it changed the state.
+    #[inline]
+    pub(crate) fn record(
+        &self,
+        admitted: Admitted,
+        verdict: Verdict,
+        is_slow: bool,
+        now: Instant,
+        config: &BreakerConfig,
+        random: &Random,
+    ) -> Option<Transition> {
+        let word = self.load();
+        if word.generation() != admitted.generation {
+            return None;
+        }
+        if admitted.probe {
+            return self.judge_probe(admitted, verdict, is_slow, now, config, random);
+        }
+        if verdict == Verdict::Neutral && !is_slow {
+            return None;
+        }
+        let failed = verdict == Verdict::Bad;
+        self.window.add(now, Counts { a: 1, b: u64::from(failed), c: u64::from(is_slow) });
+        if failed {
+            self.consecutive.fetch_add(1, Ordering::Relaxed);
+        } else if verdict == Verdict::Good && self.consecutive.load(Ordering::Relaxed) != 0 {
+            self.consecutive.store(0, Ordering::Relaxed);
+        }
+        if failed || is_slow { self.judge_window(admitted, now, config, random) } else { None }
+    }
+
+    /// A good and quick call can only lower the rates, so only a bad or slow one comes here.
+    #[cold]
+    fn judge_window(
+        &self,
+        admitted: Admitted,
+        now: Instant,
+        config: &BreakerConfig,
+        random: &Random,
+    ) -> Option<Transition> {
+        let Counts { a: calls, b: failures, c: slow_calls } = self.window.sum(now);
+        let consecutive = self.consecutive.load(Ordering::Relaxed);
+        let window = config.window;
+        let why = if calls < config.min_calls {
+            if consecutive < config.consecutive_failures {
+                return None;
+            }
+            format!("{consecutive} failures in a row >= {}", config.consecutive_failures)
+        } else if failures * 100 >= calls * config.failure_percent {
+            format!("failures {failures} of {calls} in {window:?} >= {}%", config.failure_percent)
+        } else if slow_calls * 100 >= calls * config.slow_percent {
+            format!("slow calls {slow_calls} of {calls} in {window:?} >= {}%", config.slow_percent)
+        } else {
+            return None;
+        };
+        let mut slow = lock(&self.slow);
+        let word = self.load();
+        let tripping = match word.state() {
+            BreakerState::Closed | BreakerState::Ramping => word.generation() == admitted.generation,
+            BreakerState::Open
+            | BreakerState::HalfOpen
+            | BreakerState::ForcedOpen
+            | BreakerState::ForcedClosed => false,
+        };
+        tripping.then(|| self.open(&mut slow, word, why.into(), now, config, random))
+    }
+
+    #[cold]
+    fn judge_probe(
+        &self,
+        admitted: Admitted,
+        verdict: Verdict,
+        is_slow: bool,
+        now: Instant,
+        config: &BreakerConfig,
+        random: &Random,
+    ) -> Option<Transition> {
+        let mut slow = lock(&self.slow);
+        let word = self.load();
+        if word.generation() != admitted.generation || word.state() != BreakerState::HalfOpen {
+            return None;
+        }
+        match verdict {
+            Verdict::Neutral => {
+                slow.probes_taken -= 1;
+                None
+            }
+            Verdict::Bad => Some(self.open(&mut slow, word, "a probe failed".into(), now, config, random)),
+            Verdict::Good if is_slow => {
+                Some(self.open(&mut slow, word, "a probe was slow".into(), now, config, random))
+            }
+            Verdict::Good => {
+                slow.probes_succeeded += 1;
+                if slow.probes_succeeded < config.probes {
+                    return None;
+                }
+                self.forget();
+                slow.ramp_asked = 0;
+                slow.ramp_admitted = 0;
+                let why = format!("{} of {} probes succeeded", slow.probes_succeeded, config.probes).into();
+                let to = if config.ramp.is_zero() { BreakerState::Closed } else { BreakerState::Ramping };
+                if to == BreakerState::Closed {
+                    slow.reopened = 0;
+                }
+                Some(self.change(word, to, self.millis(now), why))
+            }
+        }
+    }
+
+    fn open(
+        &self,
+        slow: &mut MutexGuard<'_, Slow>,
+        word: Word,
+        why: Cow<'static, str>,
+        now: Instant,
+        config: &BreakerConfig,
+        random: &Random,
+    ) -> Transition {
+        if word.state() == BreakerState::Ramping && self.ramp_left(word, now, config).is_zero() {
+            slow.reopened = 0;
+        }
+        let wait = open_wait(slow.reopened, config, random);
+        slow.reopened = slow.reopened.saturating_add(1);
+        slow.trips += 1;
+        self.forget();
+        let wait = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(MILLIS);
+        let until = self.millis(now).saturating_add(wait).min(MILLIS);
+        self.change(word, BreakerState::Open, until, why)
+    }
+
+    fn forget(&self) {
+        self.window.clear();
+        self.consecutive.store(0, Ordering::Relaxed);
+    }
+
+    /// Carries out an operator's order.
+    pub(crate) fn order(&self, order: Order) -> Transition {
+        let mut slow = lock(&self.slow);
+        let word = self.load();
+        let to = match order {
+            Order::ForceOpen => BreakerState::ForcedOpen,
+            Order::ForceClosed => BreakerState::ForcedClosed,
+            Order::Reset => BreakerState::Closed,
+        };
+        self.forget();
+        *slow = Slow { trips: slow.trips, ..Slow::default() };
+        self.change(word, to, 0, "ordered by an operator".into())
+    }
+
+    /// Only with the mutex held: a new generation in `to`.
+    fn change(&self, word: Word, to: BreakerState, millis: u64, why: Cow<'static, str>) -> Transition {
+        self.store(Word::new(to, word.generation() + 1, millis));
+        Transition { from: word.state(), to, why }
+    }
+
+    fn store(&self, word: Word) {
+        self.word.store(word.0, Ordering::Release);
+    }
+
+    /// The state as a caller would find it: an open breaker whose wait is over would let a probe through, so it shows as
+    /// half-open even if no call has come yet.
+    pub(crate) fn state(&self, now: Instant, config: &BreakerConfig) -> BreakerState {
+        let word = self.load();
+        match word.state() {
+            BreakerState::Open if word.millis() <= self.millis(now) => BreakerState::HalfOpen,
+            BreakerState::Ramping if self.ramp_left(word, now, config).is_zero() => BreakerState::Closed,
+            state => state,
+        }
+    }
+
+    pub(crate) fn view(&self, now: Instant, config: &BreakerConfig) -> View {
+        let state = self.state(now, config);
+        let open_for = match state {
+            BreakerState::Open => {
+                Duration::from_millis(self.load().millis().saturating_sub(self.millis(now)))
+            }
+            _ => Duration::ZERO,
+        };
+        let Counts { a: calls, b: failures, c: slow } = self.window.sum(now);
+        let consecutive_failures = self.consecutive.load(Ordering::Relaxed);
+        let trips = lock(&self.slow).trips;
+        View { state, open_for, calls, failures, slow, consecutive_failures, trips }
+    }
+}
+
+/// Equal jitter: the upper half of a ceiling that doubles from `2 * open_min` to `open_max`.
+fn open_wait(reopened: u32, config: &BreakerConfig, random: &Random) -> Duration {
+    let doubled = config.open_min.saturating_mul(2).saturating_mul(1_u32 << reopened.min(16));
+    let ceiling = doubled.min(config.open_max).max(config.open_min);
+    let half = ceiling / 2;
+    (half + random.up_to(ceiling.saturating_sub(half))).max(config.open_min)
+}
+
+/// Whether the share let through so far leaves room for this call. The share grows evenly from a tenth to all; the
+/// first few always pass, so that a quiet client is not refused for want of numbers.
+fn ramp_admits(slow: &Slow, left: Duration, config: &BreakerConfig) -> bool {
+    let (left, whole) = (left.as_nanos(), config.ramp.as_nanos());
+    // share = 0.1 + 0.9 * (whole - left) / whole, kept in integers.
+    let share_times_10_whole = whole + 9 * whole.saturating_sub(left);
+    let first = u128::from(config.probes);
+    u128::from(slow.ramp_admitted).saturating_sub(first) * 10 * whole
+        < u128::from(slow.ramp_asked).saturating_sub(first) * share_times_10_whole
+        || u128::from(slow.ramp_admitted) < first
+}

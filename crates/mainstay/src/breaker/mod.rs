@@ -1,0 +1,86 @@
+//! Circuit breaker: stops calling an endpoint that fails or crawls, and comes back carefully.
+//!
+//! One breaker per endpoint (host and port), so that a dead instance does not take its healthy neighbours with it.
+//! The window truly slides and costs the same at any rate; see [`BreakerConfig`] for the rules and where their
+//! numbers come from.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use mainstay::breaker::{BreakerConfig, BreakerLayer, BreakerState, Breakers};
+//! use mainstay::{CallError, random::Random};
+//! use tower::{Layer, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let breakers = Breakers::new("inventory", BreakerConfig::default(), Random::from_entropy())?;
+//! let peer = service_fn(|_: Request<Bytes>| async {
+//!     Ok::<_, CallError>(Response::builder().status(500).body(Bytes::new()).unwrap())
+//! });
+//! let client = BreakerLayer::new(breakers.clone()).layer(peer);
+//! for _ in 0..5 {
+//!     let request = Request::get("http://127.0.0.1:8081/v1/items").body(Bytes::new())?;
+//!     assert_eq!(client.clone().oneshot(request).await?.status(), 500);
+//! }
+//! let breaker = breakers.get("127.0.0.1:8081").unwrap();
+//! assert_eq!(breaker.state(), BreakerState::Open);
+//! let request = Request::get("http://127.0.0.1:8081/v1/items").body(Bytes::new())?;
+//! assert!(matches!(client.oneshot(request).await, Err(CallError::BreakerRejected { .. })));
+//! # Ok(())
+//! # }
+//! ```
+
+mod config;
+pub(crate) mod core;
+mod registry;
+mod service;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::config::BreakerConfig;
+pub use self::registry::{BreakerHandle, BreakerSnapshot, Breakers};
+pub use self::service::{Breaker, BreakerFuture, BreakerLayer, Permit};
+
+/// What a breaker does with the next call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BreakerState {
+    /// Lets it through.
+    Closed = 0,
+    /// Refuses it until the wait is over.
+    Open = 1,
+    /// Lets it through as a probe while probes are left.
+    HalfOpen = 2,
+    /// Lets a growing share through.
+    Ramping = 3,
+    /// Refuses it until an operator resets.
+    ForcedOpen = 4,
+    /// Lets it through until an operator resets.
+    ForcedClosed = 5,
+}
+
+impl BreakerState {
+    /// Every state, for one-hot gauges.
+    pub const ALL: [Self; 6] =
+        [Self::Closed, Self::Open, Self::HalfOpen, Self::Ramping, Self::ForcedOpen, Self::ForcedClosed];
+
+    /// The stable name in metrics, events and the admin API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+            Self::Ramping => "ramping",
+            Self::ForcedOpen => "forced-open",
+            Self::ForcedClosed => "forced-closed",
+        }
+    }
+}
+
+impl fmt::Display for BreakerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,206 @@
+//! The tower layer and its named future.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::Request;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep};
+use tower::{Layer, Service};
+
+use super::Breakers;
+use super::core::{Admitted, Verdict};
+use super::registry::Cell;
+use crate::classify::HasOutcome;
+use crate::{CallError, Deadline, Outcome, RequestContext};
+
+/// Puts the breaker of each request's endpoint in front of a service.
+#[derive(Debug, Clone)]
+pub struct BreakerLayer(Breakers);
+
+impl BreakerLayer {
+    /// Uses, and shares, these breakers.
+    pub fn new(breakers: Breakers) -> Self {
+        Self(breakers)
+    }
+}
+
+impl<S> Layer<S> for BreakerLayer {
+    type Service = Breaker<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Breaker { inner, breakers: self.0.clone(), last: None }
+    }
+}
+
+/// See [`BreakerLayer`].
+#[derive(Debug, Clone)]
+pub struct Breaker<S> {
+    inner: S,
+    breakers: Breakers,
+    /// The breaker of the last call: most clients talk to one endpoint, and comparing a name is cheaper than finding it.
+    last: Option<Arc<Cell>>,
+}
+
+impl<S, B> Service<Request<B>> for Breaker<S>
+where
+    S: Service<Request<B>>,
+    S::Response: HasOutcome,
+    S::Error: Into<CallError>,
+{
+    type Response = S::Response;
+    type Error = CallError;
+    type Future = BreakerFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let cell = match &self.last {
+            Some(cell) if cell.serves(request.uri()) => cell,
+            _ => self.last.insert(self.breakers.of(request.uri())),
+        };
+        let permit = match Permit::acquire(cell, request.extensions().get::<RequestContext>()) {
+            Ok(permit) => permit,
+            Err(error) => return BreakerFuture { state: State::Rejected { error: Some(error) } },
+        };
+        let probe = permit.admitted.probe.then(|| {
+            let timeout = cell.config().probe_timeout;
+            let until = permit.started + timeout;
+            if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
+                context.deadline = context.deadline.earliest(Deadline::at(until));
+            }
+            Box::pin(tokio::time::sleep_until(until))
+        });
+        BreakerFuture {
+            state: State::Running { call: self.inner.call(request), probe, permit: Some(permit) },
+        }
+    }
+}
+
+pin_project! {
+    /// The call, with its permit. Dropping it records a call whose caller left, or that ran into its deadline.
+    #[derive(Debug)]
+    pub struct BreakerFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    #[derive(Debug)]
+    enum State<F> {
+        Rejected { error: Option<CallError> },
+        Running {
+            #[pin]
+            call: F,
+            // Only a probe has one, so that other calls carry no timer.
+            probe: Option<Pin<Box<Sleep>>>,
+            permit: Option<Permit>,
+        },
+    }
+}
+
+impl<F, R, E> Future for BreakerFuture<F>
+where
+    F: Future<Output = Result<R, E>>,
+    R: HasOutcome,
+    E: Into<CallError>,
+{
+    type Output = Result<R, CallError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Rejected { error } => {
+                Poll::Ready(Err(error.take().expect("a future is not polled after it is ready")))
+            }
+            StateProj::Running { call, probe, permit } => {
+                // The call first: a reply that is there beats a timer that is due.
+                let result = match call.poll(cx) {
+                    Poll::Ready(result) => result.map_err(Into::into),
+                    Poll::Pending => {
+                        let Some(timer) = probe else { return Poll::Pending };
+                        ready!(timer.as_mut().poll(cx));
+                        let after = permit.as_ref().map_or(Duration::ZERO, |p| p.started.elapsed());
+                        Err(CallError::AttemptTimedOut { after })
+                    }
+                };
+                if let Some(permit) = permit.take() {
+                    permit.finish(crate::classify::outcome(&result));
+                }
+                Poll::Ready(result)
+            }
+        }
+    }
+}
+
+/// Leave for one call. It counts when finished, or when dropped.
+#[derive(Debug)]
+pub struct Permit {
+    cell: Arc<Cell>,
+    admitted: Admitted,
+    started: Instant,
+    context: Option<RequestContext>,
+    finished: bool,
+}
+
+impl Permit {
+    pub(super) fn acquire(cell: &Arc<Cell>, context: Option<&RequestContext>) -> Result<Self, CallError> {
+        let now = Instant::now();
+        let admitted = cell.admit(now, context)?;
+        Ok(Self {
+            cell: Arc::clone(cell),
+            admitted,
+            started: now,
+            context: context.cloned(),
+            finished: false,
+        })
+    }
+
+    /// Counts the call with what became of it.
+    pub fn finish(mut self, outcome: Outcome) {
+        self.count(outcome);
+    }
+
+    fn count(&mut self, outcome: Outcome) {
+        self.finished = true;
+        let verdict = verdict(outcome, self.admitted.probe);
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.started);
+        self.cell.record(self.admitted, verdict, took, now, self.context.as_ref());
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !self.finished {
+            // A call that is dropped at its deadline was too slow for its caller; before, the caller just left.
+            let late = self.context.as_ref().is_some_and(|context| context.deadline.has_passed());
+            self.count(if late { Outcome::Unknown } else { Outcome::Cancelled });
+        }
+    }
+}
+
+/// What an outcome says about the endpoint's health.
+const fn verdict(outcome: Outcome, probe: bool) -> Verdict {
+    match outcome {
+        // An answer is an answer, also when it is no.
+        Outcome::Success | Outcome::Refused | Outcome::ClientFault => Verdict::Good,
+        Outcome::FailedKnown | Outcome::Unknown => Verdict::Bad,
+        Outcome::RejectedUnsent => Verdict::Neutral,
+        // A peer that sheds some calls serves the others; opening would take those away. A probe is judged strictly, so
+        // that half-open always ends.
+        Outcome::Throttled | Outcome::Cancelled => {
+            if probe {
+                Verdict::Bad
+            } else {
+                Verdict::Neutral
+            }
+        }
+    }
+}

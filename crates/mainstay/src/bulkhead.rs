@@ -1,0 +1,213 @@
+//! Bulkhead: at most so many calls to one dependency at once, so that a slow one cannot take every task, socket
+//! and byte of this process. Full means refused at once; a queue in front of a slow dependency only adds age.
+//!
+//! The permit is taken in `call`, never in `poll_ready`: a service that is merely ready holds nothing. (tower's
+//! `LoadShed` over `ConcurrencyLimit` sheds everything while nothing is in flight, because an idle clone sits
+//! on the freed permit.)
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use mainstay::{CallError, bulkhead::BulkheadLayer};
+//! use tower::{Layer, Service, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let peer = service_fn(|_: Request<Bytes>| async { Ok::<_, CallError>(Response::new(Bytes::new())) });
+//! let mut client = BulkheadLayer::new("inventory", 1)?.layer(peer);
+//! let held = client.ready().await?.call(Request::new(Bytes::new()));
+//! let refused = client.ready().await?.call(Request::new(Bytes::new())).await;
+//! assert!(matches!(refused, Err(CallError::BulkheadFull { limit: 1, .. })));
+//! drop(held);
+//! assert!(client.ready().await?.call(Request::new(Bytes::new())).await.is_ok());
+//! # Ok(())
+//! # }
+//! ```
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::Request;
+use metrics::{Counter, Gauge, counter, gauge};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use crate::config_error::{ConfigError, check};
+use crate::decision::{Decided, Loudness};
+use crate::sync::{AtomicUsize, Ordering};
+use crate::{CallError, RequestContext};
+
+/// A counter of what is in flight that never exceeds its limit.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    limit: usize,
+    now: AtomicUsize,
+}
+
+impl InFlight {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, now: AtomicUsize::new(0) }
+    }
+
+    /// Takes a place if there is one. Compare-and-swap, not add-and-undo: a refused caller must never make another
+    /// one, who would have had room, be refused as well.
+    pub(crate) fn try_enter(&self) -> bool {
+        let mut seen = self.now.load(Ordering::Relaxed);
+        while seen < self.limit {
+            match self.now.compare_exchange_weak(seen, seen + 1, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(current) => seen = current,
+            }
+        }
+        false
+    }
+
+    pub(crate) fn leave(&self) {
+        self.now.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.now.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    peer: Arc<str>,
+    in_flight: InFlight,
+    gauge: Gauge,
+    rejected: Counter,
+}
+
+/// Limits the calls in flight. Layers cloned from one, and services made from one, share the limit.
+#[derive(Debug, Clone)]
+pub struct BulkheadLayer(Arc<Shared>);
+
+impl BulkheadLayer {
+    /// At most `limit` calls (1 to 1,000,000) to `peer` at once.
+    pub fn new(peer: &str, limit: usize) -> Result<Self, ConfigError> {
+        check((1..=1_000_000).contains(&limit), "max_in_flight", "1 to 1,000,000")?;
+        let name = peer.to_owned();
+        Ok(Self(Arc::new(Shared {
+            peer: peer.into(),
+            in_flight: InFlight::new(limit),
+            gauge: gauge!("mainstay_client_in_flight", "peer" => name.clone()),
+            rejected: counter!("mainstay_client_rejected_total", "peer" => name, "reason" => "bulkhead_full"),
+        })))
+    }
+
+    /// Calls in flight now.
+    pub fn in_flight(&self) -> usize {
+        self.0.in_flight.count()
+    }
+}
+
+impl<S> Layer<S> for BulkheadLayer {
+    type Service = Bulkhead<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Bulkhead { inner, shared: Arc::clone(&self.0) }
+    }
+}
+
+/// See [`BulkheadLayer`].
+#[derive(Debug, Clone)]
+pub struct Bulkhead<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S, B> Service<Request<B>> for Bulkhead<S>
+where
+    S: Service<Request<B>>,
+    S::Error: Into<CallError>,
+{
+    type Response = S::Response;
+    type Error = CallError;
+    type Future = BulkheadFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        if self.shared.in_flight.try_enter() {
+            let place = Place(Arc::clone(&self.shared));
+            self.shared.gauge.increment(1.0);
+            BulkheadFuture { state: State::Running { call: self.inner.call(request), place } }
+        } else {
+            let error = self.shared.refuse(request.extensions().get());
+            BulkheadFuture { state: State::Rejected { error: Some(error) } }
+        }
+    }
+}
+
+impl Shared {
+    #[cold]
+    fn refuse(&self, context: Option<&RequestContext>) -> CallError {
+        self.rejected.increment(1);
+        let limit = self.in_flight.limit;
+        Decided {
+            layer: "bulkhead",
+            action: "reject",
+            why: format!("{limit} calls in flight, the limit").into(),
+            peer: &self.peer,
+            endpoint: None,
+            loudness: Loudness::Info,
+        }
+        .record(context);
+        CallError::BulkheadFull { peer: Arc::clone(&self.peer), limit }
+    }
+}
+
+/// One place, given back on drop.
+#[derive(Debug)]
+struct Place(Arc<Shared>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.in_flight.leave();
+        self.0.gauge.decrement(1.0);
+    }
+}
+
+pin_project! {
+    /// The call, with its place. Dropping it gives the place back.
+    #[derive(Debug)]
+    pub struct BulkheadFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    #[derive(Debug)]
+    enum State<F> {
+        Rejected { error: Option<CallError> },
+        Running {
+            #[pin]
+            call: F,
+            place: Place,
+        },
+    }
+}
+
+impl<F, R, E> Future for BulkheadFuture<F>
+where
+    F: Future<Output = Result<R, E>>,
+    E: Into<CallError>,
+{
+    type Output = Result<R, CallError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Rejected { error } => {
+                Poll::Ready(Err(error.take().expect("a future is not polled after it is ready")))
+            }
+            StateProj::Running { call, .. } => call.poll(cx).map_err(Into::into),
+        }
+    }
+}

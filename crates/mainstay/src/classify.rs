@@ -1,0 +1,235 @@
+//! The one reading of a reply or an error. Every layer uses its verdict, so that what the retry believes, the
+//! breaker counts and the log says is the same.
+//!
+//! A reply is read by its status and its `X-Outcome` header (which mirrors the problem document), never by its body.
+//! In the assembled stack this happens once for each attempt, and the verdict travels with the reply as
+//! [`Classified`]; a layer used alone reads a plain [`http::Response`] through the same function.
+
+use std::time::Duration;
+
+use http::{HeaderMap, Response, StatusCode, header};
+
+use crate::Outcome;
+use crate::headers::X_OUTCOME;
+use crate::problem::Effect;
+
+/// Something a layer can ask what became of the call.
+pub trait HasOutcome {
+    /// What is known about the call's effect.
+    fn outcome(&self) -> Outcome;
+    /// How long the peer, or the layer that refused, asks to be left alone.
+    fn retry_after(&self) -> Option<Duration>;
+    /// A few words for events and the decision trail.
+    fn summary(&self) -> Summary;
+}
+
+/// A reply's status or an error's text, built only when an event needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Summary {
+    /// The peer answered with this status.
+    Status(StatusCode),
+    /// What went wrong.
+    Error(String),
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "status {}", status.as_u16()),
+            Self::Error(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Reads a reply. Pure, allocates nothing.
+///
+/// | reply | verdict |
+/// |---|---|
+/// | 2xx, 304 | success |
+/// | 400 401 403 405 406 411 413 414 415 417 421 426 431, other 3xx | client-fault |
+/// | 429; 503 with `not-executed` | throttled |
+/// | other 4xx (404 409 410 412 422 …) | refused, unless `X-Outcome` says otherwise |
+/// | other status with `not-executed` | failed-known |
+/// | any status from 400 with `unknown`; other 5xx; 408 | unknown |
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue, StatusCode};
+/// use mainstay::{Outcome, classify, headers::X_OUTCOME};
+///
+/// let mut headers = HeaderMap::new();
+/// assert_eq!(classify::reply(StatusCode::SERVICE_UNAVAILABLE, &headers), Outcome::Unknown);
+/// headers.insert(X_OUTCOME, HeaderValue::from_static("not-executed"));
+/// assert_eq!(classify::reply(StatusCode::SERVICE_UNAVAILABLE, &headers), Outcome::Throttled);
+/// ```
+pub fn reply(status: StatusCode, headers: &HeaderMap) -> Outcome {
+    if status.is_success() || status == StatusCode::NOT_MODIFIED {
+        return Outcome::Success;
+    }
+    let said = effect(headers);
+    match (status.as_u16(), said) {
+        (..400, _) => Outcome::ClientFault,
+        // 408: the peer gave up waiting for the rest of the request; it does not say what it did with the start.
+        (_, Some(Effect::Unknown)) | (408 | 500.., None) => Outcome::Unknown,
+        (400 | 401 | 403 | 405 | 406 | 411 | 413 | 414 | 415 | 417 | 421 | 426 | 431, _) => {
+            Outcome::ClientFault
+        }
+        (429, _) | (503, Some(Effect::NotExecuted)) => Outcome::Throttled,
+        (_, Some(Effect::NotExecuted)) => Outcome::FailedKnown,
+        (_, Some(Effect::Refused) | None) => Outcome::Refused,
+    }
+}
+
+/// The `X-Outcome` header; `None` when absent, repeated or not one of the three names.
+pub fn effect(headers: &HeaderMap) -> Option<Effect> {
+    let mut values = headers.get_all(X_OUTCOME).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    [Effect::NotExecuted, Effect::Refused, Effect::Unknown]
+        .into_iter()
+        .find(|effect| effect.as_str().as_bytes() == value.as_bytes())
+}
+
+/// The `Retry-After` header in whole seconds, at most a day. The date form counts as absent: it would need both
+/// hosts' wall clocks to agree, and only durations are trusted across hosts.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    if value.is_empty() || !value.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let secs = value.parse().unwrap_or(u64::MAX);
+    Some(Duration::from_secs(secs.min(86_400)))
+}
+
+/// What became of a call, reply or error.
+///
+/// ```
+/// use mainstay::{CallError, Outcome, classify};
+///
+/// let result: Result<http::Response<()>, CallError> = Ok(http::Response::new(()));
+/// assert_eq!(classify::outcome(&result), Outcome::Success);
+/// ```
+pub fn outcome<R: HasOutcome, E: HasOutcome>(result: &Result<R, E>) -> Outcome {
+    match result {
+        Ok(reply) => reply.outcome(),
+        Err(error) => error.outcome(),
+    }
+}
+
+impl<B> HasOutcome for Response<B> {
+    fn outcome(&self) -> Outcome {
+        reply(self.status(), self.headers())
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        retry_after(self.headers())
+    }
+
+    fn summary(&self) -> Summary {
+        Summary::Status(self.status())
+    }
+}
+
+/// A reply with its verdict.
+#[derive(Debug, Clone)]
+pub struct Classified<R> {
+    /// The verdict.
+    pub outcome: Outcome,
+    /// The reply.
+    pub reply: R,
+}
+
+impl<R: HasOutcome> Classified<R> {
+    /// Reads the reply, once.
+    pub fn read(reply: R) -> Self {
+        Self { outcome: reply.outcome(), reply }
+    }
+}
+
+impl<R: HasOutcome> HasOutcome for Classified<R> {
+    fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.reply.retry_after()
+    }
+
+    fn summary(&self) -> Summary {
+        self.reply.summary()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn with(name: http::HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
+    fn read(status: u16, said: Option<&'static str>) -> Outcome {
+        let headers = said.map_or_else(HeaderMap::new, |value| with(X_OUTCOME, value));
+        reply(StatusCode::from_u16(status).unwrap(), &headers)
+    }
+
+    #[test]
+    fn every_status_has_one_verdict() {
+        use Outcome::{ClientFault, FailedKnown, Refused, Success, Throttled, Unknown};
+        let table = [
+            (200, None, Success),
+            (202, Some("unknown"), Success),
+            (304, None, Success),
+            (302, None, ClientFault),
+            (400, None, ClientFault),
+            (401, Some("not-executed"), ClientFault),
+            (404, None, Refused),
+            (409, None, Refused),
+            (409, Some("refused"), Refused),
+            (409, Some("unknown"), Unknown),
+            (409, Some("not-executed"), FailedKnown),
+            (408, None, Unknown),
+            (422, None, Refused),
+            (429, None, Throttled),
+            (429, Some("not-executed"), Throttled),
+            (500, None, Unknown),
+            (500, Some("not-executed"), FailedKnown),
+            (500, Some("refused"), Refused),
+            (502, None, Unknown),
+            (503, None, Unknown),
+            (503, Some("not-executed"), Throttled),
+            (503, Some("nonsense"), Unknown),
+            (504, None, Unknown),
+            (504, Some("not-executed"), FailedKnown),
+        ];
+        for (status, said, verdict) in table {
+            assert_eq!(read(status, said), verdict, "{status} {said:?}");
+        }
+    }
+
+    #[test]
+    fn no_status_is_left_without_a_verdict() {
+        for status in 100..1_000 {
+            for said in [None, Some("not-executed"), Some("refused"), Some("unknown")] {
+                let verdict = read(status, said);
+                if status >= 500 && said.is_none() {
+                    assert_eq!(
+                        verdict,
+                        Outcome::Unknown,
+                        "{status}: silence about the effect is not knowledge"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn retry_after_is_read_in_seconds_only() {
+        let read = |value| retry_after(&with(header::RETRY_AFTER, value));
+        assert_eq!(read("3"), Some(Duration::from_secs(3)));
+        assert_eq!(read("99999999999999999999"), Some(Duration::from_hours(24)));
+        for bad in ["", "-1", "1.5", "Sat, 21 Nov 2026 10:00:00 GMT"] {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
+    }
+}

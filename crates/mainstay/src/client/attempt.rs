@@ -1,0 +1,149 @@
+//! Reads each attempt's reply, once, counts it, and notes it on the decision trail.
+//!
+//! Inside the breaker, so that a call that was refused is no attempt; outside the attempt timeout, so that a timeout is
+//! one.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::Request;
+use metrics::{Counter, counter};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use crate::classify::{Classified, HasOutcome};
+use crate::decision::{Decided, Loudness};
+use crate::{CallError, Endpoint, Outcome, RequestContext};
+
+#[derive(Debug)]
+struct Shared {
+    peer: Arc<str>,
+    attempts: [Counter; Outcome::ALL.len()],
+}
+
+/// Classifies and counts attempts.
+#[derive(Debug, Clone)]
+pub struct AttemptLayer(Arc<Shared>);
+
+impl AttemptLayer {
+    /// Counts under `mainstay_client_attempts_total{peer, outcome}`.
+    pub fn new(peer: &str) -> Self {
+        let attempts = Outcome::ALL.map(|outcome| {
+            counter!("mainstay_client_attempts_total", "peer" => peer.to_owned(), "outcome" => outcome.as_str())
+        });
+        Self(Arc::new(Shared { peer: peer.into(), attempts }))
+    }
+}
+
+impl<S> Layer<S> for AttemptLayer {
+    type Service = Attempt<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Attempt { inner, shared: Arc::clone(&self.0) }
+    }
+}
+
+/// See [`AttemptLayer`].
+#[derive(Debug, Clone)]
+pub struct Attempt<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S, B> Service<Request<B>> for Attempt<S>
+where
+    S: Service<Request<B>>,
+    S::Response: HasOutcome,
+    S::Error: Into<CallError>,
+{
+    type Response = Classified<S::Response>;
+    type Error = CallError;
+    type Future = AttemptFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let note = Note {
+            context: request.extensions().get::<RequestContext>().cloned(),
+            endpoint: Endpoint::of(request.uri()),
+            shared: Arc::clone(&self.shared),
+        };
+        AttemptFuture { call: self.inner.call(request), note: Some(note) }
+    }
+}
+
+pin_project! {
+    /// The attempt. Dropping it counts a cancelled one.
+    #[derive(Debug)]
+    pub struct AttemptFuture<F> {
+        #[pin]
+        call: F,
+        note: Option<Note>,
+    }
+
+    impl<F> PinnedDrop for AttemptFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            if let Some(note) = this.project().note.take() {
+                note.cancelled();
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Note {
+    context: Option<RequestContext>,
+    endpoint: Option<Endpoint>,
+    shared: Arc<Shared>,
+}
+
+impl Note {
+    fn finished<R: HasOutcome>(self, result: &Result<Classified<R>, CallError>) {
+        let outcome = crate::classify::outcome(result);
+        self.shared.attempts[outcome as usize].increment(1);
+        let why = match result {
+            Ok(_) if outcome == Outcome::Success => "replied".into(),
+            Ok(reply) => reply.summary().to_string().into(),
+            Err(error) => error.to_string().into(),
+        };
+        self.decided(outcome, why);
+    }
+
+    fn cancelled(self) {
+        let late = self.context.as_ref().is_some_and(|context| context.deadline.has_passed());
+        let outcome = if late { Outcome::Unknown } else { Outcome::Cancelled };
+        self.shared.attempts[outcome as usize].increment(1);
+        let why = if late { "dropped at its deadline" } else { "the caller left" };
+        self.decided(outcome, why.into());
+    }
+
+    fn decided(self, outcome: Outcome, why: std::borrow::Cow<'static, str>) {
+        let peer = &self.shared.peer;
+        let endpoint = self.endpoint.as_ref();
+        let loudness = Loudness::Debug;
+        Decided { layer: "attempt", action: outcome.as_str(), why, peer, endpoint, loudness }
+            .record(self.context.as_ref());
+    }
+}
+
+impl<F, R, E> Future for AttemptFuture<F>
+where
+    F: Future<Output = Result<R, E>>,
+    R: HasOutcome,
+    E: Into<CallError>,
+{
+    type Output = Result<Classified<R>, CallError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let result = ready!(this.call.poll(cx)).map(Classified::read).map_err(Into::into);
+        if let Some(note) = this.note.take() {
+            note.finished(&result);
+        }
+        Poll::Ready(result)
+    }
+}

@@ -1,0 +1,145 @@
+//! The outermost layer: gives a call its context, measures it, and says what became of it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::{Request, Response};
+use metrics::{Counter, Histogram, counter, histogram};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower::Service;
+
+use crate::classify::Classified;
+use crate::{CallError, Outcome, RequestContext};
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    peer: Arc<str>,
+    total_timeout: Duration,
+    requests: [Counter; Outcome::ALL.len()],
+    durations: [Histogram; Outcome::ALL.len()],
+}
+
+impl Shared {
+    pub(super) fn new(peer: &str, total_timeout: Duration) -> Self {
+        let name = || peer.to_owned();
+        Self {
+            peer: peer.into(),
+            total_timeout,
+            requests: Outcome::ALL.map(|outcome| {
+                counter!("mainstay_client_requests_total", "peer" => name(), "outcome" => outcome.as_str())
+            }),
+            durations: Outcome::ALL.map(|outcome| {
+                histogram!("mainstay_client_request_duration_seconds", "peer" => name(), "outcome" => outcome.as_str())
+            }),
+        }
+    }
+}
+
+/// Wraps the whole stack.
+#[derive(Debug, Clone)]
+pub(super) struct Entry<S> {
+    pub(super) inner: S,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl<S, B, R> Service<Request<B>> for Entry<S>
+where
+    S: Service<Request<B>, Response = Classified<Response<R>>, Error = CallError>,
+{
+    type Response = Response<R>;
+    type Error = CallError;
+    type Future = EntryFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let measure = Measure { shared: Arc::clone(&self.shared), began: Instant::now() };
+        if request.uri().authority().is_none() {
+            let error = CallError::InvalidRequest { reason: "its URI names no host" };
+            return EntryFuture { state: State::Rejected { error: Some(error) }, measure: Some(measure) };
+        }
+        if request.extensions().get::<RequestContext>().is_none() {
+            let context = RequestContext::background(self.shared.total_timeout);
+            request.extensions_mut().insert(context);
+        }
+        EntryFuture { state: State::Running { call: self.inner.call(request) }, measure: Some(measure) }
+    }
+}
+
+#[derive(Debug)]
+struct Measure {
+    shared: Arc<Shared>,
+    began: Instant,
+}
+
+impl Measure {
+    fn finished(self, outcome: Outcome) {
+        let took = self.began.elapsed();
+        self.shared.requests[outcome as usize].increment(1);
+        self.shared.durations[outcome as usize].record(took.as_secs_f64());
+        tracing::debug!(
+            target: "mainstay::client",
+            peer = &*self.shared.peer,
+            outcome = outcome.as_str(),
+            took_ms = took.as_secs_f64() * 1_000.0,
+            "call finished",
+        );
+    }
+}
+
+pin_project! {
+    /// A call through the whole stack.
+    #[derive(Debug)]
+    pub(super) struct EntryFuture<F> {
+        #[pin]
+        state: State<F>,
+        measure: Option<Measure>,
+    }
+
+    impl<F> PinnedDrop for EntryFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            if let Some(measure) = this.project().measure.take() {
+                measure.finished(Outcome::Cancelled);
+            }
+        }
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    #[derive(Debug)]
+    enum State<F> {
+        Rejected { error: Option<CallError> },
+        Running {
+            #[pin]
+            call: F,
+        },
+    }
+}
+
+impl<F, R> Future for EntryFuture<F>
+where
+    F: Future<Output = Result<Classified<Response<R>>, CallError>>,
+{
+    type Output = Result<Response<R>, CallError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let result = match this.state.project() {
+            StateProj::Rejected { error } => {
+                Err(error.take().expect("a future is not polled after it is ready"))
+            }
+            StateProj::Running { call } => ready!(call.poll(cx)),
+        };
+        if let Some(measure) = this.measure.take() {
+            measure.finished(crate::classify::outcome(&result));
+        }
+        Poll::Ready(result.map(|classified| classified.reply))
+    }
+}

@@ -1,0 +1,217 @@
+//! Why a call brought no reply. Each variant says what is known about the effect and what remains.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::breaker::BreakerState;
+use crate::classify::{HasOutcome, Summary};
+use crate::{Endpoint, Outcome};
+
+/// The underlying cause, shared so that the error can be cloned.
+pub type Cause = Arc<dyn Error + Send + Sync>;
+
+/// A call that ended without a reply, or whose replies left its effect open. Match on it; [`CallError::outcome`] says
+/// what became of the call, which is what a write's caller must act on.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The circuit breaker let nothing through. Not sent.
+    #[error("circuit breaker of {endpoint} is {state}, for another {open_for:?}")]
+    BreakerRejected {
+        /// Whose breaker.
+        endpoint: Endpoint,
+        /// Open, half-open with every probe taken, ramping, or forced open.
+        state: BreakerState,
+        /// How long until it may let a call through; zero when that depends on calls in flight or an operator.
+        open_for: Duration,
+    },
+    /// As many calls to the peer as allowed are in flight. Not sent.
+    #[error("{limit} calls to {peer} are in flight, the limit of its bulkhead")]
+    BulkheadFull {
+        /// The dependency.
+        peer: Arc<str>,
+        /// The limit.
+        limit: usize,
+    },
+    /// The peer has refused so much lately that this call was not sent.
+    #[error("calls to {peer} are held back: it refused {refused} of the last {requests}")]
+    HeldBack {
+        /// The dependency.
+        peer: Arc<str>,
+        /// Calls it throttled in the window.
+        refused: u64,
+        /// Calls in the window.
+        requests: u64,
+    },
+    /// Too little time was left to begin. Not sent.
+    #[error("{left:?} left before the deadline, less than the {needed:?} a call needs")]
+    DeadlineTooNear {
+        /// Time left, after this hop's reserve.
+        left: Duration,
+        /// The least that was asked for.
+        needed: Duration,
+    },
+    /// The request cannot be sent as it is. Not sent.
+    #[error("the request cannot be sent: {reason}")]
+    InvalidRequest {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// No connection could be made. Nothing was sent, so nothing happened.
+    #[error("no connection to {endpoint}: {cause}")]
+    Connect {
+        /// Where to.
+        endpoint: Endpoint,
+        /// What the transport said.
+        cause: Cause,
+    },
+    /// One attempt took its whole time. It may have happened.
+    #[error("no reply within {after:?}")]
+    AttemptTimedOut {
+        /// How long it was given.
+        after: Duration,
+    },
+    /// The whole call took its whole time. It may have happened.
+    #[error("the deadline passed after {after:?}")]
+    DeadlineExceeded {
+        /// How long the call had.
+        after: Duration,
+    },
+    /// The connection failed, or the reply was cut or unreadable. It may have happened.
+    #[error("connection to {endpoint} lost: {cause}")]
+    ConnectionLost {
+        /// Where to.
+        endpoint: Endpoint,
+        /// What the transport said.
+        cause: Cause,
+    },
+    /// The reply's body was larger than the transport accepts. It may have happened.
+    #[error("the reply is larger than {limit} bytes")]
+    ReplyTooLarge {
+        /// The cap.
+        limit: usize,
+    },
+    /// An earlier attempt may have happened, and no later one settled it: the whole is unknown, whatever the
+    /// last attempt said of itself.
+    #[error("attempt {attempt} of {attempts} may have taken effect, and the last ended with: {last}")]
+    EarlierAttemptUnknown {
+        /// The first attempt whose effect is unknown, from 1.
+        attempt: u32,
+        /// How many were made.
+        attempts: u32,
+        /// How the last one ended.
+        last: Summary,
+        /// How long the last one asked to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// Any other failure of a transport. It may have happened.
+    #[error("transport failed: {0}")]
+    Transport(Cause),
+}
+
+impl CallError {
+    /// What is known about the call's effect.
+    pub const fn outcome(&self) -> Outcome {
+        match self {
+            Self::BreakerRejected { .. }
+            | Self::BulkheadFull { .. }
+            | Self::HeldBack { .. }
+            | Self::DeadlineTooNear { .. } => Outcome::RejectedUnsent,
+            Self::InvalidRequest { .. } => Outcome::ClientFault,
+            Self::Connect { .. } => Outcome::FailedKnown,
+            Self::AttemptTimedOut { .. }
+            | Self::DeadlineExceeded { .. }
+            | Self::ConnectionLost { .. }
+            | Self::ReplyTooLarge { .. }
+            | Self::EarlierAttemptUnknown { .. }
+            | Self::Transport(_) => Outcome::Unknown,
+        }
+    }
+
+    /// How long to leave the peer alone, where that is known.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::BreakerRejected { open_for, .. } if !open_for.is_zero() => Some(*open_for),
+            Self::EarlierAttemptUnknown { retry_after, .. } => *retry_after,
+            Self::BreakerRejected { .. }
+            | Self::BulkheadFull { .. }
+            | Self::HeldBack { .. }
+            | Self::DeadlineTooNear { .. }
+            | Self::InvalidRequest { .. }
+            | Self::Connect { .. }
+            | Self::AttemptTimedOut { .. }
+            | Self::DeadlineExceeded { .. }
+            | Self::ConnectionLost { .. }
+            | Self::ReplyTooLarge { .. }
+            | Self::Transport(_) => None,
+        }
+    }
+
+    /// Where the call was going, where the layer that failed knows it.
+    pub const fn endpoint(&self) -> Option<&Endpoint> {
+        match self {
+            Self::BreakerRejected { endpoint, .. }
+            | Self::Connect { endpoint, .. }
+            | Self::ConnectionLost { endpoint, .. } => Some(endpoint),
+            Self::BulkheadFull { .. }
+            | Self::HeldBack { .. }
+            | Self::DeadlineTooNear { .. }
+            | Self::InvalidRequest { .. }
+            | Self::AttemptTimedOut { .. }
+            | Self::DeadlineExceeded { .. }
+            | Self::ReplyTooLarge { .. }
+            | Self::EarlierAttemptUnknown { .. }
+            | Self::Transport(_) => None,
+        }
+    }
+
+    /// The stable name of the variant, for metrics and events.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::BreakerRejected { .. } => "breaker_rejected",
+            Self::BulkheadFull { .. } => "bulkhead_full",
+            Self::HeldBack { .. } => "held_back",
+            Self::DeadlineTooNear { .. } => "deadline_too_near",
+            Self::InvalidRequest { .. } => "invalid_request",
+            Self::Connect { .. } => "connect",
+            Self::AttemptTimedOut { .. } => "attempt_timed_out",
+            Self::DeadlineExceeded { .. } => "deadline_exceeded",
+            Self::ConnectionLost { .. } => "connection_lost",
+            Self::ReplyTooLarge { .. } => "reply_too_large",
+            Self::EarlierAttemptUnknown { .. } => "earlier_attempt_unknown",
+            Self::Transport(_) => "transport",
+        }
+    }
+}
+
+impl HasOutcome for CallError {
+    fn outcome(&self) -> Outcome {
+        Self::outcome(self)
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        Self::retry_after(self)
+    }
+
+    fn summary(&self) -> Summary {
+        Summary::Error(self.to_string())
+    }
+}
+
+/// A transport's own error, when it says nothing about the effect.
+impl From<tower::BoxError> for CallError {
+    fn from(cause: tower::BoxError) -> Self {
+        match cause.downcast::<Self>() {
+            Ok(ours) => *ours,
+            Err(other) => Self::Transport(other.into()),
+        }
+    }
+}
+
+/// A transport that cannot fail.
+impl From<std::convert::Infallible> for CallError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}

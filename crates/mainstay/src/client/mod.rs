@@ -1,0 +1,192 @@
+//! The client side: one constructor that puts every layer in its place.
+//!
+//! Outermost first, with the reason for each place:
+//!
+//! | layer | why here |
+//! |---|---|
+//! | entry | a call has its context, its measurement and one outcome, whatever happens inside |
+//! | [total deadline](crate::total_deadline) | bounds everything, waits between attempts included |
+//! | [retry](crate::retry) | outside what one attempt passes through, so each attempt is judged anew |
+//! | [bulkhead](crate::bulkhead) | inside the retry: a call that waits for its next attempt holds no place |
+//! | [breaker](crate::breaker) | inside the bulkhead: only calls that are really made are counted |
+//! | attempt | inside the breaker: a refused call is no attempt. Reads the reply, once for all layers outside |
+//! | [attempt timeout](crate::attempt_timeout) | inside the breaker, which must see timeouts |
+//! | stamp | the headers say what is left of this attempt |
+//! | fault (feature `faults`) | what it injects passes through everything, as the real thing would |
+//! | transport | |
+
+mod attempt;
+pub(crate) mod config;
+mod entry;
+mod error;
+#[cfg(feature = "hyper")]
+mod hyper;
+mod stamp;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+pub use self::attempt::{Attempt, AttemptFuture, AttemptLayer};
+pub use self::config::ClientConfig;
+use self::entry::Entry;
+pub use self::error::{CallError, Cause};
+#[cfg(feature = "hyper")]
+pub use self::hyper::{HyperFuture, HyperTransport, TransportConfig};
+pub use self::stamp::{Stamp, StampLayer};
+use crate::attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer};
+use crate::breaker::{Breaker, BreakerLayer, Breakers};
+use crate::budget::RetryBudget;
+use crate::bulkhead::{Bulkhead, BulkheadLayer};
+pub use crate::config_error::ConfigError;
+use crate::random::Random;
+use crate::retry::{Retry, RetryLayer};
+use crate::total_deadline::{TotalDeadline, TotalDeadlineLayer};
+
+#[cfg(feature = "faults")]
+type Faulty<T> = crate::fault::ClientFault<T>;
+#[cfg(not(feature = "faults"))]
+type Faulty<T> = T;
+
+type Whole<T> = Entry<TotalDeadline<Retry<Bulkhead<Breaker<Attempt<AttemptTimeout<Stamp<Faulty<T>>>>>>>>>;
+
+/// Requests and replies are buffered: a request must be sendable again, and a reply counts only when its last byte is
+/// here.
+pub type ClientRequest = Request<Full<Bytes>>;
+
+/// Builds the client stack for one dependency. Build it once, after the metrics recorder is installed (handles are
+/// looked up here, once), and clone it: clones share every limit, budget, breaker and pool.
+///
+/// Fails when a setting is out of its range.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use mainstay::client::{self, ClientConfig, ClientRequest};
+/// use mainstay::{CallError, Outcome, classify};
+/// use tower::{ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let transport = service_fn(|_: ClientRequest| async { Ok::<_, CallError>(Response::new(Bytes::new())) });
+/// let client = client::stack(ClientConfig::new("inventory"), transport)?;
+/// let request = Request::get("http://127.0.0.1:8081/v1/items").body(Full::default())?;
+/// let result = client.oneshot(request).await;
+/// assert_eq!(classify::outcome(&result), Outcome::Success);
+/// # Ok(())
+/// # }
+/// ```
+pub fn stack<T>(config: ClientConfig, transport: T) -> Result<ClientStack<T>, ConfigError>
+where
+    T: Service<ClientRequest, Response = Response<Bytes>> + Clone,
+    T::Error: Into<CallError>,
+{
+    config.validate()?;
+    let peer = &*config.peer;
+    let random = config.seed.map_or_else(Random::from_entropy, Random::seeded);
+    let budget = RetryBudget::new(&config.retry.budget)?;
+    let breakers = Breakers::new(peer, config.breaker, random.clone())?;
+    let retry = RetryLayer::new(peer, config.retry, budget.clone(), random)?;
+    let total = TotalDeadlineLayer::new(peer, config.total_timeout, config.reserve);
+    let total = total.least(config.least_attempt_time);
+    let bulkhead = BulkheadLayer::new(peer, config.max_in_flight)?;
+
+    #[cfg(feature = "faults")]
+    let transport = crate::fault::ClientFault::new(transport, config.faults);
+    let attempt = StampLayer.layer(transport);
+    let attempt = AttemptTimeoutLayer::new(config.attempt_timeout)?.layer(attempt);
+    let attempt = AttemptLayer::new(peer).layer(attempt);
+    let attempt = BreakerLayer::new(breakers.clone()).layer(attempt);
+    let attempt = bulkhead.layer(attempt);
+    let inner = total.layer(retry.layer(attempt));
+    let whole = Entry { inner, shared: Arc::new(entry::Shared::new(peer, config.total_timeout)) };
+    Ok(ClientStack { whole, breakers, budget, bulkhead })
+}
+
+/// A client for one dependency; see [`stack`]. Always ready.
+#[derive(Debug, Clone)]
+pub struct ClientStack<T> {
+    whole: Whole<T>,
+    breakers: Breakers,
+    budget: RetryBudget,
+    bulkhead: BulkheadLayer,
+}
+
+impl<T> ClientStack<T> {
+    /// The breakers, one for each endpoint called so far.
+    pub fn breakers(&self) -> &Breakers {
+        &self.breakers
+    }
+
+    /// The retry budget.
+    pub fn budget(&self) -> &RetryBudget {
+        &self.budget
+    }
+
+    /// Calls in flight now.
+    pub fn in_flight(&self) -> usize {
+        self.bulkhead.in_flight()
+    }
+}
+
+impl<T> Service<ClientRequest> for ClientStack<T>
+where
+    T: Service<ClientRequest, Response = Response<Bytes>> + Clone,
+    T::Error: Into<CallError>,
+{
+    type Response = Response<Bytes>;
+    type Error = CallError;
+    type Future = ClientFuture<T>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.whole.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: ClientRequest) -> Self::Future {
+        ClientFuture { call: self.whole.call(request) }
+    }
+}
+
+pin_project! {
+    /// A call through the stack. Dropping it cancels the call: the attempt in flight is dropped and recorded as
+    /// cancelled, every permit is given back, and what the peer did with it is unknown.
+    pub struct ClientFuture<T>
+    where
+        T: Service<ClientRequest, Response = Response<Bytes>>,
+        T: Clone,
+        T::Error: Into<CallError>,
+    {
+        #[pin]
+        call: <Whole<T> as Service<ClientRequest>>::Future,
+    }
+}
+
+impl<T> std::fmt::Debug for ClientFuture<T>
+where
+    T: Service<ClientRequest, Response = Response<Bytes>> + Clone,
+    T::Error: Into<CallError>,
+{
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientFuture").finish_non_exhaustive()
+    }
+}
+
+impl<T> Future for ClientFuture<T>
+where
+    T: Service<ClientRequest, Response = Response<Bytes>> + Clone,
+    T::Error: Into<CallError>,
+{
+    type Output = Result<Response<Bytes>, CallError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().call.poll(cx)
+    }
+}

@@ -1,0 +1,218 @@
+//! One call with its attempts, as a named state machine.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::Request;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep};
+use tower::Service;
+
+use super::backoff;
+use super::service::{GiveUp, Plan, Shared};
+use crate::classify::{HasOutcome, outcome};
+use crate::{CallError, Outcome, RequestContext};
+
+pin_project! {
+    /// A call in progress: an attempt, or the wait before the next. Dropping it drops the attempt; nothing is owed.
+    #[derive(Debug)]
+    pub struct RetryFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        state: State<S::Future>,
+        service: S,
+        // What later attempts are copied from; `None` when there can be none.
+        template: Option<Request<B>>,
+        plan: Plan,
+        shared: Arc<Shared>,
+        // The attempt being made or waited for, from 1.
+        attempt: u32,
+        first_unknown: Option<u32>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    #[derive(Debug)]
+    enum State<F> {
+        Calling {
+            #[pin]
+            call: F,
+        },
+        Waiting {
+            #[pin]
+            sleep: Sleep,
+        },
+        Readying,
+    }
+}
+
+impl<S, B> RetryFuture<S, B>
+where
+    S: Service<Request<B>>,
+{
+    pub(super) fn new(
+        call: S::Future,
+        service: S,
+        template: Option<Request<B>>,
+        plan: Plan,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let state = State::Calling { call };
+        Self { state, service, template, plan, shared, attempt: 1, first_unknown: None }
+    }
+}
+
+impl<S, B> Future for RetryFuture<S, B>
+where
+    S: Service<Request<B>>,
+    S::Response: HasOutcome,
+    S::Error: Into<CallError>,
+    B: Clone,
+{
+    type Output = Result<S::Response, CallError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProj::Calling { call } => {
+                    let result = ready!(call.poll(cx)).map_err(Into::into);
+                    let became = outcome(&result);
+                    if matches!(became, Outcome::Success | Outcome::Refused) {
+                        this.shared.deposit();
+                        return Poll::Ready(result);
+                    }
+                    if became == Outcome::Unknown && this.first_unknown.is_none() {
+                        *this.first_unknown = Some(*this.attempt);
+                    }
+                    let can = this.template.is_some();
+                    let next = this.shared.after_failure(this.plan, can, *this.attempt, became, &result);
+                    let Some(wait) = next else {
+                        let whole = *this.attempt;
+                        return Poll::Ready(settle(result, became, this.plan, *this.first_unknown, whole));
+                    };
+                    *this.attempt += 1;
+                    this.state.set(State::Waiting { sleep: tokio::time::sleep(wait) });
+                }
+                StateProj::Waiting { sleep } => {
+                    ready!(sleep.poll(cx));
+                    this.state.set(State::Readying);
+                }
+                StateProj::Readying => {
+                    if let Err(error) = ready!(this.service.poll_ready(cx)) {
+                        let error: CallError = error.into();
+                        let (became, made) = (error.outcome(), *this.attempt - 1);
+                        return Poll::Ready(settle(Err(error), became, this.plan, *this.first_unknown, made));
+                    }
+                    let last = *this.attempt >= this.shared.config.max_attempts;
+                    let template = if last { this.template.take() } else { this.template.clone() };
+                    let mut request = template.expect("a wait is begun only with a template to follow it");
+                    if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
+                        context.attempt = *this.attempt;
+                    }
+                    let call = this.service.call(request);
+                    this.state.set(State::Calling { call });
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Decides what follows an attempt that neither succeeded nor was refused: the wait before the next one, or `None`
+    /// to stop. The budget is asked last, so that only a retry that will be made is paid for.
+    fn after_failure<R: HasOutcome>(
+        &self,
+        plan: &Plan,
+        can: bool,
+        attempt: u32,
+        became: Outcome,
+        result: &Result<R, CallError>,
+    ) -> Option<Duration> {
+        let mut context = plan.context.clone();
+        if let Some(context) = &mut context {
+            context.attempt = context.attempt.max(attempt);
+        }
+        let context = context.as_ref();
+        match became {
+            Outcome::FailedKnown | Outcome::Throttled => {}
+            Outcome::Unknown if plan.safe || plan.keyed => {}
+            Outcome::Unknown => {
+                let why = "outcome unknown, and neither a safe method nor an idempotency key";
+                self.gave_up(GiveUp::NotSafe, why.into(), context);
+                return None;
+            }
+            Outcome::Success
+            | Outcome::Refused
+            | Outcome::ClientFault
+            | Outcome::RejectedUnsent
+            | Outcome::Cancelled => return None,
+        }
+        if plan.caller_retries {
+            let why = "our own caller is retrying: retries live at one layer";
+            self.gave_up(GiveUp::CallerRetries, why.into(), context);
+            return None;
+        }
+        let max = self.config.max_attempts;
+        if !can || attempt >= max {
+            self.gave_up(
+                GiveUp::AttemptsUsed,
+                format!("{became}, attempt {attempt} of {max}").into(),
+                context,
+            );
+            return None;
+        }
+        let asked = match result {
+            Ok(reply) => reply.retry_after(),
+            Err(error) => error.retry_after(),
+        };
+        let wait = backoff::wait(attempt - 1, became, asked, &self.config, &self.random);
+        let needed = wait.saturating_add(self.config.least_attempt_time);
+        if let Some(left) = context.map(|context| context.deadline.remaining())
+            && left < needed
+        {
+            let why = format!("{became}; {} ms left, {} ms needed", left.as_millis(), needed.as_millis());
+            self.gave_up(GiveUp::DeadlineTooNear, why.into(), context);
+            return None;
+        }
+        if let Err(spent) = self.withdraw(Instant::now()) {
+            self.gave_up(GiveUp::BudgetSpent, spent.to_string().into(), context);
+            return None;
+        }
+        self.retries.increment(1);
+        let summary = match result {
+            Ok(reply) => reply.summary(),
+            Err(error) => error.summary(),
+        };
+        let why = format!("{became} ({summary}); attempt {} in {} ms", attempt + 1, wait.as_millis());
+        self.decided("retry", why.into(), context);
+        Some(wait)
+    }
+}
+
+/// What the caller is told once no attempt follows. A write that may have happened stays unknown, whatever the last
+/// attempt said of itself.
+fn settle<R: HasOutcome>(
+    result: Result<R, CallError>,
+    became: Outcome,
+    plan: &Plan,
+    first_unknown: Option<u32>,
+    attempts: u32,
+) -> Result<R, CallError> {
+    match first_unknown {
+        Some(attempt) if !plan.safe && became != Outcome::Unknown => {
+            let (last, retry_after) = match &result {
+                Ok(reply) => (reply.summary(), reply.retry_after()),
+                Err(error) => (error.summary(), error.retry_after()),
+            };
+            Err(CallError::EarlierAttemptUnknown { attempt, attempts, last, retry_after })
+        }
+        _ => result,
+    }
+}

@@ -1,0 +1,172 @@
+//! The tower layer and what its calls share.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::Request;
+use metrics::{Counter, Gauge, counter, gauge};
+use tokio::time::Instant;
+use tower::{Layer, Service};
+
+use super::{RetryConfig, RetryFuture};
+use crate::budget::RetryBudget;
+use crate::classify::HasOutcome;
+use crate::config_error::ConfigError;
+use crate::decision::{Decided, Loudness};
+use crate::headers::IDEMPOTENCY_KEY;
+use crate::random::Random;
+use crate::{CallError, RequestContext};
+
+/// What every call through one layer shares.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) peer: Arc<str>,
+    pub(super) config: RetryConfig,
+    pub(super) budget: RetryBudget,
+    pub(super) random: Random,
+    pub(super) retries: Counter,
+    tokens: Gauge,
+    given_up: [Counter; GiveUp::ALL.len()],
+}
+
+/// Why an attempt that failed was the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GiveUp {
+    CallerRetries,
+    NotSafe,
+    AttemptsUsed,
+    DeadlineTooNear,
+    BudgetSpent,
+}
+
+impl GiveUp {
+    const ALL: [Self; 5] =
+        [Self::CallerRetries, Self::NotSafe, Self::AttemptsUsed, Self::DeadlineTooNear, Self::BudgetSpent];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::CallerRetries => "caller_retries",
+            Self::NotSafe => "not_safe",
+            Self::AttemptsUsed => "attempts_used",
+            Self::DeadlineTooNear => "deadline_too_near",
+            Self::BudgetSpent => "budget_spent",
+        }
+    }
+}
+
+/// Tries again what may be tried again.
+#[derive(Debug, Clone)]
+pub struct RetryLayer(Arc<Shared>);
+
+impl RetryLayer {
+    /// Retries calls to `peer`, paid for from `budget`, which may be shared with a hedging layer.
+    pub fn new(
+        peer: &str,
+        config: RetryConfig,
+        budget: RetryBudget,
+        random: Random,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let name = || peer.to_owned();
+        let shared = Shared {
+            peer: peer.into(),
+            config,
+            budget,
+            random,
+            retries: counter!("mainstay_retries_total", "peer" => name()),
+            tokens: gauge!("mainstay_retry_budget_tokens", "peer" => name()),
+            given_up: GiveUp::ALL.map(
+                |why| counter!("mainstay_retry_given_up_total", "peer" => name(), "reason" => why.as_str()),
+            ),
+        };
+        Ok(Self(Arc::new(shared)))
+    }
+}
+
+impl<S> Layer<S> for RetryLayer {
+    type Service = Retry<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Retry { inner, shared: Arc::clone(&self.0) }
+    }
+}
+
+/// See [`RetryLayer`].
+#[derive(Debug, Clone)]
+pub struct Retry<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S, B> Service<Request<B>> for Retry<S>
+where
+    S: Service<Request<B>> + Clone,
+    S::Response: HasOutcome,
+    S::Error: Into<CallError>,
+    B: Clone,
+{
+    type Response = S::Response;
+    type Error = CallError;
+    type Future = RetryFuture<S, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let context = request.extensions().get::<RequestContext>().cloned();
+        let caller_retries = context.as_ref().is_some_and(|context| context.attempt > 1);
+        let plan = Plan {
+            context,
+            caller_retries,
+            safe: request.method().is_safe(),
+            keyed: request.headers().get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty()),
+        };
+        let template = (!caller_retries && self.shared.config.max_attempts > 1).then(|| request.clone());
+        // The service that was made ready makes the first call; its clone waits for the next request.
+        let next = self.inner.clone();
+        let mut ready = std::mem::replace(&mut self.inner, next);
+        let call = ready.call(request);
+        RetryFuture::new(call, ready, template, plan, Arc::clone(&self.shared))
+    }
+}
+
+/// What is known of a request before its first attempt.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) context: Option<RequestContext>,
+    pub(super) caller_retries: bool,
+    pub(super) safe: bool,
+    pub(super) keyed: bool,
+}
+
+impl Shared {
+    pub(super) fn deposit(&self) {
+        self.budget.deposit(Instant::now());
+    }
+
+    /// Takes a retry from the budget; the gauge then shows what is left.
+    pub(super) fn withdraw(&self, now: Instant) -> Result<(), crate::budget::BudgetSpent> {
+        let taken = self.budget.withdraw(now);
+        #[allow(clippy::cast_precision_loss)] // far below 2^52
+        self.tokens.set(self.budget.available(now) as f64);
+        taken
+    }
+
+    #[cold]
+    pub(super) fn decided(
+        &self,
+        action: &'static str,
+        why: Cow<'static, str>,
+        context: Option<&RequestContext>,
+    ) {
+        let loudness = Loudness::Info;
+        Decided { layer: "retry", action, why, peer: &self.peer, endpoint: None, loudness }.record(context);
+    }
+
+    pub(super) fn gave_up(&self, why: GiveUp, text: Cow<'static, str>, context: Option<&RequestContext>) {
+        self.given_up[why as usize].increment(1);
+        self.decided("give_up", text, context);
+    }
+}

@@ -1,0 +1,193 @@
+//! The most that a whole call may take, retries and waits included, and the reserve this hop keeps for itself.
+//!
+//! The outermost limit of a client stack. Inside, everything works with the deadline set here: a retry whose wait
+//! cannot fit is not begun, an attempt is cut short by it, and what remains of it goes out in `X-Deadline-Ms`.
+//!
+//! ```
+//! use std::time::Duration;
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use mainstay::{CallError, RequestContext, total_deadline::TotalDeadlineLayer};
+//! use tower::{Layer, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let peer = service_fn(|_: Request<Bytes>| async { Ok::<_, CallError>(Response::new(Bytes::new())) });
+//! let layer = TotalDeadlineLayer::new("inventory", Duration::from_secs(2), Duration::from_millis(50));
+//! let mut late = Request::new(Bytes::new());
+//! late.extensions_mut().insert(RequestContext::background(Duration::from_millis(50)));
+//! let refused = layer.layer(peer).oneshot(late).await;
+//! assert!(matches!(refused, Err(CallError::DeadlineTooNear { .. })));
+//! # Ok(())
+//! # }
+//! ```
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Request;
+use metrics::{Counter, counter};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep};
+use tower::{Layer, Service};
+
+use crate::decision::{Decided, Loudness};
+use crate::{CallError, Deadline, RequestContext};
+
+#[derive(Debug)]
+struct Shared {
+    peer: Arc<str>,
+    total: Duration,
+    reserve: Duration,
+    least: Duration,
+    rejected: Counter,
+}
+
+/// Bounds whole calls.
+#[derive(Debug, Clone)]
+pub struct TotalDeadlineLayer(Arc<Shared>);
+
+impl TotalDeadlineLayer {
+    /// A call to `peer` may take `total`, or what its caller's deadline leaves after `reserve` if that is less.
+    pub fn new(peer: &str, total: Duration, reserve: Duration) -> Self {
+        let rejected = counter!("mainstay_client_rejected_total", "peer" => peer.to_owned(), "reason" => "deadline_too_near");
+        let least = Duration::from_millis(1);
+        Self(Arc::new(Shared { peer: peer.into(), total, reserve, least, rejected }))
+    }
+
+    /// Refuses a call that has less time than `least` (default 1 ms, the unit in which time is sent on).
+    #[must_use]
+    pub fn least(self, least: Duration) -> Self {
+        let Shared { peer, total, reserve, rejected, .. } = &*self.0;
+        Self(Arc::new(Shared {
+            peer: Arc::clone(peer),
+            total: *total,
+            reserve: *reserve,
+            least,
+            rejected: rejected.clone(),
+        }))
+    }
+}
+
+impl<S> Layer<S> for TotalDeadlineLayer {
+    type Service = TotalDeadline<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TotalDeadline { inner, shared: Arc::clone(&self.0) }
+    }
+}
+
+/// See [`TotalDeadlineLayer`].
+#[derive(Debug, Clone)]
+pub struct TotalDeadline<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S, B> Service<Request<B>> for TotalDeadline<S>
+where
+    S: Service<Request<B>>,
+    S::Error: Into<CallError>,
+{
+    type Response = S::Response;
+    type Error = CallError;
+    type Future = TotalDeadlineFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let began = Instant::now();
+        let mut until = Deadline::at(began + self.shared.total);
+        if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
+            until = until.earliest(context.deadline.less(self.shared.reserve));
+            context.deadline = until;
+        }
+        let until = until.instant();
+        let left = until.saturating_duration_since(began);
+        if left < self.shared.least {
+            let error = self.shared.refuse(left, request.extensions().get());
+            return TotalDeadlineFuture { state: State::Rejected { error: Some(error) } };
+        }
+        let call = self.inner.call(request);
+        TotalDeadlineFuture { state: State::Running { call, timer: None, began, until } }
+    }
+}
+
+impl Shared {
+    #[cold]
+    fn refuse(&self, left: Duration, context: Option<&RequestContext>) -> CallError {
+        self.rejected.increment(1);
+        Decided {
+            layer: "deadline",
+            action: "reject",
+            why: format!(
+                "{} us left after {} ms of reserve, {} us needed",
+                left.as_micros(),
+                self.reserve.as_millis(),
+                self.least.as_micros()
+            )
+            .into(),
+            peer: &self.peer,
+            endpoint: None,
+            loudness: Loudness::Info,
+        }
+        .record(context);
+        CallError::DeadlineTooNear { left, needed: self.least }
+    }
+}
+
+pin_project! {
+    /// The call with its timer. Dropping it drops the call.
+    #[derive(Debug)]
+    pub struct TotalDeadlineFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    #[derive(Debug)]
+    enum State<F> {
+        Rejected { error: Option<CallError> },
+        Running {
+            #[pin]
+            call: F,
+            #[pin]
+            timer: Option<Sleep>,
+            began: Instant,
+            until: Instant,
+        },
+    }
+}
+
+impl<F, R, E> Future for TotalDeadlineFuture<F>
+where
+    F: Future<Output = Result<R, E>>,
+    E: Into<CallError>,
+{
+    type Output = Result<R, CallError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Rejected { error } => {
+                Poll::Ready(Err(error.take().expect("a future is not polled after it is ready")))
+            }
+            StateProj::Running { call, mut timer, began, until } => {
+                if let Poll::Ready(result) = call.poll(cx) {
+                    return Poll::Ready(result.map_err(Into::into));
+                }
+                if timer.is_none() {
+                    timer.set(Some(tokio::time::sleep_until(*until)));
+                }
+                let timer = timer.as_pin_mut().expect("set just above");
+                timer.poll(cx).map(|()| Err(CallError::DeadlineExceeded { after: began.elapsed() }))
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! A window that truly slides: three counters over the last `N` slots of time, in `N` words of memory.
+//!
+//! Each slot is one packed atomic, `turn | a | b | c` of 16 bits each, where `turn` says which lap of the ring
+//! the counts belong to. Counting is one load and one addition; a slot whose turn has passed is replaced by
+//! the first to touch it. So the cost of a call and the memory do not depend on the rate, nothing needs a timer
+//! to expire it, and after ten thousand successes the eleventh second still remembers only the last ten.
+//!
+//! * A slot holds up to [`Window::MOST`] of each count; beyond that it stops counting, which keeps the ratio of
+//!   what came first. With the breaker's slots of 100 ms that is 640,000 calls a second to one endpoint.
+//! * A `turn` repeats after 65,536 laps (a week, for ten seconds). Only a slot that nobody touched for exactly
+//!   that long could be misread.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::sync::{AtomicU64, Ordering};
+
+const FIELD: u64 = 0xffff;
+const TURN_SHIFT: u32 = 48;
+
+/// What to add to a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Counts {
+    pub(crate) a: u64,
+    pub(crate) b: u64,
+    pub(crate) c: u64,
+}
+
+impl Counts {
+    const fn packed(self) -> u64 {
+        (self.a << 32) | (self.b << 16) | self.c
+    }
+
+    const fn unpacked(word: u64) -> Self {
+        Self { a: (word >> 32) & FIELD, b: (word >> 16) & FIELD, c: word & FIELD }
+    }
+}
+
+/// `N` slots that together cover one span of time.
+#[derive(Debug)]
+pub(crate) struct Window<const N: usize> {
+    slots: [AtomicU64; N],
+    slot_nanos: u64,
+    base: Instant,
+}
+
+impl<const N: usize> Window<N> {
+    /// A slot stops counting here. The distance to the field's end leaves room for threads that have checked
+    /// and not yet added.
+    pub(crate) const MOST: u64 = FIELD - 1_024;
+
+    /// A window over `span`, empty, beginning now.
+    pub(crate) fn new(span: Duration, now: Instant) -> Self {
+        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX) / N as u64;
+        Self { slots: std::array::from_fn(|_| AtomicU64::new(0)), slot_nanos: nanos.max(1), base: now }
+    }
+
+    fn slot_number(&self, now: Instant) -> u64 {
+        let nanos = now.saturating_duration_since(self.base).as_nanos();
+        u64::try_from(nanos).unwrap_or(u64::MAX) / self.slot_nanos
+    }
+
+    fn turn(slot: u64) -> u64 {
+        (slot / N as u64) & FIELD
+    }
+
+    fn at(&self, slot: u64) -> &AtomicU64 {
+        // The remainder is below N, which is a usize.
+        #[allow(clippy::cast_possible_truncation)]
+        &self.slots[(slot % N as u64) as usize]
+    }
+
+    /// Counts one event at `now`. `counts` may hold only zeros and ones.
+    pub(crate) fn add(&self, now: Instant, counts: Counts) {
+        let slot = self.slot_number(now);
+        let (cell, turn) = (self.at(slot), Self::turn(slot));
+        let mut word = cell.load(Ordering::Relaxed);
+        loop {
+            let behind = (turn.wrapping_sub(word >> TURN_SHIFT)) & FIELD;
+            if behind == 0 {
+                let held = Counts::unpacked(word);
+                if held.a.max(held.b).max(held.c) < Self::MOST {
+                    cell.fetch_add(counts.packed(), Ordering::Relaxed);
+                }
+                return;
+            }
+            if behind > FIELD / 2 {
+                // Somebody with a later clock has turned the slot already: this event has left the window.
+                return;
+            }
+            let fresh = (turn << TURN_SHIFT) | counts.packed();
+            match cell.compare_exchange_weak(word, fresh, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(current) => word = current,
+            }
+        }
+    }
+
+    /// What was counted in the `N` slots that end with the one of `now`.
+    pub(crate) fn sum(&self, now: Instant) -> Counts {
+        let last = self.slot_number(now);
+        let first = (last + 1).saturating_sub(N as u64);
+        let mut total = Counts::default();
+        for slot in first..=last {
+            let word = self.at(slot).load(Ordering::Relaxed);
+            if word >> TURN_SHIFT == Self::turn(slot) {
+                let held = Counts::unpacked(word);
+                total.a += held.a;
+                total.b += held.b;
+                total.c += held.c;
+            }
+        }
+        total
+    }
+
+    /// Forgets everything. A call that is being counted at this moment may survive it.
+    pub(crate) fn clear(&self) {
+        for slot in &self.slots {
+            slot.store(0, Ordering::Relaxed);
+        }
+    }
+}
