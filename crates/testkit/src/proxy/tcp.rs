@@ -1,0 +1,291 @@
+//! A proxy that knows bytes and directions only; for PostgreSQL, and for faults below HTTP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::Direction;
+use super::message::find;
+use super::port::{Port, reset_on_drop};
+
+/// What happens to bytes in one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// They arrive after this long.
+    Pass(Duration),
+    /// They wait until the flow is something else: a partition that heals.
+    Freeze,
+    /// They are gone, and a connection that lost any stays silent in this direction for good.
+    Blackhole,
+}
+
+/// A connection ends when its client has sent certain bytes, such as `COMMIT`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Before they arrive: certainly nothing was done.
+    BeforeDelivery,
+    /// After the server has answered them, and before the client hears it: it was done, and nobody knows.
+    BeforeReply,
+}
+
+/// What the proxy has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TcpCounts {
+    /// Connections that clients opened.
+    pub connections: u64,
+    /// Bytes that arrived at the server.
+    pub up: u64,
+    /// Bytes that arrived at clients.
+    pub down: u64,
+    /// Bytes that went into a black hole.
+    pub swallowed: u64,
+    /// Connections that were cut because of what was sent, or of how much was answered.
+    pub cuts: u64,
+}
+
+/// A scripted TCP proxy on loopback. Everything ends when the last handle is dropped.
+#[derive(Debug, Clone)]
+pub struct TcpProxy {
+    port: Arc<Port>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    upstream: SocketAddr,
+    up: watch::Sender<Flow>,
+    down: watch::Sender<Flow>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    counts: TcpCounts,
+    trigger: Option<(Vec<u8>, u32, Cut)>,
+    /// How many more bytes of replies arrive before their connection is cut.
+    replies_left: Option<u64>,
+}
+
+impl TcpProxy {
+    /// Listens on a free port of loopback for the server at `upstream`.
+    pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
+        let pass = Flow::Pass(Duration::ZERO);
+        let shared = Arc::new(Shared {
+            upstream,
+            up: watch::Sender::new(pass),
+            down: watch::Sender::new(pass),
+            state: Mutex::default(),
+        });
+        let serving = shared.clone();
+        let port = Port::open(move |stream| serve(serving.clone(), stream)).await?;
+        Ok(Self { port: Arc::new(port), shared })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// Changes what happens to bytes in one direction, from now on and on open connections too.
+    pub fn flow(&self, direction: Direction, flow: Flow) {
+        self.shared.flow(direction).send_replace(flow);
+    }
+
+    /// Cuts the connection whose client next sends `bytes`, after `skip` times that it may.
+    pub fn cut_on(&self, bytes: &[u8], skip: u32, cut: Cut) {
+        self.shared.state().trigger = Some((bytes.to_vec(), skip, cut));
+    }
+
+    /// Cuts the connection that carries the `bytes`-th byte of replies from now on, right after that byte.
+    pub fn cut_replies_after(&self, bytes: u64) {
+        self.shared.state().replies_left = Some(bytes);
+    }
+
+    /// Lets everything pass again, and listens. Connections that lost bytes stay silent until they are cut.
+    pub async fn heal(&self) {
+        self.flow(Direction::Up, Flow::Pass(Duration::ZERO));
+        self.flow(Direction::Down, Flow::Pass(Duration::ZERO));
+        self.shared.disarm();
+        self.port.listen(true).await;
+    }
+
+    /// Stops listening and resets every open connection.
+    pub async fn close(&self) {
+        self.port.listen(false).await;
+        self.port.cut();
+    }
+
+    /// Resets every open connection.
+    pub fn cut(&self) {
+        self.port.cut();
+    }
+
+    /// What it did so far.
+    pub fn counts(&self) -> TcpCounts {
+        self.shared.state().counts
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each update is complete in itself, so a panic elsewhere cannot leave half of one behind.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn flow(&self, direction: Direction) -> &watch::Sender<Flow> {
+        match direction {
+            Direction::Up => &self.up,
+            Direction::Down => &self.down,
+        }
+    }
+
+    fn disarm(&self) {
+        let mut state = self.state();
+        state.trigger = None;
+        state.replies_left = None;
+    }
+
+    /// Whether the bytes that a client sent are the ones that end its connection, and how.
+    fn triggered(&self, sent: &[u8]) -> Option<Cut> {
+        let mut state = self.state();
+        let (pattern, skip, cut) = state.trigger.as_mut()?;
+        find(sent, pattern)?;
+        if *skip > 0 {
+            *skip -= 1;
+            return None;
+        }
+        let cut = *cut;
+        state.trigger = None;
+        state.counts.cuts += 1;
+        Some(cut)
+    }
+
+    /// How many of these reply bytes may pass, when the connection ends after them.
+    fn last_reply_bytes(&self, length: usize) -> Option<usize> {
+        let mut state = self.state();
+        let left = state.replies_left?;
+        if let Some(rest) = left.checked_sub(length as u64).filter(|rest| *rest > 0) {
+            state.replies_left = Some(rest);
+            return None;
+        }
+        state.replies_left = None;
+        state.counts.cuts += 1;
+        usize::try_from(left).ok()
+    }
+}
+
+/// Serves one connection until both sides have ended it, or a fault does; the client then sees a reset.
+async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
+    shared.state().counts.connections += 1;
+    reset_on_drop(&client);
+    let Ok(mut server) = TcpStream::connect(shared.upstream).await else { return };
+    let _gone = (client.set_nodelay(true), server.set_nodelay(true));
+    let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
+    let (losing, lost) = watch::channel(false);
+    let _ended = tokio::try_join!(
+        up(&shared, from_client, to_server, losing),
+        down(&shared, from_server, to_client, lost),
+    );
+}
+
+/// Why a connection ends out of order.
+struct Ended;
+
+/// Carries what the client sends.
+async fn up(
+    shared: &Shared,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    lose_reply: watch::Sender<bool>,
+) -> Result<(), Ended> {
+    let mut pipe = Pipe::new(shared, Direction::Up);
+    while let Some(bytes) = pipe.read(&mut from).await? {
+        match shared.triggered(&bytes) {
+            Some(Cut::BeforeDelivery) => return Err(Ended),
+            Some(Cut::BeforeReply) => {
+                lose_reply.send_replace(true);
+                pipe.write(&mut to, &bytes).await?;
+                // The other direction ends the connection when the answer comes.
+                std::future::pending::<()>().await;
+            }
+            None => pipe.write(&mut to, &bytes).await?,
+        }
+    }
+    to.shutdown().await.map_err(|_| Ended)
+}
+
+/// Carries what the server answers.
+async fn down(
+    shared: &Shared,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    lost: watch::Receiver<bool>,
+) -> Result<(), Ended> {
+    let mut pipe = Pipe::new(shared, Direction::Down);
+    while let Some(bytes) = pipe.read(&mut from).await? {
+        if *lost.borrow() {
+            return Err(Ended);
+        }
+        if let Some(last) = shared.last_reply_bytes(bytes.len()) {
+            pipe.write(&mut to, &bytes[..last]).await?;
+            return Err(Ended);
+        }
+        pipe.write(&mut to, &bytes).await?;
+    }
+    to.shutdown().await.map_err(|_| Ended)
+}
+
+/// One direction of one connection.
+struct Pipe<'a> {
+    shared: &'a Shared,
+    direction: Direction,
+    flow: watch::Receiver<Flow>,
+    /// It has lost bytes, so what follows would make no sense.
+    dead: bool,
+}
+
+impl<'a> Pipe<'a> {
+    fn new(shared: &'a Shared, direction: Direction) -> Self {
+        Self { shared, direction, flow: shared.flow(direction).subscribe(), dead: false }
+    }
+
+    /// The next bytes; `None` at the end.
+    async fn read(&mut self, from: &mut ReadHalf<'_>) -> Result<Option<Vec<u8>>, Ended> {
+        let mut bytes = Vec::with_capacity(16 << 10);
+        match from.read_buf(&mut bytes).await {
+            Ok(0) => Ok(None),
+            Ok(_) => Ok(Some(bytes)),
+            Err(_) => Err(Ended),
+        }
+    }
+
+    /// Lets them arrive, or not.
+    async fn write(&mut self, to: &mut WriteHalf<'_>, bytes: &[u8]) -> Result<(), Ended> {
+        let flow = *self.flow.wait_for(|flow| *flow != Flow::Freeze).await.map_err(|_| Ended)?;
+        let length = bytes.len() as u64;
+        if self.dead || flow == Flow::Blackhole {
+            self.dead = true;
+            self.shared.state().counts.swallowed += length;
+            return Ok(());
+        }
+        if let Flow::Pass(latency) = flow
+            && !latency.is_zero()
+        {
+            sleep(latency).await;
+        }
+        to.write_all(bytes).await.map_err(|_| Ended)?;
+        let counts = &mut self.shared.state().counts;
+        match self.direction {
+            Direction::Up => counts.up += length,
+            Direction::Down => counts.down += length,
+        }
+        Ok(())
+    }
+}
