@@ -1,1 +1,40 @@
-//! chassis
+//! What the services share and is not middleware: configuration, identity, request and reply formats, listeners
+//! and their shutdown, the operations listener, and the API's own description.
+//!
+//! A service's `startup.rs` puts these together; nothing here knows of orders or stock.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | settings from environment and flags, validated whole |
+//! | [`auth`] | bearer tokens, roles, who may call what |
+//! | [`error`] | from an error to a problem document, in one place |
+//! | [`params`] | path and query parameters, pages |
+//! | [`json`] | request bodies: limits, duplicate members, field errors, fingerprints |
+//! | [`idempotency`] | the `Idempotency-Key` header |
+//! | [`routes`] | what every router ends with: fallbacks and correlation of problems |
+//! | [`server`] | the accept loop, its time limits, and shutdown in two stages |
+//! | [`tasks`] | work that outlives the request that began it; the home of `tokio::spawn` |
+//! | [`ops`] | the operations listener: liveness, readiness, metrics, administration |
+//! | [`openapi`] | the API's description as JSON and as a page |
+//! | [`healthcheck`] | a probe for containers that have no other HTTP client |
+
+pub mod auth;
+pub mod config;
+pub mod error;
+pub mod healthcheck;
+pub mod idempotency;
+pub mod json;
+pub mod openapi;
+pub mod ops;
+pub mod params;
+pub mod routes;
+pub mod secret;
+pub mod server;
+pub mod tasks;
+
+pub use auth::{Caller, Principal, Role, Tokens};
+pub use error::ApiError;
+pub use idempotency::IdempotencyKey;
+pub use json::{EmptyBody, ValidJson, Validate};
+pub use params::{Page, ValidPath, ValidQuery};
+pub use secret::Secret;

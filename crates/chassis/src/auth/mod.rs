@@ -1,0 +1,16 @@
+//! Who is calling, and what they may do.
+//!
+//! [`Tokens::protect`] puts a router behind bearer tokens; a handler then names who may call it in its
+//! signature, `Caller<Clients>`, which is decided before the body is read.
+
+mod layer;
+mod roles;
+mod tokens;
+
+pub use layer::Principal;
+pub use roles::{
+    Allowed, Anyone, Caller, Clients, ClientsAndOperators, Operators, Services, ServicesAndOperators,
+};
+pub use tokens::{Role, TokenLineError, Tokens};
+
+pub(crate) use tokens::hex;

@@ -1,0 +1,165 @@
+//! The extractors for request bodies.
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::BodyExt;
+use mainstay::Problem;
+use mainstay::problem::{Effect, FieldError};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::fingerprint::{self, Fingerprint};
+use super::parse::parse;
+use crate::ApiError;
+use crate::server::BodyTimeout;
+
+/// The largest body: 1,000 lines of the longest SKUs with room to spare.
+pub const MAX_BODY: usize = 256 * 1024;
+
+/// A request that is valid once it exists.
+pub trait Validate: Sized {
+    /// What the body must look like; it may be `Self`.
+    type Wire: DeserializeOwned;
+
+    /// Checks every field, or says all that is wrong, each by its path (`lines[2].quantity`).
+    fn validate(wire: Self::Wire) -> Result<Self, Vec<FieldError>>;
+}
+
+/// A valid JSON body. Put it last among a handler's arguments: it consumes the request, and whoever may not call
+/// is refused before the body is read.
+#[derive(Debug, Clone)]
+pub struct ValidJson<T> {
+    /// The request.
+    pub value: T,
+    /// Which request it is, for the idempotency key.
+    pub fingerprint: Fingerprint,
+}
+
+impl<T: Validate + Send, S: Send + Sync> FromRequest<S> for ValidJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        require_json(&parts.headers)?;
+        let bytes = read(&parts.headers, body).await?;
+        let document = parse(&bytes).map_err(|error| malformed(&error))?;
+        let wire = serde_path_to_error::deserialize(&document).map_err(|error| wrong_shape(&error))?;
+        let value = T::validate(wire).map_err(ApiError::invalid)?;
+        let fingerprint = fingerprint::of(&mut parts, state, &document).await?;
+        Ok(Self { value, fingerprint })
+    }
+}
+
+/// The body of a command that has nothing to say: empty, or `{}`.
+#[derive(Debug, Clone, Copy)]
+pub struct EmptyBody {
+    /// Which request it is, for the idempotency key; the same for both forms.
+    pub fingerprint: Fingerprint,
+}
+
+impl<S: Send + Sync> FromRequest<S> for EmptyBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let bytes = read(&parts.headers, body).await?;
+        if !bytes.is_empty() {
+            require_json(&parts.headers)?;
+            let document = parse(&bytes).map_err(|error| malformed(&error))?;
+            if document.as_object().is_none_or(|members| !members.is_empty()) {
+                let detail = "must be empty or {}".to_owned();
+                return Err(ApiError::invalid(vec![FieldError { field: "body".to_owned(), detail }]));
+            }
+        }
+        let nothing = Value::Object(serde_json::Map::new());
+        let fingerprint = fingerprint::of(&mut parts, state, &nothing).await?;
+        Ok(Self { fingerprint })
+    }
+}
+
+fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut parts = text.split(';').map(str::trim);
+    let json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
+    let utf8 = parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+        !name.eq_ignore_ascii_case("charset") || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+    });
+    if json && utf8 {
+        return Ok(());
+    }
+    Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be JSON")
+        .field("Content-Type", "must be application/json")
+        .into())
+}
+
+async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiError> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY as u64) {
+        return Err(too_large());
+    }
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| unreadable(&error))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + data.len() > MAX_BODY {
+            return Err(too_large());
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
+
+fn too_large() -> ApiError {
+    let problem = refusal(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large")
+        .field("body", format!("must be at most {MAX_BODY} bytes"));
+    closing(problem)
+}
+
+/// The rest of the body is still to come, or never will: either way, the connection cannot serve another request.
+fn closing(problem: Problem) -> ApiError {
+    ApiError::from(problem).header(CONNECTION, HeaderValue::from_static("close"))
+}
+
+fn unreadable(error: &axum::Error) -> ApiError {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = source {
+        if inner.is::<BodyTimeout>() {
+            let problem = refusal(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The body took too long")
+                .detail("the body stopped or dribbled; nothing was done with it");
+            return closing(problem);
+        }
+        source = inner.source();
+    }
+    let problem = refusal(StatusCode::BAD_REQUEST, "malformed-body", "The body could not be read")
+        .field("body", "ended early or was framed wrongly");
+    closing(problem)
+}
+
+fn malformed(error: &serde_json::Error) -> ApiError {
+    refusal(StatusCode::BAD_REQUEST, "malformed-json", "The body is not well-formed JSON")
+        .field("body", shortened(&error.to_string()))
+        .into()
+}
+
+fn wrong_shape(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
+    let field = match error.path().to_string() {
+        path if path == "." => "body".to_owned(),
+        path => path,
+    };
+    ApiError::invalid(vec![FieldError { field, detail: shortened(&error.inner().to_string()) }])
+}
+
+/// Messages quote what was sent; a quotation need not be as long as the body.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(200) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn refusal(status: StatusCode, name: &str, title: &str) -> Problem {
+    Problem::new(status, name, title).outcome(Effect::NotExecuted)
+}

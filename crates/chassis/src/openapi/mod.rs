@@ -1,0 +1,37 @@
+//! The API's description, generated from the code: as JSON, and as a page that needs nothing but itself.
+
+mod page;
+
+use axum::Router;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use bytes::Bytes;
+use http::HeaderName;
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use utoipa::openapi::OpenApi;
+
+/// The document as `GET /openapi.json` and `GET /docs`, without a token.
+pub fn routes(document: &OpenApi) -> Router {
+    let json = Bytes::from(json(document));
+    let page = Bytes::from(page::render(&serde_json::to_value(document).unwrap_or_default()));
+    Router::new()
+        .route("/openapi.json", get(|| async move { serve("application/json", json) }))
+        .route("/docs", get(|| async move { serve("text/html; charset=utf-8", page) }))
+}
+
+/// The document as text, for the `openapi` subcommand and for comparing releases.
+pub fn json(document: &OpenApi) -> String {
+    let value = serde_json::to_value(document).expect("an OpenAPI document holds only JSON values");
+    let mut text = serde_json::to_string_pretty(&value).expect("a JSON value can be written");
+    text.push('\n');
+    text
+}
+
+fn serve(kind: &'static str, body: Bytes) -> impl IntoResponse {
+    let headers: [(HeaderName, &'static str); 2] = [
+        (CONTENT_TYPE, kind),
+        // The page loads nothing and runs nothing.
+        (CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    ];
+    (headers, body)
+}

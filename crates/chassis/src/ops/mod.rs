@@ -1,0 +1,55 @@
+//! The operations listener: health and metrics for machines, administration for operators.
+//!
+//! It has its own port and its own few connections, so that it answers while the public listener is full, and so
+//! that the public one exposes none of this.
+
+mod health;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::get;
+use mainstay::server::context::ContextLayer;
+use mainstay::server::observe::ObserveLayer;
+use mainstay::server::panic::CatchPanicLayer;
+
+pub use health::{Condition, Health};
+
+use crate::auth::{Caller, Operators, Tokens};
+use crate::routes;
+use crate::server::Lifecycle;
+
+/// What the operations listener needs of its service.
+#[derive(Debug)]
+pub struct Operations<R> {
+    /// Says whether the process is shutting down.
+    pub lifecycle: Lifecycle,
+    /// Who is an operator.
+    pub tokens: Tokens,
+    /// Looks at what the service needs, each time it is asked; see [`Condition`].
+    pub readiness: R,
+    /// Routes under `/admin/v1`, as paths without that prefix. All of them take an operator's token.
+    pub admin: Router,
+}
+
+/// The router of the operations listener.
+pub fn router<R, F>(operations: Operations<R>) -> Router
+where
+    R: Fn() -> F + Send + Sync + 'static,
+    F: Future<Output = Vec<Condition>> + Send + 'static,
+{
+    let Operations { lifecycle, tokens, readiness, admin } = operations;
+    let health = Health::new(lifecycle, readiness);
+    let open = Router::new()
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .with_state(health)
+        .route("/metrics", get(health::metrics));
+    let admin = tokens
+        .protect(admin.route_layer(middleware::from_extractor::<Caller<Operators>>()))
+        .layer(CatchPanicLayer)
+        .layer(ObserveLayer::new(Some(Arc::new(routes::matched))));
+    routes::complete(open.nest("/admin/v1", admin)).layer(ContextLayer::default())
+}

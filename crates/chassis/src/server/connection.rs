@@ -1,0 +1,85 @@
+//! One connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::response::Response;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tower::{Service, ServiceExt};
+
+use super::body::TimedBody;
+use super::io::{Phase, TimedIo};
+use super::limits::Limits;
+
+/// When a connection must end.
+#[derive(Debug, Clone)]
+pub(super) struct Ends {
+    /// Every reply from here on closes its connection.
+    pub(super) draining: CancellationToken,
+    /// Idle connections close; busy ones once they have replied.
+    pub(super) closing: CancellationToken,
+    /// Now.
+    pub(super) aborting: CancellationToken,
+}
+
+pub(super) async fn serve<S>(stream: TcpStream, peer: SocketAddr, service: S, limits: &Limits, ends: Ends)
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send,
+{
+    // Replies are written whole; waiting for more to fill a packet would only delay them. Failure changes nothing.
+    let _ = stream.set_nodelay(true);
+    let phase = Phase::opening();
+    let io = TimedIo::new(stream, phase.clone(), limits.head, limits.write_progress);
+    let (draining, progress, total) = (ends.draining.clone(), limits.body_progress, limits.body_total);
+    let handler = service_fn(move |request: Request<Incoming>| {
+        phase.request_began();
+        let (service, phase, draining) = (service.clone(), phase.clone(), draining.clone());
+        let mut request = request.map(|body| Body::new(TimedBody::new(body, progress, total)));
+        request.extensions_mut().insert(ConnectInfo(peer));
+        async move {
+            let result = service.oneshot(request).await;
+            phase.request_ended();
+            result.map(|mut response| {
+                if draining.is_cancelled() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
+            })
+        }
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            // See `io`: hyper runs this while a connection waits for its next request.
+            .header_read_timeout(limits.idle)
+            .max_headers(limits.header_fields)
+            .max_header_size(limits.head_bytes)
+            .serve_connection(TokioIo::new(io), handler)
+    );
+    let mut closing = false;
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%peer, %error, "connection ended early");
+                }
+                return;
+            }
+            () = ends.aborting.cancelled() => return,
+            () = ends.closing.cancelled(), if !closing => {
+                closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}

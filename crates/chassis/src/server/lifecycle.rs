@@ -1,0 +1,205 @@
+//! From ready to stopped: what runs, and the two stages in which it ends.
+
+use std::fmt;
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::accept::{Serves, accept_until};
+use super::connection::Ends;
+use super::{Limits, Listener, Signals};
+use crate::tasks::Tasks;
+
+/// What a listener serves.
+#[derive(Debug)]
+pub struct Served<S> {
+    /// Where.
+    pub listener: Listener,
+    /// What: a `Router`, or anything around one.
+    pub service: S,
+    /// Within which bounds.
+    pub limits: Limits,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// All work in hand was finished.
+    Finished,
+    /// This much was cut off.
+    Aborted {
+        /// Connections that were still open.
+        connections: usize,
+        /// Tasks that were still running.
+        tasks: usize,
+    },
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Finished => Self::SUCCESS,
+            Ending::Aborted { .. } => Self::FAILURE,
+        }
+    }
+}
+
+/// The process's life. Clones are the same life.
+#[derive(Clone)]
+pub struct Lifecycle {
+    tasks: Tasks,
+    grace: Duration,
+    on_stop: Arc<Mutex<Vec<Hook>>>,
+}
+
+type Hook = Box<dyn FnOnce() + Send>;
+
+impl fmt::Debug for Lifecycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lifecycle")
+            .field("tasks", &self.tasks)
+            .field("grace", &self.grace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Open connections may carry one more request that was sent before its client could know; it is answered rather
+/// than cut. A quarter of a second covers a round trip.
+const LAST_CALL: Duration = Duration::from_millis(250);
+/// Aborted work ends at its next await; whatever does not is left to the end of the process.
+const AFTER_ABORT: Duration = Duration::from_secs(1);
+
+impl Lifecycle {
+    /// A life whose shutdown waits `grace` for work in hand.
+    pub fn new(grace: Duration) -> Self {
+        Self { tasks: Tasks::new(), grace, on_stop: Arc::default() }
+    }
+
+    /// Where work that must not be cut is spawned.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// Whether shutdown has begun.
+    pub fn is_stopping(&self) -> bool {
+        self.tasks.is_stopping()
+    }
+
+    /// Runs `hook` when shutdown begins: the place for the server stack's [`Drain`](mainstay::server::Drain).
+    pub fn on_stop(&self, hook: impl FnOnce() + Send + 'static) {
+        if self.is_stopping() {
+            return hook();
+        }
+        self.hooks().push(Box::new(hook));
+    }
+
+    /// Begins the first stage, as a signal does.
+    pub fn stop(&self) {
+        let hooks = std::mem::take(&mut *self.hooks());
+        for hook in hooks {
+            hook();
+        }
+        self.tasks.stop();
+    }
+
+    /// Goes to the second stage at once.
+    pub fn abort(&self) {
+        self.stop();
+        self.tasks.abort();
+    }
+
+    fn hooks(&self) -> std::sync::MutexGuard<'_, Vec<Hook>> {
+        self.on_stop.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves both listeners until a signal or [`Lifecycle::stop`], then shuts down in two stages.
+    ///
+    /// The operations listener stays to the last, so that a probe sees 503 and a scrape the final figures.
+    pub async fn run<S: Serves, O: Serves>(
+        &self,
+        public: Served<S>,
+        operations: Served<O>,
+        mut signals: Signals,
+    ) -> Ending {
+        let ends = Ends {
+            draining: self.tasks.stopping_token(),
+            closing: CancellationToken::new(),
+            aborting: self.tasks.aborting_token(),
+        };
+        let connections = TaskTracker::new();
+        let accepting = tokio::spawn(serve("public", public, ends.clone(), connections.clone()));
+        let over = CancellationToken::new();
+        let operations_connections = TaskTracker::new();
+        let last = Ends { draining: over.clone(), closing: over.clone(), aborting: CancellationToken::new() };
+        let operating =
+            tokio::spawn(serve("operations", operations, last.clone(), operations_connections.clone()));
+
+        tokio::select! {
+            signal = signals.next() => tracing::info!(signal, "shutting down"),
+            () = self.tasks.stopping() => tracing::info!("shutting down"),
+        }
+        self.stop();
+        let finished = async {
+            join(accepting).await;
+            connections.close();
+            tokio::select! {
+                () = connections.wait() => {}
+                () = tokio::time::sleep(LAST_CALL) => ends.closing.cancel(),
+            }
+            connections.wait().await;
+            self.tasks.ended().await;
+        };
+        let why = tokio::select! {
+            () = finished => None,
+            signal = signals.next() => Some(signal),
+            () = self.tasks.aborting() => Some("an abort"),
+            () = tokio::time::sleep(self.grace) => Some("the end of the time that work in hand was given"),
+        };
+        let ending = match why {
+            None => Ending::Finished,
+            Some(why) => self.cut(why, &connections).await,
+        };
+        over.cancel();
+        join(operating).await;
+        operations_connections.close();
+        within(AFTER_ABORT, operations_connections.wait()).await;
+        last.aborting.cancel();
+        tracing::info!(?ending, "stopped");
+        ending
+    }
+
+    async fn cut(&self, why: &str, connections: &TaskTracker) -> Ending {
+        let ending = Ending::Aborted { connections: connections.len(), tasks: self.tasks.running() };
+        tracing::warn!(why, ?ending, "aborting what is left");
+        self.tasks.abort();
+        connections.close();
+        within(AFTER_ABORT, async {
+            connections.wait().await;
+            self.tasks.ended().await;
+        })
+        .await;
+        ending
+    }
+}
+
+async fn serve<S: Serves>(name: &'static str, served: Served<S>, ends: Ends, connections: TaskTracker) {
+    let Served { listener, service, limits } = served;
+    tracing::info!(listener = name, address = %listener.address(), "listening");
+    accept_until(name, listener, service, limits, ends, connections).await;
+}
+
+async fn join(task: tokio::task::JoinHandle<()>) {
+    if let Err(error) = task.await {
+        tracing::error!(%error, "an accept loop died");
+    }
+}
+
+async fn within(bound: Duration, work: impl Future<Output = ()>) {
+    if tokio::time::timeout(bound, work).await.is_err() {
+        tracing::warn!("something did not end when told to");
+    }
+}
