@@ -7,6 +7,7 @@
 mod account;
 pub mod child;
 pub mod disk;
+pub mod pair;
 pub mod ports;
 pub mod postgres;
 pub mod provision;
@@ -14,6 +15,7 @@ mod secret;
 pub mod temporary;
 
 pub use child::{Child, ChildEvent, ChildSpec};
+pub use pair::{PairError, PairOptions, RunningPair};
 pub use postgres::{Postgres, PostgresError, PostgresOptions};
 pub use provision::Service;
 pub use secret::Secret;

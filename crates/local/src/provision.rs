@@ -117,13 +117,18 @@ pub async fn database(
     name_roles(&mut connection, service).await?;
     sqlx::raw_sql(DATABASE).execute(&mut connection).await?;
     connection.close().await?;
-    let url = |role, password: &Secret| {
-        within.clone().username(role).password(password.expose()).to_url_lossy().to_string()
-    };
+    let url =
+        |role, password: &Secret| connection_url(&within.clone().username(role).password(password.expose()));
     Ok(DatabaseUrls {
         owner: url(service.owner_role(), &passwords.owner),
         serving: url(service.serving_role(), &passwords.serving),
     })
+}
+
+/// A URL that every PostgreSQL client understands. sqlx ends its own with a setting that only it knows.
+pub(crate) fn connection_url(options: &PgConnectOptions) -> String {
+    let url = options.to_url_lossy().to_string();
+    url.split("&statement-cache-capacity=").next().unwrap_or_default().to_owned()
 }
 
 async fn name_roles(connection: &mut PgConnection, service: Service) -> Result<(), sqlx::Error> {

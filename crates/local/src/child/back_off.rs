@@ -8,12 +8,12 @@ const WELL_AFTER: Duration = Duration::from_secs(10);
 
 /// How long to wait before the next restart.
 #[derive(Debug, Default)]
-pub(super) struct BackOff {
+pub(crate) struct BackOff {
     deaths: u32,
 }
 
 impl BackOff {
-    pub(super) fn after_death(&mut self, lived: Duration) -> Duration {
+    pub(crate) fn after_death(&mut self, lived: Duration) -> Duration {
         if lived >= WELL_AFTER {
             self.deaths = 0;
         }

@@ -3,7 +3,7 @@
 //! The child gets [`EXIT_WITH_STDIN`] in its environment and a pipe as standard input, and must shut down
 //! when that pipe ends. The kernel ends it however this process ends, so no child is ever orphaned.
 
-mod back_off;
+pub(crate) mod back_off;
 mod supervisor;
 
 use std::ffi::OsString;
@@ -92,7 +92,7 @@ impl fmt::Display for ChildEvent {
     }
 }
 
-/// Receives events from the supervising task; must not block.
+/// Receives events from the supervising tasks; must not block.
 pub type OnEvent = Arc<dyn Fn(ChildEvent) + Send + Sync>;
 
 /// A child's state as its supervisor last knew it.

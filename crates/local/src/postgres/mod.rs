@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::{ConnectOptions, Connection};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{Secret, TemporaryDirectory};
@@ -64,7 +64,7 @@ impl Postgres {
 
     /// A superuser's URL of a database on this server. It holds the password.
     pub fn url(&self, database: &str) -> String {
-        self.connect_options(database).to_url_lossy().to_string()
+        crate::provision::connection_url(&self.connect_options(database))
     }
 
     /// A superuser's way to a database on this server.
@@ -93,6 +93,16 @@ impl Postgres {
     /// How the server ended, when it has: somebody killed it, or it crashed.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.watcher.try_wait().ok().flatten()
+    }
+
+    /// SIGKILL, as a crash would. Returns when the server is gone; `false` when it was so before.
+    pub async fn kill(&mut self) -> bool {
+        let was_running = self.ended().is_none();
+        while self.ended().is_none() {
+            self.cluster.kill();
+            sleep(LOOK_EVERY).await;
+        }
+        was_running
     }
 
     /// Starts a server that has ended again, on the same port and data. The server recovers from its log.

@@ -1,0 +1,181 @@
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::child::{OnEvent, Restart};
+use crate::postgres::Place;
+use crate::{PostgresOptions, Secret, Service, ports};
+
+/// How to start the pair.
+#[derive(Clone)]
+pub struct PairOptions {
+    pub programs: Programs,
+    pub server: Server,
+    /// `None` draws free ones.
+    pub ports: Option<Ports>,
+    /// What follows when a service, or a private PostgreSQL, dies.
+    pub restart: Restart,
+    /// Added to a service's environment last, so it wins over what is set here.
+    pub environment: Vec<(Service, OsString, OsString)>,
+    /// How long migrating, and then becoming ready, may each take.
+    pub ready_within: Duration,
+    /// Hears of deaths and restarts once the pair is up.
+    pub on_event: OnEvent,
+}
+
+// Settings for a service's environment may be secrets.
+impl std::fmt::Debug for PairOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { programs, server, ports, restart, .. } = self;
+        let mut debug = f.debug_struct("PairOptions");
+        debug
+            .field("programs", programs)
+            .field("server", server)
+            .field("ports", ports)
+            .field("restart", restart);
+        debug.finish_non_exhaustive()
+    }
+}
+
+impl PairOptions {
+    pub fn new(programs: Programs, server: Server) -> Self {
+        Self {
+            programs,
+            server,
+            ports: None,
+            restart: Restart::WithBackOff,
+            environment: Vec::new(),
+            ready_within: Duration::from_mins(1),
+            on_event: Arc::new(|_event| {}),
+        }
+    }
+
+    /// A pair for one test: see [`PostgresOptions::for_tests`]; what is killed stays dead until started.
+    pub fn for_tests(programs: Programs) -> Self {
+        Self { restart: Restart::Never, ..Self::new(programs, Server::Private(PostgresOptions::for_tests())) }
+    }
+
+    /// Sets a variable of one service's environment.
+    #[must_use]
+    pub fn env(mut self, service: Service, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((service, name.into(), value.into()));
+        self
+    }
+}
+
+/// The command of each service; `serve` or `migrate` is appended.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    pub order: Vec<OsString>,
+    pub inventory: Vec<OsString>,
+}
+
+impl Programs {
+    /// The `mainstay` executable, which is both services as well.
+    pub fn mainstay(executable: &Path) -> Self {
+        let command = |name: &str| vec![executable.into(), name.into()];
+        Self { order: command("mainstay-order"), inventory: command("mainstay-inventory") }
+    }
+
+    pub(super) fn command(&self, service: Service) -> (PathBuf, &[OsString]) {
+        let command = match service {
+            Service::Order => &self.order,
+            Service::Inventory => &self.inventory,
+        };
+        let (program, arguments) = command.split_first().map_or((None, &[][..]), |(p, rest)| (Some(p), rest));
+        (program.map(PathBuf::from).unwrap_or_default(), arguments)
+    }
+}
+
+/// Whose PostgreSQL.
+#[derive(Debug, Clone)]
+pub enum Server {
+    /// Our own; the pair's other files live beside it.
+    Private(PostgresOptions),
+    /// One that runs already: the URL of a role that may create roles and databases, and where the pair's
+    /// files go. Its roles `mainstay_*` get new passwords.
+    Given { admin_url: Secret, place: Place },
+}
+
+impl Server {
+    pub(super) fn place(&self) -> &Place {
+        match self {
+            Self::Private(options) => &options.place,
+            Self::Given { place, .. } => place,
+        }
+    }
+}
+
+/// Where the services listen, on loopback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    pub order: u16,
+    pub inventory: u16,
+    pub order_ops: u16,
+    pub inventory_ops: u16,
+}
+
+impl Ports {
+    /// Order on `base`, inventory on the next, and their operations listeners a thousand above each.
+    /// `None` when that goes beyond the last port.
+    pub fn from_base(base: u16) -> Option<Self> {
+        let last = base.checked_add(1_001)?;
+        (base > 0).then_some(Self {
+            order: base,
+            inventory: base + 1,
+            order_ops: last - 1,
+            inventory_ops: last,
+        })
+    }
+
+    /// Four ports nobody listens on at this moment.
+    pub fn draw() -> io::Result<Self> {
+        loop {
+            let drawn = Self {
+                order: ports::free()?,
+                inventory: ports::free()?,
+                order_ops: ports::free()?,
+                inventory_ops: ports::free()?,
+            };
+            let mut all = drawn.all();
+            all.sort_unstable();
+            if all.windows(2).all(|two| two[0] != two[1]) {
+                return Ok(drawn);
+            }
+        }
+    }
+
+    pub fn all(self) -> [u16; 4] {
+        [self.order, self.inventory, self.order_ops, self.inventory_ops]
+    }
+
+    pub fn public(self, service: Service) -> u16 {
+        match service {
+            Service::Order => self.order,
+            Service::Inventory => self.inventory,
+        }
+    }
+
+    pub fn ops(self, service: Service) -> u16 {
+        match service {
+            Service::Order => self.order_ops,
+            Service::Inventory => self.inventory_ops,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_port_follows_from_the_base() {
+        let ports = Ports::from_base(8080).unwrap();
+        assert_eq!(ports.all(), [8080, 8081, 9080, 9081]);
+        assert_eq!(Ports::from_base(64_534).unwrap().inventory_ops, u16::MAX);
+        assert_eq!(Ports::from_base(64_535), None);
+        assert_eq!(Ports::from_base(0), None);
+    }
+}
