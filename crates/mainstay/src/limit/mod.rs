@@ -5,12 +5,21 @@
 //! what the limit should be. Admission happens inside the call, by a try-acquire or by waiting in the queue, so an
 //! idle clone of a service never holds a permit.
 
+mod aimd;
 mod algorithm;
+mod gradient;
 mod limiter;
 mod queue;
 mod rate;
+mod window;
 
+#[cfg(test)]
+mod adaptive_tests;
+
+pub use aimd::Aimd;
 pub use algorithm::{Algorithm, Fixed, Sample, Verdict};
+pub use gradient::Gradient;
 pub use limiter::{Acquire, Admission, Limiter, LimiterSnapshot, Permit};
 pub use queue::{QueueConfig, Refusal};
 pub use rate::{Allowance, QuotaSpent, RateLimiter};
+pub use window::Bounds;

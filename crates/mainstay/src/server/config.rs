@@ -10,7 +10,7 @@ use super::deadline::DeadlineLayer;
 use super::head::RequestHead;
 use super::observe::RouteFn;
 use super::rate_limit::RateLimitConfig;
-use crate::limit::{Algorithm, Fixed, QueueConfig};
+use crate::limit::{Aimd, Algorithm, Bounds, Fixed, Gradient, QueueConfig};
 
 /// How the concurrency limit is decided.
 #[derive(Debug)]
@@ -18,6 +18,12 @@ use crate::limit::{Algorithm, Fixed, QueueConfig};
 pub enum LimitConfig {
     /// This many requests at once, at least 1.
     Fixed(usize),
+    /// Found out from latency and throughput; see [`Gradient`]. For handlers that compute or use a database. Not for
+    /// handlers that wait for a peer up to their deadline: there, latency says nothing of this service's load, so set
+    /// the ceiling above the deadline or use a fixed limit.
+    Gradient(Bounds),
+    /// Up until something breaks, then down; see [`Aimd`].
+    Aimd(Bounds),
     /// As the algorithm says.
     Custom(Box<dyn Algorithm>),
 }
@@ -26,6 +32,8 @@ impl LimitConfig {
     pub(super) fn build(self) -> Box<dyn Algorithm> {
         match self {
             Self::Fixed(limit) => Box::new(Fixed::new(limit)),
+            Self::Gradient(bounds) => Box::new(Gradient::new(bounds)),
+            Self::Aimd(bounds) => Box::new(Aimd::new(bounds)),
             Self::Custom(algorithm) => algorithm,
         }
     }
@@ -37,7 +45,7 @@ pub struct ServerConfig {
     pub deadline: DeadlinePolicy,
     /// How long after its deadline a handler is cut off. Default 50 ms.
     pub deadline_grace: Duration,
-    /// Requests in hand at once. Default 64.
+    /// Requests in hand at once. Default 64, fixed: a few for each connection of a usual database pool of 16.
     pub limit: LimitConfig,
     /// Who waits, and how. Default: half the limit, newest-first while standing.
     pub queue: QueueConfig,
@@ -75,12 +83,24 @@ impl ServerConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         let (zero, day) = (Duration::ZERO, Duration::from_hours(24));
         let rate = self.rate_limit.as_ref();
+        let bounds = match &self.limit {
+            LimitConfig::Gradient(bounds) | LimitConfig::Aimd(bounds) => Some(*bounds),
+            LimitConfig::Fixed(_) | LimitConfig::Custom(_) => None,
+        };
         let rules = [
             (self.deadline.default == zero, "deadline.default", "must be longer than zero"),
             (self.deadline.max < self.deadline.default, "deadline.max", "must be at least deadline.default"),
             (self.deadline.max > day, "deadline.max", "must be at most a day"),
             (self.deadline_grace > day, "deadline_grace", "must be at most a day"),
             (matches!(self.limit, LimitConfig::Fixed(0)), "limit", "must be at least 1"),
+            (bounds.is_some_and(|b| b.min == 0), "limit.min", "must be at least 1"),
+            (bounds.is_some_and(|b| b.max < b.min), "limit.max", "must be at least limit.min"),
+            (
+                bounds.is_some_and(|b| !(b.min..=b.max).contains(&b.start)),
+                "limit.start",
+                "must be between limit.min and limit.max",
+            ),
+            (bounds.is_some_and(|b| b.ceiling == zero), "limit.ceiling", "must be longer than zero"),
             (self.queue.target == zero, "queue.target", "must be longer than zero"),
             (self.queue.interval <= self.queue.target, "queue.interval", "must be longer than queue.target"),
             (self.queue.interval > day, "queue.interval", "must be at most a day"),

@@ -3,10 +3,13 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use mainstay::limit::{Admission, Refusal};
-use mainstay::server::{ConfigError, DeadlinePolicy, LogFields, RateLimitConfig, ServerConfig, stack};
+use mainstay::limit::{Admission, Bounds, QueueConfig, Refusal};
+use mainstay::server::{
+    ConfigError, DeadlinePolicy, LimitConfig, LogFields, RateLimitConfig, ServerConfig, stack,
+};
 use mainstay::{Deadline, RequestContext};
 use serde_json::Value;
 use tower::{Layer as _, ServiceExt as _};
@@ -244,6 +247,46 @@ async fn law_10_what_matters_more_goes_first_and_takes_the_place_of_what_matters
     }
     // The critical one finds the queue full and displaces the waiting sheddable one.
     assert_eq!(seen, [(200, 20), (503, 0), (200, 20), (200, 40), (200, 40)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_11_an_adaptive_limit_shrinks_on_what_the_stack_cuts_off_and_grows_only_when_used() {
+    let ears = Ears::new();
+    let settings = ServerConfig {
+        limit: LimitConfig::Gradient(Bounds { start: 10, ..Bounds::default() }),
+        queue: QueueConfig { capacity: Some(0), ..QueueConfig::default() },
+        ..ServerConfig::default()
+    };
+    let stack = stack(settings).unwrap();
+    let stacked = stack.layer(service(|request| async move {
+        if request.headers().contains_key("x-hang") {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        ok()
+    }));
+    for _ in 0..300 {
+        body(send(&stacked, &[]).await).await;
+    }
+    assert_eq!(stack.limiter().snapshot().limit, 10, "one at a time does not use a limit of ten");
+    for _ in 0..20 {
+        body(send(&stacked, &[("x-hang", "1"), ("x-deadline-ms", "200")]).await).await;
+    }
+    let floor = stack.limiter().snapshot();
+    assert_eq!((floor.limit, floor.algorithm), (4, "gradient"));
+    assert_eq!(ears.metrics()["mainstay_server_concurrency_limit"], [4.0]);
+    for _ in 0..300 {
+        let four = (0..4).map(|_| async { body(send(&stacked, &[]).await).await });
+        join_all(four).await;
+    }
+    assert!(stack.limiter().snapshot().limit > 4, "four at a time do use a limit of four");
+    let cancelled = tokio::spawn(stacked.clone().oneshot(request(&[("x-hang", "1")])));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = stack.limiter().snapshot().limit;
+    cancelled.abort();
+    assert!(cancelled.await.unwrap_err().is_cancelled());
+    body(send(&stacked, &[]).await).await;
+    assert_eq!(stack.limiter().snapshot().limit, before, "a caller that left says nothing of load");
 }
 
 #[tokio::test(start_paused = true)]
