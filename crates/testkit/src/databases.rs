@@ -1,0 +1,162 @@
+//! A real PostgreSQL for every test, at the price of copying an empty database.
+//!
+//! The first test of a process starts a private cluster (in memory when there is room, without fsync) and
+//! migrates one template database per service; each test gets a copy of it. The cluster ends with the process,
+//! however that ends.
+
+use std::collections::HashMap;
+use std::sync::{OnceLock, mpsc};
+
+use anyhow::Context as _;
+use local::provision::{self, DatabaseUrls, Passwords};
+use local::{Postgres, PostgresOptions, Service};
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, Connection};
+use tokio::sync::{Mutex, OnceCell};
+use uuid::Uuid;
+
+static CLUSTER: OnceCell<TestCluster> = OnceCell::const_new();
+
+/// The private cluster of this process.
+#[derive(Debug)]
+pub struct TestCluster {
+    postgres: Postgres,
+    passwords: HashMap<Service, Passwords>,
+    /// The names of the migrated templates. Held while one is made, so that it is made once.
+    templates: Mutex<HashMap<Service, String>>,
+}
+
+/// One service's database for one test. Dropping it removes it.
+#[derive(Debug)]
+pub struct TestDatabase {
+    name: String,
+    urls: DatabaseUrls,
+    admin: PgConnectOptions,
+}
+
+impl TestCluster {
+    /// The cluster of this process, started on first use.
+    pub async fn get() -> anyhow::Result<&'static Self> {
+        CLUSTER.get_or_try_init(Self::start).await
+    }
+
+    async fn start() -> anyhow::Result<Self> {
+        let postgres =
+            Postgres::start(PostgresOptions::for_tests()).await.context("the tests' PostgreSQL")?;
+        let admin = postgres.connect_options("postgres");
+        let mut passwords = HashMap::new();
+        for service in Service::BOTH {
+            passwords.insert(service, provision::roles(&admin, service).await.context("roles")?);
+        }
+        Ok(Self { postgres, passwords, templates: Mutex::default() })
+    }
+
+    /// A superuser's way to a database of the cluster.
+    pub fn admin(&self, database: &str) -> PgConnectOptions {
+        self.postgres.connect_options(database)
+    }
+
+    /// A new database of `service`, migrated by `migrator`. All calls for one service must bring the same one.
+    pub async fn database(&self, service: Service, migrator: &Migrator) -> anyhow::Result<TestDatabase> {
+        let template = self.template(service, migrator).await?;
+        let name = name(service, "test");
+        let copy = format!("CREATE DATABASE {name} TEMPLATE {template}");
+        self.execute(copy).await.context("copying the template")?;
+        // What is granted on a database is not copied with it.
+        let urls = self.grant(service, &name).await?;
+        Ok(TestDatabase { name, urls, admin: self.admin("postgres") })
+    }
+
+    async fn template(&self, service: Service, migrator: &Migrator) -> anyhow::Result<String> {
+        let mut templates = self.templates.lock().await;
+        if let Some(template) = templates.get(&service) {
+            return Ok(template.clone());
+        }
+        let template = name(service, "template");
+        let urls = self.grant(service, &template).await?;
+        let mut owner = PgConnection::connect(&urls.owner).await.context("connecting as the owner")?;
+        migrator.run(&mut owner).await.with_context(|| format!("migrating {service}"))?;
+        // A database with a session cannot be copied.
+        owner.close().await.context("closing the owner's session")?;
+        templates.insert(service, template.clone());
+        Ok(template)
+    }
+
+    async fn grant(&self, service: Service, name: &str) -> anyhow::Result<DatabaseUrls> {
+        let passwords = &self.passwords[&service];
+        provision::database(&self.admin("postgres"), service, name, passwords).await.context("granting")
+    }
+
+    async fn execute(&self, statement: String) -> Result<(), sqlx::Error> {
+        execute(&self.admin("postgres"), statement).await
+    }
+}
+
+impl TestDatabase {
+    /// A copy of `service`'s migrated template in this process's cluster.
+    pub async fn new(service: Service, migrator: &Migrator) -> anyhow::Result<Self> {
+        TestCluster::get().await?.database(service, migrator).await
+    }
+
+    /// The URL that the running service gets.
+    pub fn serving_url(&self) -> &str {
+        &self.urls.serving
+    }
+
+    /// The URL that migrations get.
+    pub fn owner_url(&self) -> &str {
+        &self.urls.owner
+    }
+
+    /// A superuser's way to it, for what no role of the service may do: reading everything at once, locking,
+    /// killing sessions.
+    pub fn admin(&self) -> PgConnectOptions {
+        self.admin.clone().database(&self.name)
+    }
+
+    /// Its name in the cluster.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        // Nobody receives once the process is ending, and the cluster with it.
+        let _ending = remover().send((self.admin.clone(), statement));
+    }
+}
+
+/// A name that needs no quotes.
+fn name(service: Service, what: &str) -> String {
+    format!("{service}_{what}_{}", Uuid::new_v4().simple())
+}
+
+async fn execute(admin: &PgConnectOptions, statement: String) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect_with(admin).await?;
+    // Safe: made of names that this file makes.
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
+    connection.close().await
+}
+
+/// One thread that removes databases one by one: dropping cannot wait, and each test's runtime ends with it.
+fn remover() -> &'static mpsc::Sender<(PgConnectOptions, String)> {
+    static REMOVER: OnceLock<mpsc::Sender<(PgConnectOptions, String)>> = OnceLock::new();
+    REMOVER.get_or_init(|| {
+        let (sender, receiver) = mpsc::channel::<(PgConnectOptions, String)>();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime on the current thread needs nothing that could be missing");
+            for (admin, statement) in receiver {
+                if let Err(error) = runtime.block_on(execute(&admin, statement)) {
+                    eprintln!("a test's database stays until the cluster ends: {error}");
+                }
+            }
+        });
+        sender
+    })
+}
