@@ -11,6 +11,8 @@ pub struct TraceContext {
     pub trace_id: [u8; 16],
     /// The span that is current here, 8 bytes, never all zero.
     pub span_id: [u8; 8],
+    /// The span that this one is part of, when it was made by [`TraceContext::child`].
+    pub parent_id: Option<[u8; 8]>,
     /// Bit 0 is `sampled`.
     pub flags: u8,
     /// Vendor state, passed on unread; at most 512 bytes, the length the standard asks hops to carry.
@@ -21,13 +23,20 @@ impl TraceContext {
     /// A new root, sampled.
     pub fn root() -> Self {
         let [trace, span] = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
-        Self { trace_id: *trace.as_bytes(), span_id: first_eight(span.as_bytes()), flags: 1, state: None }
+        Self {
+            trace_id: *trace.as_bytes(),
+            span_id: first_eight(span.as_bytes()),
+            parent_id: None,
+            flags: 1,
+            state: None,
+        }
     }
 
-    /// The same trace with a new span id: what a hop sends on.
+    /// The same trace with a new span id, part of this span.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self { span_id: first_eight(uuid::Uuid::new_v4().as_bytes()), ..self.clone() }
+        let span_id = first_eight(uuid::Uuid::new_v4().as_bytes());
+        Self { span_id, parent_id: Some(self.span_id), ..self.clone() }
     }
 
     /// Reads `traceparent` (version 00, or a later one's common prefix) and `tracestate`. `None` when absent or
@@ -54,7 +63,7 @@ impl TraceContext {
         if trace_id == [0; 16] || span_id == [0; 8] {
             return None;
         }
-        Some(Self { trace_id, span_id, flags, state: None })
+        Some(Self { trace_id, span_id, parent_id: None, flags, state: None })
     }
 
     /// The trace id as 32 lower-case hex digits.
@@ -65,6 +74,11 @@ impl TraceContext {
     /// The span id as 16 lower-case hex digits.
     pub fn span_id_hex(&self) -> String {
         to_hex(&self.span_id)
+    }
+
+    /// The parent's span id as 16 lower-case hex digits, if there is a parent.
+    pub fn parent_id_hex(&self) -> Option<String> {
+        self.parent_id.as_ref().map(|id| to_hex(id))
     }
 
     /// Writes `traceparent` and `tracestate`, replacing what was there.
@@ -125,6 +139,7 @@ mod tests {
         let child = context.child();
         assert_eq!(child.trace_id, context.trace_id);
         assert_ne!(child.span_id, context.span_id);
+        assert_eq!(child.parent_id_hex(), Some(context.span_id_hex()));
     }
 
     #[test]

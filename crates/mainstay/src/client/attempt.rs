@@ -1,4 +1,5 @@
-//! Reads each attempt's reply, once, counts it, and notes it on the decision trail.
+//! Reads each attempt's reply, once, counts it, and notes it on the decision trail. Each attempt is a span of its own,
+//! so that a trace shows the retries side by side, each with what the peer did for it.
 //!
 //! Inside the breaker, so that a call that was refused is no attempt; outside the attempt timeout, so that a timeout is
 //! one.
@@ -12,8 +13,10 @@ use http::Request;
 use metrics::{Counter, counter};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
+use tracing::Span;
+use tracing::instrument::{Instrument as _, Instrumented};
 
-use crate::classify::{Classified, HasOutcome};
+use crate::classify::{Classified, HasOutcome, Summary};
 use crate::decision::{Decided, Loudness};
 use crate::{CallError, Endpoint, Outcome, RequestContext};
 
@@ -66,13 +69,38 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let endpoint = Endpoint::of(request.uri());
+        let method = request.method().clone();
+        let mut span = Span::none();
+        if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
+            context.trace = context.trace.child();
+            span = tracing::info_span!(
+                target: "mainstay::client",
+                "attempt",
+                otel.kind = "client",
+                otel.name = format_args!("{method} {}", self.shared.peer),
+                http.request.method = method.as_str(),
+                server.address = endpoint.as_ref().map(Endpoint::as_str),
+                peer = &*self.shared.peer,
+                attempt = context.attempt,
+                http.response.status_code = tracing::field::Empty,
+                outcome = tracing::field::Empty,
+                error.message = tracing::field::Empty,
+                correlation_id = context.correlation_id.as_str(),
+                trace_id = context.trace.trace_id_hex(),
+                span_id = context.trace.span_id_hex(),
+                parent_span_id = context.trace.parent_id_hex(),
+            );
+        }
         let note = Note {
             context: request.extensions().get::<RequestContext>().cloned(),
-            endpoint: Endpoint::of(request.uri()),
+            endpoint,
+            span: span.clone(),
             shared: Arc::clone(&self.shared),
         };
-        AttemptFuture { call: self.inner.call(request), note: Some(note) }
+        let call = span.in_scope(|| self.inner.call(request));
+        AttemptFuture { call: call.instrument(span), note: Some(note) }
     }
 }
 
@@ -81,7 +109,7 @@ pin_project! {
     #[derive(Debug)]
     pub struct AttemptFuture<F> {
         #[pin]
-        call: F,
+        call: Instrumented<F>,
         note: Option<Note>,
     }
 
@@ -98,6 +126,7 @@ pin_project! {
 struct Note {
     context: Option<RequestContext>,
     endpoint: Option<Endpoint>,
+    span: Span,
     shared: Arc<Shared>,
 }
 
@@ -105,6 +134,10 @@ impl Note {
     fn finished<R: HasOutcome>(self, result: &Result<Classified<R>, CallError>) {
         let outcome = crate::classify::outcome(result);
         self.shared.attempts[outcome as usize].increment(1);
+        match result.as_ref().map_or_else(HasOutcome::summary, HasOutcome::summary) {
+            Summary::Status(status) => self.span.record("http.response.status_code", status.as_u16()),
+            Summary::Error(error) => self.span.record("error.message", error),
+        };
         let why = match result {
             Ok(_) if outcome == Outcome::Success => "replied".into(),
             Ok(reply) => reply.summary().to_string().into(),
@@ -122,6 +155,7 @@ impl Note {
     }
 
     fn decided(self, outcome: Outcome, why: std::borrow::Cow<'static, str>) {
+        self.span.record("outcome", outcome.as_str());
         let peer = &self.shared.peer;
         let endpoint = self.endpoint.as_ref();
         let loudness = Loudness::Debug;

@@ -45,8 +45,8 @@ where
             headers.insert(X_DEADLINE_MS, context.deadline.to_header_value());
             headers.insert(X_ATTEMPT, HeaderValue::from(context.attempt));
             headers.insert(X_PRIORITY, HeaderValue::from_static(context.priority.as_str()));
-            // Each attempt is a span of its own, so that a trace shows the retries side by side.
-            context.trace.child().write_to(headers);
+            // In the assembled stack this is the attempt's own span.
+            context.trace.write_to(headers);
             request.extensions_mut().insert(context);
         }
         self.0.call(request)

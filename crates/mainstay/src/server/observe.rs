@@ -108,6 +108,7 @@ where
             correlation_id = context.correlation_id.as_str(),
             trace_id = context.trace.trace_id_hex(),
             span_id = context.trace.span_id_hex(),
+            parent_span_id = context.trace.parent_id_hex(),
         );
         let fields = LogFields::default();
         request.extensions_mut().insert(fields.clone());
