@@ -11,10 +11,12 @@
 //! | [`params`] | path and query parameters, pages |
 //! | [`json`] | request bodies: limits, duplicate members, field errors, fingerprints |
 //! | [`idempotency`] | the `Idempotency-Key` header |
+//! | [`stored`] | replies that the journal stores, and the refusals every command can meet |
 //! | [`routes`] | what every router ends with: fallbacks and correlation of problems |
 //! | [`server`] | the accept loop, its time limits, and shutdown in two stages |
 //! | [`tasks`] | work that outlives the request that began it; the home of `tokio::spawn` |
 //! | [`ops`] | the operations listener: liveness, readiness, metrics, administration |
+//! | [`journal_feed`], [`schema`], [`migrate`] | a service's own database: its journal, its readiness, its schema |
 //! | [`openapi`] | the API's description as JSON and as a page |
 //! | [`healthcheck`] | a probe for containers that have no other HTTP client |
 
@@ -23,13 +25,18 @@ pub mod config;
 pub mod error;
 pub mod healthcheck;
 pub mod idempotency;
+pub mod journal_feed;
 pub mod json;
+pub mod migrate;
 pub mod openapi;
 pub mod ops;
 pub mod params;
+pub mod problem_document;
 pub mod routes;
+pub mod schema;
 pub mod secret;
 pub mod server;
+pub mod stored;
 pub mod tasks;
 
 pub use auth::{Caller, Principal, Role, Tokens};

@@ -33,7 +33,10 @@ pub fn lines(lines: &[Line]) -> Vec<FieldError> {
             error(format!("lines[{n}].sku"), IDENTIFIER_RULE.to_owned());
         }
         if !(1..=MAX_QUANTITY).contains(&line.quantity) {
-            error(format!("lines[{n}].quantity"), format!("must be 1 to {MAX_QUANTITY}, not {}", line.quantity));
+            error(
+                format!("lines[{n}].quantity"),
+                format!("must be 1 to {MAX_QUANTITY}, not {}", line.quantity),
+            );
         }
         if let Some(first) = seen.insert(line.sku.as_str(), n) {
             error(format!("lines[{n}].sku"), format!("repeats lines[{first}].sku: add their quantities up"));

@@ -69,6 +69,9 @@ impl DatabaseError {
     }
 }
 
+/// What a transaction's or a read's work gives.
+pub type Work<'c, T> = BoxFuture<'c, Result<T, sqlx::Error>>;
+
 /// How a transaction's work wants it to end.
 #[derive(Debug)]
 pub enum Step<T> {
@@ -118,20 +121,25 @@ impl Database {
     }
 
     /// Runs `work` in a transaction. Conflicts (40001, 40P01, 55P03) are tried again from the start, so `work`
-    /// may run several times and must not act outside the database.
+    /// may run several times and must not act outside the database. All that it needs is in `input`, so that it
+    /// is a function and keeps nothing between its runs.
     ///
     /// # Cancellation
     /// Dropping the future before COMMIT undoes everything; dropping it during COMMIT leaves the outcome
     /// unknown. Use cases therefore run in tasks that no caller can cancel.
-    pub async fn transaction<T, F>(&self, deadline: Option<Instant>, work: F) -> Result<T, DatabaseError>
+    pub async fn transaction<I, T, F>(
+        &self,
+        deadline: Option<Instant>,
+        input: I,
+        work: F,
+    ) -> Result<T, DatabaseError>
     where
-        F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<Step<T>, sqlx::Error>> + Send + Sync,
-        T: Send,
+        F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, Step<T>>,
     {
         let mut conflicts = 0;
         let mut stale = 0;
         loop {
-            let failure = match self.attempt(deadline, &work).await {
+            let failure = match self.attempt(deadline, &input, &work).await {
                 Ok(done) => {
                     metrics::counter!("mainstay_db_transactions_total", "result" => "ok").increment(1);
                     return Ok(done);
@@ -156,15 +164,19 @@ impl Database {
     }
 
     /// Runs reading statements on one connection, each its own transaction.
-    pub async fn read<T, F>(&self, deadline: Option<Instant>, work: F) -> Result<T, DatabaseError>
+    pub async fn read<I, T, F>(
+        &self,
+        deadline: Option<Instant>,
+        input: I,
+        work: F,
+    ) -> Result<T, DatabaseError>
     where
-        F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + Sync,
-        T: Send,
+        F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, T>,
     {
         let mut stale = 0;
         loop {
             let mut lease = self.lease(deadline).await?;
-            let failure = match timeout_at(self.bound(deadline), work(lease.connection())).await {
+            let failure = match timeout_at(self.bound(deadline), work(lease.connection(), &input)).await {
                 Ok(Ok(value)) => {
                     lease.give_back();
                     return Ok(value);
@@ -180,9 +192,9 @@ impl Database {
         }
     }
 
-    async fn attempt<T, F>(&self, deadline: Option<Instant>, work: &F) -> Result<T, Failure>
+    async fn attempt<I, T, F>(&self, deadline: Option<Instant>, input: &I, work: &F) -> Result<T, Failure>
     where
-        F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<Step<T>, sqlx::Error>>,
+        F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, Step<T>>,
     {
         let mut lease = self.lease(deadline).await.map_err(Failure::Final)?;
         let bound = Instant::now() + self.limits.transaction;
@@ -193,7 +205,7 @@ impl Database {
             Ok(Err(error)) => return Err(Failure::Stale(error)),
             Err(_) => return Err(Failure::Lost(waited_too_long())),
         }
-        let step = match timeout_at(bound, work(lease.connection())).await {
+        let step = match timeout_at(bound, work(lease.connection(), input)).await {
             Ok(Ok(step)) => step,
             Ok(Err(error)) => {
                 let rolled_back = timeout_at(bound, lease.connection().execute(sqlx::raw_sql("ROLLBACK")));

@@ -15,20 +15,24 @@ use mainstay::problem::Effect;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
-use tower::{Service, service_fn};
+use tower::{BoxError, Service, service_fn};
 
 use super::connection::{self, Ends};
 use super::limits::Limits;
 use super::listen::Listener;
 
-/// What serves requests on a listener: an axum `Router`, or anything around one.
+/// What serves requests on a listener: an axum `Router`, or anything around one. An error closes the connection
+/// without a reply.
 pub trait Serves:
-    Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+    Service<Request<Body>, Response = Response, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static
 {
 }
 
 impl<S> Serves for S where
-    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+    S: Service<Request<Body>, Response = Response, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + 'static
 {
 }
 

@@ -1,6 +1,5 @@
 //! One connection, from its first byte to its last.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 
@@ -15,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tower::{Service, ServiceExt};
+use tower::{BoxError, Service, ServiceExt};
 
 use super::body::TimedBody;
 use super::io::{Phase, TimedIo};
@@ -34,7 +33,7 @@ pub(super) struct Ends {
 
 pub(super) async fn serve<S>(stream: TcpStream, peer: SocketAddr, service: S, limits: &Limits, ends: Ends)
 where
-    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send,
+    S: Service<Request<Body>, Response = Response, Error: Into<BoxError>, Future: Send> + Clone + Send,
 {
     // Replies are written whole; waiting for more to fill a packet would only delay them. Failure changes nothing.
     let _ = stream.set_nodelay(true);

@@ -1,0 +1,116 @@
+//! `GET /admin/v1/journal`: the journal, in commit order or by what it is about.
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Extension, Json, Router};
+use http::StatusCode;
+use journal::Database;
+use journal::feed::{self, Cursor, Filter, Page};
+use mainstay::problem::Effect;
+use mainstay::{Problem, RequestContext};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::{ApiError, ValidQuery};
+
+/// Entries of a page unless asked otherwise.
+const DEFAULT_LIMIT: i64 = 500;
+/// Entries of a page at most: about 10 MB.
+const MAX_LIMIT: i64 = 5_000;
+
+#[derive(Debug, Clone)]
+struct Feed {
+    service: &'static str,
+    database: Database,
+}
+
+/// The route, for the operations listener's admin router.
+pub fn routes(service: &'static str, database: Database) -> Router {
+    Router::new().route("/journal", get(journal)).with_state(Feed { service, database })
+}
+
+/// Where to begin, or what to look for; not both.
+#[derive(Debug, Deserialize)]
+struct Query {
+    after: Option<String>,
+    limit: Option<i64>,
+    aggregate_id: Option<Uuid>,
+    correlation_id: Option<String>,
+    trace_id: Option<String>,
+    key_hash: Option<String>,
+}
+
+impl Query {
+    fn filter(&self) -> Result<Option<Filter>, ApiError> {
+        let key_hash = self.key_hash.as_deref().map(|text| {
+            unhex(text)
+                .ok_or_else(|| malformed("key_hash", "must be 64 lower-case hex digits: SHA-256 of the key"))
+        });
+        let filters = [
+            self.aggregate_id.map(Filter::Aggregate),
+            self.correlation_id.clone().map(Filter::Correlation),
+            self.trace_id.clone().map(Filter::Trace),
+            key_hash.transpose()?.map(Filter::Key),
+        ];
+        let mut given = filters.into_iter().flatten();
+        match (given.next(), given.next(), &self.after) {
+            (filter, None, None) => Ok(filter),
+            (None, None, Some(_)) => Ok(None),
+            _ => Err(malformed(
+                "query",
+                "takes one of after, aggregate_id, correlation_id, trace_id and key_hash",
+            )),
+        }
+    }
+}
+
+async fn journal(
+    State(Feed { service, database }): State<Feed>,
+    Extension(context): Extension<RequestContext>,
+    ValidQuery(query): ValidQuery<Query>,
+) -> Result<Json<Page>, ApiError> {
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(malformed("limit", "must be 1 to 5000"));
+    }
+    let filter = query.filter()?;
+    let cursor = match &query.after {
+        Some(text) => text.parse().map_err(|e: feed::InvalidCursor| malformed("after", &e.to_string()))?,
+        None => Cursor::start(),
+    };
+    let page = database
+        .read(Some(context.deadline.instant()), (service, filter, cursor, limit), |connection, input| {
+            Box::pin(async move {
+                match input {
+                    (service, Some(filter), _, limit) => {
+                        feed::find(connection, service, filter, *limit).await
+                    }
+                    (service, None, cursor, limit) => {
+                        feed::read(connection, service, cursor.clone(), *limit).await
+                    }
+                }
+            })
+        })
+        .await;
+    page.map(Json).map_err(|error| crate::stored::database(&error))
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    let lower = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if digits.len() != 64 || !digits.iter().all(|b| lower(*b)) {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+fn malformed(field: &str, detail: &str) -> ApiError {
+    Problem::new(StatusCode::BAD_REQUEST, "malformed-parameter", "A parameter is malformed")
+        .outcome(Effect::NotExecuted)
+        .field(field, detail)
+        .into()
+}

@@ -1,0 +1,87 @@
+//! Replies that the journal stores, and the refusals that every command can meet: one wording for both services.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use journal::{DatabaseError, StoredReply};
+use mainstay::Problem;
+use mainstay::headers::X_OUTCOME;
+use mainstay::problem::{Effect, PROBLEM_JSON};
+
+use crate::ApiError;
+
+/// Marks a reply that was given before.
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// A stored reply, byte for byte; `replayed` says whether it was given before.
+pub fn reply(stored: &StoredReply, replayed: bool) -> Response {
+    let mut response = Response::new(Body::from(stored.body.clone()));
+    let Ok(status) = StatusCode::from_u16(stored.status) else {
+        return ApiError::internal(format!("a stored reply has the status {}", stored.status))
+            .into_response();
+    };
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if let Ok(content_type) = HeaderValue::try_from(&stored.content_type) {
+        // Only definite refusals are stored, so a stored problem is one.
+        if content_type == PROBLEM_JSON {
+            headers.insert(X_OUTCOME, HeaderValue::from_static(Effect::Refused.as_str()));
+        }
+        headers.insert(header::CONTENT_TYPE, content_type);
+    }
+    if let Some(Ok(location)) = stored.location.as_ref().map(HeaderValue::try_from) {
+        headers.insert(header::LOCATION, location);
+    }
+    if replayed {
+        headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// 422: the key stands for another request.
+pub fn key_reused() -> ApiError {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "idempotency-key-reused",
+        "The key was used for another request",
+    )
+    .outcome(Effect::NotExecuted)
+    .field("Idempotency-Key", "stands for a request with another method, path or body; use a new key")
+    .into()
+}
+
+/// 409: a request under the same key is being worked on.
+pub fn in_flight() -> ApiError {
+    Problem::new(StatusCode::CONFLICT, "idempotency-in-flight", "A request with this key is being worked on")
+        .detail("ask again with the same key for its reply")
+        .retry_after(1)
+        .into()
+}
+
+/// What the database did not do, or did not say; the inside is logged.
+pub fn database(error: &DatabaseError) -> ApiError {
+    let busy = |name, title| Problem::new(StatusCode::SERVICE_UNAVAILABLE, name, title).retry_after(1);
+    match error {
+        DatabaseError::Deadline => {
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline-exceeded", "The deadline passed before it was begun")
+                .outcome(Effect::NotExecuted)
+                .retry_after(1)
+        }
+        DatabaseError::Busy(inside) => {
+            tracing::warn!(error = %inside, "the database was too busy");
+            busy("overloaded", "There is no room for this now").outcome(Effect::NotExecuted)
+        }
+        DatabaseError::Unavailable(inside) => {
+            tracing::error!(error = %inside, "the database is unavailable");
+            busy("unavailable", "A part of this service is down").outcome(Effect::NotExecuted)
+        }
+        DatabaseError::Unknown(inside) => {
+            tracing::error!(error = %inside, "a commit was never answered");
+            busy("unavailable", "A part of this service is down")
+                .outcome(Effect::Unknown)
+                .detail("it is not known whether the request was carried out; repeat it with the same idempotency key")
+        }
+        DatabaseError::Defect(inside) => return ApiError::internal(inside),
+    }
+    .into()
+}

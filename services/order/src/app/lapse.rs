@@ -1,0 +1,68 @@
+//! Holds that should have run out: inventory is asked, and its word decides.
+
+use inventory_api::{Answer, CallContext};
+use journal::{Cause, DatabaseError, Decided, Draft, Keys, Step, append};
+use serde_json::json;
+use time::format_description::well_known::Rfc3339;
+
+use super::App;
+use super::drive::{Driven, Driver, derived};
+use crate::domain::Status;
+use crate::domain::rules::Lapse;
+use crate::store::orders::Due;
+use crate::store::{Order, orders};
+
+impl App {
+    /// Asks inventory how the reservation of a reserved order stands, and expires the order if it has.
+    pub async fn lapse(&self, driver: &Driver, order: Order) -> Result<Driven, DatabaseError> {
+        let context = CallContext {
+            request: driver.context.clone(),
+            key: derived(order.id, "look"),
+            causation_id: Some(order.head_entry),
+            clock: self.journal.clock().tick().to_string(),
+        };
+        let call = self.inventory.reservation(context, order.reservation_id).await;
+        let Answer::Applied(reservation) = call.answer else { return self.put_back(order).await };
+        let rule = Lapse {
+            state: order.status,
+            reservation: reservation.status,
+            expires_at: order.expires_at.and_then(|t| t.format(&Rfc3339).ok()),
+        };
+        let (status, decided) = Decided::by(&rule);
+        if status != Status::Expired {
+            return self.put_back(order).await;
+        }
+        let sealed = self.journal.seal(Draft {
+            aggregate_id: order.id,
+            head: Some(order.head()),
+            command: "expire",
+            cause: Cause { causation_id: call.entry_id.or(Some(order.head_entry)), ..driver.cause.clone() },
+            decided,
+            attempt: 1,
+            evidence: json!({ "decisions": driver.context.trail.snapshot() }),
+            payload_hash: None,
+        });
+        let moved = Order {
+            status,
+            version: sealed.entry.version,
+            head_hash: sealed.hash,
+            head_entry: sealed.entry.id,
+            updated_at: sealed.entry.at,
+            tries: 0,
+            ..order.clone()
+        };
+        let ours = self
+            .database
+            .transaction(None, (&order, &moved, &sealed), |connection, &(order, moved, sealed)| {
+                Box::pin(async move {
+                    if !orders::advance(connection, order, moved, Due::AtRest).await? {
+                        return Ok(Step::Rollback(false));
+                    }
+                    append(connection, sealed, Keys::Leave).await?;
+                    Ok(Step::Commit(true))
+                })
+            })
+            .await?;
+        Ok(if ours { Driven::Moved(moved) } else { Driven::Overtaken })
+    }
+}

@@ -1,0 +1,138 @@
+//! The use cases. Each runs in a task of its own that neither a client's disconnect nor a timeout cancels.
+//!
+//! Every command has the same three parts: a transaction that commits the intent, one call to inventory under a
+//! derived key, and a transaction that records what is known afterwards ([`drive`]). The reconciler finishes
+//! what was interrupted by entering at the second part.
+
+pub mod drive;
+pub mod lapse;
+pub mod place;
+pub mod read;
+pub mod repeat;
+pub mod replies;
+pub mod view;
+pub mod wish;
+
+use std::sync::Arc;
+
+use journal::idempotency::{Claim, KeyHash, StoredReply};
+use journal::{Cause, Database, DatabaseError, Journal};
+use mainstay::RequestContext;
+use mainstay::breaker::Breakers;
+use tokio::sync::{Notify, oneshot};
+use uuid::Uuid;
+
+use crate::clients::Inventory;
+use crate::domain::Status;
+use crate::store::Order;
+
+/// Everything a use case needs. Clones share it.
+#[derive(Debug, Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts of [`App`].
+#[derive(Debug)]
+pub struct Parts {
+    /// This service's database.
+    pub database: Database,
+    /// Seals this service's entries.
+    pub journal: Journal,
+    /// The peer.
+    pub inventory: Inventory,
+    /// The breakers of the peer's endpoints.
+    pub breakers: Breakers,
+    /// How long inventory is asked to hold, in seconds.
+    pub hold_seconds: i64,
+    /// Wakes the reconciler before its next tick.
+    pub nudge: Notify,
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl App {
+    /// Shares the parts.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+/// Who asks for a change, under which key.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The authenticated principal.
+    pub principal: String,
+    /// The idempotency key's hash.
+    pub key_hash: KeyHash,
+    /// What the key stands for.
+    pub fingerprint: [u8; 32],
+    /// Deadline, correlation, trace, decision trail.
+    pub context: RequestContext,
+}
+
+impl Caller {
+    fn cause(&self, causation_id: Option<Uuid>) -> Cause {
+        Cause {
+            principal: self.principal.clone(),
+            key_hash: Some(self.key_hash),
+            correlation_id: self.context.correlation_id.to_string(),
+            causation_id,
+            trace_id: Some(self.context.trace.trace_id_hex()),
+        }
+    }
+
+    fn claim(&self, command: &'static str, order: Uuid) -> Claim {
+        Claim {
+            principal: self.principal.clone(),
+            key_hash: self.key_hash,
+            fingerprint: self.fingerprint,
+            command,
+            aggregate_id: order,
+        }
+    }
+}
+
+/// Tells whoever waits for the use case that its intent is committed, so that it can answer 202 when the
+/// deadline ends first.
+pub type Begun = oneshot::Sender<Order>;
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Done {
+    /// With a final reply, now stored.
+    Final(StoredReply),
+    /// With the final reply of an earlier request under the same key.
+    Replayed(StoredReply),
+    /// Not yet: the order as it stands.
+    Pending(Order),
+}
+
+/// Why a command was not begun. Nothing was changed and no key was claimed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// No such order, or another principal's.
+    #[error("no such order")]
+    NotFound,
+    /// The key stands for another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// A request under the same key is being worked on.
+    #[error("a request with this idempotency key is in flight")]
+    InFlight,
+    /// The order is on its way somewhere else.
+    #[error("the order is {from:?} and cannot become {to:?} yet")]
+    NotYet {
+        /// Where it stands.
+        from: Status,
+        /// Where it was to go.
+        to: Status,
+    },
+    /// The database did not do it, or did not say.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}

@@ -1,0 +1,132 @@
+//! Placing an order: it exists, durably, before inventory is asked.
+
+use inventory_api::Line;
+use journal::idempotency::{claim, look};
+use journal::{DatabaseError, Decided, Draft, Keys, Step, append};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::replies::PLACE;
+use super::{App, Begun, Caller, Done, Refused};
+use crate::app::drive::{derived, request_of};
+use crate::domain::rules::Place;
+use crate::store::{Order, orders};
+
+/// A valid order to be placed.
+#[derive(Debug, Clone)]
+pub struct NewOrder {
+    /// Who buys.
+    pub customer_id: String,
+    /// What; already validated.
+    pub lines: Vec<Line>,
+}
+
+impl App {
+    /// Places an order and asks inventory to hold its stock.
+    ///
+    /// # Cancellation
+    /// Run it in a task: dropping it between its transactions leaves the order to the reconciler.
+    pub async fn place(&self, caller: Caller, new: NewOrder, begun: Begun) -> Result<Done, Refused> {
+        let (order, sealed) = self.new_order(&caller, new);
+        let key = caller.claim(PLACE, order.id);
+        let lease_ms = lease_ms(&caller);
+        let deadline = Some(caller.context.deadline.instant());
+        let written = self
+            .database
+            .transaction(
+                deadline,
+                (&order, &sealed, &key, lease_ms),
+                |connection, &(order, sealed, key, lease_ms)| {
+                    Box::pin(async move {
+                        if !claim(connection, key).await? {
+                            return Ok(Step::Rollback(false));
+                        }
+                        orders::insert(connection, order, lease_ms).await?;
+                        append(connection, sealed, Keys::Leave).await?;
+                        Ok(Step::Commit(true))
+                    })
+                },
+            )
+            .await;
+        let is_new = match written {
+            Err(unknown @ DatabaseError::Unknown(_)) => {
+                self.was_claimed(&caller, &order).await.ok_or(unknown)?
+            }
+            known => known?,
+        };
+        if !is_new {
+            return self.repeat(&caller, PLACE).await;
+        }
+        // Whoever waited for it may have left; the order is driven on all the same.
+        let _ = begun.send(order.clone());
+        self.drive_for(&caller, order, PLACE).await
+    }
+
+    fn new_order(&self, caller: &Caller, new: NewOrder) -> (Order, journal::Sealed) {
+        let id = Uuid::now_v7();
+        let reservation_id = derived(id, "reservation");
+        let rule = Place {
+            customer_id: new.customer_id.clone(),
+            lines: new.lines.clone(),
+            reservation_id,
+            hold_seconds: self.hold_seconds,
+            deadline_left_ms: u64::try_from(caller.context.deadline.remaining().as_millis())
+                .unwrap_or(u64::MAX),
+            if_unknown: Place::IF_UNKNOWN.to_owned(),
+        };
+        let (status, decided) = Decided::by(&rule);
+        let mut order = Order {
+            id,
+            principal: caller.principal.clone(),
+            customer_id: new.customer_id,
+            lines: new.lines,
+            status,
+            reservation_id,
+            hold_seconds: self.hold_seconds,
+            expires_at: None,
+            correlation_id: caller.context.correlation_id.to_string(),
+            trace_id: Some(caller.context.trace.trace_id_hex()),
+            created_at: journal::clock::wall_now(),
+            updated_at: journal::clock::wall_now(),
+            version: 1,
+            head_hash: [0; 32],
+            head_entry: Uuid::nil(),
+            epoch: 1,
+            in_flight: true,
+            tries: 0,
+        };
+        let sealed = self.journal.seal(Draft {
+            aggregate_id: id,
+            head: None,
+            command: PLACE,
+            cause: caller.cause(None),
+            decided,
+            attempt: caller.context.attempt,
+            evidence: json!({ "decisions": caller.context.trail.snapshot() }),
+            payload_hash: Some(journal::entry::payload_hash(&request_of(&order))),
+        });
+        order.head_hash = sealed.hash;
+        order.head_entry = sealed.entry.id;
+        order.created_at = sealed.entry.at;
+        order.updated_at = sealed.entry.at;
+        (order, sealed)
+    }
+
+    /// After a commit that was never answered: whether the key is ours, somebody else's, or not to be found out.
+    async fn was_claimed(&self, caller: &Caller, order: &Order) -> Option<bool> {
+        let row = self
+            .database
+            .read(Some(caller.context.deadline.instant()), caller, |connection, caller| {
+                Box::pin(look(connection, &caller.principal, &caller.key_hash))
+            })
+            .await
+            .ok()??;
+        Some(row.aggregate_id == order.id)
+    }
+}
+
+/// A request's lease outlives its deadline by two seconds: time to record what it learnt. Then the reconciler
+/// takes over.
+pub(super) fn lease_ms(caller: &Caller) -> i64 {
+    i64::try_from(caller.context.deadline.remaining().as_millis()).unwrap_or(i64::MAX).saturating_add(2_000)
+}

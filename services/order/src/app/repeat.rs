@@ -1,0 +1,66 @@
+//! A key that has been seen before: the same reply again, or an honest "not yet".
+
+use journal::idempotency::{KeyRow, look};
+
+use super::{App, Caller, Done, Refused, replies};
+use crate::domain::rules::Wish;
+use crate::domain::status::Step;
+use crate::store::{Order, orders};
+
+impl App {
+    /// Answers a request whose key is taken.
+    pub(super) async fn repeat(&self, caller: &Caller, command: &'static str) -> Result<Done, Refused> {
+        let (row, order) = self.find_key(caller).await?;
+        // The claim that was in the way is gone: its transaction was undone, so nothing runs under the key.
+        let Some(row) = row else { return Err(Refused::InFlight) };
+        if row.fingerprint != caller.fingerprint {
+            return Err(Refused::KeyReused);
+        }
+        match (row.reply, order) {
+            (Some(reply), _) => Ok(Done::Replayed(reply)),
+            (None, Some(order)) if order.in_flight && works_on(&order, command) => Err(Refused::InFlight),
+            (None, Some(order)) => Ok(Done::Pending(order)),
+            (None, None) => Err(Refused::NotFound),
+        }
+    }
+
+    /// The reply that has been stored under the caller's key by now, or the order as it stands.
+    pub(super) async fn settled(&self, caller: &Caller) -> Result<Done, Refused> {
+        match self.find_key(caller).await? {
+            (Some(KeyRow { reply: Some(reply), .. }), _) => Ok(Done::Final(reply)),
+            (_, Some(order)) => Ok(Done::Pending(order)),
+            (_, None) => Err(Refused::NotFound),
+        }
+    }
+
+    async fn find_key(&self, caller: &Caller) -> Result<(Option<KeyRow>, Option<Order>), Refused> {
+        let found = self
+            .database
+            .read(None, caller, |connection, caller| {
+                Box::pin(async move {
+                    let row = look(connection, &caller.principal, &caller.key_hash).await?;
+                    let order = match &row {
+                        Some(row) if row.reply.is_none() => {
+                            orders::get(connection, row.aggregate_id, None).await?
+                        }
+                        _ => None,
+                    };
+                    Ok((row, order))
+                })
+            })
+            .await?;
+        Ok(found)
+    }
+}
+
+/// Whether the request in flight on `order` is one of `command`'s.
+fn works_on(order: &Order, command: &str) -> bool {
+    order.status.step().is_some_and(|step| {
+        command
+            == match step {
+                Step::Reserve => replies::PLACE,
+                Step::Confirm => Wish::Confirm.as_str(),
+                Step::Release => Wish::Cancel.as_str(),
+            }
+    })
+}

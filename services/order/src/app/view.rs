@@ -1,0 +1,64 @@
+//! An order as clients see it.
+
+use inventory_api::Line;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::domain::Status;
+use crate::store::Order;
+
+/// An order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OrderView {
+    /// Its id.
+    pub id: Uuid,
+    /// Where it stands, unknown states included.
+    pub status: Status,
+    /// Raised by every change of state.
+    pub version: i64,
+    /// For which customer.
+    #[schema(example = "17850")]
+    pub customer_id: String,
+    /// What.
+    pub lines: Vec<Line>,
+    /// The stock held for it; null unless and until inventory has said so.
+    pub reservation: Option<ReservationView>,
+    /// When it was placed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When it last changed state.
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: OffsetDateTime,
+    /// Of the request that placed it.
+    pub correlation_id: String,
+}
+
+/// The stock held for an order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ReservationView {
+    /// Its id at inventory.
+    pub id: Uuid,
+    /// When the hold ends, by inventory's clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
+}
+
+impl From<&Order> for OrderView {
+    fn from(order: &Order) -> Self {
+        Self {
+            id: order.id,
+            status: order.status,
+            version: order.version,
+            customer_id: order.customer_id.clone(),
+            lines: order.lines.clone(),
+            reservation: order
+                .expires_at
+                .map(|expires_at| ReservationView { id: order.reservation_id, expires_at }),
+            created_at: order.created_at,
+            updated_at: order.updated_at,
+            correlation_id: order.correlation_id.clone(),
+        }
+    }
+}

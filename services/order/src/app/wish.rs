@@ -1,0 +1,112 @@
+//! Confirming and cancelling: the intent is committed, then inventory is asked.
+
+use journal::idempotency::{claim, complete};
+use journal::{Decided, Draft, Keys, Step, append};
+use serde_json::json;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use super::place::lease_ms;
+use super::{App, Begun, Caller, Done, Refused, replies};
+use crate::domain::Status;
+use crate::domain::rules::{Intend, Place, Wish};
+use crate::store::orders::Due;
+use crate::store::{Order, orders};
+
+enum Begin {
+    Intent(Order),
+    AtRest(journal::StoredReply),
+    KeyTaken,
+    NotFound,
+    NotYet(Status),
+}
+
+impl App {
+    /// Confirms or cancels an order.
+    ///
+    /// # Cancellation
+    /// Run it in a task: dropping it between its transactions leaves the order to the reconciler.
+    pub async fn wish(&self, caller: Caller, id: Uuid, wish: Wish, begun: Begun) -> Result<Done, Refused> {
+        let key = caller.claim(wish.as_str(), id);
+        let deadline = Some(caller.context.deadline.instant());
+        let begin = self
+            .database
+            .transaction(
+                deadline,
+                (self, &caller, &key, id, wish),
+                |connection, &(app, caller, key, id, wish)| {
+                    Box::pin(async move {
+                        if !claim(connection, key).await? {
+                            return Ok(Step::Rollback(Begin::KeyTaken));
+                        }
+                        let Some(order) = orders::lock(connection, id, &caller.principal).await? else {
+                            return Ok(Step::Rollback(Begin::NotFound));
+                        };
+                        if order.status.after(wish.event()).is_ok() {
+                            let (moved, sealed) = app.intend(caller, &order, wish);
+                            let due = Due::Lease(lease_ms(caller));
+                            if !orders::advance(connection, &order, &moved, due).await? {
+                                return Err(sqlx::Error::Protocol("a locked row was changed".to_owned()));
+                            }
+                            append(connection, &sealed, Keys::Leave).await?;
+                            return Ok(Step::Commit(Begin::Intent(moved)));
+                        }
+                        let correlation_id = caller.context.correlation_id.as_str();
+                        match replies::of_rest(&order, wish, correlation_id) {
+                            Some(reply) => {
+                                complete(connection, key, &reply).await?;
+                                Ok(Step::Commit(Begin::AtRest(reply)))
+                            }
+                            None => Ok(Step::Rollback(Begin::NotYet(order.status))),
+                        }
+                    })
+                },
+            )
+            .await?;
+        match begin {
+            Begin::Intent(order) => {
+                // Whoever waited for it may have left; the order is driven on all the same.
+                let _ = begun.send(order.clone());
+                self.drive_for(&caller, order, wish.as_str()).await
+            }
+            Begin::AtRest(reply) => Ok(Done::Final(reply)),
+            Begin::KeyTaken => self.repeat(&caller, wish.as_str()).await,
+            Begin::NotFound => Err(Refused::NotFound),
+            Begin::NotYet(from) => Err(Refused::NotYet { from, to: wish.goal() }),
+        }
+    }
+
+    fn intend(&self, caller: &Caller, order: &Order, wish: Wish) -> (Order, journal::Sealed) {
+        let (status, decided) = Decided::by(&Intend {
+            state: order.status,
+            wish,
+            reservation_id: order.reservation_id,
+            expires_at: order.expires_at.and_then(|t| t.format(&Rfc3339).ok()),
+            deadline_left_ms: u64::try_from(caller.context.deadline.remaining().as_millis())
+                .unwrap_or(u64::MAX),
+            if_unknown: Place::IF_UNKNOWN.to_owned(),
+        });
+        let sealed = self.journal.seal(Draft {
+            aggregate_id: order.id,
+            head: Some(order.head()),
+            command: wish.as_str(),
+            cause: caller.cause(None),
+            decided,
+            attempt: caller.context.attempt,
+            evidence: json!({ "decisions": caller.context.trail.snapshot() }),
+            payload_hash: None,
+        });
+        let moved = Order {
+            status,
+            version: sealed.entry.version,
+            head_hash: sealed.hash,
+            head_entry: sealed.entry.id,
+            updated_at: sealed.entry.at,
+            epoch: order.epoch + 1,
+            in_flight: true,
+            tries: 0,
+            ..order.clone()
+        };
+        (moved, sealed)
+    }
+}

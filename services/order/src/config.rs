@@ -1,0 +1,61 @@
+//! The service's settings: read once, validated whole.
+
+use chassis::Secret;
+use chassis::config::{Check, CommonArgs, CommonConfig, ConfigProblems, Defaults, setting};
+use clap::Args;
+
+/// Where the order service listens unless told otherwise.
+pub const DEFAULTS: Defaults = Defaults { listen_addr: "127.0.0.1:8080", ops_listen_addr: "127.0.0.1:9080" };
+
+/// The settings as the command line and the environment give them, unread.
+#[derive(Args, Debug, Clone, Default)]
+pub struct OrderArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Where inventory is, as `http://host:port`
+    #[arg(long, env = "INVENTORY_URL", global = true, value_name = "URL")]
+    pub inventory_url: Option<String>,
+    /// A file that holds the token for inventory, and nothing else
+    #[arg(long, env = "INVENTORY_TOKEN_FILE", global = true, value_name = "PATH")]
+    pub inventory_token_file: Option<String>,
+    /// How long inventory is asked to hold stock for an order, 1 to 86400 [default: 900]
+    #[arg(long, env = "HOLD_SECONDS", global = true, value_name = "SECONDS")]
+    pub hold_seconds: Option<String>,
+}
+
+/// The settings, valid.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What every service has.
+    pub common: CommonConfig,
+    /// `INVENTORY_URL`.
+    pub inventory_url: String,
+    /// What `INVENTORY_TOKEN_FILE` holds.
+    pub inventory_token: Secret,
+    /// `HOLD_SECONDS`. Fifteen minutes by default: time to pay, short enough not to starve the next customer.
+    pub hold_seconds: i64,
+    /// SHA-256 of the settings, for the journal.
+    pub hash: String,
+}
+
+impl Config {
+    /// Reads and checks everything; the error lists all that is wrong.
+    pub fn load(args: &OrderArgs) -> Result<Self, ConfigProblems> {
+        let mut check = Check::new();
+        let common = CommonConfig::read(&args.common, DEFAULTS, &mut check);
+        let inventory_url = check.required("INVENTORY_URL", args.inventory_url.as_deref(), setting::http_url);
+        let inventory_token = check.secret_file("INVENTORY_TOKEN_FILE", args.inventory_token_file.as_deref());
+        let hold_seconds = check
+            .or("HOLD_SECONDS", args.hold_seconds.as_deref(), "900", |text| setting::whole(text, 1..=86_400));
+        let hash = check.settings_hash();
+        check.finish(|| {
+            Some(Self {
+                common: common?,
+                inventory_url: inventory_url?,
+                inventory_token: inventory_token?,
+                hold_seconds: hold_seconds?,
+                hash,
+            })
+        })
+    }
+}

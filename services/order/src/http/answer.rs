@@ -1,0 +1,58 @@
+//! From the end of a use case to the reply.
+
+use axum::response::{IntoResponse, Response};
+use chassis::ApiError;
+use http::{HeaderValue, StatusCode, header};
+use mainstay::Problem;
+use mainstay::problem::Effect;
+
+use crate::app::view::OrderView;
+use crate::app::{Done, Refused, replies};
+use crate::store::Order;
+
+/// What a 202 tells its client to wait, in seconds: the reconciler looks several times in that.
+const RETRY_AFTER: u64 = 1;
+
+/// The reply to a command.
+pub(super) fn done(done: Done) -> Response {
+    match done {
+        Done::Final(reply) => chassis::stored::reply(&reply, false),
+        Done::Replayed(reply) => chassis::stored::reply(&reply, true),
+        Done::Pending(order) => pending(&order),
+    }
+}
+
+/// 202: the order as it stands, where to look, and when.
+pub(super) fn pending(order: &Order) -> Response {
+    let mut response = (StatusCode::ACCEPTED, axum::Json(OrderView::from(order))).into_response();
+    let headers = response.headers_mut();
+    let location =
+        HeaderValue::try_from(replies::location(order)).expect("a path with a UUID is header-safe");
+    headers.insert(header::LOCATION, location);
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+    response
+}
+
+/// The refusal of a command that changed nothing.
+pub(super) fn refused(refused: Refused) -> ApiError {
+    match refused {
+        Refused::NotFound => ApiError::not_found("there is no such order"),
+        Refused::KeyReused => chassis::stored::key_reused(),
+        Refused::InFlight => chassis::stored::in_flight(),
+        Refused::NotYet { from, to } => {
+            replies::illegal(from, to).outcome(Effect::NotExecuted).retry_after(RETRY_AFTER).into()
+        }
+        Refused::Database(error) => chassis::stored::database(&error),
+    }
+}
+
+/// The deadline passed before it was known whether the order exists.
+pub(super) fn too_late() -> ApiError {
+    Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline-exceeded", "The deadline passed")
+        .detail(
+            "it is not known whether the request was carried out; repeat it with the same idempotency key",
+        )
+        .outcome(Effect::Unknown)
+        .retry_after(RETRY_AFTER)
+        .into()
+}

@@ -1,0 +1,38 @@
+//! Request bodies.
+
+use chassis::Validate;
+use inventory_api::{Line, validate};
+use mainstay::problem::FieldError;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::app::place::NewOrder;
+
+/// An order to be placed: all or nothing.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlaceOrder {
+    /// For which customer: 1 to 64 printable ASCII characters.
+    #[schema(example = "17850", min_length = 1, max_length = 64)]
+    pub customer_id: String,
+    /// 1 to 1,000 lines of distinct SKUs.
+    #[schema(min_items = 1, max_items = 1000)]
+    pub lines: Vec<Line>,
+}
+
+impl Validate for NewOrder {
+    type Wire = PlaceOrder;
+
+    fn validate(wire: PlaceOrder) -> Result<Self, Vec<FieldError>> {
+        let mut errors = validate::lines(&wire.lines);
+        if !validate::is_identifier(&wire.customer_id) {
+            let detail = validate::IDENTIFIER_RULE.to_owned();
+            errors.insert(0, FieldError { field: "customer_id".to_owned(), detail });
+        }
+        if errors.is_empty() {
+            Ok(Self { customer_id: wire.customer_id, lines: wire.lines })
+        } else {
+            Err(errors)
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Commands: place, confirm, cancel.
+
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use chassis::auth::Clients;
+use chassis::problem_document::ProblemDocument;
+use chassis::{ApiError, Caller as Authenticated, EmptyBody, IdempotencyKey, ValidJson, ValidPath};
+use journal::KeyHash;
+use mainstay::RequestContext;
+use mainstay::server::LogFields;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::{Api, PlaceOrder, answer};
+use crate::app::place::NewOrder;
+use crate::app::view::OrderView;
+use crate::app::{Begun, Caller, Done, Refused};
+use crate::domain::rules::Wish;
+
+/// Kept back from the deadline for writing the reply.
+const REPLYING: Duration = Duration::from_millis(20);
+
+/// Place an order
+///
+/// The order exists from the moment it is accepted, whatever becomes of the reply. 202 means that inventory's
+/// answer is not known yet: ask at `Location`, or repeat with the same key.
+#[utoipa::path(
+    post, path = "/v1/orders", request_body = PlaceOrder, tag = "orders",
+    params(("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters, new for each order")),
+    responses(
+        (status = 201, description = "Reserved", body = OrderView),
+        (status = 202, description = "Not yet decided; see Location and Retry-After", body = OrderView),
+        (status = 400, description = "malformed-json, idempotency-key-missing, idempotency-key-invalid", body = ProblemDocument),
+        (status = 401, description = "unauthenticated", body = ProblemDocument),
+        (status = 403, description = "forbidden", body = ProblemDocument),
+        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
+        (status = 409, description = "insufficient-stock, order-cancelled, idempotency-in-flight", body = ProblemDocument),
+        (status = 413, description = "payload-too-large", body = ProblemDocument),
+        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
+        (status = 422, description = "validation-failed, unknown-sku, idempotency-key-reused", body = ProblemDocument),
+        (status = 429, description = "rate-limited", body = ProblemDocument),
+        (status = 500, description = "internal", body = ProblemDocument),
+        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
+        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+    )
+)]
+pub(super) async fn place(
+    State(api): State<Api>,
+    Extension(context): Extension<RequestContext>,
+    Extension(log): Extension<LogFields>,
+    authenticated: Authenticated<Clients>,
+    key: IdempotencyKey,
+    body: ValidJson<NewOrder>,
+) -> Result<Response, ApiError> {
+    let caller = caller(&authenticated, &key, body.fingerprint.0, context);
+    run(&api, &log, caller, |app, caller, begun| async move { app.place(caller, body.value, begun).await })
+        .await
+}
+
+/// Confirm an order: its stock leaves the building
+#[utoipa::path(
+    post, path = "/v1/orders/{id}/confirm", tag = "orders",
+    params(("id" = Uuid, Path, description = "The order"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
+    responses(
+        (status = 200, description = "Confirmed", body = OrderView),
+        (status = 202, description = "Not yet decided", body = OrderView),
+        (status = 400, description = "Malformed id, key or body", body = ProblemDocument),
+        (status = 401, description = "unauthenticated", body = ProblemDocument),
+        (status = 403, description = "forbidden", body = ProblemDocument),
+        (status = 404, description = "not-found", body = ProblemDocument),
+        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
+        (status = 409, description = "illegal-transition, idempotency-in-flight", body = ProblemDocument),
+        (status = 410, description = "reservation-expired", body = ProblemDocument),
+        (status = 413, description = "payload-too-large", body = ProblemDocument),
+        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
+        (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
+        (status = 429, description = "rate-limited", body = ProblemDocument),
+        (status = 500, description = "internal", body = ProblemDocument),
+        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
+        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+    )
+)]
+pub(super) async fn confirm(
+    State(api): State<Api>,
+    Extension(context): Extension<RequestContext>,
+    Extension(log): Extension<LogFields>,
+    authenticated: Authenticated<Clients>,
+    ValidPath(id): ValidPath<Uuid>,
+    key: IdempotencyKey,
+    body: EmptyBody,
+) -> Result<Response, ApiError> {
+    let caller = caller(&authenticated, &key, body.fingerprint.0, context);
+    wish(&api, &log, caller, id, Wish::Confirm).await
+}
+
+/// Cancel an order: its stock is given back
+#[utoipa::path(
+    post, path = "/v1/orders/{id}/cancel", tag = "orders",
+    params(("id" = Uuid, Path, description = "The order"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
+    responses(
+        (status = 200, description = "Cancelled", body = OrderView),
+        (status = 202, description = "Not yet decided", body = OrderView),
+        (status = 400, description = "Malformed id, key or body", body = ProblemDocument),
+        (status = 401, description = "unauthenticated", body = ProblemDocument),
+        (status = 403, description = "forbidden", body = ProblemDocument),
+        (status = 404, description = "not-found", body = ProblemDocument),
+        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
+        (status = 409, description = "illegal-transition, idempotency-in-flight", body = ProblemDocument),
+        (status = 413, description = "payload-too-large", body = ProblemDocument),
+        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
+        (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
+        (status = 429, description = "rate-limited", body = ProblemDocument),
+        (status = 500, description = "internal", body = ProblemDocument),
+        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
+        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+    )
+)]
+pub(super) async fn cancel(
+    State(api): State<Api>,
+    Extension(context): Extension<RequestContext>,
+    Extension(log): Extension<LogFields>,
+    authenticated: Authenticated<Clients>,
+    ValidPath(id): ValidPath<Uuid>,
+    key: IdempotencyKey,
+    body: EmptyBody,
+) -> Result<Response, ApiError> {
+    let caller = caller(&authenticated, &key, body.fingerprint.0, context);
+    wish(&api, &log, caller, id, Wish::Cancel).await
+}
+
+async fn wish(
+    api: &Api,
+    log: &LogFields,
+    caller: Caller,
+    id: Uuid,
+    wish: Wish,
+) -> Result<Response, ApiError> {
+    log.set("order_id", id.to_string());
+    run(api, log, caller, move |app, caller, begun| async move { app.wish(caller, id, wish, begun).await })
+        .await
+}
+
+fn caller(
+    authenticated: &Authenticated<Clients>,
+    key: &IdempotencyKey,
+    fingerprint: [u8; 32],
+    context: RequestContext,
+) -> Caller {
+    let principal = authenticated.principal.name.to_string();
+    Caller { principal, key_hash: KeyHash::of(key.as_str()), fingerprint, context }
+}
+
+/// Runs a use case in a task of its own and waits for it until the deadline. When that ends first and the intent
+/// is committed, the answer is 202, and the task goes on.
+async fn run<F, W>(api: &Api, log: &LogFields, caller: Caller, use_case: W) -> Result<Response, ApiError>
+where
+    W: FnOnce(crate::app::App, Caller, Begun) -> F,
+    F: Future<Output = Result<Done, Refused>> + Send + 'static,
+{
+    let until = caller.context.deadline.less(REPLYING).instant();
+    let (begun, mut began) = oneshot::channel();
+    let task = api.tasks.spawn(use_case(api.app.clone(), caller, begun));
+    let Ok(ended) = tokio::time::timeout_at(until, task).await else {
+        let order = began.try_recv().map_err(|_| answer::too_late())?;
+        log.set("order_id", order.id.to_string());
+        return Ok(answer::pending(&order));
+    };
+    if let Ok(order) = began.try_recv() {
+        log.set("order_id", order.id.to_string());
+    }
+    let done = ended.map_err(ApiError::internal)?.map_err(answer::refused)?;
+    log.set("idempotent_replayed", matches!(done, Done::Replayed(_)));
+    Ok(answer::done(done))
+}

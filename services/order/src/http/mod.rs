@@ -1,0 +1,58 @@
+//! The public API: routes, DTOs, and one mapping from what happened to what is answered. No rules, no SQL.
+
+mod answer;
+mod body;
+mod commands;
+mod history;
+mod queries;
+
+use axum::Router;
+use axum::routing::{get, post};
+use chassis::Tokens;
+use chassis::tasks::Tasks;
+use utoipa::OpenApi;
+
+use crate::app::App;
+
+pub use body::PlaceOrder;
+pub use history::{History, HistoryEntry};
+pub use queries::OrderPage;
+
+/// What handlers share.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// The use cases.
+    pub app: App,
+    /// Where they run, so that a client that leaves cancels nothing.
+    pub tasks: Tasks,
+}
+
+/// The routes of the public listener, behind bearer tokens.
+pub fn router(api: Api, tokens: &Tokens) -> Router {
+    let orders = Router::new()
+        .route("/v1/orders", post(commands::place).get(queries::list))
+        .route("/v1/orders/{id}", get(queries::get))
+        .route("/v1/orders/{id}/confirm", post(commands::confirm))
+        .route("/v1/orders/{id}/cancel", post(commands::cancel))
+        .route("/v1/orders/{id}/history", get(history::history));
+    tokens.protect(orders).with_state(api)
+}
+
+/// The API's description, from the code.
+#[derive(Debug, OpenApi)]
+#[openapi(
+    info(
+        title = "Mainstay order service",
+        description = "Places, confirms, cancels and explains orders. Every POST needs an Idempotency-Key; a repeat with the same key is safe, always."
+    ),
+    paths(
+        commands::place,
+        commands::confirm,
+        commands::cancel,
+        queries::get,
+        queries::list,
+        history::history
+    ),
+    components(schemas(chassis::problem_document::ProblemDocument))
+)]
+pub struct Description;

@@ -1,0 +1,110 @@
+//! Reading orders.
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use chassis::auth::ClientsAndOperators;
+use chassis::problem_document::ProblemDocument;
+use chassis::{ApiError, Caller as Authenticated, Page, Role, ValidPath, ValidQuery};
+use mainstay::RequestContext;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::Api;
+use crate::app::view::OrderView;
+use crate::domain::Status;
+use crate::store;
+
+/// A page of orders, oldest first.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct OrderPage {
+    /// The orders.
+    pub items: Vec<OrderView>,
+    /// Pass as `after` to go on; null at the end.
+    pub next: Option<String>,
+}
+
+/// Which orders.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Which {
+    /// Only in this state.
+    status: Option<Status>,
+    /// Only of this customer.
+    customer_id: Option<String>,
+}
+
+/// A client sees its own orders, an operator everybody's.
+pub(super) fn owner(authenticated: &Authenticated<ClientsAndOperators>) -> Option<&str> {
+    (authenticated.principal.role != Role::Operator).then_some(&*authenticated.principal.name)
+}
+
+/// Read an order as it stands
+#[utoipa::path(
+    get, path = "/v1/orders/{id}", tag = "orders", params(("id" = Uuid, Path, description = "The order")),
+    responses(
+        (status = 200, description = "The order", body = OrderView),
+        (status = 400, description = "malformed-parameter", body = ProblemDocument),
+        (status = 401, description = "unauthenticated", body = ProblemDocument),
+        (status = 403, description = "forbidden", body = ProblemDocument),
+        (status = 404, description = "not-found, also for another principal's", body = ProblemDocument),
+        (status = 429, description = "rate-limited", body = ProblemDocument),
+        (status = 500, description = "internal", body = ProblemDocument),
+        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
+        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+    )
+)]
+pub(super) async fn get(
+    State(api): State<Api>,
+    Extension(context): Extension<RequestContext>,
+    authenticated: Authenticated<ClientsAndOperators>,
+    ValidPath(id): ValidPath<Uuid>,
+) -> Result<Json<OrderView>, ApiError> {
+    let order = api.app.order(context.deadline.instant(), id, owner(&authenticated)).await;
+    match order.map_err(|error| chassis::stored::database(&error))? {
+        Some(order) => Ok(Json(OrderView::from(&order))),
+        None => Err(ApiError::not_found("there is no such order")),
+    }
+}
+
+/// List orders
+#[utoipa::path(
+    get, path = "/v1/orders", tag = "orders",
+    params(
+        Which,
+        ("after" = Option<String>, Query, description = "The cursor of the page before"),
+        ("limit" = Option<u16>, Query, description = "1 to 500, default 50", minimum = 1, maximum = 500),
+    ),
+    responses(
+        (status = 200, description = "A page", body = OrderPage),
+        (status = 400, description = "malformed-parameter", body = ProblemDocument),
+        (status = 401, description = "unauthenticated", body = ProblemDocument),
+        (status = 403, description = "forbidden", body = ProblemDocument),
+        (status = 429, description = "rate-limited", body = ProblemDocument),
+        (status = 500, description = "internal", body = ProblemDocument),
+        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
+        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+    )
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(context): Extension<RequestContext>,
+    authenticated: Authenticated<ClientsAndOperators>,
+    page: Page,
+    ValidQuery(which): ValidQuery<Which>,
+) -> Result<Json<OrderPage>, ApiError> {
+    let after = page.after.map(|cursor| cursor.parse().map_err(|_| Page::bad_cursor())).transpose()?;
+    let limit = i64::from(page.limit);
+    let wanted = store::Page {
+        principal: owner(&authenticated).map(str::to_owned),
+        status: which.status,
+        customer_id: which.customer_id,
+        after,
+        limit,
+    };
+    let orders = api.app.orders(context.deadline.instant(), &wanted).await;
+    let orders = orders.map_err(|error| chassis::stored::database(&error))?;
+    let is_full = i64::try_from(orders.len()).is_ok_and(|n| n == limit);
+    let next = orders.last().filter(|_| is_full).map(|order| order.id.to_string());
+    Ok(Json(OrderPage { items: orders.iter().map(OrderView::from).collect(), next }))
+}

@@ -1,0 +1,10 @@
+//! All SQL of the order service, and nothing else.
+
+pub mod orders;
+pub mod work;
+
+pub use orders::{Order, Page};
+
+/// The service's own migrations, after the journal's.
+pub const MIGRATIONS: [(i64, &str, &str); 1] =
+    [(1001, "order", include_str!("../../../../migrations/order/1001_order.sql"))];

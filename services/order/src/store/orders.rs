@@ -1,0 +1,237 @@
+//! Orders: read, created, and moved from state to state.
+
+use inventory_api::Line;
+use journal::{Head, State};
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{FromRow, PgConnection, Row};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::domain::Status;
+
+/// An order as its row has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order {
+    /// UUIDv7.
+    pub id: Uuid,
+    /// Whose.
+    pub principal: String,
+    /// For which customer.
+    pub customer_id: String,
+    /// What.
+    pub lines: Vec<Line>,
+    /// Where it stands.
+    pub status: Status,
+    /// Its reservation's id, whether or not inventory has seen it.
+    pub reservation_id: Uuid,
+    /// How long inventory is asked to hold.
+    pub hold_seconds: i64,
+    /// Until when inventory holds, by its clock.
+    pub expires_at: Option<OffsetDateTime>,
+    /// Of the request that placed it.
+    pub correlation_id: String,
+    /// Of the request that placed it.
+    pub trace_id: Option<String>,
+    /// When it was placed.
+    pub created_at: OffsetDateTime,
+    /// When it last changed state.
+    pub updated_at: OffsetDateTime,
+    /// The newest entry's version.
+    pub version: i64,
+    /// The newest entry's hash.
+    pub head_hash: [u8; 32],
+    /// The newest entry's id.
+    pub head_entry: Uuid,
+    /// Raised by everyone who takes the order to work on it.
+    pub epoch: i64,
+    /// Whether a request's lease on it is running, by the database's clock.
+    pub in_flight: bool,
+    /// Tries since the last definite answer.
+    pub tries: i32,
+}
+
+impl Order {
+    /// Where its journal stands.
+    pub fn head(&self) -> Head {
+        Head { state: self.status.as_str(), version: self.version, hash: self.head_hash }
+    }
+}
+
+impl<'r> FromRow<'r, PgRow> for Order {
+    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+        let status: &str = row.try_get("status")?;
+        let hash: &[u8] = row.try_get("head_hash")?;
+        let corrupt = |what: &str| sqlx::Error::Decode(format!("an order has {what}").into());
+        Ok(Self {
+            id: row.try_get("id")?,
+            principal: row.try_get("principal")?,
+            customer_id: row.try_get("customer_id")?,
+            lines: row.try_get::<Json<_>, _>("lines")?.0,
+            status: Status::parse(status).ok_or_else(|| corrupt("an unheard-of status"))?,
+            reservation_id: row.try_get("reservation_id")?,
+            hold_seconds: row.try_get("hold_seconds")?,
+            expires_at: row.try_get("expires_at")?,
+            correlation_id: row.try_get("correlation_id")?,
+            trace_id: row.try_get("trace_id")?,
+            created_at: row.try_get("created_at")?,
+            updated_at: row.try_get("updated_at")?,
+            version: row.try_get("version")?,
+            head_hash: hash.try_into().map_err(|_| corrupt("a head hash that is not 32 bytes long"))?,
+            head_entry: row.try_get("head_entry")?,
+            epoch: row.try_get("epoch")?,
+            in_flight: row.try_get("in_flight")?,
+            tries: row.try_get("tries")?,
+        })
+    }
+}
+
+/// The columns of [`Order`]; a macro, since SQL is checked to be a literal.
+macro_rules! columns {
+    () => {
+        "id, principal, customer_id, lines, status, reservation_id, hold_seconds, expires_at, correlation_id, \
+         trace_id, created_at, updated_at, version, head_hash, head_entry, epoch, tries, \
+         coalesce(holder = 'request' AND due_at > clock_timestamp(), false) AS in_flight"
+    };
+}
+pub(super) use columns;
+
+/// Creates the order with a request's lease of `lease_ms` on it.
+pub async fn insert(connection: &mut PgConnection, order: &Order, lease_ms: i64) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO orders (id, principal, customer_id, lines, status, reservation_id, hold_seconds,
+             correlation_id, trace_id, created_at, updated_at, version, head_hash, head_entry, epoch, holder, due_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, 'request',
+             clock_timestamp() + $15 * interval '1 millisecond')",
+    )
+    .bind(order.id)
+    .bind(&order.principal)
+    .bind(&order.customer_id)
+    .bind(Json(&order.lines))
+    .bind(order.status.as_str())
+    .bind(order.reservation_id)
+    .bind(order.hold_seconds)
+    .bind(&order.correlation_id)
+    .bind(&order.trace_id)
+    .bind(order.created_at)
+    .bind(order.version)
+    .bind(order.head_hash)
+    .bind(order.head_entry)
+    .bind(order.epoch)
+    .bind(lease_ms)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// When the reconciler may take an order after a transition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Never: it is at rest.
+    AtRest,
+    /// After a request's lease of this many milliseconds, which raises the epoch.
+    Lease(i64),
+    /// After a back-off of this many milliseconds.
+    Backoff(i64),
+}
+
+/// Moves the order to what `moved` says, provided that it still is at `from`'s version and epoch. `false`:
+/// someone else has moved it or taken it over, and nothing may be written.
+pub async fn advance(
+    connection: &mut PgConnection,
+    from: &Order,
+    moved: &Order,
+    due: Due,
+) -> Result<bool, sqlx::Error> {
+    let (holder, millis) = match due {
+        Due::AtRest => (None, None),
+        Due::Lease(ms) => (Some("request"), Some(ms)),
+        Due::Backoff(ms) => (None, Some(ms)),
+    };
+    let done = sqlx::query(
+        "UPDATE orders SET status = $4, version = $5, head_hash = $6, head_entry = $7, expires_at = $8,
+             updated_at = $9, epoch = $10, holder = $11, tries = $12,
+             due_at = clock_timestamp() + $13 * interval '1 millisecond'
+         WHERE id = $1 AND version = $2 AND epoch = $3",
+    )
+    .bind(from.id)
+    .bind(from.version)
+    .bind(from.epoch)
+    .bind(moved.status.as_str())
+    .bind(moved.version)
+    .bind(moved.head_hash)
+    .bind(moved.head_entry)
+    .bind(moved.expires_at)
+    .bind(moved.updated_at)
+    .bind(moved.epoch)
+    .bind(holder)
+    .bind(moved.tries)
+    .bind(millis)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Reads an order; with `principal`, only that principal's.
+pub async fn get(
+    connection: &mut PgConnection,
+    id: Uuid,
+    principal: Option<&str>,
+) -> Result<Option<Order>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM orders WHERE id = $1 AND ($2::text IS NULL OR principal = $2)"
+    ))
+    .bind(id)
+    .bind(principal)
+    .fetch_optional(connection)
+    .await
+}
+
+/// Reads and locks a principal's order until the transaction ends.
+pub async fn lock(
+    connection: &mut PgConnection,
+    id: Uuid,
+    principal: &str,
+) -> Result<Option<Order>, sqlx::Error> {
+    sqlx::query_as(concat!("SELECT ", columns!(), " FROM orders WHERE id = $1 AND principal = $2 FOR UPDATE"))
+        .bind(id)
+        .bind(principal)
+        .fetch_optional(connection)
+        .await
+}
+
+/// Which orders to list.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// Only this principal's.
+    pub principal: Option<String>,
+    /// Only in this state.
+    pub status: Option<Status>,
+    /// Only of this customer.
+    pub customer_id: Option<String>,
+    /// Only placed after this one.
+    pub after: Option<Uuid>,
+    /// At most this many.
+    pub limit: i64,
+}
+
+/// Lists orders, oldest first.
+pub async fn list(connection: &mut PgConnection, page: &Page) -> Result<Vec<Order>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM orders
+          WHERE ($1::text IS NULL OR principal = $1) AND ($2::text IS NULL OR status = $2)
+            AND ($3::text IS NULL OR customer_id = $3) AND ($4::uuid IS NULL OR id > $4)
+          ORDER BY id LIMIT $5"
+    ))
+    .bind(&page.principal)
+    .bind(page.status.map(State::as_str))
+    .bind(&page.customer_id)
+    .bind(page.after)
+    .bind(page.limit)
+    .fetch_all(connection)
+    .await
+}

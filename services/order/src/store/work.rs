@@ -1,0 +1,85 @@
+//! Interrupted work: finding it, taking it under a new epoch, putting it back.
+
+use sqlx::PgConnection;
+
+use super::orders::{Order, columns};
+
+/// How long the reconciler may work on an order before another replica may take it: more than one call to
+/// inventory with its retries, and short beside the time people notice.
+const LEASE_MS: i64 = 15_000;
+
+/// Takes at most `limit` unresolved orders whose lease or back-off has ended. Any number of replicas may ask at
+/// once: each row goes to one of them.
+pub async fn take_unresolved(connection: &mut PgConnection, limit: i64) -> Result<Vec<Order>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "UPDATE orders SET epoch = epoch + 1, holder = 'reconciler',
+             due_at = clock_timestamp() + $2 * interval '1 millisecond'
+         WHERE id IN (SELECT id FROM orders WHERE due_at <= clock_timestamp() AND status <> 'reserved'
+             ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+         RETURNING ",
+        columns!()
+    ))
+    .bind(limit)
+    .bind(LEASE_MS)
+    .fetch_all(connection)
+    .await
+}
+
+/// Takes at most `limit` reserved orders whose hold should have run out.
+pub async fn take_lapsed(connection: &mut PgConnection, limit: i64) -> Result<Vec<Order>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "UPDATE orders SET epoch = epoch + 1, holder = 'reconciler',
+             due_at = clock_timestamp() + $2 * interval '1 millisecond'
+         WHERE id IN (SELECT id FROM orders WHERE status = 'reserved' AND expires_at <= clock_timestamp()
+             AND (due_at IS NULL OR due_at <= clock_timestamp())
+             ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+         RETURNING ",
+        columns!()
+    ))
+    .bind(limit)
+    .bind(LEASE_MS)
+    .fetch_all(connection)
+    .await
+}
+
+/// Puts an order back without a transition, to be tried again after `backoff_ms`. `false`: it has been taken
+/// over, and is no longer ours to put back.
+pub async fn put_back(
+    connection: &mut PgConnection,
+    order: &Order,
+    backoff_ms: i64,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE orders SET holder = NULL, tries = tries + 1,
+             due_at = clock_timestamp() + $4 * interval '1 millisecond'
+         WHERE id = $1 AND version = $2 AND epoch = $3",
+    )
+    .bind(order.id)
+    .bind(order.version)
+    .bind(order.epoch)
+    .bind(backoff_ms)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Lets every waiting order be taken at once; leases that are running are left alone.
+pub async fn hurry(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE orders SET due_at = clock_timestamp()
+         WHERE due_at > clock_timestamp() AND holder IS NULL AND status <> 'reserved'",
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// How many orders are unresolved in each state, and how long the oldest has been.
+pub async fn unresolved(connection: &mut PgConnection) -> Result<Vec<(String, i64, f64)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT status, count(*), extract(epoch FROM max(clock_timestamp() - updated_at))::float8
+         FROM orders WHERE due_at IS NOT NULL AND status <> 'reserved' GROUP BY status",
+    )
+    .fetch_all(connection)
+    .await
+}
