@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::algorithm::{Algorithm, Sample, Verdict};
 use super::queue::{Queue, QueueConfig, Refusal, State, Wake};
 use crate::Deadline;
 use crate::context::Priority;
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// Sheddable work may fill this share of the limit, in percent; the rest stays free for what matters more. The
 /// fifth kept back is the reserve that a large payment provider publishes for its critical traffic.
@@ -158,8 +159,7 @@ impl Limiter {
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {
-        // No code that can panic runs between two related writes, so a poisoned core is still a consistent one.
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.core)
     }
 }
 

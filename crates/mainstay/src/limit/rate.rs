@@ -10,10 +10,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
 use std::hash::{BuildHasher, Hash};
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::sync::{Mutex, lock};
 
 /// Shared by reference; all users of one are one quota per key.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ impl RateLimiter {
             max_keys: max_keys.max(1),
             seed: RandomState::new(),
             epoch: Instant::now(),
-            keys: Mutex::default(),
+            keys: Mutex::new(HashMap::new()),
         }
     }
 
@@ -78,7 +79,7 @@ impl RateLimiter {
         let hash = self.seed.hash_one(key);
         let now = nanos(Instant::now().duration_since(self.epoch));
         let burst = self.interval * u64::from(self.quota.get());
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = lock(&self.keys);
         if keys.len() >= self.max_keys && !keys.contains_key(&hash) {
             make_room(&mut keys, now);
         }
@@ -100,7 +101,7 @@ impl RateLimiter {
 
     /// Keys remembered now.
     pub fn keys(&self) -> usize {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).len()
+        lock(&self.keys).len()
     }
 }
 

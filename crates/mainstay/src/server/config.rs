@@ -88,31 +88,29 @@ impl ServerConfig {
             LimitConfig::Fixed(_) | LimitConfig::Custom(_) => None,
         };
         let rules = [
-            (self.deadline.default == zero, "deadline.default", "must be longer than zero"),
-            (self.deadline.max < self.deadline.default, "deadline.max", "must be at least deadline.default"),
-            (self.deadline.max > day, "deadline.max", "must be at most a day"),
-            (self.deadline_grace > day, "deadline_grace", "must be at most a day"),
-            (matches!(self.limit, LimitConfig::Fixed(0)), "limit", "must be at least 1"),
-            (bounds.is_some_and(|b| b.min == 0), "limit.min", "must be at least 1"),
-            (bounds.is_some_and(|b| b.max < b.min), "limit.max", "must be at least limit.min"),
+            (self.deadline.default == zero, "deadline.default", "longer than zero"),
+            (self.deadline.max < self.deadline.default, "deadline.max", "at least deadline.default"),
+            (self.deadline.max > day, "deadline.max", "at most a day"),
+            (self.deadline_grace > day, "deadline_grace", "at most a day"),
+            (matches!(self.limit, LimitConfig::Fixed(0)), "limit", "at least 1"),
+            (bounds.is_some_and(|b| b.min == 0), "limit.min", "at least 1"),
+            (bounds.is_some_and(|b| b.max < b.min), "limit.max", "at least limit.min"),
             (
                 bounds.is_some_and(|b| !(b.min..=b.max).contains(&b.start)),
                 "limit.start",
-                "must be between limit.min and limit.max",
+                "between limit.min and limit.max",
             ),
-            (bounds.is_some_and(|b| b.ceiling == zero), "limit.ceiling", "must be longer than zero"),
-            (self.queue.target == zero, "queue.target", "must be longer than zero"),
-            (self.queue.interval <= self.queue.target, "queue.interval", "must be longer than queue.target"),
-            (self.queue.interval > day, "queue.interval", "must be at most a day"),
-            (
-                rate.is_some_and(|r| r.window < Duration::from_millis(1)),
-                "rate_limit.window",
-                "must be at least 1 ms",
-            ),
-            (rate.is_some_and(|r| r.max_keys == 0), "rate_limit.max_keys", "must be at least 1"),
+            (bounds.is_some_and(|b| b.ceiling == zero), "limit.ceiling", "longer than zero"),
+            (self.queue.target == zero, "queue.target", "longer than zero"),
+            (self.queue.interval <= self.queue.target, "queue.interval", "longer than queue.target"),
+            (self.queue.interval > day, "queue.interval", "at most a day"),
+            (rate.is_some_and(|r| r.window < Duration::from_millis(1)), "rate_limit.window", "at least 1 ms"),
+            (rate.is_some_and(|r| r.max_keys == 0), "rate_limit.max_keys", "at least 1"),
         ];
-        let problems: Vec<_> =
-            rules.into_iter().filter_map(|(bad, field, rule)| bad.then_some((field, rule))).collect();
+        let problems: Vec<_> = rules
+            .into_iter()
+            .filter_map(|(bad, field, range)| bad.then_some(crate::ConfigError { field, range }))
+            .collect();
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
     }
 }
@@ -129,17 +127,19 @@ impl fmt::Debug for ServerConfig {
     }
 }
 
-/// Every setting that makes no sense, by name.
+/// Every setting that is out of its range, not only the first; nothing was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The setting and the rule it breaks.
-    pub problems: Vec<(&'static str, &'static str)>,
+    /// One for each wrong setting.
+    pub problems: Vec<crate::ConfigError>,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the server stack's settings are wrong:")?;
-        self.problems.iter().try_for_each(|(field, rule)| write!(f, " {field} {rule};"))
+        for (n, problem) in self.problems.iter().enumerate() {
+            write!(f, "{}{problem}", if n == 0 { "" } else { "; " })?;
+        }
+        Ok(())
     }
 }
 

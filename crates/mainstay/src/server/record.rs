@@ -13,9 +13,7 @@ use tracing::Span;
 use super::drain::InFlight;
 use super::log_fields::LogFields;
 use super::names;
-use crate::headers::X_OUTCOME;
-use crate::problem::Effect;
-use crate::{Outcome, RequestContext};
+use crate::{Outcome, RequestContext, classify};
 
 /// The target of the canonical log line: one event per request.
 pub const CANONICAL: &str = "mainstay::canonical";
@@ -64,7 +62,7 @@ impl Record {
     /// The head of the reply is known.
     pub(super) fn replied(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = Some(status);
-        self.outcome = Some(outcome_of(status, headers));
+        self.outcome = Some(classify::reply(status, headers));
     }
 
     /// The request is over.
@@ -148,19 +146,5 @@ pub(super) fn method_label(method: &Method) -> &'static str {
         Method::CONNECT => "CONNECT",
         Method::TRACE => "TRACE",
         _ => "_OTHER",
-    }
-}
-
-/// What a reply says of its request, in the caller's words: `X-Outcome` where it is given, else the status.
-fn outcome_of(status: StatusCode, headers: &HeaderMap) -> Outcome {
-    let not_executed = headers.get(X_OUTCOME).is_some_and(|v| v == Effect::NotExecuted.as_str());
-    match status.as_u16() {
-        100..=399 => Outcome::Success,
-        429 => Outcome::Throttled,
-        503 if not_executed => Outcome::Throttled,
-        404 | 409 | 410 | 412 | 422 => Outcome::Refused,
-        400..=499 => Outcome::ClientFault,
-        _ if not_executed => Outcome::FailedKnown,
-        _ => Outcome::Unknown,
     }
 }

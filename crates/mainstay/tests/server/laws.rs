@@ -336,6 +336,9 @@ async fn law_12_every_decision_is_on_the_trail_and_on_the_canonical_line_with_it
         assert_eq!(line[name], value, "{name}");
     }
     assert_ne!(line["span_id"], "00f067aa0ba902b7", "this hop has a span of its own");
+    let span = ears.at("span mainstay::server").pop().unwrap();
+    assert_eq!(span["parent_span_id"], "00f067aa0ba902b7", "whose parent is the caller's");
+    assert_eq!((&span["span_id"], &span["otel.kind"]), (&line["span_id"], &"server".into()));
     let decisions: Value = serde_json::from_str(line["decisions"].as_str().unwrap()).unwrap();
     assert_eq!(decisions[0]["layer"], "load_shed");
     assert_eq!(decisions[0]["action"], "admit");
@@ -365,7 +368,7 @@ async fn law_13_errors_are_typed_and_say_what_remains() {
         ..config(0, 0)
     };
     let ConfigError { problems } = mainstay::server::stack(wrong).unwrap_err();
-    let fields: Vec<_> = problems.iter().map(|(field, _)| *field).collect();
+    let fields: Vec<_> = problems.iter().map(|problem| problem.field).collect();
     assert_eq!(fields, ["deadline.max", "limit"], "every wrong setting is named at once");
 }
 

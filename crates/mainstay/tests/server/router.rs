@@ -1,13 +1,20 @@
 //! The server stack as services use it: a layer on an axum router.
 
-use axum::body::{Body, to_bytes};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::MatchedPath;
 use axum::routing::get;
 use axum::{Extension, Router};
+use futures_util::stream;
 use http::{Request, StatusCode};
 use mainstay::RequestContext;
 use mainstay::server::{LogFields, ServerConfig, stack};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
+
+use crate::support::Ears;
 
 fn config() -> ServerConfig {
     ServerConfig::default()
@@ -45,4 +52,63 @@ async fn a_router_answers_through_the_stack() {
     let response = app.oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
     assert!(response.headers().contains_key("x-correlation-id"));
+}
+
+/// A real server stops polling a body as soon as it has sent what was announced, and drops it unread for HEAD: none of
+/// that is a caller that left.
+#[tokio::test]
+async fn over_a_socket_complete_replies_are_complete_and_cut_ones_are_cancelled() {
+    let ears = Ears::new();
+    let endless = || async {
+        Body::from_stream(stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from("tick\n"))))
+    };
+    let stack = stack(config()).unwrap();
+    let (drain, limiter) = (stack.drain(), stack.limiter());
+    let app = Router::new()
+        .route("/text", get(|| async { "a text" }))
+        .route("/empty", get(|| async { StatusCode::NO_CONTENT }))
+        .route(
+            "/chunks",
+            get(|| async { Body::from_stream(stream::iter([Ok::<_, std::io::Error>("one"), Ok("two")])) }),
+        )
+        .route("/endless", get(endless))
+        .route("/hang", get(std::future::pending::<()>))
+        .layer(stack);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+
+    for request in ["GET /text", "HEAD /text", "GET /empty", "GET /chunks"] {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let text = format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        socket.write_all(text.as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        socket.read_to_string(&mut reply).await.unwrap();
+        assert!(reply.starts_with("HTTP/1.1 20") && reply.contains("x-correlation-id"), "{request}: {reply}");
+    }
+    for request in ["GET /endless", "GET /hang"] {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(format!("{request} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+        while drain.in_flight() == 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(socket);
+        tokio::time::timeout(Duration::from_secs(5), drain.drained())
+            .await
+            .expect("the server saw the caller leave");
+    }
+    server.abort();
+    let lines: Vec<_> = ears
+        .lines()
+        .into_iter()
+        .map(|line| {
+            let [route, outcome] =
+                ["http.route", "outcome"].map(|name| line[name].as_str().unwrap().to_owned());
+            format!("{route} {outcome} {}", line["http.response.body.size"])
+        })
+        .collect();
+    assert_eq!(lines[..4], ["/text success 6", "/text success 0", "/empty success 0", "/chunks success 6"]);
+    assert!(lines[4].starts_with("/endless cancelled "), "{}", lines[4]);
+    assert_eq!(lines[5], "/hang cancelled 0");
+    assert_eq!(limiter.snapshot().in_flight, 0);
 }

@@ -1,11 +1,13 @@
 //! What the server tests share: a stack over a closure, and ears for its log lines and metrics.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Once};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -109,28 +111,33 @@ impl Drop for Present {
 pub(crate) struct Ears {
     events: Events,
     snapshotter: Snapshotter,
-    _subscriber: tracing::subscriber::DefaultGuard,
     _recorder: metrics::LocalRecorderGuard<'static>,
 }
 
 pub(crate) type Fields = BTreeMap<String, Value>;
 
-#[derive(Clone, Default)]
-struct Events(Arc<Mutex<Vec<(String, Fields)>>>);
+/// What was said on this thread, as target and fields.
+type Events = Rc<RefCell<Vec<(String, Fields)>>>;
+
+thread_local! {
+    static EVENTS: RefCell<Option<Events>> = const { RefCell::new(None) };
+}
+
+/// One subscriber for the whole process. A subscriber for each test would race with the others for the interest that
+/// tracing caches for each place in the code.
+static SUBSCRIBER: Once = Once::new();
 
 impl Ears {
     pub(crate) fn new() -> Self {
+        SUBSCRIBER.call_once(|| {
+            let subscriber = tracing_subscriber::registry().with(Listen);
+            tracing::subscriber::set_global_default(subscriber).expect("nothing else installs one");
+        });
         let events = Events::default();
+        EVENTS.set(Some(Rc::clone(&events)));
         let recorder = Box::leak(Box::new(DebuggingRecorder::new()));
         let snapshotter = recorder.snapshotter();
-        Self {
-            _subscriber: tracing::subscriber::set_default(
-                tracing_subscriber::registry().with(events.clone()),
-            ),
-            events,
-            snapshotter,
-            _recorder: metrics::set_default_local_recorder(recorder),
-        }
+        Self { events, snapshotter, _recorder: metrics::set_default_local_recorder(recorder) }
     }
 
     /// The canonical lines so far.
@@ -140,7 +147,7 @@ impl Ears {
 
     /// The events at a target so far.
     pub(crate) fn at(&self, target: &str) -> Vec<Fields> {
-        let events = self.events.0.lock().unwrap();
+        let events = self.events.borrow();
         events.iter().filter(|(at, _)| at == target).map(|(_, fields)| fields.clone()).collect()
     }
 
@@ -164,12 +171,29 @@ impl Ears {
     }
 }
 
-impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Events {
+struct Listen;
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Listen {
+    /// A span is heard as an event whose target is `span `, and the span's own.
+    fn on_new_span(&self, span: &tracing::span::Attributes<'_>, _: &tracing::Id, _: Context<'_, S>) {
+        let mut fields = Collect(Fields::new());
+        span.record(&mut fields);
+        hear(format!("span {}", span.metadata().target()), fields.0);
+    }
+
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
         let mut fields = Collect(Fields::new());
         event.record(&mut fields);
-        self.0.lock().unwrap().push((event.metadata().target().to_owned(), fields.0));
+        hear(event.metadata().target().to_owned(), fields.0);
     }
+}
+
+fn hear(target: String, fields: Fields) {
+    EVENTS.with_borrow(|heard| {
+        if let Some(heard) = heard {
+            heard.borrow_mut().push((target, fields));
+        }
+    });
 }
 
 struct Collect(Fields);
