@@ -34,7 +34,7 @@ use tower::util::Oneshot;
 use tower::{Layer, Service};
 
 use crate::config_error::{ConfigError, check};
-use crate::{CallError, Deadline, RequestContext};
+use crate::{CallError, Deadline, RequestContext, clock};
 
 /// Ends an attempt after its time.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +79,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let began = Instant::now();
+        let began = clock::now();
         let mut until = Deadline::at(began + self.timeout);
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             until = until.earliest(context.deadline);
@@ -131,6 +131,8 @@ where
             this.timer.set(Some(tokio::time::sleep_until(*this.until)));
         }
         let timer = this.timer.as_pin_mut().expect("set just above");
-        timer.poll(cx).map(|()| Err(CallError::AttemptTimedOut { after: this.began.elapsed() }))
+        timer.poll(cx).map(|()| {
+            Err(CallError::AttemptTimedOut { after: clock::now().saturating_duration_since(*this.began) })
+        })
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock::nanos_since;
 use crate::config_error::{ConfigError, check};
 use crate::sync::{Mutex, lock};
 use crate::window::{Counts, Window};
@@ -76,6 +77,7 @@ pub(crate) struct Core {
     window: Window<SLOTS>,
     /// When the floor may pay next.
     floor_from: Mutex<Instant>,
+    base: Instant,
 }
 
 /// The budget is spent.
@@ -95,21 +97,23 @@ impl Core {
         Self {
             percent: u64::from(config.percent),
             floor_every: Duration::from_secs(1).checked_div(config.floor_per_second),
-            window: Window::new(config.window, now),
+            window: Window::new(config.window),
             floor_from: Mutex::new(now),
+            base: now,
         }
     }
 
     pub(crate) fn deposit(&self, now: Instant) {
-        self.window.add(now, Counts { a: 1, ..Counts::default() });
+        self.window.add(nanos_since(self.base, now), Counts { a: 1, ..Counts::default() });
     }
 
     pub(crate) fn withdraw(&self, now: Instant) -> Result<(), BudgetSpent> {
         let mut floor_from = lock(&self.floor_from);
-        let Counts { a: deposits, b: spent, .. } = self.window.sum(now);
+        let at = nanos_since(self.base, now);
+        let Counts { a: deposits, b: spent, .. } = self.window.sum(at);
         let allowed = deposits * self.percent / 100;
         if spent < allowed {
-            self.window.add(now, Counts { b: 1, ..Counts::default() });
+            self.window.add(at, Counts { b: 1, ..Counts::default() });
             return Ok(());
         }
         match self.floor_every {
@@ -141,7 +145,7 @@ impl RetryBudget {
 
     /// How many retries the deposits of the window still allow, the floor left out.
     pub fn available(&self, now: Instant) -> u64 {
-        let Counts { a: deposits, b: spent, .. } = self.0.window.sum(now);
+        let Counts { a: deposits, b: spent, .. } = self.0.window.sum(nanos_since(self.0.base, now));
         (deposits * self.0.percent / 100).saturating_sub(spent)
     }
 }

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use http::HeaderValue;
 
 /// 1 to 64 characters of `A-Za-z0-9._-`. Valid once it exists, so it can go into a log line or a header as
-/// it is: no line break, quote or escape can be smuggled in.
+/// it is: no line break, quote or escape can be smuggled in. Cloning it, and making a header of it, is a reference count.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CorrelationId(std::sync::Arc<str>);
+pub struct CorrelationId(Bytes);
 
 /// The text is not 1 to 64 characters of `A-Za-z0-9._-`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +28,7 @@ impl CorrelationId {
     pub fn parse(text: &str) -> Result<Self, InvalidCorrelationId> {
         let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(legal) {
-            Ok(Self(text.into()))
+            Ok(Self(Bytes::copy_from_slice(text.as_bytes())))
         } else {
             Err(InvalidCorrelationId)
         }
@@ -35,24 +36,24 @@ impl CorrelationId {
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        std::str::from_utf8(&self.0).expect("only A-Za-z0-9._- can be in a CorrelationId")
     }
 
     /// The id as a header value.
     pub fn to_header_value(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.0).expect("only A-Za-z0-9._- can be in a CorrelationId")
+        HeaderValue::from_maybe_shared(self.0.clone()).expect("only A-Za-z0-9._- can be in a CorrelationId")
     }
 }
 
 impl fmt::Display for CorrelationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for CorrelationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CorrelationId({})", self.0)
+        write!(f, "CorrelationId({})", self.as_str())
     }
 }
 

@@ -34,7 +34,7 @@ impl Deadline {
 
     /// Time left; zero once it has passed.
     pub fn remaining(self) -> Duration {
-        self.0.saturating_duration_since(Instant::now())
+        self.0.saturating_duration_since(crate::clock::now())
     }
 
     /// Whether it has passed.

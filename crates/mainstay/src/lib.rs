@@ -10,6 +10,7 @@ pub mod budget;
 pub mod bulkhead;
 pub mod classify;
 pub mod client;
+mod clock;
 mod config_error;
 pub mod context;
 pub mod correlation;

@@ -35,7 +35,7 @@ use tokio::time::{Instant, Sleep};
 use tower::{Layer, Service};
 
 use crate::decision::{Decided, Loudness};
-use crate::{CallError, Deadline, RequestContext};
+use crate::{CallError, Deadline, RequestContext, clock};
 
 #[derive(Debug)]
 struct Shared {
@@ -101,7 +101,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let began = Instant::now();
+        let began = clock::now();
         let mut until = Deadline::at(began + self.shared.total);
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             until = until.earliest(context.deadline.less(self.shared.reserve));
@@ -186,7 +186,9 @@ where
                     timer.set(Some(tokio::time::sleep_until(*until)));
                 }
                 let timer = timer.as_pin_mut().expect("set just above");
-                timer.poll(cx).map(|()| Err(CallError::DeadlineExceeded { after: began.elapsed() }))
+                timer.poll(cx).map(|()| {
+                    Err(CallError::DeadlineExceeded { after: clock::now().saturating_duration_since(*began) })
+                })
             }
         }
     }

@@ -35,8 +35,7 @@ impl TraceContext {
     /// The same trace with a new span id, part of this span.
     #[must_use]
     pub fn child(&self) -> Self {
-        let span_id = first_eight(uuid::Uuid::new_v4().as_bytes());
-        Self { span_id, parent_id: Some(self.span_id), ..self.clone() }
+        Self { span_id: fresh_span_id(), parent_id: Some(self.span_id), ..self.clone() }
     }
 
     /// Reads `traceparent` (version 00, or a later one's common prefix) and `tracestate`. `None` when absent or
@@ -81,10 +80,18 @@ impl TraceContext {
         self.parent_id.as_ref().map(|id| to_hex(id))
     }
 
+    /// `traceparent` as it goes out.
+    pub fn to_header_value(&self) -> HeaderValue {
+        let mut text = *b"00-................................-................-..";
+        write_hex(&self.trace_id, &mut text[3..35]);
+        write_hex(&self.span_id, &mut text[36..52]);
+        write_hex(&[self.flags], &mut text[53..55]);
+        HeaderValue::from_bytes(&text).expect("hex and dashes are header-safe")
+    }
+
     /// Writes `traceparent` and `tracestate`, replacing what was there.
     pub fn write_to(&self, headers: &mut HeaderMap) {
-        let text = format!("00-{}-{}-{:02x}", self.trace_id_hex(), self.span_id_hex(), self.flags);
-        headers.insert(TRACEPARENT, HeaderValue::try_from(text).expect("hex and dashes are header-safe"));
+        headers.insert(TRACEPARENT, self.to_header_value());
         match &self.state {
             Some(state) => headers.insert(TRACESTATE, state.clone()),
             None => headers.remove(TRACESTATE),
@@ -98,8 +105,27 @@ fn first_eight(bytes: &[u8; 16]) -> [u8; 8] {
     out
 }
 
+/// A span id has to be unlike the others of its trace, not hard to guess: it needs no system call.
+fn fresh_span_id() -> [u8; 8] {
+    let random = crate::random::Random::shared();
+    loop {
+        let id = random.next_u64().to_ne_bytes();
+        if id != [0; 8] {
+            return id;
+        }
+    }
+}
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+fn write_hex(bytes: &[u8], out: &mut [u8]) {
+    for (byte, pair) in bytes.iter().zip(out.chunks_exact_mut(2)) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+}
+
 fn to_hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes
         .iter()
         .flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]])

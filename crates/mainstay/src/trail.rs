@@ -47,7 +47,9 @@ impl DecisionTrail {
 
     /// Adds a decision; its `at_ms` is set here.
     pub fn push(&self, mut decision: Decision) {
-        decision.at_ms = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        decision.at_ms =
+            u64::try_from(crate::clock::now().saturating_duration_since(self.0.began).as_millis())
+                .unwrap_or(u64::MAX);
         let mut decisions = self.0.decisions.lock().unwrap_or_else(PoisonError::into_inner);
         if decisions.len() < Self::MAX {
             decisions.push(decision);

@@ -12,8 +12,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::sync::{AtomicU64, Ordering};
 
 const FIELD: u64 = 0xffff;
@@ -42,7 +40,6 @@ impl Counts {
 pub(crate) struct Window<const N: usize> {
     slots: [AtomicU64; N],
     slot_nanos: u64,
-    base: Instant,
 }
 
 impl<const N: usize> Window<N> {
@@ -50,15 +47,10 @@ impl<const N: usize> Window<N> {
     /// and not yet added.
     pub(crate) const MOST: u64 = FIELD - 1_024;
 
-    /// A window over `span`, empty, beginning now.
-    pub(crate) fn new(span: Duration, now: Instant) -> Self {
+    /// An empty window over `span`. All its times are nanoseconds since one base that its owner keeps.
+    pub(crate) fn new(span: Duration) -> Self {
         let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX) / N as u64;
-        Self { slots: std::array::from_fn(|_| AtomicU64::new(0)), slot_nanos: nanos.max(1), base: now }
-    }
-
-    fn slot_number(&self, now: Instant) -> u64 {
-        let nanos = now.saturating_duration_since(self.base).as_nanos();
-        u64::try_from(nanos).unwrap_or(u64::MAX) / self.slot_nanos
+        Self { slots: std::array::from_fn(|_| AtomicU64::new(0)), slot_nanos: nanos.max(1) }
     }
 
     fn turn(slot: u64) -> u64 {
@@ -72,8 +64,9 @@ impl<const N: usize> Window<N> {
     }
 
     /// Counts one event at `now`. `counts` may hold only zeros and ones.
-    pub(crate) fn add(&self, now: Instant, counts: Counts) {
-        let slot = self.slot_number(now);
+    #[inline]
+    pub(crate) fn add(&self, now: u64, counts: Counts) {
+        let slot = now / self.slot_nanos;
         let (cell, turn) = (self.at(slot), Self::turn(slot));
         let mut word = cell.load(Ordering::Relaxed);
         loop {
@@ -98,8 +91,8 @@ impl<const N: usize> Window<N> {
     }
 
     /// What was counted in the `N` slots that end with the one of `now`.
-    pub(crate) fn sum(&self, now: Instant) -> Counts {
-        let last = self.slot_number(now);
+    pub(crate) fn sum(&self, now: u64) -> Counts {
+        let last = now / self.slot_nanos;
         let first = (last + 1).saturating_sub(N as u64);
         let mut total = Counts::default();
         for slot in first..=last {

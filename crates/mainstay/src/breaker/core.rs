@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{BreakerConfig, BreakerState};
+use crate::clock::nanos_since;
 use crate::random::Random;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, lock};
 use crate::window::{Counts, Window};
@@ -143,7 +144,7 @@ impl Core {
         Self {
             word: AtomicU64::new(Word::new(BreakerState::Closed, 0, 0).0),
             consecutive: AtomicU32::new(0),
-            window: Window::new(config.window, now),
+            window: Window::new(config.window),
             slow: Mutex::default(),
             base: now,
         }
@@ -155,11 +156,31 @@ impl Core {
 
     /// Milliseconds of this breaker's life. Waits are rounded up by whoever computes their end.
     pub(crate) fn millis(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.base).as_millis()).unwrap_or(MILLIS).min(MILLIS)
+        (nanos_since(self.base, now) / 1_000_000).min(MILLIS)
+    }
+
+    /// Leave for one call, if all have it: the usual case, which needs no clock.
+    #[inline]
+    pub(crate) fn admit_closed(&self) -> Option<Admitted> {
+        let word = self.load();
+        match word.state() {
+            BreakerState::Closed | BreakerState::ForcedClosed => {
+                Some(Admitted { generation: word.generation(), probe: false })
+            }
+            BreakerState::Open
+            | BreakerState::HalfOpen
+            | BreakerState::Ramping
+            | BreakerState::ForcedOpen => None,
+        }
+    }
+
+    /// Whole seconds of this breaker's life.
+    #[inline]
+    pub(crate) fn second(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.base).as_secs()
     }
 
     /// Asks leave for one call.
-    #[inline]
     pub(crate) fn admit(
         &self,
         now: Instant,
@@ -266,7 +287,8 @@ impl Core {
             return None;
         }
         let failed = verdict == Verdict::Bad;
-        self.window.add(now, Counts { a: 1, b: u64::from(failed), c: u64::from(is_slow) });
+        let counts = Counts { a: 1, b: u64::from(failed), c: u64::from(is_slow) };
+        self.window.add(nanos_since(self.base, now), counts);
         if failed {
             self.consecutive.fetch_add(1, Ordering::Relaxed);
         } else if verdict == Verdict::Good && self.consecutive.load(Ordering::Relaxed) != 0 {
@@ -284,7 +306,7 @@ impl Core {
         config: &BreakerConfig,
         random: &Random,
     ) -> Option<Transition> {
-        let Counts { a: calls, b: failures, c: slow_calls } = self.window.sum(now);
+        let Counts { a: calls, b: failures, c: slow_calls } = self.window.sum(nanos_since(self.base, now));
         let consecutive = self.consecutive.load(Ordering::Relaxed);
         let window = config.window;
         let why = if calls < config.min_calls {
@@ -422,7 +444,7 @@ impl Core {
             }
             _ => Duration::ZERO,
         };
-        let Counts { a: calls, b: failures, c: slow } = self.window.sum(now);
+        let Counts { a: calls, b: failures, c: slow } = self.window.sum(nanos_since(self.base, now));
         let consecutive_failures = self.consecutive.load(Ordering::Relaxed);
         let trips = lock(&self.slow).trips;
         View { state, open_for, calls, failures, slow, consecutive_failures, trips }

@@ -16,7 +16,7 @@ use super::{BreakerConfig, BreakerState, Permit};
 use crate::config_error::ConfigError;
 use crate::decision::{Decided, Loudness};
 use crate::random::Random;
-use crate::{CallError, Endpoint, RequestContext};
+use crate::{CallError, Endpoint, RequestContext, clock};
 
 /// The breakers of one dependency. Clones share them; so do the layers and services made from one handle.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ pub(super) struct Cell {
     rejected: Counter,
     /// Publishing is ordered, so that the last state published is the last one reached.
     publishing: Mutex<()>,
-    /// Milliseconds of the core's life at the last call, to the second.
+    /// The second of the core's life in which a call last ended.
     used: AtomicU64,
     evicted: AtomicBool,
 }
@@ -143,14 +143,14 @@ impl Breakers {
 /// Removes the least recently used breaker, preferring closed ones: what is known of a sick endpoint, or ordered by an
 /// operator, is worth more.
 fn evict_one(cells: &mut HashMap<Box<str>, Arc<Cell>>) {
-    let now = Instant::now();
+    let now = clock::now();
     let oldest = cells.iter().min_by_key(|(_, cell)| {
         let rank = match cell.core.state(now, &cell.shared.config) {
             BreakerState::Closed => 0,
             BreakerState::Ramping | BreakerState::HalfOpen | BreakerState::Open => 1,
             BreakerState::ForcedOpen | BreakerState::ForcedClosed => 2,
         };
-        let idle = cell.core.millis(now).saturating_sub(cell.used.load(Ordering::Relaxed));
+        let idle = cell.core.second(now).saturating_sub(cell.used.load(Ordering::Relaxed));
         (rank, std::cmp::Reverse(idle))
     });
     let Some(name) = oldest.map(|(name, _)| name.clone()) else { return };
@@ -179,7 +179,7 @@ impl Cell {
         };
         let cell = Self {
             endpoint,
-            core: Core::new(&shared.config, Instant::now()),
+            core: Core::new(&shared.config, clock::now()),
             shared: Arc::new(settings),
             state: watch::Sender::new(BreakerState::Closed),
             gauges,
@@ -202,16 +202,16 @@ impl Cell {
         &self.shared.config
     }
 
-    pub(super) fn admit(
-        &self,
-        now: Instant,
-        context: Option<&RequestContext>,
-    ) -> Result<Admitted, CallError> {
-        let millis = self.core.millis(now);
-        if millis.saturating_sub(self.used.load(Ordering::Relaxed)) >= 1_000 {
-            self.used.store(millis, Ordering::Relaxed);
+    #[inline]
+    pub(super) fn admit(&self, context: Option<&RequestContext>) -> Result<Admitted, CallError> {
+        match self.core.admit_closed() {
+            Some(admitted) => Ok(admitted),
+            None => self.admit_slowly(context),
         }
-        let (admitted, transition) = self.core.admit(now, &self.shared.config);
+    }
+
+    fn admit_slowly(&self, context: Option<&RequestContext>) -> Result<Admitted, CallError> {
+        let (admitted, transition) = self.core.admit(clock::now(), &self.shared.config);
         if let Some(transition) = transition {
             self.publish(transition, context);
         }
@@ -251,6 +251,10 @@ impl Cell {
     ) {
         let config = &self.shared.config;
         let slow = took >= config.slow_call;
+        let second = self.core.second(now);
+        if second != self.used.load(Ordering::Relaxed) {
+            self.used.store(second, Ordering::Relaxed);
+        }
         if let Some(transition) = self.core.record(admitted, verdict, slow, now, config, &self.shared.random)
         {
             self.publish(transition, context);
@@ -262,7 +266,7 @@ impl Cell {
         let Transition { from, to, why } = transition;
         {
             let _one_at_a_time = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-            let state = self.core.state(Instant::now(), &self.shared.config);
+            let state = self.core.state(clock::now(), &self.shared.config);
             self.state.send_replace(state);
             self.show(state);
         }
@@ -286,7 +290,7 @@ impl Cell {
     }
 
     fn snapshot(&self) -> BreakerSnapshot {
-        let view = self.core.view(Instant::now(), &self.shared.config);
+        let view = self.core.view(clock::now(), &self.shared.config);
         BreakerSnapshot {
             name: self.endpoint.to_string(),
             peer: self.shared.peer.to_string(),
@@ -308,7 +312,7 @@ pub struct BreakerHandle(Arc<Cell>);
 impl BreakerHandle {
     /// What a caller would find now. An open breaker whose wait is over shows as half-open, even before a call comes.
     pub fn state(&self) -> BreakerState {
-        self.0.core.state(Instant::now(), &self.0.shared.config)
+        self.0.core.state(clock::now(), &self.0.shared.config)
     }
 
     /// The breaker as it stands.
@@ -345,6 +349,8 @@ impl BreakerHandle {
     /// Leave for one call that is not made through the tower service. Dropping the permit without
     /// [`Permit::finish`] records a call whose caller left.
     pub fn try_acquire(&self, context: Option<&RequestContext>) -> Result<Permit, CallError> {
-        Permit::acquire(&self.0, context)
+        let mut permit = Permit::acquire(&self.0, context)?;
+        permit.begin();
+        Ok(permit)
     }
 }

@@ -15,7 +15,7 @@ use super::Breakers;
 use super::core::{Admitted, Verdict};
 use super::registry::Cell;
 use crate::classify::HasOutcome;
-use crate::{CallError, Deadline, Outcome, RequestContext};
+use crate::{CallError, Deadline, Outcome, RequestContext, clock};
 
 /// Puts the breaker of each request's endpoint in front of a service.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ where
         };
         let probe = permit.admitted.probe.then(|| {
             let timeout = cell.config().probe_timeout;
-            let until = permit.started + timeout;
+            let until = clock::now() + timeout;
             if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
                 context.deadline = context.deadline.earliest(Deadline::at(until));
             }
@@ -124,10 +124,10 @@ where
                 let result = match call.poll(cx) {
                     Poll::Ready(result) => result.map_err(Into::into),
                     Poll::Pending => {
+                        let waited = permit.as_mut().map_or(Duration::ZERO, Permit::waits);
                         let Some(timer) = probe else { return Poll::Pending };
                         ready!(timer.as_mut().poll(cx));
-                        let after = permit.as_ref().map_or(Duration::ZERO, |p| p.started.elapsed());
-                        Err(CallError::AttemptTimedOut { after })
+                        Err(CallError::AttemptTimedOut { after: waited })
                     }
                 };
                 if let Some(permit) = permit.take() {
@@ -144,25 +144,40 @@ where
 pub struct Permit {
     cell: Arc<Cell>,
     admitted: Admitted,
-    started: Instant,
+    /// When the call first had to wait. A call that never did took no time, and costs one reading of the clock less.
+    waiting_since: Option<Instant>,
     context: Option<RequestContext>,
     finished: bool,
 }
 
 impl Permit {
     pub(super) fn acquire(cell: &Arc<Cell>, context: Option<&RequestContext>) -> Result<Self, CallError> {
-        let now = Instant::now();
-        let admitted = cell.admit(now, context)?;
+        let admitted = cell.admit(context)?;
         Ok(Self {
             cell: Arc::clone(cell),
             admitted,
-            started: now,
+            waiting_since: None,
             context: context.cloned(),
             finished: false,
         })
     }
 
-    /// Counts the call with what became of it.
+    pub(super) fn begin(&mut self) {
+        self.waiting_since = Some(clock::now());
+    }
+
+    /// Notes that the call has to wait, and says for how long it has.
+    #[inline]
+    fn waits(&mut self) -> Duration {
+        if let Some(since) = self.waiting_since {
+            return clock::now().saturating_duration_since(since);
+        }
+        self.begin();
+        Duration::ZERO
+    }
+
+    /// Counts the call with what became of it. The time it took runs from the first poll that had to wait, or, for a
+    /// permit from [`BreakerHandle::try_acquire`](super::BreakerHandle::try_acquire), from that call.
     pub fn finish(mut self, outcome: Outcome) {
         self.count(outcome);
     }
@@ -170,8 +185,8 @@ impl Permit {
     fn count(&mut self, outcome: Outcome) {
         self.finished = true;
         let verdict = verdict(outcome, self.admitted.probe);
-        let now = Instant::now();
-        let took = now.saturating_duration_since(self.started);
+        let now = clock::now();
+        let took = self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.cell.record(self.admitted, verdict, took, now, self.context.as_ref());
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tower::Service;
 
 use crate::classify::Classified;
-use crate::{CallError, Outcome, RequestContext};
+use crate::{CallError, Outcome, RequestContext, clock};
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -59,16 +59,18 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let measure = Measure { shared: Arc::clone(&self.shared), began: Instant::now() };
-        if request.uri().authority().is_none() {
-            let error = CallError::InvalidRequest { reason: "its URI names no host" };
-            return EntryFuture { state: State::Rejected { error: Some(error) }, measure: Some(measure) };
-        }
-        if request.extensions().get::<RequestContext>().is_none() {
-            let context = RequestContext::background(self.shared.total_timeout);
-            request.extensions_mut().insert(context);
-        }
-        EntryFuture { state: State::Running { call: self.inner.call(request) }, measure: Some(measure) }
+        clock::turn(|began| {
+            let measure = Some(Measure { shared: Arc::clone(&self.shared), began });
+            if request.uri().authority().is_none() {
+                let error = CallError::InvalidRequest { reason: "its URI names no host" };
+                return EntryFuture { state: State::Rejected { error: Some(error) }, measure };
+            }
+            if request.extensions().get::<RequestContext>().is_none() {
+                let context = RequestContext::background(self.shared.total_timeout);
+                request.extensions_mut().insert(context);
+            }
+            EntryFuture { state: State::Running { call: self.inner.call(request) }, measure }
+        })
     }
 }
 
@@ -135,7 +137,7 @@ where
             StateProj::Rejected { error } => {
                 Err(error.take().expect("a future is not polled after it is ready"))
             }
-            StateProj::Running { call } => ready!(call.poll(cx)),
+            StateProj::Running { call } => ready!(clock::turn(|_| call.poll(cx))),
         };
         if let Some(measure) = this.measure.take() {
             measure.finished(crate::classify::outcome(&result));

@@ -8,7 +8,7 @@ use http::{HeaderValue, Request};
 use tower::{Layer, Service};
 
 use crate::RequestContext;
-use crate::headers::{X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
+use crate::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
 
 /// Stamps every request that carries a [`RequestContext`], replacing headers of the same names.
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,16 +39,35 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        if let Some(context) = request.extensions_mut().remove::<RequestContext>() {
-            let headers = request.headers_mut();
-            headers.insert(X_CORRELATION_ID, context.correlation_id.to_header_value());
-            headers.insert(X_DEADLINE_MS, context.deadline.to_header_value());
-            headers.insert(X_ATTEMPT, HeaderValue::from(context.attempt));
-            headers.insert(X_PRIORITY, HeaderValue::from_static(context.priority.as_str()));
+        if let Some(context) = request.extensions().get::<RequestContext>() {
+            let correlation_id = context.correlation_id.to_header_value();
+            let deadline = context.deadline.to_header_value();
+            let attempt = number(context.attempt);
+            let priority = HeaderValue::from_static(context.priority.as_str());
             // In the assembled stack this is the attempt's own span.
-            context.trace.write_to(headers);
-            request.extensions_mut().insert(context);
+            let (parent, state) = (context.trace.to_header_value(), context.trace.state.clone());
+            let headers = request.headers_mut();
+            headers.reserve(6);
+            headers.insert(X_CORRELATION_ID, correlation_id);
+            headers.insert(X_DEADLINE_MS, deadline);
+            headers.insert(X_ATTEMPT, attempt);
+            headers.insert(X_PRIORITY, priority);
+            headers.insert(TRACEPARENT, parent);
+            match state {
+                Some(state) => headers.insert(TRACESTATE, state),
+                None => headers.remove(TRACESTATE),
+            };
         }
         self.0.call(request)
+    }
+}
+
+/// The usual attempts need no allocation.
+fn number(attempt: u32) -> HeaderValue {
+    match attempt {
+        1 => HeaderValue::from_static("1"),
+        2 => HeaderValue::from_static("2"),
+        3 => HeaderValue::from_static("3"),
+        more => HeaderValue::from(more),
     }
 }

@@ -2,19 +2,19 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::Request;
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 use tower::Service;
 
 use super::backoff;
 use super::service::{GiveUp, Plan, Shared};
 use crate::classify::{HasOutcome, outcome};
-use crate::{CallError, Outcome, RequestContext};
+use crate::{CallError, Outcome, RequestContext, clock};
 
 pin_project! {
     /// A call in progress: an attempt, or the wait before the next. Dropping it drops the attempt; nothing is owed.
@@ -25,7 +25,9 @@ pin_project! {
     {
         #[pin]
         state: State<S::Future>,
-        service: S,
+        spare: Arc<Mutex<S>>,
+        // What later attempts are made with; the first was made with the service that was ready.
+        service: Option<S>,
         // What later attempts are copied from; `None` when there can be none.
         template: Option<Request<B>>,
         plan: Plan,
@@ -58,19 +60,19 @@ where
 {
     pub(super) fn new(
         call: S::Future,
-        service: S,
+        spare: Arc<Mutex<S>>,
         template: Option<Request<B>>,
         plan: Plan,
         shared: Arc<Shared>,
     ) -> Self {
         let state = State::Calling { call };
-        Self { state, service, template, plan, shared, attempt: 1, first_unknown: None }
+        Self { state, spare, service: None, template, plan, shared, attempt: 1, first_unknown: None }
     }
 }
 
 impl<S, B> Future for RetryFuture<S, B>
 where
-    S: Service<Request<B>>,
+    S: Service<Request<B>> + Clone,
     S::Response: HasOutcome,
     S::Error: Into<CallError>,
     B: Clone,
@@ -105,7 +107,10 @@ where
                     this.state.set(State::Readying);
                 }
                 StateProj::Readying => {
-                    if let Err(error) = ready!(this.service.poll_ready(cx)) {
+                    let service = this.service.get_or_insert_with(|| {
+                        this.spare.lock().unwrap_or_else(PoisonError::into_inner).clone()
+                    });
+                    if let Err(error) = ready!(service.poll_ready(cx)) {
                         let error: CallError = error.into();
                         let (became, made) = (error.outcome(), *this.attempt - 1);
                         return Poll::Ready(settle(Err(error), became, this.plan, *this.first_unknown, made));
@@ -113,10 +118,11 @@ where
                     let last = *this.attempt >= this.shared.config.max_attempts;
                     let template = if last { this.template.take() } else { this.template.clone() };
                     let mut request = template.expect("a wait is begun only with a template to follow it");
-                    if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
-                        context.attempt = *this.attempt;
+                    if let Some(context) = &this.plan.context {
+                        let context = RequestContext { attempt: *this.attempt, ..context.clone() };
+                        request.extensions_mut().insert(context);
                     }
-                    let call = this.service.call(request);
+                    let call = service.call(request);
                     this.state.set(State::Calling { call });
                 }
             }
@@ -181,7 +187,7 @@ impl Shared {
             self.gave_up(GiveUp::DeadlineTooNear, why.into(), context);
             return None;
         }
-        if let Err(spent) = self.withdraw(Instant::now()) {
+        if let Err(spent) = self.withdraw(clock::now()) {
             self.gave_up(GiveUp::BudgetSpent, spent.to_string().into(), context);
             return None;
         }

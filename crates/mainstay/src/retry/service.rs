@@ -1,7 +1,7 @@
 //! The tower layer and what its calls share.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use http::Request;
@@ -16,7 +16,7 @@ use crate::config_error::ConfigError;
 use crate::decision::{Decided, Loudness};
 use crate::headers::IDEMPOTENCY_KEY;
 use crate::random::Random;
-use crate::{CallError, RequestContext};
+use crate::{CallError, RequestContext, clock};
 
 /// What every call through one layer shares.
 #[derive(Debug)]
@@ -84,11 +84,12 @@ impl RetryLayer {
     }
 }
 
-impl<S> Layer<S> for RetryLayer {
+impl<S: Clone> Layer<S> for RetryLayer {
     type Service = Retry<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Retry { inner, shared: Arc::clone(&self.0) }
+        let spare = Arc::new(Mutex::new(inner.clone()));
+        Retry { inner, spare, shared: Arc::clone(&self.0) }
     }
 }
 
@@ -96,6 +97,8 @@ impl<S> Layer<S> for RetryLayer {
 #[derive(Debug, Clone)]
 pub struct Retry<S> {
     inner: S,
+    /// Copied by a call that has to try again; the many that have not pay for one reference only.
+    spare: Arc<Mutex<S>>,
     shared: Arc<Shared>,
 }
 
@@ -114,21 +117,19 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let context = request.extensions().get::<RequestContext>().cloned();
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        // Out of the request while it is copied: the copy gets the context of its own attempt.
+        let context = request.extensions_mut().remove::<RequestContext>();
         let caller_retries = context.as_ref().is_some_and(|context| context.attempt > 1);
-        let plan = Plan {
-            context,
-            caller_retries,
-            safe: request.method().is_safe(),
-            keyed: request.headers().get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty()),
-        };
         let template = (!caller_retries && self.shared.config.max_attempts > 1).then(|| request.clone());
-        // The service that was made ready makes the first call; its clone waits for the next request.
-        let next = self.inner.clone();
-        let mut ready = std::mem::replace(&mut self.inner, next);
-        let call = ready.call(request);
-        RetryFuture::new(call, ready, template, plan, Arc::clone(&self.shared))
+        let safe = request.method().is_safe();
+        let keyed = request.headers().get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty());
+        if let Some(context) = &context {
+            request.extensions_mut().insert(context.clone());
+        }
+        let plan = Plan { context, caller_retries, safe, keyed };
+        let call = self.inner.call(request);
+        RetryFuture::new(call, Arc::clone(&self.spare), template, plan, Arc::clone(&self.shared))
     }
 }
 
@@ -143,7 +144,7 @@ pub(super) struct Plan {
 
 impl Shared {
     pub(super) fn deposit(&self) {
-        self.budget.deposit(Instant::now());
+        self.budget.deposit(clock::now());
     }
 
     /// Takes a retry from the budget; the gauge then shows what is left.
