@@ -2,6 +2,8 @@
 // Clippy lets `#[test]` functions unwrap, but not what they share.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../ears/mod.rs"]
+mod ears;
 mod laws;
 mod order;
 mod router;
