@@ -20,7 +20,7 @@ pub(crate) enum Fact {
     /// An item came into being with this much stock, or more of it arrived.
     Received { sku: String, quantity: i64 },
     /// An order came into being.
-    Ordered { lines: Vec<(String, i64)> },
+    Ordered { lines: Vec<(String, i64)>, reservation: Option<Uuid> },
     /// A reservation came into being, as held or refused. `order` is unknown for one that was voided unseen.
     Reserved { order: Option<Uuid>, lines: Vec<(String, i64)> },
     /// The transition says it all.
@@ -34,7 +34,10 @@ pub(crate) fn read(entry: &Entry) -> Result<Fact, String> {
         ("item", _) => {
             Ok(Fact::Received { sku: text(inputs, "sku")?.to_owned(), quantity: number(inputs, "quantity")? })
         }
-        ("order", NONE) => Ok(Fact::Ordered { lines: lines(inputs)? }),
+        ("order", NONE) => {
+            let reservation = text(inputs, "reservation_id").ok().and_then(|id| id.parse().ok());
+            Ok(Fact::Ordered { lines: lines(inputs)?, reservation })
+        }
         ("reservation", NONE) if entry.to == "voided" => {
             Ok(Fact::Reserved { order: None, lines: Vec::new() })
         }
@@ -46,6 +49,27 @@ pub(crate) fn read(entry: &Entry) -> Result<Fact, String> {
         ("order" | "reservation", _) => Ok(Fact::Nothing),
         (kind, _) => Err(format!("unknown aggregate kind {kind:?}")),
     }
+}
+
+/// What a decision about stock read of one SKU.
+#[derive(Debug)]
+pub(crate) struct StockRead<'a> {
+    pub(crate) sku: &'a str,
+    pub(crate) on_hand: i64,
+    pub(crate) held: i64,
+}
+
+/// All that an entry's decision read of stock: beside each line, or beside the SKU of a receipt.
+pub(crate) fn stock_read(entry: &Entry) -> impl Iterator<Item = StockRead<'_>> {
+    let lines = entry.inputs.get("lines").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    lines.iter().chain([&entry.inputs]).filter_map(|place| {
+        let stock = place.get("stock")?;
+        Some(StockRead {
+            sku: text(place, "sku").ok()?,
+            on_hand: number(stock, "on_hand").ok()?,
+            held: number(stock, "held").ok()?,
+        })
+    })
 }
 
 fn text<'a>(inputs: &'a Value, name: &str) -> Result<&'a str, String> {

@@ -37,6 +37,8 @@ pub(crate) struct Brief {
 pub(crate) struct Order {
     pub(crate) principal: Arc<str>,
     pub(crate) lines: Lines,
+    /// The reservation that it said it would ask for.
+    pub(crate) reservation: Option<Uuid>,
     /// The entry that confirmed it.
     pub(crate) confirmed_by: Option<Uuid>,
 }
@@ -120,9 +122,10 @@ impl Fold {
                 stock.on_hand += quantity;
                 return Moved { lines: [(sku, quantity)].into(), unknown: Vec::new() };
             }
-            Fact::Ordered { lines } => {
+            Fact::Ordered { lines, reservation } => {
                 let (lines, principal) = (self.lines(lines), self.name(&entry.principal));
-                self.orders.insert(entry.aggregate_id, Order { principal, lines, confirmed_by: None });
+                self.orders
+                    .insert(entry.aggregate_id, Order { principal, lines, reservation, confirmed_by: None });
             }
             Fact::Reserved { order, lines } => {
                 let lines = self.lines(lines);

@@ -80,6 +80,7 @@ impl<'a> Checker<'a> {
             tally.check(Rule::StockConserved, false, || fold::at(side, recorded, missing));
             facts::Fact::Nothing
         });
+        stock::read(&self.fold, side, recorded, tally);
         let moved = self.fold.apply(side, recorded, fact);
         stock::entry(&self.fold, side, recorded, &moved, tally);
         self.uniqueness.entry(&self.fold, side, recorded, tally);
@@ -92,8 +93,9 @@ impl<'a> Checker<'a> {
         causes.finish(&fold, observed, tally_ref);
         agreement::finish(contract, &fold, observed, tally_ref);
         if let Some(rows) = &observed.tables {
-            tables::finish(&fold, rows, observed.at_rest, tally_ref);
-            stock::finish(&fold, rows, observed.at_rest, tally_ref);
+            let exact = observed.at_rest || observed.one_snapshot;
+            tables::finish(&fold, rows, exact, tally_ref);
+            stock::finish(&fold, rows, exact, tally_ref);
             uniqueness.finish(rows, tally_ref);
         }
         acknowledged.finish(&fold, observed, tally_ref);

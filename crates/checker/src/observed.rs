@@ -16,6 +16,9 @@ use crate::Side;
 pub struct Observed {
     /// Faults have stopped and the resolution bound has passed.
     pub at_rest: bool,
+    /// Each service's tables and journal were read in one snapshot, so that they are equal even while the pair is
+    /// running. At rest they are in any case.
+    pub one_snapshot: bool,
     /// Inventory's clock when its tables were dumped; without it a `reserved` order counts as unexpired.
     #[serde(with = "time::serde::rfc3339::option")]
     pub now: Option<OffsetDateTime>,

@@ -33,6 +33,7 @@ macro_rules! rules {
 rules! {
     StockWithinBounds = 1, "at every prefix 0 <= held <= on_hand";
     StockConserved = 1, "received = on_hand + shipped, and held = the sum of the held reservations";
+    StockReadAsItStood = 1, "each decision read the stock as it stood at that point of the journal";
     OneOrderPerKey = 2, "at most one order per (principal, key)";
     OneLiveReservation = 2, "at most one live reservation per order";
     AcknowledgedSurvives = 3, "what was acknowledged is in the table and in the journal";

@@ -78,7 +78,11 @@ fn decide(rule: &str, inputs: &Value) -> Result<String, String> {
         "sample.heard@1" => Ok(text("heard")?.to_owned()),
         "sample.reserve@1" => {
             let lines = inputs["lines"].as_array().ok_or("no lines")?;
-            let short = lines.iter().any(|line| line["quantity"].as_i64() > line["available"].as_i64());
+            let short = lines.iter().any(|line| {
+                let number = |value: &Value| value.as_i64().unwrap_or_default();
+                let stock = &line["stock"];
+                number(&line["quantity"]) > number(&stock["on_hand"]) - number(&stock["held"])
+            });
             Ok(if short { "refused" } else { "held" }.to_owned())
         }
         unknown => Err(format!("no rule is called {unknown}")),
@@ -439,6 +443,7 @@ impl Book {
         };
         let observed = Observed {
             at_rest: true,
+            one_snapshot: true,
             now: Some(self.now),
             tables: Some(self.tables),
             requests: self.requests,
@@ -478,21 +483,19 @@ impl Placing {
             correlation: &self.correlation,
             cause: self.last.filter(|_| !asked),
             rule: "sample.heard@1",
-            inputs: json!({"heard": to, "lines": self.lines}),
+            inputs: json!({"heard": to, "lines": self.lines, "reservation_id": self.reservation}),
         };
         self.last = Some(book.write(step));
     }
 
     /// Inventory answers the reservation.
     fn reserves(&mut self, book: &mut Book, to: &str) {
-        let available = |sku: &str| if sku == SCARCE { 1 } else { 1_000 };
-        let lines: Vec<_> = self
-            .lines
-            .iter()
-            .map(
-                |line| json!({"sku": line.sku, "quantity": line.quantity, "available": available(&line.sku)}),
-            )
-            .collect();
+        let stock = |line: &Line| {
+            let row = book.tables.items.iter().find(|row| row.sku == line.sku);
+            row.map(|row| json!({"on_hand": row.on_hand, "held": row.held}))
+        };
+        let read = |line: &Line| json!({"sku": line.sku, "quantity": line.quantity, "stock": stock(line)});
+        let lines: Vec<_> = self.lines.iter().map(read).collect();
         self.inventory(book, to, "sample.reserve@1", json!({"order_id": self.id, "lines": lines}));
     }
 

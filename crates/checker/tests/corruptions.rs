@@ -31,6 +31,20 @@ const CORRUPTIONS: &[Corruption] = &[
         entry(history, "item", "stocked").entry.inputs = json!({"heard": "stocked", "sku": PLENTY});
         history.reseal();
     }),
+    (Rule::StockReadAsItStood, "a decision read stock that another had promised", |history| {
+        let index = position(history, "reservation", "held", 5);
+        history.entries[index].1.entry.inputs["lines"][0]["stock"]["held"] = json!(0);
+        history.reseal();
+    }),
+    (Rule::StockReadAsItStood, "two decisions changed places", |history| {
+        let (one, other) =
+            (position(history, "reservation", "held", 0), position(history, "item", "stocked", 2));
+        history.entries.swap(one, other);
+    }),
+    (Rule::ConfirmedTogether, "another reservation than the order asked for was confirmed", |history| {
+        entry(history, "order", "reserving").entry.inputs["reservation_id"] = json!(Uuid::from_u128(4));
+        history.reseal();
+    }),
     (Rule::OneOrderPerKey, "one key creates two orders", |history| {
         let key = entry(history, "order", "reserving").entry.key_hash.clone();
         nth(history, "order", "reserving", 1).entry.key_hash = key;
@@ -316,6 +330,7 @@ fn tables_that_are_older_than_the_journal_are_clean_while_it_is_running() {
     let contract = sample::contract();
     let mut history = sample::healthy(7);
     history.observed.at_rest = false;
+    history.observed.one_snapshot = false;
     history.observed.requests.clear();
     tables(&mut history).orders[0].version -= 1;
     tables(&mut history).orders[0].status = "confirming".into();
@@ -326,6 +341,23 @@ fn tables_that_are_older_than_the_journal_are_clean_while_it_is_running() {
     tables(&mut history).orders[0].version += 2;
     let report = history.check(&contract);
     assert!(report.broken().any(|rule| rule == Rule::TablesEqualFold), "a row from the future:\n{report}");
+}
+
+#[test]
+fn tables_of_the_same_snapshot_are_exact_while_it_is_running() {
+    let contract = sample::contract();
+    let mut history = sample::healthy(7);
+    history.observed.at_rest = false;
+    history.observed.one_snapshot = true;
+    let report = history.check(&contract);
+    report
+        .require(&[Rule::TablesEqualFold, Rule::StockConserved])
+        .unwrap_or_else(|broken| panic!("{broken}"));
+    assert_eq!(report.finding(Rule::TablesEqualFold).deferred, 0);
+
+    tables(&mut history).items[0].held += 1;
+    let broken: Vec<_> = history.check(&contract).broken().collect();
+    assert_eq!(broken, [Rule::StockConserved, Rule::TablesEqualFold]);
 }
 
 #[test]

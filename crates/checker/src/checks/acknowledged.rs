@@ -113,7 +113,9 @@ fn rows(observed: &Observed) -> Option<HashMap<(Side, Uuid), i64>> {
     let tables = observed.tables.as_ref()?;
     let orders = tables.orders.iter().map(|row| ((Side::Order, row.id), row.version));
     let reservations = tables.reservations.iter().map(|row| ((Side::Inventory, row.id), row.version));
-    Some(orders.chain(reservations).collect())
+    let item = |sku: &str| Uuid::new_v5(&journal::ITEM_NAMESPACE, sku.as_bytes());
+    let items = tables.items.iter().map(|row| ((Side::Inventory, item(&row.sku)), row.version));
+    Some(orders.chain(reservations).chain(items).collect())
 }
 
 fn lost(request: &ClientRequest, reply: &ClientReply, what: &str) -> Violation {

@@ -40,16 +40,19 @@ pub(crate) fn finish(contract: &Contract<'_>, fold: &Fold, observed: &Observed, 
 fn together(fold: &Fold, id: Uuid, order: &Order, mine: &[(Uuid, &Reservation)], tally: &mut Tally) {
     let clock = |entry: Option<Uuid>| entry.and_then(|entry| fold.entries.get(&entry)).map(|brief| brief.hlc);
     let confirmed = mine.iter().find(|(_, reservation)| reservation.confirmed_by.is_some());
-    let holds = confirmed.is_some_and(|(_, reservation)| {
-        reservation.lines == order.lines && clock(reservation.confirmed_by) < clock(order.confirmed_by)
+    let holds = confirmed.is_some_and(|(other, reservation)| {
+        order.reservation.is_none_or(|asked| asked == *other)
+            && reservation.lines == order.lines
+            && clock(reservation.confirmed_by) < clock(order.confirmed_by)
     });
     tally.check(Rule::ConfirmedTogether, holds, || {
         let at = clock(order.confirmed_by);
         let what = match confirmed {
             None => format!("confirmed without a confirmed reservation; it has {mine:?}"),
             Some((other, reservation)) => format!(
-                "confirmed at {at:?} with lines {:?}, its reservation {other} at {:?} with {:?}",
+                "confirmed at {at:?} with lines {:?} and reservation {:?}; {other} at {:?} with {:?}",
                 order.lines,
+                order.reservation,
                 clock(reservation.confirmed_by),
                 reservation.lines
             ),

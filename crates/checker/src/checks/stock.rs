@@ -5,7 +5,21 @@ use std::collections::HashMap;
 use crate::entry::Recorded;
 use crate::fold::{Fold, Moved, at};
 use crate::report::{Rule, Tally, Violation};
-use crate::{Side, Tables};
+use crate::{Side, Tables, facts};
+
+/// Before one entry is applied: what its decision read of stock is what the journal adds up to so far, so no
+/// two decisions can have spent the same pieces.
+pub(crate) fn read(fold: &Fold, side: Side, recorded: &Recorded, tally: &mut Tally) {
+    for read in facts::stock_read(&recorded.entry) {
+        let stood = fold.stock.get(read.sku);
+        let same = stood.is_some_and(|stock| (stock.on_hand, stock.held) == (read.on_hand, read.held));
+        tally.check(Rule::StockReadAsItStood, same, || {
+            let what = format!("SKU {:?} was read as on_hand {}, held {}", read.sku, read.on_hand, read.held);
+            let stood = stood.map(|stock| (stock.on_hand, stock.held));
+            at(side, recorded, format!("{what}; it stood at {stood:?}"))
+        });
+    }
+}
 
 /// After one entry: the SKUs it moved are still within their bounds.
 pub(crate) fn entry(fold: &Fold, side: Side, recorded: &Recorded, moved: &Moved, tally: &mut Tally) {
@@ -28,7 +42,7 @@ pub(crate) fn entry(fold: &Fold, side: Side, recorded: &Recorded, moved: &Moved,
 }
 
 /// The item table holds exactly what came in, less what went out, and promises exactly what is held.
-pub(crate) fn finish(fold: &Fold, tables: &Tables, at_rest: bool, tally: &mut Tally) {
+pub(crate) fn finish(fold: &Fold, tables: &Tables, exact: bool, tally: &mut Tally) {
     let mut promised: HashMap<&str, i64> = HashMap::new();
     for row in tables.reservations.iter().filter(|row| row.status == "held") {
         for line in &row.lines {
@@ -36,8 +50,7 @@ pub(crate) fn finish(fold: &Fold, tables: &Tables, at_rest: bool, tally: &mut Ta
         }
     }
     for row in &tables.items {
-        // The tables are one moment, the journal's end is a later one: only at rest are they the same.
-        if !at_rest {
+        if !exact {
             tally.defer(Rule::StockConserved);
             continue;
         }

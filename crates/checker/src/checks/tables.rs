@@ -20,7 +20,7 @@ struct Row<'a> {
     status: Option<&'a str>,
 }
 
-pub(crate) fn finish(fold: &Fold, tables: &Tables, at_rest: bool, tally: &mut Tally) {
+pub(crate) fn finish(fold: &Fold, tables: &Tables, exact: bool, tally: &mut Tally) {
     let mut rows = HashSet::new();
     for order in &tables.orders {
         rows.insert((Side::Order, order.id));
@@ -32,7 +32,7 @@ pub(crate) fn finish(fold: &Fold, tables: &Tables, at_rest: bool, tally: &mut Ta
             head_hash: &order.head_hash,
             status: Some(&order.status),
         };
-        head(fold, &row, at_rest, tally);
+        head(fold, &row, exact, tally);
         if let Some(known) = fold.orders.get(&order.id) {
             let same = same_lines(&known.lines, &order.lines) && *known.principal == *order.principal;
             tally.check(Rule::TablesEqualFold, same, || {
@@ -50,7 +50,7 @@ pub(crate) fn finish(fold: &Fold, tables: &Tables, at_rest: bool, tally: &mut Ta
             head_hash: &reservation.head_hash,
             status: Some(&reservation.status),
         };
-        head(fold, &row, at_rest, tally);
+        head(fold, &row, exact, tally);
         if let Some(known) = fold.reservations.get(&reservation.id) {
             let same = same_lines(&known.lines, &reservation.lines) && known.order == reservation.order_id;
             tally.check(Rule::TablesEqualFold, same, || {
@@ -75,8 +75,8 @@ pub(crate) fn finish(fold: &Fold, tables: &Tables, at_rest: bool, tally: &mut Ta
             head_hash: &item.head_hash,
             status: None,
         };
-        head(fold, &row, at_rest, tally);
-        if at_rest {
+        head(fold, &row, exact, tally);
+        if exact {
             tally.check(
                 Rule::TablesEqualFold,
                 item.on_hand == stock.on_hand && item.held == stock.held,
@@ -93,7 +93,7 @@ pub(crate) fn finish(fold: &Fold, tables: &Tables, at_rest: bool, tally: &mut Ta
         if rows.contains(&(*side, *id)) {
             continue;
         }
-        if at_rest {
+        if exact {
             tally.check(Rule::TablesEqualFold, false, || {
                 Violation::new(format!("{} is in the journal as {}, not in the table", head.kind, head.state))
                     .of(*side, *id)
@@ -105,12 +105,12 @@ pub(crate) fn finish(fold: &Fold, tables: &Tables, at_rest: bool, tally: &mut Ta
 }
 
 /// The row is its aggregate's newest entry.
-fn head(fold: &Fold, row: &Row<'_>, at_rest: bool, tally: &mut Tally) {
+fn head(fold: &Fold, row: &Row<'_>, exact: bool, tally: &mut Tally) {
     let Some(head) = fold.head(row.side, row.id) else {
         tally.check(Rule::TablesEqualFold, false, || wrong(row, "is in the table, not in the journal"));
         return;
     };
-    if !at_rest && row.version < head.version {
+    if !exact && row.version < head.version {
         tally.defer(Rule::TablesEqualFold);
         return;
     }
