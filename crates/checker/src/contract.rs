@@ -8,7 +8,7 @@ use serde_json::Value;
 use journal::Entry;
 
 /// Re-executes the decision `rule` on `inputs` and names the state it reaches, or says why it cannot.
-pub type Decide<'a> = Box<dyn Fn(&str, &Value) -> Result<String, String> + 'a>;
+pub type Decide<'a> = Box<dyn Fn(&str, &Value) -> Result<String, String> + Send + Sync + 'a>;
 
 /// The legal transitions, the decisions and the budgets of both services.
 pub struct Contract<'a> {
@@ -40,7 +40,7 @@ impl<'a> Contract<'a> {
     /// A contract of `(aggregate kind, from, to)` triples and a way to re-execute decisions.
     pub fn new<K: Into<String>, S: Into<String>>(
         transitions: impl IntoIterator<Item = (K, S, S)>,
-        decide: impl Fn(&str, &Value) -> Result<String, String> + 'a,
+        decide: impl Fn(&str, &Value) -> Result<String, String> + Send + Sync + 'a,
     ) -> Self {
         let mut legal: HashMap<String, HashSet<(String, String)>> = HashMap::new();
         let mut leaves: HashMap<String, HashSet<String>> = HashMap::new();

@@ -5,6 +5,8 @@
 //! however that ends.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
+use std::process::Stdio;
 use std::sync::{OnceLock, mpsc};
 
 use anyhow::Context as _;
@@ -25,6 +27,15 @@ pub struct TestCluster {
     passwords: HashMap<Service, Passwords>,
     /// The names of the migrated templates. Held while one is made, so that it is made once.
     templates: Mutex<HashMap<Service, String>>,
+}
+
+/// How a template comes by its tables.
+#[derive(Debug, Clone, Copy)]
+pub enum Migration<'a> {
+    /// Run in this process.
+    Here(&'a Migrator),
+    /// The service's own command, to which `migrate` is added.
+    Program(&'a [OsString]),
 }
 
 /// One service's database for one test. Dropping it removes it.
@@ -57,9 +68,9 @@ impl TestCluster {
         self.postgres.connect_options(database)
     }
 
-    /// A new database of `service`, migrated by `migrator`. All calls for one service must bring the same one.
-    pub async fn database(&self, service: Service, migrator: &Migrator) -> anyhow::Result<TestDatabase> {
-        let template = self.template(service, migrator).await?;
+    /// A new database of `service`, migrated by `migration`. All calls for one service must bring the same one.
+    pub async fn database(&self, service: Service, migration: Migration<'_>) -> anyhow::Result<TestDatabase> {
+        let template = self.template(service, migration).await?;
         let name = name(service, "test");
         let copy = format!("CREATE DATABASE {name} TEMPLATE {template}");
         self.execute(copy).await.context("copying the template")?;
@@ -68,17 +79,14 @@ impl TestCluster {
         Ok(TestDatabase { name, urls, admin: self.admin("postgres") })
     }
 
-    async fn template(&self, service: Service, migrator: &Migrator) -> anyhow::Result<String> {
+    async fn template(&self, service: Service, migration: Migration<'_>) -> anyhow::Result<String> {
         let mut templates = self.templates.lock().await;
         if let Some(template) = templates.get(&service) {
             return Ok(template.clone());
         }
         let template = name(service, "template");
         let urls = self.grant(service, &template).await?;
-        let mut owner = PgConnection::connect(&urls.owner).await.context("connecting as the owner")?;
-        migrator.run(&mut owner).await.with_context(|| format!("migrating {service}"))?;
-        // A database with a session cannot be copied.
-        owner.close().await.context("closing the owner's session")?;
+        migration.run(&urls.owner).await.with_context(|| format!("migrating {service}"))?;
         templates.insert(service, template.clone());
         Ok(template)
     }
@@ -96,7 +104,7 @@ impl TestCluster {
 impl TestDatabase {
     /// A copy of `service`'s migrated template in this process's cluster.
     pub async fn new(service: Service, migrator: &Migrator) -> anyhow::Result<Self> {
-        TestCluster::get().await?.database(service, migrator).await
+        TestCluster::get().await?.database(service, Migration::Here(migrator)).await
     }
 
     /// The URL that the running service gets.
@@ -126,6 +134,28 @@ impl Drop for TestDatabase {
         let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         // Nobody receives once the process is ending, and the cluster with it.
         let _ending = remover().send((self.admin.clone(), statement));
+    }
+}
+
+impl Migration<'_> {
+    async fn run(self, owner_url: &str) -> anyhow::Result<()> {
+        match self {
+            Self::Here(migrator) => {
+                let mut owner = PgConnection::connect(owner_url).await.context("connecting as the owner")?;
+                migrator.run(&mut owner).await?;
+                // A database with a session cannot be copied.
+                owner.close().await.context("closing the owner's session")
+            }
+            Self::Program(command) => {
+                let (program, arguments) = command.split_first().context("a program to run")?;
+                let mut migrate = tokio::process::Command::new(program);
+                migrate.args(arguments).arg("migrate").env("MIGRATION_DATABASE_URL", owner_url);
+                let output = migrate.stdin(Stdio::null()).kill_on_drop(true).output().await?;
+                let said = String::from_utf8_lossy(&output.stderr);
+                anyhow::ensure!(output.status.success(), "{}\n{said}", output.status);
+                Ok(())
+            }
+        }
     }
 }
 

@@ -1,9 +1,22 @@
-//! What the tests of the services and of the pair share: a database for every test, faulty networks, a small HTTP
-//! client that remembers what it was told, and waiting for conditions.
+//! What the tests of the services and of the pair share: a database for every test, services as processes, faulty
+//! networks, a small HTTP client that remembers what it was told, waiting for conditions, and the checker at the
+//! end.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`databases`] | a private PostgreSQL per process, a migrated copy per test |
+//! | [`pair`] | both services for one test, replicas, networks, invariants |
+//! | [`proxy`] | networks that fail on command |
+//! | [`http`] | the client and its log |
+//! | [`eventually`] | waiting with a deadline instead of sleeping |
 
 pub mod databases;
 pub mod eventually;
+pub mod http;
+pub mod pair;
 pub mod proxy;
 
 pub use databases::{TestCluster, TestDatabase};
 pub use eventually::{eventually, eventually_now};
+pub use http::{Client, Reply, RequestLog};
+pub use pair::{TestPair, Who};

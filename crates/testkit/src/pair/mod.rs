@@ -1,0 +1,256 @@
+//! The pair for one test: both services as child processes over databases of their own, with a faulty network
+//! wherever the test wants one, and the checker at the end.
+//!
+//! ```text
+//!   clients ──> order 0 ──> hop 0 (HttpProxy) ──> inventory 0 ──> TcpProxy ──> database
+//!          └──> order 1 ──> hop 1 ──────────────> inventory 1 ──┘
+//!                 └───────> TcpProxy ──> database
+//! ```
+//!
+//! Services are processes because the faults are real: `kill -9` leaves what a crash leaves, metrics and logs are
+//! each process's own, and two replicas share nothing but their database.
+
+mod dump;
+mod resources;
+mod setup;
+mod tokens;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use checker::{Checker, Contract, Gauge, Observed, Recorded, Report, Side};
+use local::{Child, Service, TemporaryDirectory};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::TestDatabase;
+use crate::eventually::eventually;
+use crate::http::{Client, Reply, RequestLog};
+use crate::proxy::{HttpProxy, TcpProxy};
+
+pub use setup::PairSetup;
+pub use tokens::{Tokens, Who};
+
+/// How long a service may take to become ready: it connects, and on a busy machine that takes a while.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// One running process of a service.
+#[derive(Debug)]
+struct Replica {
+    child: Child,
+    public: u16,
+    ops: u16,
+    log: PathBuf,
+    /// What its process held when it had become ready.
+    baseline: Vec<Gauge>,
+}
+
+/// A running pair. Everything ends when it is dropped, or when the test's process dies.
+#[derive(Debug)]
+pub struct TestPair {
+    order: Vec<Replica>,
+    inventory: Vec<Replica>,
+    hops: Vec<HttpProxy>,
+    order_network: TcpProxy,
+    inventory_network: TcpProxy,
+    order_database: TestDatabase,
+    inventory_database: TestDatabase,
+    tokens: Tokens,
+    log: RequestLog,
+    contract: Contract<'static>,
+    began: Instant,
+    home: TemporaryDirectory,
+}
+
+impl TestPair {
+    /// Begins a pair of one replica each; see [`PairSetup`].
+    pub fn setup(programs: local::pair::Programs, contract: Contract<'static>) -> PairSetup {
+        PairSetup::new(programs, contract)
+    }
+
+    /// A client of the order service's first replica. What it is told goes into the log.
+    pub fn client(&self) -> Client {
+        self.client_of(Service::Order, 0, Who::Client)
+    }
+
+    /// Somebody's client of a replica's public listener. What it is told goes into the log.
+    pub fn client_of(&self, service: Service, replica: usize, who: Who) -> Client {
+        let url = format!("http://127.0.0.1:{}", self.replicas(service)[replica].public);
+        let principal = self.tokens.principal(who);
+        Client::new(&url).token(self.tokens.secret(who)).logged(&self.log, side(service), principal)
+    }
+
+    /// An operator's client of a replica's operations listener.
+    pub fn ops(&self, service: Service, replica: usize) -> Client {
+        let url = format!("http://127.0.0.1:{}", self.replicas(service)[replica].ops);
+        Client::new(&url).token(self.tokens.secret(Who::Operator))
+    }
+
+    /// The tokens that the services accept.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// What clients were told so far.
+    pub fn requests(&self) -> &RequestLog {
+        &self.log
+    }
+
+    /// The network between the order service and inventory's first replica.
+    pub fn hop(&self) -> &HttpProxy {
+        &self.hops[0]
+    }
+
+    /// The networks before each of inventory's replicas.
+    pub fn hops(&self) -> &[HttpProxy] {
+        &self.hops
+    }
+
+    /// The network between a service and its database.
+    pub fn network(&self, service: Service) -> &TcpProxy {
+        match service {
+            Service::Order => &self.order_network,
+            Service::Inventory => &self.inventory_network,
+        }
+    }
+
+    /// A service's database.
+    pub fn database(&self, service: Service) -> &TestDatabase {
+        match service {
+            Service::Order => &self.order_database,
+            Service::Inventory => &self.inventory_database,
+        }
+    }
+
+    /// The log file of a replica.
+    pub fn log_file(&self, service: Service, replica: usize) -> &Path {
+        &self.replicas(service)[replica].log
+    }
+
+    /// The directory of logs and tokens.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The process of a replica; none while it is dead.
+    pub fn pid(&self, service: Service, replica: usize) -> Option<u32> {
+        self.replicas(service)[replica].child.pid()
+    }
+
+    /// SIGKILL. Returns when the process is gone; it stays dead until [`TestPair::start`].
+    pub async fn kill(&self, service: Service, replica: usize) {
+        self.replicas(service)[replica].child.kill().await;
+    }
+
+    /// SIGTERM: the process drains and ends.
+    pub async fn stop(&self, service: Service, replica: usize) -> local::child::Stopped {
+        self.replicas(service)[replica].child.stop().await
+    }
+
+    /// Starts a dead replica on its old ports and waits until it is ready.
+    pub async fn start(&mut self, service: Service, replica: usize) -> anyhow::Result<()> {
+        let replicas = match service {
+            Service::Order => &mut self.order,
+            Service::Inventory => &mut self.inventory,
+        };
+        let replica = &mut replicas[replica];
+        replica.child.start().await;
+        replica.ready(service).await
+    }
+
+    /// Waits until a replica says that it is ready.
+    pub async fn ready(&self, service: Service, replica: usize) {
+        let ops = self.ops(service, replica);
+        eventually(&format!("{service} {replica} is ready"), READY_WITHIN, || async {
+            let reply = ops.get("/readyz").send().await?;
+            anyhow::ensure!(reply.status.is_success(), "{reply}");
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Creates an item with stock.
+    pub async fn stock(&self, sku: &str, on_hand: i64) -> Reply {
+        let operator = self.client_of(Service::Inventory, 0, Who::Operator);
+        let body = json!({"sku": sku, "name": sku, "on_hand": on_hand});
+        let reply = operator.post("/v1/items").json(&body).send().await;
+        reply.unwrap_or_else(|error| panic!("no item {sku:?}: {error}")).expect(201)
+    }
+
+    /// The body of an order of these lines.
+    pub fn basket(lines: &[(&str, i64)]) -> Value {
+        let lines: Vec<_> =
+            lines.iter().map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity})).collect();
+        json!({"customer_id": "17850", "lines": lines})
+    }
+
+    /// Waits until nothing is in flight: no order that inventory still has to be asked about, no key without its
+    /// final reply.
+    pub async fn settle(&self, within: Duration) {
+        eventually("the pair settles", within, || dump::unsettled(self)).await;
+    }
+
+    /// Both journals in commit order and everything else that can be observed. Each service's tables and journal
+    /// are of one snapshot; the order service's is the older one.
+    pub async fn observe(&self, at_rest: bool) -> anyhow::Result<(Vec<(Side, Recorded)>, Observed)> {
+        let order = dump::order(self).await.context("dumping the order service")?;
+        let inventory = dump::inventory(self).await.context("dumping inventory")?;
+        let observed = Observed {
+            at_rest,
+            one_snapshot: true,
+            now: Some(inventory.now),
+            tables: Some(dump::merge(order.tables, inventory.tables)),
+            requests: self.log.requests(),
+            starts: Vec::new(),
+            calls: dump::calls(&self.hops),
+            watched_secs: self.began.elapsed().as_secs_f64(),
+            sessions: [order.sessions, inventory.sessions].concat(),
+            gauges: self.gauges(),
+        };
+        let order = order.journal.into_iter().map(|recorded| (Side::Order, recorded));
+        let inventory = inventory.journal.into_iter().map(|recorded| (Side::Inventory, recorded));
+        Ok((order.chain(inventory).collect(), observed))
+    }
+
+    /// Checks the contract's invariants.
+    pub async fn check(&self, at_rest: bool) -> anyhow::Result<Report> {
+        let (entries, observed) = self.observe(at_rest).await?;
+        let mut checker = Checker::new(&self.contract);
+        for (side, recorded) in &entries {
+            checker.entry(*side, recorded);
+        }
+        Ok(checker.finish(&observed))
+    }
+
+    /// Checks the contract's invariants.
+    ///
+    /// # Panics
+    /// With the whole report when one is broken, or when there is no journal to check.
+    pub async fn assert_invariants(&self, at_rest: bool) -> Report {
+        let report = self.check(at_rest).await.unwrap_or_else(|error| panic!("nothing to check: {error:#}"));
+        report.require(&[checker::Rule::ChainVerifies]).unwrap_or_else(|broken| panic!("{broken}"));
+        report
+    }
+
+    fn replicas(&self, service: Service) -> &[Replica] {
+        match service {
+            Service::Order => &self.order,
+            Service::Inventory => &self.inventory,
+        }
+    }
+
+    /// What the running processes hold now, beside what they held at first.
+    fn gauges(&self) -> Vec<Gauge> {
+        let replicas = Service::BOTH.into_iter().flat_map(|service| self.replicas(service));
+        replicas.flat_map(|replica| resources::now(replica.child.pid(), &replica.baseline)).collect()
+    }
+}
+
+/// The checker's name of a service.
+pub(crate) fn side(service: Service) -> Side {
+    match service {
+        Service::Order => Side::Order,
+        Service::Inventory => Side::Inventory,
+    }
+}

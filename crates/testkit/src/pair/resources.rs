@@ -1,0 +1,46 @@
+//! What a process holds, read from `/proc`: sockets and memory must come back to where they were.
+
+use checker::{Gauge, Side};
+
+/// The connection pool (16 at most) and clients' connections that are kept open are no leak.
+const SOCKET_SLACK: f64 = 64.0;
+/// What an allocator keeps after a burst; a leak worth its name goes past it within one test.
+const MEMORY_SLACK: f64 = 96.0 * 1024.0 * 1024.0;
+
+/// What the process `pid` holds now, as a baseline for later.
+pub(super) fn baseline(service: Side, pid: u32) -> Vec<Gauge> {
+    let gauge = |name: &str, level: Option<f64>, slack| {
+        let level = level?;
+        Some(Gauge { service, name: name.to_owned(), baseline: level, now: level, slack })
+    };
+    let gauges = [
+        gauge("sockets", sockets(pid), SOCKET_SLACK),
+        gauge("resident_bytes", resident_bytes(pid), MEMORY_SLACK),
+    ];
+    gauges.into_iter().flatten().collect()
+}
+
+/// The same, now; nothing for a process that is dead.
+pub(super) fn now(pid: Option<u32>, baseline: &[Gauge]) -> Vec<Gauge> {
+    let Some(pid) = pid else { return Vec::new() };
+    let now = |gauge: &Gauge| {
+        let level = if gauge.name == "sockets" { sockets(pid) } else { resident_bytes(pid) };
+        level.map(|now| Gauge { now, ..gauge.clone() })
+    };
+    baseline.iter().filter_map(now).collect()
+}
+
+/// Nothing on systems without `/proc`; the checker then says that there was nothing to check.
+fn sockets(pid: u32) -> Option<f64> {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let sockets = files.filter_map(Result::ok).filter_map(|file| std::fs::read_link(file.path()).ok());
+    let count = sockets.filter(|target| target.to_string_lossy().starts_with("socket:")).count();
+    u32::try_from(count).ok().map(f64::from)
+}
+
+fn resident_bytes(pid: u32) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u32 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(f64::from(kib) * 1024.0)
+}
