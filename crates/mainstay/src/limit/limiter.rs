@@ -22,6 +22,23 @@ use crate::sync::{Mutex, MutexGuard, lock};
 const SHEDDABLE_SHARE: usize = 80;
 
 /// Counts permits against a limit, and queues for them. Shared by `Arc`; all clones of the `Arc` are one limit.
+///
+/// ```
+/// use mainstay::limit::{Admission, Fixed, Limiter, QueueConfig};
+/// use mainstay::{Deadline, context::Priority};
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let limiter = Limiter::new(Fixed::new(1), QueueConfig::default());
+/// let permit = limiter.try_acquire(Priority::Default).expect("nothing is in flight");
+/// let deadline = Deadline::after(Duration::from_secs(1));
+/// let Admission::Queued(place) = limiter.admit(Priority::Default, deadline) else { panic!("the queue is empty") };
+/// drop(permit);
+/// let permit = place.await.expect("the permit came free in time");
+/// # drop(permit);
+/// # }
+/// ```
 pub struct Limiter {
     core: Mutex<Core>,
 }
@@ -31,6 +48,8 @@ struct Core {
     limit: usize,
     in_flight: usize,
     queue: Queue,
+    /// Moving average of what requests take.
+    usual: Duration,
 }
 
 /// The limiter's state at one moment.
@@ -71,7 +90,9 @@ impl Limiter {
         let limit = algorithm.limit().max(1);
         publish(limit);
         let queue = Queue::new(queue, Instant::now());
-        Arc::new(Self { core: Mutex::new(Core { algorithm, limit, in_flight: 0, queue }) })
+        Arc::new(Self {
+            core: Mutex::new(Core { algorithm, limit, in_flight: 0, queue, usual: Duration::ZERO }),
+        })
     }
 
     /// Takes a permit if there is room, else a place in the queue if there is one. Never blocks.
@@ -146,6 +167,7 @@ impl Limiter {
     fn observe(&self, latency: Duration, verdict: Verdict, at: Instant) {
         let mut core = self.lock();
         let sample = Sample { latency, in_flight: core.in_flight, verdict, at };
+        core.usual = if core.usual.is_zero() { latency } else { (core.usual * 7 + latency) / 8 };
         let before = core.limit;
         let limit = core.algorithm.observe(sample).max(1);
         core.limit = limit;
@@ -196,7 +218,7 @@ impl Core {
             }
             return Some(woken);
         }
-        self.queue.sweep(now)
+        self.queue.sweep(self.usual, now)
     }
 }
 

@@ -3,8 +3,9 @@
 //!
 //! A queue that empties now and then absorbs bursts, and first-come-first-served is fair. A queue that stands (some
 //! waiter has always waited longer than `target` for a whole `interval`) only adds delay: the oldest waiters are the
-//! likeliest to have been given up on, so the newest are served first and whoever has waited a whole `interval` is
-//! sent away. Target and interval (5 ms, 100 ms) are those of the controlled-delay queue in RFC 8289, and
+//! likeliest to have been given up on, so the newest are served first, and whoever has waited a whole `interval`, and
+//! longer than a request usually takes, is sent away. (Where a request takes seconds, a wait of 100 ms means little:
+//! room may be about to come free.) Target and interval (5 ms, 100 ms) are those of the controlled-delay queue in RFC 8289, and
 //! newest-first under overload is "adaptive LIFO" (Maurer, "Fail at Scale", ACM Queue 2015).
 //!
 //! A pure data structure: time is passed in, nothing is locked or woken here. Waiters live in slots that are reused,
@@ -25,8 +26,8 @@ pub struct QueueConfig {
     pub capacity: Option<usize>,
     /// A wait that is nothing to worry about. Default 5 ms.
     pub target: Duration,
-    /// How long waits must stay above `target` before the queue counts as standing, and the longest wait while it
-    /// stands. Default 100 ms.
+    /// How long waits must stay above `target` before the queue counts as standing, and the least that anybody may wait
+    /// while it stands. Default 100 ms.
     pub interval: Duration,
 }
 
@@ -45,7 +46,7 @@ pub enum Refusal {
     /// It waited, and a request that matters more, or a newer one while the queue was standing, took its place.
     #[error("displaced from the queue")]
     Displaced,
-    /// It waited a whole interval in a standing queue.
+    /// It waited a whole interval, and longer than a request usually takes, in a standing queue.
     #[error("waited too long in a standing queue")]
     Standing,
     /// Its deadline passed while it waited.
@@ -242,14 +243,15 @@ impl Queue {
         Some((state, wake))
     }
 
-    /// Sends away one waiter who has waited a whole interval in a standing queue, the least important first.
-    pub(super) fn sweep(&mut self, now: Instant) -> Option<Wake> {
+    /// Sends away one waiter who has waited a whole interval and `usual`, a usual service time, in a standing queue;
+    /// the least important first.
+    pub(super) fn sweep(&mut self, usual: Duration, now: Instant) -> Option<Wake> {
         if !self.is_standing(now) {
             return None;
         }
-        let over = |index: &usize| {
-            self.slots.get(*index).is_some_and(|s| now.duration_since(s.since) >= self.config.interval)
-        };
+        let patience = usual.max(self.config.interval);
+        let over =
+            |index: &usize| self.slots.get(*index).is_some_and(|s| now.duration_since(s.since) >= patience);
         let index = self.lines.iter().map(|l| l.oldest).find(over)?;
         Some(self.refuse(index, Refusal::Standing))
     }

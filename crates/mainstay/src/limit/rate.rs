@@ -17,6 +17,17 @@ use tokio::time::Instant;
 use crate::sync::{Mutex, lock};
 
 /// Shared by reference; all users of one are one quota per key.
+///
+/// ```
+/// use mainstay::limit::RateLimiter;
+/// use std::time::Duration;
+///
+/// let limiter = RateLimiter::new(2.try_into().unwrap(), Duration::from_secs(10), 1_000);
+/// assert_eq!(limiter.check("client-1").unwrap().remaining, 1);
+/// assert_eq!(limiter.check("client-1").unwrap().remaining, 0);
+/// assert!(limiter.check("client-1").unwrap_err().retry_after <= Duration::from_secs(5));
+/// assert!(limiter.check("client-2").is_ok());
+/// ```
 #[derive(Debug)]
 pub struct RateLimiter {
     quota: NonZeroU32,

@@ -5,11 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::context::DeadlinePolicy;
+use super::context::{DeadlinePolicy, PriorityFn};
 use super::deadline::DeadlineLayer;
 use super::head::RequestHead;
 use super::observe::RouteFn;
 use super::rate_limit::RateLimitConfig;
+use crate::context::Priority;
 use crate::limit::{Aimd, Algorithm, Bounds, Fixed, Gradient, QueueConfig};
 
 /// How the concurrency limit is decided.
@@ -51,6 +52,10 @@ pub struct ServerConfig {
     pub queue: QueueConfig,
     /// A quota per principal. Default none.
     pub rate_limit: Option<RateLimitConfig>,
+    /// The longest announced request body, in bytes. Default none.
+    pub max_body: Option<u64>,
+    /// The most that a request may claim in `X-Priority`. Default none: claims are believed.
+    pub priority_ceiling: Option<PriorityFn>,
     /// Finds the route label of a request. Default none: `unmatched`, unless a
     /// [`RouteLabel`](super::RouteLabel) is in the extensions.
     pub route: Option<RouteFn>,
@@ -64,6 +69,8 @@ impl Default for ServerConfig {
             limit: LimitConfig::Fixed(64),
             queue: QueueConfig::default(),
             rate_limit: None,
+            max_body: None,
+            priority_ceiling: None,
             route: None,
         }
     }
@@ -77,6 +84,17 @@ impl ServerConfig {
         route: impl Fn(&RequestHead<'_>) -> Option<Cow<'static, str>> + Send + Sync + 'static,
     ) -> Self {
         self.route = Some(Arc::new(route));
+        self
+    }
+
+    /// Lets a request claim at most the priority that `ceiling` finds for it: an operator's may be critical, an unknown
+    /// client's not.
+    #[must_use]
+    pub fn priority_ceiling(
+        mut self,
+        ceiling: impl Fn(&RequestHead<'_>) -> Priority + Send + Sync + 'static,
+    ) -> Self {
+        self.priority_ceiling = Some(Arc::new(ceiling));
         self
     }
 
@@ -123,6 +141,7 @@ impl fmt::Debug for ServerConfig {
             .field("limit", &self.limit)
             .field("queue", &self.queue)
             .field("rate_limit", &self.rate_limit)
+            .field("max_body", &self.max_body)
             .finish_non_exhaustive()
     }
 }

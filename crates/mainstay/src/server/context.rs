@@ -4,6 +4,7 @@
 //! A client's id is taken only when it is 1 to 64 of `A-Za-z0-9._-`: anything else could forge log lines, so it is
 //! replaced, counted in `mainstay_server_correlation_replaced_total`, and logged at most once a minute.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
+use super::head::RequestHead;
 use super::names;
 use crate::context::Priority;
 use crate::headers::{X_ATTEMPT, X_CORRELATION_ID, X_PRIORITY};
@@ -43,17 +45,67 @@ impl DeadlinePolicy {
     }
 }
 
-/// Puts a [`RequestContext`] into the request's extensions, and the correlation id onto the reply.
-#[derive(Debug, Clone, Default)]
+/// Says how much a request may claim to matter.
+pub type PriorityFn = Arc<dyn Fn(&RequestHead<'_>) -> Priority + Send + Sync>;
+
+/// Puts a [`RequestContext`] into the request's extensions, and the correlation id onto the reply. A context that an
+/// outer layer has put there is left alone.
+///
+/// ```
+/// use http::{Request, Response};
+/// use mainstay::RequestContext;
+/// use mainstay::server::context::ContextLayer;
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let service = ContextLayer::default().layer(service_fn(|request: Request<()>| async move {
+///     let context = request.extensions().get::<RequestContext>().expect("the layer put it there");
+///     Ok::<_, std::convert::Infallible>(Response::new(context.attempt))
+/// }));
+/// let request = Request::builder().header("x-correlation-id", "order-7").header("x-attempt", "2").body(())?;
+/// let reply = service.oneshot(request).await?;
+/// assert_eq!(reply.headers()["x-correlation-id"], "order-7");
+/// assert_eq!(reply.into_body(), 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
 pub struct ContextLayer {
     policy: DeadlinePolicy,
+    ceiling: Option<PriorityFn>,
     replaced: Arc<OncePerMinute>,
 }
 
 impl ContextLayer {
     /// With this deadline policy.
     pub fn new(policy: DeadlinePolicy) -> Self {
-        Self { policy, replaced: Arc::default() }
+        Self { policy, ..Self::default() }
+    }
+
+    /// Lowers the priority of requests that claim more than `ceiling` says. Without it `X-Priority` is believed, which
+    /// is right only when all callers are.
+    #[must_use]
+    pub fn priority_ceiling(mut self, ceiling: Option<PriorityFn>) -> Self {
+        self.ceiling = ceiling;
+        self
+    }
+
+    fn identify<B>(&self, request: &mut Request<B>) -> RequestContext {
+        let claimed = single(request.headers(), &X_PRIORITY).and_then(Priority::parse);
+        let ceiling = self.ceiling.as_ref().filter(|_| claimed.is_some());
+        let most = ceiling.map_or(Priority::Critical, |ceiling| ceiling(&RequestHead::from(&*request)));
+        if claimed > Some(most) {
+            // What reads the header later must not see the claim either.
+            request.headers_mut().insert(X_PRIORITY, HeaderValue::from_static(most.as_str()));
+        }
+        ensure(request, &self.policy, Some(&self.replaced))
+    }
+}
+
+impl fmt::Debug for ContextLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContextLayer").field("policy", &self.policy).finish_non_exhaustive()
     }
 }
 
@@ -85,7 +137,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let context = ensure(&mut request, &self.layer.policy, Some(&self.layer.replaced));
+        let context = self.layer.identify(&mut request);
         let correlation_id = context.correlation_id.to_header_value();
         ContextFuture { inner: self.inner.call(request), correlation_id: Some(correlation_id) }
     }

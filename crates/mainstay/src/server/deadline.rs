@@ -24,6 +24,25 @@ use crate::RequestContext;
 use crate::problem::{Effect, Problem};
 
 /// Enforces the deadline in the request's context.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response, StatusCode};
+/// use mainstay::server::deadline::DeadlineLayer;
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let service = DeadlineLayer::default()
+///     .layer(service_fn(|_: Request<()>| std::future::pending::<Result<Response<Bytes>, std::io::Error>>()));
+/// let late = Request::builder().header("x-deadline-ms", "250").body(())?;
+/// let reply = service.clone().oneshot(late).await?;
+/// assert_eq!((reply.status(), &reply.headers()["x-outcome"]), (StatusCode::GATEWAY_TIMEOUT, &"unknown".parse()?));
+/// let dead = Request::builder().header("x-deadline-ms", "0").body(())?;
+/// assert_eq!(service.oneshot(dead).await?.headers()["x-outcome"], "not-executed");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct DeadlineLayer {
     policy: DeadlinePolicy,

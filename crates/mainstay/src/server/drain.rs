@@ -78,6 +78,27 @@ impl Drain {
 }
 
 /// Refuses requests once its [`Drain`] has been started.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response, StatusCode};
+/// use mainstay::server::Drain;
+/// use mainstay::server::drain::DrainLayer;
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), std::convert::Infallible> {
+/// let drain = Drain::default();
+/// let service = DrainLayer::new(drain.clone())
+///     .layer(service_fn(|_: Request<()>| async { Ok::<_, std::convert::Infallible>(Response::new(Bytes::new())) }));
+/// assert_eq!(service.clone().oneshot(Request::new(())).await?.status(), StatusCode::OK);
+/// drain.start();
+/// let refused = service.oneshot(Request::new(())).await?;
+/// assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+/// assert_eq!(refused.headers()["x-outcome"], "not-executed");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct DrainLayer {
     drain: Drain,

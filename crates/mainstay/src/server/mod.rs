@@ -9,10 +9,12 @@
 //! 4. [`panic`]: a panic becomes a reply. Outside whatever holds permits and timers, which unwinding gives back.
 //! 5. [`deadline`]: dead work costs neither quota nor a place in the queue.
 //! 6. [`rate_limit`]: a principal over its quota costs nobody else a place in the queue.
-//! 7. [`shed`]: permits are taken last and held only while there is work.
+//! 7. [`body_limit`]: what is announced as too large takes no place in the queue.
+//! 8. [`shed`]: permits are taken last and held only while there is work.
 //!
 //! Each layer works alone: it makes what it needs of the request's context when no outer layer has.
 
+pub mod body_limit;
 pub mod config;
 pub mod context;
 pub mod deadline;
@@ -29,6 +31,7 @@ pub mod shed;
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use tower::Layer;
 
 pub use config::{ConfigError, LimitConfig, ServerConfig};
@@ -37,10 +40,10 @@ pub use drain::Drain;
 pub use head::RequestHead;
 pub use log_fields::LogFields;
 pub use observe::RouteLabel;
-pub use rate_limit::RateLimitConfig;
+pub use rate_limit::{RateLimitConfig, RateLimitSnapshot};
 pub use record::CANONICAL;
 
-use crate::limit::Limiter;
+use crate::limit::{Limiter, LimiterSnapshot};
 
 /// All layers, in order. A clone, and every service it is applied to, shares one limit, one queue, one set of quotas
 /// and one drain, so applying it again (as routers do for each route and connection) never multiplies a limit.
@@ -51,27 +54,59 @@ pub struct ServerStack {
     drain: Drain,
     deadline: deadline::DeadlineLayer,
     rate_limit: rate_limit::RateLimitLayer,
+    body_limit: body_limit::BodyLimitLayer,
     limiter: Arc<Limiter>,
+}
+
+/// A stack's state at one moment. Its parts are read one after the other, so under load they may differ by a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServerSnapshot {
+    /// Requests between arrival and the end of the reply.
+    pub in_flight: usize,
+    /// Whether new requests are turned away.
+    pub draining: bool,
+    /// Permits and queue.
+    pub limiter: LimiterSnapshot,
+    /// Quotas, if there are any.
+    pub rate_limit: Option<RateLimitSnapshot>,
 }
 
 /// What [`ServerStack`] makes of a service.
 pub type ServerService<S> = context::Context<
     observe::Observe<
-        drain::Draining<panic::CatchPanic<deadline::EnforceDeadline<rate_limit::RateLimit<shed::Shed<S>>>>>,
+        drain::Draining<
+            panic::CatchPanic<
+                deadline::EnforceDeadline<rate_limit::RateLimit<body_limit::BodyLimit<shed::Shed<S>>>>,
+            >,
+        >,
     >,
 >;
 
 /// The server stack; see the [module](self) for what is in it and why in that order.
+///
+/// ```
+/// use axum::extract::MatchedPath;
+/// use axum::{Router, routing::get};
+/// use mainstay::server::{ServerConfig, stack};
+///
+/// let config = ServerConfig::default()
+///     .route(|head| head.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned().into()));
+/// let stack = stack(config)?;
+/// let drain = stack.drain();
+/// let app: Router = Router::new().route("/orders/{id}", get(|| async { "an order" })).layer(stack);
+/// # Ok::<(), mainstay::server::ConfigError>(())
+/// ```
 pub fn stack(config: ServerConfig) -> Result<ServerStack, ConfigError> {
     config.validate()?;
     names::describe();
     let observe = observe::ObserveLayer::new(config.route);
     Ok(ServerStack {
-        context: context::ContextLayer::new(config.deadline),
+        context: context::ContextLayer::new(config.deadline).priority_ceiling(config.priority_ceiling),
         drain: Drain::new(observe.in_flight()),
         observe,
         deadline: deadline::DeadlineLayer::new(config.deadline, config.deadline_grace),
         rate_limit: rate_limit::RateLimitLayer::new(config.rate_limit),
+        body_limit: body_limit::BodyLimitLayer::new(config.max_body),
         limiter: Limiter::boxed(config.limit.build(), config.queue),
     })
 }
@@ -80,6 +115,16 @@ impl ServerStack {
     /// The switch that turns new requests away.
     pub fn drain(&self) -> Drain {
         self.drain.clone()
+    }
+
+    /// What the stack is doing now, for a registry or an admin page. Takes the limiter's lock for a moment.
+    pub fn snapshot(&self) -> ServerSnapshot {
+        ServerSnapshot {
+            in_flight: self.drain.in_flight(),
+            draining: self.drain.is_draining(),
+            limiter: self.limiter.snapshot(),
+            rate_limit: self.rate_limit.snapshot(),
+        }
     }
 
     /// The concurrency limit and its queue, to look at.
@@ -93,7 +138,8 @@ impl<S> Layer<S> for ServerStack {
 
     fn layer(&self, inner: S) -> Self::Service {
         let service = shed::ShedLayer::new(Arc::clone(&self.limiter)).layer(inner);
-        let service = self.deadline.layer(self.rate_limit.layer(service));
+        let service = self.rate_limit.layer(self.body_limit.layer(service));
+        let service = self.deadline.layer(service);
         let service = drain::DrainLayer::new(self.drain.clone()).layer(panic::CatchPanicLayer.layer(service));
         self.context.layer(self.observe.layer(service))
     }

@@ -11,7 +11,7 @@ pub const CANCELLED: &str = "mainstay_server_cancelled_total";
 /// Handlers that panicked.
 pub const PANICS: &str = "mainstay_server_panics_total";
 /// Requests refused before the handler, by `reason`: `queue-full`, `displaced`, `standing`, `expired` (all from the
-/// queue), `deadline` (expired on arrival), `rate-limit`, `draining`.
+/// queue), `deadline` (expired on arrival), `rate-limit`, `body-limit`, `draining`.
 pub const SHED: &str = "mainstay_server_shed_total";
 /// Requests whose handler had not answered a grace after the deadline.
 pub const OVERRUN: &str = "mainstay_server_deadline_overrun_total";

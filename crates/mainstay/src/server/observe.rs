@@ -33,6 +33,26 @@ pub struct RouteLabel(pub Cow<'static, str>);
 pub type RouteFn = Arc<dyn Fn(&RequestHead<'_>) -> Option<Cow<'static, str>> + Send + Sync>;
 
 /// Writes one canonical log line per request, and its metrics.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use mainstay::server::LogFields;
+/// use mainstay::server::observe::ObserveLayer;
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), std::convert::Infallible> {
+/// let service = ObserveLayer::default().layer(service_fn(|request: Request<()>| async move {
+///     request.extensions().get::<LogFields>().expect("the layer put it there").set("order_id", "7");
+///     Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::new())))
+/// }));
+/// let reply = service.oneshot(Request::new(())).await?;
+/// drop(reply); // the line is written now, with `fields` {"order_id":"7"}
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct ObserveLayer {
     route: Option<RouteFn>,

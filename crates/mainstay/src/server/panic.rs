@@ -21,6 +21,25 @@ use crate::RequestContext;
 use crate::problem::{Effect, Problem};
 
 /// Turns panics of the inner service into problem replies.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response, StatusCode};
+/// use mainstay::server::panic::CatchPanicLayer;
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), std::convert::Infallible> {
+/// let service = CatchPanicLayer.layer(service_fn(|request: Request<u32>| async move {
+///     let share = 100 / request.into_body();
+///     Ok::<_, std::convert::Infallible>(Response::new(Bytes::from(share.to_string())))
+/// }));
+/// let reply = service.oneshot(Request::new(0)).await?;
+/// assert_eq!(reply.status(), StatusCode::INTERNAL_SERVER_ERROR);
+/// assert_eq!(reply.headers()["x-outcome"], "unknown");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CatchPanicLayer;
 

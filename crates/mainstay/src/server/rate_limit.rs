@@ -16,12 +16,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use pin_project_lite::pin_project;
+use serde::Serialize;
 use tower::{Layer, Service};
 
 use super::context::{DeadlinePolicy, ensure};
 use super::decide;
 use super::drain::OrRefused;
 use super::head::RequestHead;
+use super::record::millis;
 use crate::RequestContext;
 use crate::limit::{Allowance, QuotaSpent, RateLimiter};
 use crate::problem::{Effect, Problem};
@@ -67,6 +69,30 @@ impl fmt::Debug for RateLimitConfig {
 }
 
 /// Refuses requests of a key that is over its quota. Without a configuration it lets everything pass.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response, StatusCode};
+/// use mainstay::server::RateLimitConfig;
+/// use mainstay::server::rate_limit::RateLimitLayer;
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let quota = 1.try_into()?;
+/// let config = RateLimitConfig::new(quota, std::time::Duration::from_secs(60), |head| {
+///     head.headers.get("x-tenant").and_then(|v| v.to_str().ok()).map(Into::into)
+/// });
+/// let service = RateLimitLayer::new(Some(config))
+///     .layer(service_fn(|_: Request<()>| async { Ok::<_, std::convert::Infallible>(Response::new(Bytes::new())) }));
+/// let request = || Request::builder().header("x-tenant", "a").body(());
+/// assert_eq!(service.clone().oneshot(request()?).await?.headers()["ratelimit"], "\"principal\";r=0;t=60");
+/// let refused = service.oneshot(request()?).await?;
+/// assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+/// assert_eq!(refused.headers()["retry-after"], "60");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct RateLimitLayer {
     quota: Option<Arc<Quota>>,
@@ -96,6 +122,27 @@ impl RateLimitLayer {
             })
         });
         Self { quota }
+    }
+}
+
+/// The quotas' state at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RateLimitSnapshot {
+    /// Requests per window and key.
+    pub quota: u32,
+    /// The window, in milliseconds.
+    pub window_ms: u64,
+    /// Keys remembered.
+    pub keys: usize,
+}
+
+impl RateLimitLayer {
+    pub(super) fn snapshot(&self) -> Option<RateLimitSnapshot> {
+        self.quota.as_ref().map(|quota| RateLimitSnapshot {
+            quota: quota.limiter.quota(),
+            window_ms: millis(quota.limiter.window()),
+            keys: quota.limiter.keys(),
+        })
     }
 }
 

@@ -86,7 +86,7 @@ impl Record {
         if outcome == Outcome::Cancelled {
             metrics::counter!(names::CANCELLED).increment(1);
         }
-        self.log(outcome, took.as_secs_f64() * 1_000.0);
+        self.log(outcome, millis_f64(took));
         self.in_flight.leave();
     }
 
@@ -115,7 +115,7 @@ impl Record {
             correlation_id = self.context.correlation_id.as_str(),
             trace_id = self.context.trace.trace_id_hex(),
             span_id = self.context.trace.span_id_hex(),
-            queue_ms = self.fields.queue_time().as_secs_f64() * 1_000.0,
+            queue_ms = millis_f64(self.fields.queue_time()),
             decisions = (!decisions.is_empty()).then(|| serde_json::to_string(&decisions).ok()).flatten(),
             fields = self.fields.to_json(),
             "request",
@@ -131,6 +131,11 @@ impl Drop for Record {
 
 pub(super) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds to the microsecond, without the digits that binary fractions add.
+fn millis_f64(duration: std::time::Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// A method's label: only the standard names, so that a client cannot add series (OpenTelemetry's `_OTHER`).

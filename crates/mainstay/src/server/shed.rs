@@ -30,6 +30,29 @@ use crate::problem::{Effect, Problem};
 const RETRY_AFTER_SECS: u64 = 1;
 
 /// Admits requests through a shared [`Limiter`].
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response, StatusCode};
+/// use http_body_util::Full;
+/// use mainstay::limit::{Fixed, Limiter, QueueConfig};
+/// use mainstay::server::shed::ShedLayer;
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), std::convert::Infallible> {
+/// let limiter = Limiter::new(Fixed::new(1), QueueConfig { capacity: Some(0), ..QueueConfig::default() });
+/// let service = ShedLayer::new(limiter).layer(service_fn(|_: Request<()>| async {
+///     Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from("hello"))))
+/// }));
+/// let first = service.clone().oneshot(Request::new(())).await?;
+/// let second = service.clone().oneshot(Request::new(())).await?;
+/// assert_eq!(second.status(), StatusCode::SERVICE_UNAVAILABLE, "the first one's body is still unread");
+/// drop(first);
+/// assert_eq!(service.oneshot(Request::new(())).await?.status(), StatusCode::OK);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct ShedLayer {
     limiter: Arc<Limiter>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
+use mainstay::context::Priority;
 use mainstay::limit::{Admission, Bounds, QueueConfig, Refusal};
 use mainstay::server::{
     ConfigError, DeadlinePolicy, LimitConfig, LogFields, RateLimitConfig, ServerConfig, stack,
@@ -250,6 +251,59 @@ async fn law_10_what_matters_more_goes_first_and_takes_the_place_of_what_matters
 }
 
 #[tokio::test(start_paused = true)]
+async fn law_10_a_request_cannot_claim_more_priority_than_it_is_allowed() {
+    let settings = config(8, 0).priority_ceiling(|head| {
+        if head.headers.contains_key("x-operator") { Priority::Critical } else { Priority::Default }
+    });
+    let stacked = stack(settings).unwrap().layer(service(|request| async move {
+        let context = request.extensions().get::<RequestContext>().unwrap();
+        Response::new(Full::from(context.priority.as_str()))
+    }));
+    let cases = [
+        (vec![("x-priority", "critical")], "default"),
+        (vec![("x-priority", "critical"), ("x-operator", "1")], "critical"),
+        (vec![("x-priority", "sheddable")], "sheddable"),
+        (vec![("x-priority", "urgent")], "default"),
+        (vec![("x-operator", "1")], "default"),
+        (vec![], "default"),
+    ];
+    for (headers, expected) in cases {
+        assert_eq!(body(send(&stacked, &headers).await).await, expected, "{headers:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_says_what_the_stack_is_doing() {
+    let settings = ServerConfig {
+        rate_limit: Some(RateLimitConfig::new(NonZeroU32::MIN, Duration::from_secs(5), |head| {
+            Some(head.uri.path().into())
+        })),
+        ..config(1, 4)
+    };
+    let stack = stack(settings).unwrap();
+    let stacked = stack.layer(service(|_| std::future::pending()));
+    let requests: Vec<_> = ["/a", "/b", "/c"]
+        .map(|path| tokio::spawn(stacked.clone().oneshot(Request::get(path).body(()).unwrap())))
+        .into();
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let expected = serde_json::json!({
+        "in_flight": 3,
+        "draining": false,
+        "limiter": {
+            "algorithm": "fixed",
+            "limit": 1,
+            "in_flight": 1,
+            "waiting": [0, 0, 2, 0],
+            "queue_capacity": 4,
+            "standing": true,
+        },
+        "rate_limit": {"quota": 1, "window_ms": 5_000, "keys": 3},
+    });
+    assert_eq!(serde_json::to_value(stack.snapshot()).unwrap(), expected);
+    requests.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test(start_paused = true)]
 async fn law_11_an_adaptive_limit_shrinks_on_what_the_stack_cuts_off_and_grows_only_when_used() {
     let ears = Ears::new();
     let settings = ServerConfig {
@@ -353,13 +407,11 @@ async fn law_12_every_decision_is_on_the_trail_and_on_the_canonical_line_with_it
 async fn law_13_errors_are_typed_and_say_what_remains() {
     let stack = limited(1, 0);
     let Admission::Admitted(permit) =
-        stack.limiter().admit(mainstay::context::Priority::default(), Deadline::after(Duration::MAX))
+        stack.limiter().admit(Priority::default(), Deadline::after(Duration::MAX))
     else {
         panic!("there was room")
     };
-    let refused = stack
-        .limiter()
-        .admit(mainstay::context::Priority::default(), Deadline::after(Duration::from_secs(1)));
+    let refused = stack.limiter().admit(Priority::default(), Deadline::after(Duration::from_secs(1)));
     assert!(matches!(refused, Admission::Refused(Refusal::QueueFull)));
     drop(permit);
 

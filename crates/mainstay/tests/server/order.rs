@@ -18,6 +18,7 @@ fn strict() -> ServerStack {
         rate_limit: Some(RateLimitConfig::new(NonZeroU32::MIN, Duration::from_mins(1), |head| {
             head.headers.get("x-who").and_then(|v| v.to_str().ok()).map(Into::into)
         })),
+        max_body: Some(1_000),
         ..config(1, 0)
     })
     .unwrap()
@@ -68,6 +69,20 @@ async fn a_principal_over_its_quota_is_refused_before_the_queue() {
     tokio::task::yield_now().await;
     assert_eq!(problem(send(&stacked, &[OVER]).await).await, "rate-limited");
     assert_eq!(problem(send(&stacked, &[("x-who", "b")]).await).await, "overloaded");
+    busy.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_too_large_costs_quota_but_no_place_in_the_queue() {
+    let large = ("content-length", "1001");
+    let stacked = strict().layer(service(|_| std::future::pending()));
+    let busy = tokio::spawn(stacked.clone().oneshot(request(&[])));
+    tokio::task::yield_now().await;
+    let refused = send(&stacked, &[large, OVER]).await;
+    assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(problem(refused).await, "payload-too-large");
+    assert_eq!(problem(send(&stacked, &[large, OVER]).await).await, "rate-limited");
+    assert_eq!(problem(send(&stacked, &[("content-length", "1000")]).await).await, "overloaded");
     busy.abort();
 }
 

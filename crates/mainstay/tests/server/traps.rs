@@ -254,3 +254,27 @@ async fn a_standing_queue_serves_the_newest_and_sends_the_oldest_away() {
     assert_eq!(statuses, [200, 200, 200, 503, 503, 503, 200, 200]);
     assert_eq!(stack.limiter().snapshot().waiting, [0; 4]);
 }
+
+/// A bound of 100 ms on the wait would throw away requests for which there is room a moment later, wherever a request
+/// takes longer than that.
+#[tokio::test(start_paused = true)]
+async fn a_wait_shorter_than_a_usual_service_time_is_not_held_against_a_waiter() {
+    let stacked = limited(4, 2).layer(service(|_| async {
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        ok()
+    }));
+    let mut requests = Vec::new();
+    for _ in 0..6 {
+        let service = stacked.clone();
+        requests.push(tokio::spawn(async move {
+            let reply = service.oneshot(request(&[])).await.unwrap();
+            let status = reply.status().as_u16();
+            body(reply).await;
+            status
+        }));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for request in requests {
+        assert_eq!(request.await.unwrap(), 200);
+    }
+}

@@ -8,7 +8,7 @@ use super::*;
 enum Op {
     Join { priority: Priority, time_ms: u64 },
     Serve,
-    Sweep,
+    Sweep { usual_ms: u64 },
     Leave(usize),
     Advance(u64),
 }
@@ -18,7 +18,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (priority, 0..60_u64).prop_map(|(priority, time_ms)| Op::Join { priority, time_ms }),
         2 => Just(Op::Serve),
-        1 => Just(Op::Sweep),
+        1 => (0..60_u64).prop_map(|usual_ms| Op::Sweep { usual_ms }),
         1 => (0..8_usize).prop_map(Op::Leave),
         3 => (0..25_u64).prop_map(Op::Advance),
     ]
@@ -94,14 +94,14 @@ impl Model {
         Some((waiter.name, if expired { State::Refused(Refusal::Expired) } else { State::Granted }))
     }
 
-    fn sweep(&mut self) -> Option<usize> {
+    fn sweep(&mut self, usual: u64) -> Option<usize> {
         if !self.standing() {
             return None;
         }
         for priority in Priority::ALL {
             // The queue looks at the oldest of each line only.
             let oldest = self.waiters.iter().find(|w| w.priority == priority);
-            if oldest.is_some_and(|w| self.now - w.since >= INTERVAL) {
+            if oldest.is_some_and(|w| self.now - w.since >= INTERVAL.max(usual)) {
                 return self.take(|w| w.priority == priority, false).map(|w| w.name);
             }
         }
@@ -158,8 +158,9 @@ proptest! {
                         prop_assert_eq!(state_of(&queue, name), Some(state));
                     }
                 }
-                Op::Sweep => {
-                    let (ours, theirs) = (queue.sweep(now).is_some(), model.sweep());
+                Op::Sweep { usual_ms } => {
+                    let ours = queue.sweep(Duration::from_millis(usual_ms), now).is_some();
+                    let theirs = model.sweep(usual_ms);
                     prop_assert_eq!(ours, theirs.is_some());
                     if let Some(name) = theirs {
                         prop_assert_eq!(state_of(&queue, name), Some(State::Refused(Refusal::Standing)));
