@@ -10,8 +10,10 @@ pub mod disk;
 pub mod pair;
 pub mod ports;
 pub mod postgres;
+pub mod private;
 pub mod provision;
 mod secret;
+pub mod system;
 pub mod temporary;
 
 pub use child::{Child, ChildEvent, ChildSpec};

@@ -18,7 +18,9 @@ use crate::{Service, ports};
 /// Longer than a service takes over its own shutdown (10 s), so that SIGKILL only meets one that hangs.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
-const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// Between two questions whether a service is ready; it logs each time it is not, so they become rarer.
+const FIRST_WAIT: Duration = Duration::from_millis(25);
+const LONGEST_WAIT: Duration = Duration::from_millis(400);
 
 /// How much of a log an error quotes.
 const LINES_QUOTED: usize = 20;
@@ -133,6 +135,7 @@ pub(super) struct Started {
 impl Started {
     pub(super) async fn wait(&self, child: &Child, within: Duration, death: Death) -> Result<(), PairError> {
         let begun = Instant::now();
+        let mut wait = FIRST_WAIT;
         loop {
             let last = match child.state() {
                 State::Dead { status } if death == Death::IsAnError => {
@@ -152,7 +155,8 @@ impl Started {
                     log: self.log_tail(),
                 });
             }
-            sleep(LOOK_EVERY).await;
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
 

@@ -2,14 +2,12 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::PairError;
-use crate::account::{private_directory, private_file};
-use crate::{Secret, Service};
+use crate::{Secret, Service, private};
 
 /// A principal's token and the file that holds it, readable by its owner alone.
 #[derive(Debug, Clone)]
@@ -35,7 +33,7 @@ pub struct Tokens {
 
 impl Tokens {
     pub(super) fn prepare(directory: &Path) -> Result<Self, PairError> {
-        private_directory(directory, None).map_err(PairError::io(directory))?;
+        private::directory(directory).map_err(PairError::io(directory))?;
         let token = |principal, role| token(directory, principal, role);
         let tokens = Self {
             client: token("client", "client")?,
@@ -46,7 +44,7 @@ impl Tokens {
         };
         for service in Service::BOTH {
             let file = tokens.accepted_file(service);
-            private_file(&file, &tokens.accepted(service), None).map_err(PairError::io(&file))?;
+            private::file(&file, &tokens.accepted(service)).map_err(PairError::io(&file))?;
         }
         Ok(tokens)
     }
@@ -73,13 +71,14 @@ fn token(directory: &Path, principal: &'static str, role: &'static str) -> Resul
     let file = directory.join(principal);
     let kept = fs::read_to_string(&file).ok().filter(|token| !token.is_empty());
     let secret = kept.map_or_else(Secret::generate, Secret::new);
-    private_file(&file, secret.expose(), None).map_err(PairError::io(&file))?;
-    fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).map_err(PairError::io(&file))?;
+    private::file(&file, secret.expose()).map_err(PairError::io(&file))?;
     Ok(Token { principal, role, secret, file })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::TemporaryDirectory;
 

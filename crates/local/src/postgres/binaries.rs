@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::PostgresError;
+use crate::system::System;
 
 /// `pg_snapshot` functions and `REVOKE` semantics the services rely on are all there from this version on.
 const OLDEST_MAJOR: u32 = 14;
@@ -33,27 +34,9 @@ pub fn find(given: Option<&Path>, major: Option<u32>) -> Result<Binaries, Postgr
                 .map(|path| path.display().to_string())
                 .collect::<Vec<_>>()
                 .join(", "),
-            install: install_command(),
+            install: System::detect().install_postgres(),
         }
     })
-}
-
-/// The command that installs a server on this system, as far as its release file tells.
-pub fn install_command() -> &'static str {
-    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    if cfg!(target_os = "macos") {
-        "brew install postgresql@17"
-    } else if release.contains("debian") {
-        "sudo apt-get install postgresql"
-    } else if release.contains("fedora") || release.contains("rhel") {
-        "sudo dnf install postgresql-server"
-    } else if release.contains("alpine") {
-        "apk add postgresql"
-    } else if release.contains("arch") {
-        "sudo pacman -S postgresql"
-    } else {
-        "your system's package `postgresql` or `postgresql-server`"
-    }
 }
 
 fn look(directory: &Path) -> Option<Binaries> {
@@ -115,7 +98,7 @@ mod tests {
         let message = find(Some(Path::new("/nowhere")), None).unwrap_err().to_string();
         assert!(message.contains("14 or newer"), "{message}");
         assert!(message.contains("/nowhere"), "{message}");
-        assert!(message.contains(install_command()), "{message}");
+        assert!(message.contains(System::detect().install_postgres()), "{message}");
     }
 
     #[test]

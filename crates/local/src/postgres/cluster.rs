@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{LOOK_EVERY, PostgresError, PostgresOptions, SUPERUSER, binaries, loopback};
 use crate::account::{self, Account};
-use crate::{Secret, ports};
+use crate::{Secret, ports, private};
 
 /// A server whose parent died needs this long at most to notice and shut down, on an idle machine a tenth.
 pub(super) const PREDECESSOR_ENDS_WITHIN: Duration = Duration::from_secs(15);
@@ -44,7 +44,7 @@ impl Cluster {
             options.binaries.as_deref(),
             version.as_deref().and_then(|major| major.trim().parse().ok()),
         )?;
-        account::private_directory(&directory, account).map_err(PostgresError::io(&directory))?;
+        private::directory_of(&directory, account).map_err(PostgresError::io(&directory))?;
         let password_file = directory.join("password");
         let mut cluster = Self {
             port: options.port.map_or_else(ports::free, Ok).map_err(PostgresError::io(&directory))?,
@@ -60,7 +60,7 @@ impl Cluster {
                 .map(Secret::new)
                 .map_err(PostgresError::io(&password_file))?;
         } else {
-            account::private_file(&password_file, cluster.password.expose(), account)
+            private::file_of(&password_file, cluster.password.expose(), account)
                 .map_err(PostgresError::io(&password_file))?;
             cluster.initialise(options.fsync).await?;
         }
@@ -183,7 +183,7 @@ impl Cluster {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _moved_or_none => {}
         }
-        account::private_file(&path, "", self.account)?;
+        private::file_of(&path, "", self.account)?;
         OpenOptions::new().append(true).open(path)
     }
 

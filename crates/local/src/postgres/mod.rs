@@ -22,7 +22,7 @@ use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{Secret, TemporaryDirectory};
+use crate::{Secret, TemporaryDirectory, account};
 use cluster::Cluster;
 pub use error::PostgresError;
 pub use options::{Place, PostgresOptions};
@@ -134,6 +134,11 @@ impl Postgres {
         }
         Ok(())
     }
+}
+
+/// Whether this process may run a server, itself or as the user `postgres`.
+pub fn check_user() -> Result<(), PostgresError> {
+    account::for_postgres().map(drop).map_err(|_no_such_user| PostgresError::NoUnprivilegedUser)
 }
 
 fn create_temporary(parent: &Path) -> Result<TemporaryDirectory, PostgresError> {
