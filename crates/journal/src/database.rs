@@ -88,6 +88,9 @@ pub struct Database {
     limits: Limits,
 }
 
+/// A connection that does not answer within this on its way back to the pool is closed.
+const RETURN: Duration = Duration::from_secs(1);
+
 /// A conflict is retried this often (serialization, deadlock, lock wait), so a transaction is tried 4 times.
 const CONFLICT_RETRIES: u32 = 3;
 
@@ -272,8 +275,13 @@ impl Lease {
         self.0.as_mut().expect("taken only by give_back, which consumes the lease's use, and by drop")
     }
 
+    /// Back to the pool, which first asks the server whether the connection lives. That question has no bound of
+    /// its own: unanswered, it would hold the connection's place for ever, so it gets one here.
     fn give_back(&mut self) {
-        drop(self.0.take());
+        if let Some(mut connection) = self.0.take() {
+            let returning = connection.return_to_pool();
+            tokio::spawn(tokio::time::timeout(RETURN, returning));
+        }
     }
 }
 

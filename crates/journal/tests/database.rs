@@ -1,0 +1,174 @@
+//! Transactions: what is acknowledged survives, and what is not known is said to be.
+#![allow(clippy::unwrap_used)] // a test that cannot go on says so
+
+mod support;
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::poll_immediate;
+use journal::database::Limits;
+use journal::{DatabaseError, Step};
+use sqlx::{Connection, PgConnection};
+use support::{insert, lamps, light, serving};
+use testkit::eventually;
+use testkit::proxy::{Cut, Direction, Flow, TcpProxy};
+use uuid::Uuid;
+
+async fn count(connection: &mut PgConnection, id: Uuid) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM lamps l JOIN journal j ON j.aggregate_id = l.id WHERE l.id = $1")
+        .bind(id)
+        .fetch_one(connection)
+        .await
+        .unwrap()
+}
+
+/// One connection, so that whatever a dropped transaction leaves behind is what the next one gets.
+const ONE: Limits = Limits {
+    connections: 1,
+    acquire: Duration::from_secs(5),
+    statement: Duration::from_secs(5),
+    lock: Duration::from_millis(200),
+    transaction: Duration::from_secs(5),
+};
+
+#[tokio::test]
+async fn dropping_a_transaction_at_any_await_loses_no_acknowledged_write() {
+    let test = lamps().await;
+    let database = serving(&test, ONE);
+    let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
+    let mut finished = false;
+    for polls in 0.. {
+        let dropped = Uuid::now_v7();
+        {
+            let mut work = pin!(light(&database, dropped));
+            for _ in 0..polls {
+                if let Some(done) = poll_immediate(work.as_mut()).await {
+                    done.unwrap();
+                    finished = true;
+                    break;
+                }
+                // Long enough for the server's answer to arrive, so that each poll gets one await further.
+                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        let acknowledged = Uuid::now_v7();
+        light(&database, acknowledged).await.unwrap();
+        assert_eq!(count(&mut admin, acknowledged).await, 1, "after a drop at poll {polls}");
+        assert!(count(&mut admin, dropped).await <= 1);
+        if finished {
+            assert!(polls > 1, "the transaction was never interrupted");
+            break;
+        }
+        assert!(polls < 500, "the transaction never finishes");
+    }
+    let open =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(open).fetch_one(&mut admin).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_unknown_and_was_done() {
+    let test = lamps().await;
+    let mut options: sqlx::postgres::PgConnectOptions = test.serving_url().parse().unwrap();
+    let upstream = format!("{}:{}", options.get_host(), options.get_port()).parse().unwrap();
+    let proxy = TcpProxy::start(upstream).await.unwrap();
+    options = options.host("127.0.0.1").port(proxy.address().port());
+    let database = journal::Database::new(options, Limits::default());
+    light(&database, Uuid::now_v7()).await.unwrap();
+
+    let id = Uuid::now_v7();
+    proxy.cut_on(b"COMMIT", 0, Cut::BeforeReply);
+    let error = light(&database, id).await.unwrap_err();
+    assert!(matches!(error, DatabaseError::Unknown(_)), "{error:?}");
+    let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
+    assert_eq!(count(&mut admin, id).await, 1, "it was done, though nobody heard");
+
+    let id = Uuid::now_v7();
+    proxy.cut_on(b"lamp.switch@1", 0, Cut::BeforeDelivery);
+    let error = light(&database, id).await.unwrap_err();
+    assert!(error.is_not_executed(), "{error:?}");
+    assert_eq!(count(&mut admin, id).await, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_no_longer_answers_costs_a_bounded_wait() {
+    let test = lamps().await;
+    let mut options: sqlx::postgres::PgConnectOptions = test.serving_url().parse().unwrap();
+    let upstream = format!("{}:{}", options.get_host(), options.get_port()).parse().unwrap();
+    let proxy = TcpProxy::start(upstream).await.unwrap();
+    options = options.host("127.0.0.1").port(proxy.address().port());
+    let limits =
+        Limits { transaction: Duration::from_millis(300), acquire: Duration::from_millis(300), ..ONE };
+    let database = journal::Database::new(options, limits);
+    light(&database, Uuid::now_v7()).await.unwrap();
+    proxy.flow(Direction::Down, Flow::Blackhole);
+    let error = tokio::time::timeout(Duration::from_secs(20), light(&database, Uuid::now_v7())).await;
+    assert!(error.expect("the wait has a bound").unwrap_err().is_not_executed());
+    proxy.heal().await;
+    eventually("the database is usable again", Duration::from_secs(20), || light(&database, Uuid::now_v7()))
+        .await;
+}
+
+#[tokio::test]
+async fn connections_that_died_in_the_pool_are_replaced_without_an_error() {
+    let test = lamps().await;
+    let database = serving(&test, Limits::default());
+    let (a, b, c) = tokio::join!(
+        light(&database, Uuid::now_v7()),
+        light(&database, Uuid::now_v7()),
+        light(&database, Uuid::now_v7())
+    );
+    a.and(b).and(c).unwrap();
+    let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
+    let kill = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+                WHERE datname = current_database() AND usename = 'mainstay_order'";
+    let killed: Vec<bool> = sqlx::query_scalar(kill).fetch_all(&mut admin).await.unwrap();
+    assert!(!killed.is_empty() && killed.iter().all(|k| *k));
+    for _ in 0..5 {
+        light(&database, Uuid::now_v7()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_that_has_passed_begins_nothing() {
+    let test = lamps().await;
+    let database = serving(&test, ONE);
+    let past = tokio::time::Instant::now();
+    let done = database
+        .transaction(Some(past), (), |connection, ()| {
+            Box::pin(async move {
+                insert(connection, Uuid::now_v7()).await?;
+                Ok(Step::Commit(()))
+            })
+        })
+        .await;
+    assert!(matches!(done, Err(DatabaseError::Deadline)), "{done:?}");
+    let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM lamps").fetch_one(&mut admin).await.unwrap();
+    assert_eq!(rows, 0);
+}
+
+#[tokio::test]
+async fn a_lock_that_does_not_come_free_is_busy_and_not_executed() {
+    let test = lamps().await;
+    let database = serving(&test, ONE);
+    let id = Uuid::now_v7();
+    light(&database, id).await.unwrap();
+    let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
+    let mut holder = admin.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM lamps WHERE id = $1 FOR UPDATE").bind(id).execute(&mut *holder).await.unwrap();
+    let done = database
+        .transaction(None, id, |connection, id| {
+            Box::pin(async move {
+                sqlx::query("UPDATE lamps SET version = 2 WHERE id = $1")
+                    .bind(id)
+                    .execute(connection)
+                    .await?;
+                Ok(Step::Commit(()))
+            })
+        })
+        .await;
+    assert!(matches!(done, Err(DatabaseError::Busy(_))), "{done:?}");
+}

@@ -1,0 +1,136 @@
+//! The journal itself: append-only, chained, legal, and read without losing a row.
+#![allow(clippy::unwrap_used)] // a test that cannot go on says so
+
+mod support;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use journal::database::Limits;
+use journal::feed::{self, Cursor};
+use journal::{Entry, Head, Journal, Keys, Step, append};
+use sqlx::{Connection, PgConnection};
+use support::{Lamp, insert, lamps, light, serving, switch};
+use uuid::Uuid;
+
+#[tokio::test]
+async fn nobody_rewrites_the_past() {
+    let test = lamps().await;
+    light(&serving(&test, Limits::default()), Uuid::now_v7()).await.unwrap();
+    let rewrites = ["UPDATE journal SET to_state = 'off'", "DELETE FROM journal", "TRUNCATE journal"];
+    for (who, url) in [("the serving role", test.serving_url()), ("the owner", test.owner_url())] {
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        for rewrite in rewrites {
+            let refused = sqlx::query(rewrite).execute(&mut connection).await.expect_err(who);
+            let code = refused.as_database_error().and_then(|e| e.code().map(std::borrow::Cow::into_owned));
+            assert_eq!(code.as_deref(), Some("42501"), "{who}: {rewrite}: {refused}");
+        }
+    }
+    let mut serving = PgConnection::connect(test.serving_url()).await.unwrap();
+    for ddl in
+        ["CREATE TABLE x ()", "DROP TRIGGER journal_no_rewrite ON journal", "ALTER TABLE lamps ADD x int"]
+    {
+        let refused = sqlx::query(ddl).execute(&mut serving).await.unwrap_err();
+        let code = refused.as_database_error().and_then(|e| e.code().map(std::borrow::Cow::into_owned));
+        assert_eq!(code.as_deref(), Some("42501"), "{ddl}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn an_illegal_transition_cannot_be_recorded() {
+    let test = lamps().await;
+    let mut connection = PgConnection::connect(test.serving_url()).await.unwrap();
+    let sealed = switch(&Journal::new("test", "r", "c"), Uuid::now_v7(), None, Lamp::Off);
+    let refused = append(&mut connection, &sealed, Keys::Leave).await.unwrap_err();
+    assert!(refused.as_database_error().unwrap().is_foreign_key_violation(), "{refused}");
+}
+
+#[tokio::test]
+async fn one_version_is_written_once() {
+    let test = lamps().await;
+    let mut connection = PgConnection::connect(test.serving_url()).await.unwrap();
+    let journal = Journal::new("test", "r", "c");
+    let id = Uuid::now_v7();
+    append(&mut connection, &switch(&journal, id, None, Lamp::On), Keys::Leave).await.unwrap();
+    let refused =
+        append(&mut connection, &switch(&journal, id, None, Lamp::On), Keys::Leave).await.unwrap_err();
+    assert!(append::is_taken(&refused, "journal_pkey"), "{refused}");
+}
+
+/// Writers that draw their numbers and commit much later, in another order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_feed_loses_nothing_under_concurrent_writers_beside_a_stranger_who_stays_open() {
+    const WRITERS: usize = 16;
+    const EACH: usize = 40;
+    let test = lamps().await;
+    let database =
+        serving(&test, Limits { connections: 24, acquire: Duration::from_secs(20), ..Limits::default() });
+    // An open writer elsewhere in the cluster: an xmin watermark would stand still behind it.
+    let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
+    let mut stranger = admin.begin().await.unwrap();
+    insert(&mut stranger, Uuid::now_v7()).await.unwrap();
+
+    let done = AtomicBool::new(false);
+    let write = async {
+        let writers = (0..WRITERS).map(|n| {
+            let database = &database;
+            async move {
+                let journal = Journal::new("test", "r", "c");
+                let mut head: Option<Head> = None;
+                let id = Uuid::now_v7();
+                for turn in 0..EACH {
+                    let to = if turn % 2 == 0 { Lamp::On } else { Lamp::Off };
+                    let sealed = switch(&journal, id, head.take(), to);
+                    head = Some(sealed.head());
+                    let pause = Duration::from_micros(u64::try_from((n * 7 + turn * 13) % 40).unwrap() * 100);
+                    database
+                        .transaction(None, (&sealed, pause), |connection, &(sealed, pause)| {
+                            Box::pin(async move {
+                                append(connection, sealed, Keys::Leave).await?;
+                                // Between the number and the commit, so that they come in different orders.
+                                tokio::time::sleep(pause).await;
+                                Ok(Step::Commit(()))
+                            })
+                        })
+                        .await
+                        .unwrap();
+                }
+            }
+        });
+        futures_util::future::join_all(writers).await;
+        done.store(true, Ordering::SeqCst);
+    };
+    let read = async {
+        let mut cursor = Cursor::start();
+        let mut seen: Vec<(i64, Entry)> = Vec::new();
+        loop {
+            // Read the flag first: what was committed before it was set is visible to the page after it.
+            let last = done.load(Ordering::SeqCst);
+            let page = database
+                .read(None, cursor.clone(), |connection, cursor| {
+                    Box::pin(feed::read(connection, "test", cursor.clone(), 7))
+                })
+                .await
+                .unwrap();
+            let is_empty = page.items.is_empty();
+            seen.extend(page.items.iter().map(|i| (i.seq, serde_json::from_str(i.entry.get()).unwrap())));
+            cursor = page.next.unwrap().parse().unwrap();
+            if last && is_empty && !page.more {
+                return seen;
+            }
+        }
+    };
+    let ((), seen) = tokio::join!(write, read);
+    assert_eq!(seen.len(), WRITERS * EACH, "every entry once");
+    assert_eq!(seen.iter().map(|(seq, _)| seq).collect::<HashSet<_>>().len(), seen.len(), "none twice");
+    let mut versions: HashMap<Uuid, (i64, Option<String>)> = HashMap::new();
+    for (_, entry) in &seen {
+        let (version, hash) = versions.entry(entry.aggregate_id).or_default();
+        assert_eq!(entry.version, *version + 1, "an aggregate's entries come in order");
+        assert_eq!(entry.prev_hash, *hash, "each is chained to the one before");
+        *version = entry.version;
+        *hash = Some(journal::entry::hex(&journal::entry::hash(&entry.canonical())));
+    }
+    stranger.rollback().await.unwrap();
+}

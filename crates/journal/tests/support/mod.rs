@@ -1,0 +1,105 @@
+//! A lamp that is switched on and off: the smallest aggregate there can be.
+
+use journal::{
+    Cause, Database, Decided, Draft, Head, Journal, Keys, Rule, Sealed, State, Step, Verdict, append,
+};
+use local::Service;
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use testkit::TestDatabase;
+use uuid::Uuid;
+
+const LAMP: [(i64, &str, &str); 1] = [(
+    1001,
+    "lamp",
+    "INSERT INTO transitions VALUES ('lamp', 'none', 'on'), ('lamp', 'on', 'off'), ('lamp', 'off', 'on');
+     CREATE TABLE lamps (id uuid PRIMARY KEY, version bigint NOT NULL);
+     GRANT SELECT ON transitions TO mainstay_order;
+     GRANT SELECT, INSERT ON journal TO mainstay_order;
+     GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency TO mainstay_order;
+     GRANT SELECT, INSERT, UPDATE ON lamps TO mainstay_order;",
+)];
+
+/// A database with lamps in it.
+pub(crate) async fn lamps() -> TestDatabase {
+    TestDatabase::new(Service::Order, &journal::migrations::migrator(&LAMP)).await.unwrap()
+}
+
+/// The serving role's database.
+pub(crate) fn serving(test: &TestDatabase, limits: journal::database::Limits) -> Database {
+    Database::new(test.serving_url().parse().unwrap(), limits)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Lamp {
+    On,
+    Off,
+}
+
+impl State for Lamp {
+    const KIND: &'static str = "lamp";
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Switch {
+    to: Lamp,
+}
+
+impl Rule for Switch {
+    const NAME: &'static str = "lamp.switch@1";
+    type State = Lamp;
+
+    fn decide(&self) -> Verdict<Lamp> {
+        Verdict { to: self.to, alternatives: Vec::new() }
+    }
+}
+
+/// The next entry of a lamp.
+pub(crate) fn switch(journal: &Journal, id: Uuid, head: Option<Head>, to: Lamp) -> Sealed {
+    let (_, decided) = Decided::by(&Switch { to });
+    let cause = Cause {
+        principal: "test".to_owned(),
+        key_hash: None,
+        correlation_id: "lamp".to_owned(),
+        causation_id: None,
+        trace_id: None,
+    };
+    let evidence = serde_json::Value::Null;
+    journal.seal(Draft {
+        aggregate_id: id,
+        head,
+        command: "switch",
+        cause,
+        decided,
+        attempt: 1,
+        evidence,
+        payload_hash: None,
+    })
+}
+
+/// One whole transaction: the row and its entry.
+pub(crate) async fn light(database: &Database, id: Uuid) -> Result<(), journal::DatabaseError> {
+    let sealed = switch(&Journal::new("test", "r", "c"), id, None, Lamp::On);
+    database
+        .transaction(None, (id, &sealed), |connection, &(id, sealed)| {
+            Box::pin(async move {
+                insert(connection, id).await?;
+                append(connection, sealed, Keys::Leave).await?;
+                Ok(Step::Commit(()))
+            })
+        })
+        .await
+}
+
+/// The row alone.
+pub(crate) async fn insert(connection: &mut PgConnection, id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO lamps VALUES ($1, 1)").bind(id).execute(connection).await?;
+    Ok(())
+}
