@@ -5,6 +5,7 @@ use axum::extract::{FromRequest, Request};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::Frame;
 use http_body_util::BodyExt;
 use mainstay::Problem;
 use mainstay::problem::{Effect, FieldError};
@@ -18,6 +19,9 @@ use crate::server::BodyTimeout;
 
 /// The largest body: 1,000 lines of the longest SKUs with room to spare.
 pub const MAX_BODY: usize = 256 * 1024;
+
+/// Of a body that is too large, at most this much is read: four times the limit.
+const THROWN_AWAY: usize = 4 * MAX_BODY;
 
 /// A request that is valid once it exists.
 pub trait Validate: Sized {
@@ -98,24 +102,32 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
 async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiError> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > MAX_BODY as u64) {
-        return Err(too_large());
+        return Err(too_large(body, 0).await);
     }
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| unreadable(&error))?;
         let Ok(data) = frame.into_data() else { continue };
         if whole.len() + data.len() > MAX_BODY {
-            return Err(too_large());
+            return Err(too_large(body, whole.len() + data.len()).await);
         }
         whole.extend_from_slice(&data);
     }
     Ok(whole.freeze())
 }
 
-fn too_large() -> ApiError {
+/// A client that is still sending when its connection closes loses the reply to a reset, so a body that is not much
+/// too large is read to its end and thrown away; of a larger one the connection is closed.
+async fn too_large(mut body: Body, mut seen: usize) -> ApiError {
     let problem = refusal(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large")
         .field("body", format!("must be at most {MAX_BODY} bytes"));
-    closing(problem)
+    while let Some(frame) = body.frame().await {
+        seen += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+        if frame.is_err() || seen > THROWN_AWAY {
+            return closing(problem);
+        }
+    }
+    problem.into()
 }
 
 /// The rest of the body is still to come, or never will: either way, the connection cannot serve another request.

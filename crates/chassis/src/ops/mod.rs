@@ -3,6 +3,10 @@
 //! It has its own port and its own few connections, so that it answers while the public listener is full, and so
 //! that the public one exposes none of this.
 
+mod admin;
+mod breakers;
+mod changes;
+mod faults;
 mod health;
 
 use std::future::Future;
@@ -15,6 +19,9 @@ use mainstay::server::context::ContextLayer;
 use mainstay::server::observe::ObserveLayer;
 use mainstay::server::panic::CatchPanicLayer;
 
+pub use breakers::routes as breaker_routes;
+pub use changes::{Change, ChangeLog};
+pub use faults::routes as fault_routes;
 pub use health::{Condition, Health};
 
 use crate::auth::{Caller, Operators, Tokens};
@@ -30,7 +37,8 @@ pub struct Operations<R> {
     pub tokens: Tokens,
     /// Looks at what the service needs, each time it is asked; see [`Condition`].
     pub readiness: R,
-    /// Routes under `/admin/v1`, as paths without that prefix. All of them take an operator's token.
+    /// Routes under `/admin/v1`, as paths without that prefix: [`breaker_routes`], [`fault_routes`] when faults are
+    /// enabled, and the service's own. All of them take an operator's token.
     pub admin: Router,
 }
 
@@ -47,9 +55,14 @@ where
         .route("/readyz", get(health::readyz))
         .with_state(health)
         .route("/metrics", get(health::metrics));
-    let admin = tokens
+    // A router without routes takes no layer.
+    let all = if admin.has_routes() { open.nest("/admin/v1", guarded(admin, &tokens)) } else { open };
+    routes::complete(all).layer(ContextLayer::default())
+}
+
+fn guarded(admin: Router, tokens: &Tokens) -> Router {
+    tokens
         .protect(admin.route_layer(middleware::from_extractor::<Caller<Operators>>()))
         .layer(CatchPanicLayer)
-        .layer(ObserveLayer::new(Some(Arc::new(routes::matched))));
-    routes::complete(open.nest("/admin/v1", admin)).layer(ContextLayer::default())
+        .layer(ObserveLayer::new(Some(Arc::new(routes::matched))))
 }

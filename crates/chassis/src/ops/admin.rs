@@ -1,0 +1,79 @@
+//! What the handlers under `/admin/v1` share.
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use mainstay::RequestContext;
+use mainstay::problem::FieldError;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::changes::{Change, ChangeLog};
+use crate::auth::{Caller, Operators};
+use crate::{ApiError, Validate};
+
+/// The operator at work, and the ledger that hears of it.
+#[derive(Debug)]
+pub(super) struct Operator {
+    caller: Caller<Operators>,
+    context: RequestContext,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Operator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let context = parts.extensions.get::<RequestContext>().cloned();
+        let context = context.ok_or_else(|| ApiError::internal("a request without its context"))?;
+        Ok(Self { caller, context })
+    }
+}
+
+impl Operator {
+    pub(super) async fn changed(
+        self,
+        log: &ChangeLog,
+        kind: &'static str,
+        subject: String,
+        reason: Reason,
+        detail: Value,
+    ) -> bool {
+        let (actor, correlation_id) = (self.caller.principal.name, self.context.correlation_id);
+        log.record(Change { kind, subject, actor, reason: reason.0, detail, correlation_id }).await
+    }
+}
+
+/// Why: 1 to 500 characters, no controls.
+#[derive(Debug)]
+pub(super) struct Reason(String);
+
+impl Reason {
+    pub(super) fn parse(text: &str) -> Result<Self, FieldError> {
+        let text = text.trim();
+        let right = (1..=500).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+        let detail = "must say why, in 1 to 500 characters without controls";
+        right.then(|| Self(text.to_owned())).ok_or_else(|| error("reason", detail))
+    }
+}
+
+/// A body that says only why.
+#[derive(Debug)]
+pub(super) struct Because(pub(super) Reason);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BecauseWire {
+    reason: String,
+}
+
+impl Validate for Because {
+    type Wire = BecauseWire;
+
+    fn validate(wire: BecauseWire) -> Result<Self, Vec<FieldError>> {
+        Reason::parse(&wire.reason).map(Self).map_err(|error| vec![error])
+    }
+}
+
+pub(super) fn error(field: &str, detail: impl Into<String>) -> FieldError {
+    FieldError { field: field.to_owned(), detail: detail.into() }
+}

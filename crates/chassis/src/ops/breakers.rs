@@ -1,0 +1,122 @@
+//! `/admin/v1/breakers`: look at circuit breakers, and work them by hand.
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use mainstay::breaker::{BreakerHandle, BreakerSnapshot, Breakers};
+use mainstay::problem::FieldError;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::admin::{Operator, Reason};
+use super::changes::ChangeLog;
+use crate::{ApiError, ValidJson, ValidPath, Validate};
+
+#[derive(Debug, Clone)]
+struct Held {
+    breakers: Vec<Breakers>,
+    log: ChangeLog,
+}
+
+/// `GET breakers`, `GET|PUT breakers/{name}` with `{"action": "force_open", "reason": "…"}`.
+pub fn routes(breakers: Vec<Breakers>, log: ChangeLog) -> Router {
+    Router::new()
+        .route("/breakers", get(list))
+        .route("/breakers/{name}", get(one).put(order))
+        .with_state(Held { breakers, log })
+}
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    items: Vec<BreakerSnapshot>,
+    next: Option<String>,
+}
+
+async fn list(State(held): State<Held>) -> Json<Listed> {
+    Json(Listed { items: held.all(), next: None })
+}
+
+async fn one(
+    State(held): State<Held>,
+    ValidPath(name): ValidPath<String>,
+) -> Result<Json<BreakerSnapshot>, ApiError> {
+    held.find(&name).map(|breaker| Json(breaker.snapshot()))
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Action {
+    ForceOpen,
+    ForceClosed,
+    Reset,
+}
+
+#[derive(Debug)]
+struct Order {
+    action: Action,
+    reason: Reason,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrderWire {
+    action: Action,
+    reason: String,
+}
+
+impl Validate for Order {
+    type Wire = OrderWire;
+
+    fn validate(wire: OrderWire) -> Result<Self, Vec<FieldError>> {
+        let reason = Reason::parse(&wire.reason).map_err(|error| vec![error])?;
+        Ok(Self { action: wire.action, reason })
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Obeyed {
+    #[serde(flatten)]
+    breaker: BreakerSnapshot,
+    /// Whether the change ledger has it.
+    recorded: bool,
+}
+
+async fn order(
+    State(held): State<Held>,
+    ValidPath(name): ValidPath<String>,
+    operator: Operator,
+    ValidJson { value: Order { action, reason }, .. }: ValidJson<Order>,
+) -> Result<Json<Obeyed>, ApiError> {
+    let breaker = held.find(&name)?;
+    let before = breaker.state();
+    let kind = match action {
+        Action::ForceOpen => {
+            breaker.force_open();
+            "breaker.force_open"
+        }
+        Action::ForceClosed => {
+            breaker.force_closed();
+            "breaker.force_closed"
+        }
+        Action::Reset => {
+            breaker.reset();
+            "breaker.reset"
+        }
+    };
+    let detail = json!({ "from": before.as_str(), "to": breaker.state().as_str() });
+    let recorded = operator.changed(&held.log, kind, name, reason, detail).await;
+    Ok(Json(Obeyed { breaker: breaker.snapshot(), recorded }))
+}
+
+impl Held {
+    fn all(&self) -> Vec<BreakerSnapshot> {
+        self.breakers.iter().flat_map(Breakers::list).collect()
+    }
+
+    fn find(&self, name: &str) -> Result<BreakerHandle, ApiError> {
+        self.breakers.iter().find_map(|breakers| breakers.get(name)).ok_or_else(|| {
+            let known: Vec<_> = self.all().into_iter().map(|breaker| breaker.name).collect();
+            ApiError::not_found(format!("no breaker is called {name:?}; there are: {}", known.join(", ")))
+        })
+    }
+}
