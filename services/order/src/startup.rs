@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Router;
 use chassis::Secret;
 use chassis::config::setting;
-use chassis::ops::{self, Condition, Operations};
+use chassis::ops::{self, ChangeLog, Condition, Operations};
 use chassis::server::{BindError, Lifecycle, Limits, Listener, Served, Signals, bind};
 use clap::{Parser, Subcommand};
 use journal::database::Limits as DatabaseLimits;
@@ -205,9 +205,14 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
             .layer(chassis::routes::finish(router, &server)),
         limits: Limits { connections: common.max_connections, ..Limits::default() },
     };
-    let admin = Router::new()
+    let changes = ChangeLog::none();
+    let mut admin = Router::new()
         .merge(chassis::journal_feed::routes(SERVICE, database.clone()))
-        .merge(reconcile::admin::routes(app.clone()));
+        .merge(reconcile::admin::routes(app.clone()))
+        .merge(ops::breaker_routes(vec![breakers.clone()], changes.clone()));
+    if common.faults_enabled {
+        admin = admin.merge(ops::fault_routes(faults, changes));
+    }
     let readiness = move || readiness(database.clone(), breakers.clone());
     let operations = Served {
         listener: operations,
