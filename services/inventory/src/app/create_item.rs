@@ -1,0 +1,63 @@
+//! Taking an item into the range.
+
+use journal::{Decided, Keys};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::execute::{Command, Ending, Moved, Scene};
+use super::{Answer, Ask, Failure, Inventory, Refusal, Reply};
+use crate::domain::item::{ItemState, item_id};
+use crate::domain::rules;
+use crate::domain::stock::{ItemName, OpeningStock, Sku, Stock};
+use crate::store::{Newest, items};
+
+/// A new item.
+#[derive(Debug, Clone)]
+pub struct CreateItem {
+    /// Its SKU.
+    pub sku: Sku,
+    /// Its name.
+    pub name: ItemName,
+    /// Pieces it begins with.
+    pub on_hand: OpeningStock,
+}
+
+impl Inventory {
+    /// Creates an item, unless one has its SKU.
+    pub async fn create_item(&self, ask: Ask, command: CreateItem) -> Result<Reply, Failure> {
+        self.execute(ask, command).await
+    }
+}
+
+impl Command for CreateItem {
+    const NAME: &'static str = "create_item";
+
+    fn aggregate_id(&self) -> Uuid {
+        item_id(&self.sku)
+    }
+
+    async fn carry_out(&self, scene: &Scene, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
+        if let Some(known) = items::read(connection, &self.sku).await? {
+            let answer = Answer::Refused(Refusal::SkuExists(self.sku.clone()));
+            return Ok(Ending::Settled { answer, entry_id: known.newest.entry_id });
+        }
+        let rule = rules::CreateItem {
+            sku: self.sku.clone(),
+            name: self.name.clone(),
+            quantity: self.on_hand,
+            state: None,
+        };
+        let (to, decided) = Decided::by(&rule);
+        let sealed = scene.seal::<ItemState>(decided, None);
+        let new = items::Item {
+            sku: self.sku.to_string(),
+            name: self.name.as_str().to_owned(),
+            stock: Stock { version: sealed.entry.version, on_hand: self.on_hand.get(), held: 0 },
+            newest: Newest::of(&sealed),
+        };
+        let reply = scene.render(&Answer::Created(new));
+        let keys = Keys::Record(&scene.claim, &reply);
+        items::create(connection, &self.sku, &self.name, self.on_hand, &sealed, keys).await?;
+        Ok(Ending::Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) })
+    }
+}

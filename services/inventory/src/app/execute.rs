@@ -1,0 +1,229 @@
+//! One command, one transaction: key, locks, decision, rows, entry and reply.
+//!
+//! Of two requests with one key the table's primary key lets one through; the other is rolled back, starts again
+//! and finds the reply. The same repeat resolves a COMMIT whose answer was lost: it waits behind the lost
+//! transaction if that still runs, and then either replays it or does the work.
+
+use std::time::Duration;
+
+use journal::database::Work;
+use journal::{Claim, DatabaseError, Decided, Draft, Head, Sealed, State, Step, StoredReply};
+use sqlx::PgConnection;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Answer, Ask, Failure, Inventory, Refusal, Reply};
+use crate::store;
+use crate::store::Newest;
+
+/// Of two or more requests that race for one row, each round lets one through; this many rounds in one
+/// transaction's time would need a caller that repeats itself on purpose.
+const RESTARTS: u32 = 4;
+
+/// Pauses before a lost COMMIT is looked for: 50, 100, 200, 400 ms, within the deadline. A server that restarts
+/// needs that long.
+const LOST_COMMIT_LOOKS: u32 = 4;
+
+/// What differs between commands.
+pub(super) trait Command: Send + Sync + 'static {
+    /// As it stands in the journal.
+    const NAME: &'static str;
+
+    /// What it is about.
+    fn aggregate_id(&self) -> Uuid;
+
+    /// Locks, decides and writes. May run several times, each in a transaction of its own.
+    fn carry_out(
+        &self,
+        scene: &Scene,
+        connection: &mut PgConnection,
+    ) -> impl Future<Output = Result<Ending, sqlx::Error>> + Send;
+
+    /// What it means when one of the command's own unique constraints stands in the way for good.
+    fn refusal(&self, _race: &sqlx::Error) -> Option<Refusal> {
+        None
+    }
+}
+
+/// How a command ends.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// Rows, entry and key are written.
+    Written { reply: StoredReply, entry_id: Uuid, moved: Moved },
+    /// Nothing is to be written but the key: `entry_id` had decided it.
+    Settled { answer: Answer, entry_id: Uuid },
+    /// Nothing is to be written, and it may be otherwise later.
+    Passing(Refusal),
+    /// The deadline passed while waiting for locks.
+    TooLate,
+}
+
+/// A transition, for the metrics.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moved {
+    pub(super) kind: &'static str,
+    pub(super) to: &'static str,
+}
+
+impl Moved {
+    pub(super) fn to<S: State>(to: S) -> Self {
+        Self { kind: S::KIND, to: to.as_str() }
+    }
+
+    pub(super) fn count(self) {
+        metrics::counter!("mainstay_journal_entries_total", "kind" => self.kind, "to" => self.to)
+            .increment(1);
+    }
+}
+
+/// What a command works with.
+#[derive(Debug)]
+pub(super) struct Scene {
+    inventory: Inventory,
+    ask: Ask,
+    /// The key, to be recorded with the reply.
+    pub(super) claim: Claim,
+}
+
+impl Scene {
+    /// Whether the caller has given up.
+    pub(super) fn is_late(&self) -> bool {
+        self.ask.context.deadline.has_passed()
+    }
+
+    /// The request's correlation id.
+    pub(super) fn correlation_id(&self) -> String {
+        self.ask.context.correlation_id.to_string()
+    }
+
+    /// The reply's bytes.
+    pub(super) fn render(&self, answer: &Answer) -> StoredReply {
+        (self.inventory.render)(answer, self.ask.context.correlation_id.as_str())
+    }
+
+    /// Seals the entry of `decided`, chained to the aggregate's newest.
+    pub(super) fn seal<S: State>(&self, decided: Decided, from: Option<(S, &Newest)>) -> Sealed {
+        let head = self.inventory.chain(from);
+        self.inventory.journal.seal(Draft {
+            aggregate_id: self.claim.aggregate_id,
+            head,
+            command: self.claim.command,
+            cause: self.ask.cause(),
+            decided,
+            attempt: self.ask.context.attempt,
+            evidence: serde_json::json!({ "decisions": self.ask.context.trail.snapshot() }),
+            payload_hash: self.ask.payload_hash,
+        })
+    }
+}
+
+impl Inventory {
+    /// The head to chain to; our clock moves past it, also when another process wrote it.
+    pub(super) fn chain<S: State>(&self, from: Option<(S, &Newest)>) -> Option<Head> {
+        from.map(|(state, newest)| {
+            self.observe(newest.hlc);
+            newest.head(state)
+        })
+    }
+
+    fn observe(&self, clock: journal::HybridTime) {
+        if !self.journal.clock().observe(clock) {
+            metrics::counter!("mainstay_clock_refused_total").increment(1);
+            tracing::warn!(%clock, "a peer's clock is too far ahead to be adopted");
+        }
+    }
+
+    /// Carries a command out under its key.
+    pub(super) async fn execute<C: Command>(&self, ask: Ask, command: C) -> Result<Reply, Failure> {
+        if let Some(clock) = ask.clock {
+            self.observe(clock);
+        }
+        let deadline = ask.context.deadline.instant();
+        let claim = Claim {
+            principal: ask.principal.clone(),
+            key_hash: ask.key,
+            fingerprint: ask.fingerprint,
+            command: C::NAME,
+            aggregate_id: command.aggregate_id(),
+        };
+        let scene = Scene { inventory: self.clone(), ask, claim };
+        let (mut restarts, mut looks) = (0, 0);
+        let mut lost = None;
+        loop {
+            let error = match self.database.transaction(Some(deadline), (&scene, &command), attempt).await {
+                Ok(Round { moved, end: Some(result) }) => {
+                    if let Some(moved) = moved {
+                        moved.count();
+                    }
+                    return result;
+                }
+                Ok(Round { end: None, .. }) => DatabaseError::Deadline,
+                Err(error) => error,
+            };
+            match error {
+                DatabaseError::Defect(cause) if store::is_race(&cause) => {
+                    restarts += 1;
+                    if restarts > RESTARTS {
+                        return Err(match command.refusal(&cause) {
+                            Some(refusal) => Failure::Refused(Box::new(refusal)),
+                            None => Failure::NotExecuted(DatabaseError::Busy(cause)),
+                        });
+                    }
+                }
+                // Only what came after a lost COMMIT leaves its fate open.
+                error if error.is_not_executed() && lost.is_none() => {
+                    return Err(Failure::NotExecuted(error));
+                }
+                error => {
+                    let pause = Duration::from_millis(50 << looks);
+                    looks += 1;
+                    if looks > LOST_COMMIT_LOOKS || Instant::now() + pause >= deadline {
+                        return Err(Failure::Unknown(lost.unwrap_or(error)));
+                    }
+                    tracing::warn!(%error, "the fate of a commit is unknown; looking for it by its key");
+                    lost.get_or_insert(error);
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+}
+
+/// What one transaction came to.
+struct Round {
+    /// What was written, if it commits.
+    moved: Option<Moved>,
+    /// `None`: the deadline passed on the way.
+    end: Option<Result<Reply, Failure>>,
+}
+
+fn attempt<'c, C: Command>(
+    connection: &'c mut PgConnection,
+    &(scene, command): &'c (&Scene, &C),
+) -> Work<'c, Step<Round>> {
+    Box::pin(async move {
+        let claim = &scene.claim;
+        let over = |end| Round { moved: None, end: Some(end) };
+        if let Some(row) = journal::idempotency::look(connection, &claim.principal, &claim.key_hash).await? {
+            let known = match row.reply {
+                _ if row.fingerprint != claim.fingerprint => Err(Failure::KeyReused),
+                Some(stored) => Ok(Reply { stored, entry_id: row.entry_id, replayed: true }),
+                None => Err(Failure::InFlight),
+            };
+            return Ok(Step::Rollback(over(known)));
+        }
+        Ok(match command.carry_out(scene, connection).await? {
+            Ending::Written { reply, entry_id, moved } => {
+                let reply = Reply { stored: reply, entry_id: Some(entry_id), replayed: false };
+                Step::Commit(Round { moved: Some(moved), end: Some(Ok(reply)) })
+            }
+            Ending::Settled { answer, entry_id } => {
+                let stored = scene.render(&answer);
+                store::keys::record(connection, claim, &stored, entry_id).await?;
+                Step::Commit(over(Ok(Reply { stored, entry_id: Some(entry_id), replayed: false })))
+            }
+            Ending::Passing(refusal) => Step::Rollback(over(Err(Failure::Refused(Box::new(refusal))))),
+            Ending::TooLate => Step::Rollback(Round { moved: None, end: None }),
+        })
+    })
+}

@@ -1,0 +1,62 @@
+//! Reading: items, reservations, and what is held.
+
+use journal::DatabaseError;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Inventory;
+use crate::domain::stock::Sku;
+use crate::store;
+use crate::store::items::Item;
+use crate::store::reservations::Reservation;
+
+/// How many are held, and for how long the most overdue of them should not have been.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Held {
+    /// Reservations in `held`.
+    pub count: i64,
+    /// Seconds since the oldest end that was not acted on; 0 when nothing is due.
+    pub overdue_seconds: f64,
+}
+
+impl Inventory {
+    /// An item.
+    pub async fn item(&self, sku: &Sku, deadline: Instant) -> Result<Option<Item>, DatabaseError> {
+        let read = self
+            .database
+            .read(Some(deadline), sku, |connection, sku| Box::pin(store::items::read(connection, sku)));
+        read.await
+    }
+
+    /// At most `limit` items with SKUs after `after`, in byte order.
+    pub async fn items(
+        &self,
+        after: &str,
+        limit: i64,
+        deadline: Instant,
+    ) -> Result<Vec<Item>, DatabaseError> {
+        let read = self.database.read(Some(deadline), (after, limit), |connection, (after, limit)| {
+            Box::pin(store::items::page(connection, after, *limit))
+        });
+        read.await
+    }
+
+    /// A reservation, as it stands: `expired` only once it is.
+    pub async fn reservation(
+        &self,
+        id: Uuid,
+        deadline: Instant,
+    ) -> Result<Option<Reservation>, DatabaseError> {
+        let read = self
+            .database
+            .read(Some(deadline), id, |connection, id| Box::pin(store::reservations::read(connection, *id)));
+        read.await
+    }
+
+    /// What is held.
+    pub async fn held(&self) -> Result<Held, DatabaseError> {
+        let read = self.database.read(None, (), |connection, ()| Box::pin(store::status::held(connection)));
+        let (count, overdue_seconds) = read.await?;
+        Ok(Held { count, overdue_seconds })
+    }
+}

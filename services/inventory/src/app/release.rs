@@ -1,0 +1,111 @@
+//! Giving a hold back, or making sure that it can never come to be.
+
+use journal::{Decided, Keys};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::execute::{Command, Ending, Moved, Scene};
+use super::{Answer, Ask, Failure, Inventory, Reply};
+use crate::domain::reservation::{ReservationEvent, ReservationState, transition};
+use crate::domain::rules;
+use crate::store::Newest;
+use crate::store::reservations::{self, Move, Reservation};
+
+/// Nobody wants this reservation any more.
+#[derive(Debug, Clone, Copy)]
+pub struct Release {
+    /// Which one.
+    pub reservation_id: Uuid,
+}
+
+impl Inventory {
+    /// Releases a hold, voids what was never seen, and leaves everything else but a confirmed one as it is.
+    pub async fn release(&self, ask: Ask, command: Release) -> Result<Reply, Failure> {
+        self.execute(ask, command).await
+    }
+}
+
+impl Command for Release {
+    const NAME: &'static str = "release";
+
+    fn aggregate_id(&self) -> Uuid {
+        self.reservation_id
+    }
+
+    async fn carry_out(&self, scene: &Scene, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
+        let found = reservations::lock(connection, self.reservation_id).await?;
+        if scene.is_late() {
+            return Ok(Ending::TooLate);
+        }
+        match found {
+            Some((now, known)) => self.known(known, now, scene, connection).await,
+            None => self.unseen(scene, connection).await,
+        }
+    }
+}
+
+impl Release {
+    async fn known(
+        &self,
+        known: Reservation,
+        now: OffsetDateTime,
+        scene: &Scene,
+        connection: &mut PgConnection,
+    ) -> Result<Ending, sqlx::Error> {
+        let rule = rules::Release {
+            order_id: known.order_id,
+            lines: known.lines.clone(),
+            state: Some(known.state),
+            version: known.newest.version,
+        };
+        let (to, decided) = Decided::by(&rule);
+        if to == known.state {
+            let entry_id = known.newest.entry_id;
+            return Ok(Ending::Settled { answer: standing(known), entry_id });
+        }
+        let sealed = scene.seal(decided, Some((known.state, &known.newest)));
+        let reply = scene.render(&standing(Reservation { state: to, ..known.clone() }));
+        let moves = [Move { from: &known, to, sealed: &sealed }];
+        reservations::leave_held(connection, &moves, now, Keys::Record(&scene.claim, &reply)).await?;
+        Ok(Ending::Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) })
+    }
+
+    /// A release that overtook its reserve: the reservation exists from now on, as one that cannot be made.
+    async fn unseen(&self, scene: &Scene, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
+        let rule = rules::Release { order_id: None, lines: Vec::new(), state: None, version: 0 };
+        let (to, decided) = Decided::by(&rule);
+        let sealed = scene.seal::<ReservationState>(decided, None);
+        let new = Reservation {
+            id: self.reservation_id,
+            order_id: None,
+            state: to,
+            lines: Vec::new(),
+            hold_seconds: None,
+            expires_at: None,
+            correlation_id: scene.correlation_id(),
+            newest: Newest::of(&sealed),
+        };
+        let reply = scene.render(&Answer::Present(new.clone()));
+        let keys = Keys::Record(&scene.claim, &reply);
+        reservations::create(connection, &new, sealed.entry.at, &sealed, keys).await?;
+        Ok(Ending::Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) })
+    }
+}
+
+/// What a release has to say of a reservation that is where it stays.
+fn standing(reservation: Reservation) -> Answer {
+    match reservation.state {
+        ReservationState::Confirmed => {
+            match transition(Some(ReservationState::Confirmed), ReservationEvent::Released) {
+                Err(illegal) => Answer::Refused(illegal.into()),
+                Ok(_) => unreachable!("confirmed is terminal: see the transition function"),
+            }
+        }
+        ReservationState::Held
+        | ReservationState::Released
+        | ReservationState::Expired
+        | ReservationState::Refused
+        | ReservationState::Voided => Answer::Present(reservation),
+    }
+}

@@ -1,0 +1,137 @@
+//! From an answer to the bytes of its reply: the one mapping of this service's refusals to problem documents.
+//!
+//! Pure, because the bytes of a final reply are stored in the transaction that decides it.
+
+use http::StatusCode;
+use inventory_api::{Item, Line, Reservation};
+use journal::StoredReply;
+use mainstay::Problem;
+use mainstay::problem::{Effect, PROBLEM_JSON};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::app::{Answer, Refusal};
+use crate::domain::Illegal;
+use crate::store::{items, reservations};
+
+const JSON: &str = "application/json";
+
+/// The reply of a final answer, made for the request `correlation_id`.
+pub fn render(answer: &Answer, correlation_id: &str) -> StoredReply {
+    match answer {
+        Answer::Held(reservation) => StoredReply {
+            location: Some(format!("/v1/reservations/{}", reservation.id)),
+            ..document(StatusCode::CREATED, &reservation_body(reservation))
+        },
+        Answer::Present(reservation) => document(StatusCode::OK, &reservation_body(reservation)),
+        Answer::Created(item) => StoredReply {
+            location: Some(inventory_api::item_path(&item.sku)),
+            ..document(StatusCode::CREATED, &item_body(item))
+        },
+        Answer::Received(item) => document(StatusCode::CREATED, &item_body(item)),
+        Answer::Refused(refusal) => {
+            let mut problem = problem(refusal);
+            problem.correlation_id = Some(correlation_id.to_owned());
+            StoredReply {
+                status: problem.status,
+                content_type: PROBLEM_JSON.to_str().unwrap_or(JSON).to_owned(),
+                location: None,
+                body: bytes(&problem),
+            }
+        }
+    }
+}
+
+/// An item as it travels.
+pub fn item_body(item: &items::Item) -> Item {
+    Item {
+        sku: item.sku.clone(),
+        name: item.name.clone(),
+        on_hand: item.stock.on_hand,
+        held: item.stock.held,
+        available: item.stock.available(),
+    }
+}
+
+/// A reservation as it travels.
+pub fn reservation_body(reservation: &reservations::Reservation) -> Reservation {
+    Reservation {
+        id: reservation.id,
+        order_id: reservation.order_id,
+        status: reservation.state.into(),
+        lines: reservation.lines.iter().map(Line::from).collect(),
+        expires_at: reservation.expires_at,
+    }
+}
+
+/// What a refusal says. Final ones are not worth repeating; the others say when to come back.
+pub fn problem(refusal: &Refusal) -> Problem {
+    let refused = |status, name, title| Problem::new(status, name, title).outcome(Effect::Refused);
+    match refusal {
+        Refusal::InsufficientStock { order_id, short_lines } => {
+            refused(StatusCode::CONFLICT, "insufficient-stock", "There is not enough in stock")
+                .detail("nothing was reserved; `short_lines` says what is missing")
+                .member("order_id", order_id.to_string())
+                .member("short_lines", json!(short_lines))
+        }
+        Refusal::UnknownSku { order_id, skus } => {
+            refused(StatusCode::UNPROCESSABLE_ENTITY, "unknown-sku", "There is no such item")
+                .detail("nothing was reserved; `skus` says which are unknown")
+                .member("order_id", order_id.to_string())
+                .member("skus", json!(skus))
+        }
+        Refusal::ReservationVoided { id } => refused(
+            StatusCode::CONFLICT,
+            "reservation-voided",
+            "The reservation was released before it was made",
+        )
+        .detail("its id cannot be used any more")
+        .member("reservation_id", id.to_string()),
+        Refusal::ReservationExpired { id, expires_at } => {
+            refused(StatusCode::GONE, "reservation-expired", "The reservation's time ran out")
+                .detail("its stock was given back")
+                .member("reservation_id", id.to_string())
+                .member("expires_at", json!(expires_at.map(rfc3339)))
+        }
+        Refusal::IllegalTransition(illegal) => illegal_transition(illegal),
+        Refusal::HeldOtherwise { id } => illegal_transition(&Illegal::between("reservation", "held", "held"))
+            .detail("the reservation is held for another order, other lines or another time")
+            .member("reservation_id", id.to_string()),
+        Refusal::OrderHasAnother { order_id } => {
+            illegal_transition(&Illegal::between("reservation", "none", "held"))
+                .detail("the order has another reservation that is held or confirmed")
+                .member("order_id", order_id.to_string())
+        }
+        Refusal::SkuExists(sku) => refused(StatusCode::CONFLICT, "sku-exists", "An item has this SKU")
+            .detail("a SKU names one item for ever")
+            .member("sku", sku.to_string()),
+        Refusal::NoReservation(id) => refused(StatusCode::NOT_FOUND, "not-found", "There is nothing here")
+            .detail(format!("no reservation has the id {id}")),
+        Refusal::NoItem(sku) => refused(StatusCode::NOT_FOUND, "not-found", "There is nothing here")
+            .detail(format!("no item has the SKU {sku}")),
+    }
+}
+
+fn illegal_transition(illegal: &Illegal) -> Problem {
+    let problem =
+        Problem::new(StatusCode::CONFLICT, "illegal-transition", "The present state does not allow this")
+            .outcome(Effect::Refused)
+            .detail(illegal.to_string())
+            .member("from", illegal.from)
+            .member("to", illegal.to)
+            .member("allowed", json!(illegal.allowed));
+    if illegal.is_terminal() { problem } else { problem.retry_after(1) }
+}
+
+fn rfc3339(time: time::OffsetDateTime) -> String {
+    time.format(&time::format_description::well_known::Rfc3339)
+        .expect("every time the database can hold, years 0 to 9999, has an RFC 3339 form")
+}
+
+fn document<T: Serialize>(status: StatusCode, body: &T) -> StoredReply {
+    StoredReply { status: status.as_u16(), content_type: JSON.to_owned(), location: None, body: bytes(body) }
+}
+
+fn bytes<T: Serialize>(body: &T) -> Vec<u8> {
+    serde_json::to_vec(body).expect("replies hold only strings, numbers and lists")
+}

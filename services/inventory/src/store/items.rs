@@ -1,0 +1,133 @@
+//! Items and their stock.
+
+use journal::{Keys, Sealed};
+use sqlx::PgConnection;
+
+use super::{Newest, unguarded};
+use crate::domain::stock::{ItemName, OpeningStock, Quantity, Sku, Stock};
+
+/// An item as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Its SKU.
+    pub sku: String,
+    /// Its name.
+    pub name: String,
+    /// Its stock.
+    pub stock: Stock,
+    /// Its newest entry.
+    pub newest: Newest,
+}
+
+macro_rules! columns {
+    () => {
+        "sku, name, version, on_hand, held, head_hash, hlc, entry_id"
+    };
+}
+
+const READ: &str = concat!("SELECT ", columns!(), " FROM items WHERE sku = $1");
+const LOCK: &str = concat!("SELECT ", columns!(), " FROM items WHERE sku = $1 FOR NO KEY UPDATE");
+const PAGE: &str = concat!("SELECT ", columns!(), " FROM items WHERE sku > $1 ORDER BY sku LIMIT $2");
+const CREATE: &str = "INSERT INTO items (sku, name, on_hand, version, head_hash, hlc, entry_id)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+const RECEIVE: &str =
+    "UPDATE items SET on_hand = on_hand + $2, version = $3, head_hash = $4, hlc = $5, entry_id = $6
+    WHERE sku = $1 AND version = $3 - 1";
+
+pub(super) const STATEMENTS: [(&str, &str); 5] = [
+    ("items::READ", READ),
+    ("items::LOCK", LOCK),
+    ("items::PAGE", PAGE),
+    ("items::CREATE", CREATE),
+    ("items::RECEIVE", RECEIVE),
+];
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    sku: String,
+    name: String,
+    version: i64,
+    on_hand: i64,
+    held: i64,
+    head_hash: Vec<u8>,
+    hlc: String,
+    entry_id: uuid::Uuid,
+}
+
+impl TryFrom<Row> for Item {
+    type Error = sqlx::Error;
+
+    fn try_from(row: Row) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            stock: Stock { version: row.version, on_hand: row.on_hand, held: row.held },
+            newest: Newest::read(row.version, row.head_hash, &row.hlc, row.entry_id)?,
+            sku: row.sku,
+            name: row.name,
+        })
+    }
+}
+
+/// Reads an item.
+pub async fn read(connection: &mut PgConnection, sku: &Sku) -> Result<Option<Item>, sqlx::Error> {
+    let row: Option<Row> = sqlx::query_as(READ).bind(sku.as_str()).fetch_optional(connection).await?;
+    row.map(Item::try_from).transpose()
+}
+
+/// Locks an item.
+pub async fn lock(connection: &mut PgConnection, sku: &Sku) -> Result<Option<Item>, sqlx::Error> {
+    let row: Option<Row> = sqlx::query_as(LOCK).bind(sku.as_str()).fetch_optional(connection).await?;
+    row.map(Item::try_from).transpose()
+}
+
+/// At most `limit` items that come after `after`.
+pub async fn page(connection: &mut PgConnection, after: &str, limit: i64) -> Result<Vec<Item>, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(PAGE).bind(after).bind(limit).fetch_all(connection).await?;
+    rows.into_iter().map(Item::try_from).collect()
+}
+
+/// Writes a new item, its entry and the key it settles.
+pub async fn create(
+    connection: &mut PgConnection,
+    sku: &Sku,
+    name: &ItemName,
+    on_hand: OpeningStock,
+    sealed: &Sealed,
+    keys: Keys<'_>,
+) -> Result<(), sqlx::Error> {
+    let newest = Newest::of(sealed);
+    sqlx::query(CREATE)
+        .bind(sku.as_str())
+        .bind(name.as_str())
+        .bind(on_hand.get())
+        .bind(newest.version)
+        .bind(newest.hash)
+        .bind(newest.hlc.to_string())
+        .bind(newest.entry_id)
+        .execute(&mut *connection)
+        .await?;
+    journal::append(connection, sealed, keys).await
+}
+
+/// Adds stock to a locked item, with its entry and the key it settles.
+pub async fn receive(
+    connection: &mut PgConnection,
+    sku: &Sku,
+    quantity: Quantity,
+    sealed: &Sealed,
+    keys: Keys<'_>,
+) -> Result<(), sqlx::Error> {
+    let newest = Newest::of(sealed);
+    let done = sqlx::query(RECEIVE)
+        .bind(sku.as_str())
+        .bind(quantity.get())
+        .bind(newest.version)
+        .bind(newest.hash)
+        .bind(newest.hlc.to_string())
+        .bind(newest.entry_id)
+        .execute(&mut *connection)
+        .await?;
+    if done.rows_affected() != 1 {
+        return Err(unguarded("an item"));
+    }
+    journal::append(connection, sealed, keys).await
+}

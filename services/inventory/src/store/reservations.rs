@@ -1,0 +1,320 @@
+//! Reservations, and the stock that they hold.
+
+use journal::{Keys, Sealed, State as _};
+use serde_json::Value;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Newest, corrupt, unguarded};
+use crate::domain::ReservationState;
+use crate::domain::stock::{Line, Sku, Stock};
+
+/// A reservation as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// Its id.
+    pub id: Uuid,
+    /// For whom; `None` when it was voided before it was seen.
+    pub order_id: Option<Uuid>,
+    /// Where it stands.
+    pub state: ReservationState,
+    /// What it holds or held.
+    pub lines: Vec<Line>,
+    /// How long it was to hold.
+    pub hold_seconds: Option<i64>,
+    /// When the hold ends.
+    pub expires_at: Option<OffsetDateTime>,
+    /// The correlation id of the request that it came to be in.
+    pub correlation_id: String,
+    /// Its newest entry.
+    pub newest: Newest,
+}
+
+/// At most one reservation of an order is held or confirmed.
+pub const ONE_LIVE_PER_ORDER: &str = "reservations_one_live_per_order";
+
+macro_rules! columns {
+    () => {
+        "id, order_id, status, lines::text AS lines, hold_seconds, expires_at, correlation_id, version, head_hash,
+         hlc, entry_id"
+    };
+}
+
+const READ: &str = concat!("SELECT ", columns!(), " FROM reservations WHERE id = $1");
+
+/// The clock is read by the outer query, which gets no row before the inner one has its lock.
+const LOCK: &str = concat!(
+    "SELECT clock_timestamp() AS now, r.* FROM (SELECT ",
+    columns!(),
+    " FROM reservations WHERE id = $1 FOR NO KEY UPDATE) r"
+);
+
+/// The reservation first; the items only if there is none yet, in SKU order; the clock after both.
+const LOCK_TO_RESERVE: &str = concat!(
+    "WITH known AS MATERIALIZED (SELECT ",
+    columns!(),
+    " FROM reservations WHERE id = $1 FOR NO KEY UPDATE),
+     stock AS MATERIALIZED (
+        SELECT sku, version, on_hand, held FROM items
+        WHERE sku = ANY($2) AND NOT EXISTS (SELECT FROM known)
+        ORDER BY sku FOR NO KEY UPDATE)
+     SELECT clock_timestamp() AS now, s.skus, s.versions, s.on_hands, s.helds, known.*
+     FROM (SELECT array_agg(sku) AS skus, array_agg(version) AS versions, array_agg(on_hand) AS on_hands,
+                  array_agg(held) AS helds FROM stock) s
+     LEFT JOIN known ON true"
+);
+
+const LOCK_DUE: &str = concat!(
+    "SELECT clock_timestamp() AS now, r.* FROM (SELECT ",
+    columns!(),
+    " FROM reservations WHERE status = 'held' AND expires_at <= clock_timestamp()
+      ORDER BY expires_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED) r"
+);
+
+/// The items are locked already: see [`LOCK_TO_RESERVE`].
+const CREATE: &str = "WITH moved AS (
+        UPDATE items i SET held = i.held + l.quantity
+        FROM unnest($13::text[], $14::bigint[]) AS l (sku, quantity)
+        WHERE i.sku = l.sku RETURNING 1),
+    made AS (
+        INSERT INTO reservations (id, order_id, status, lines, hold_seconds, expires_at, correlation_id, version,
+            head_hash, hlc, entry_id, created_at, updated_at)
+        VALUES ($1, $2, $3, $4::text::jsonb, $5, $6, $7, $8, $9, $10, $11, $12, $12))
+    SELECT count(*) FROM moved";
+
+/// Locks the items in SKU order, then takes the lines out of `held` and the shipped ones out of `on_hand`, and
+/// moves the reservations, which are locked already.
+const MOVE: &str = "WITH locked AS MATERIALIZED (
+        SELECT sku FROM items WHERE sku = ANY($8) ORDER BY sku FOR NO KEY UPDATE),
+    moved AS (
+        UPDATE items i SET held = i.held - l.quantity, on_hand = i.on_hand - l.shipped
+        FROM locked, unnest($8::text[], $9::bigint[], $10::bigint[]) AS l (sku, quantity, shipped)
+        WHERE locked.sku = l.sku AND i.sku = l.sku RETURNING 1),
+    done AS (
+        UPDATE reservations r SET status = m.status, version = m.version, head_hash = m.head_hash, hlc = m.hlc,
+            entry_id = m.entry_id, updated_at = $7
+        FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bytea[], $5::text[], $6::uuid[])
+            AS m (id, status, version, head_hash, hlc, entry_id)
+        WHERE r.id = m.id AND r.version = m.version - 1 RETURNING 1)
+    SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM done)";
+
+const FIRST_ENTRY: &str = "SELECT body FROM journal WHERE aggregate_id = $1 AND version = 1";
+
+pub(super) const STATEMENTS: [(&str, &str); 7] = [
+    ("reservations::READ", READ),
+    ("reservations::LOCK", LOCK),
+    ("reservations::LOCK_TO_RESERVE", LOCK_TO_RESERVE),
+    ("reservations::LOCK_DUE", LOCK_DUE),
+    ("reservations::CREATE", CREATE),
+    ("reservations::MOVE", MOVE),
+    ("reservations::FIRST_ENTRY", FIRST_ENTRY),
+];
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Uuid,
+    order_id: Option<Uuid>,
+    status: String,
+    lines: String,
+    hold_seconds: Option<i64>,
+    expires_at: Option<OffsetDateTime>,
+    correlation_id: String,
+    version: i64,
+    head_hash: Vec<u8>,
+    hlc: String,
+    entry_id: Uuid,
+}
+
+impl TryFrom<Row> for Reservation {
+    type Error = sqlx::Error;
+
+    fn try_from(row: Row) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.id,
+            order_id: row.order_id,
+            state: ReservationState::parse(&row.status).ok_or_else(|| corrupt("an unknown status"))?,
+            lines: serde_json::from_str(&row.lines).map_err(|e| sqlx::Error::Decode(e.into()))?,
+            hold_seconds: row.hold_seconds,
+            expires_at: row.expires_at,
+            correlation_id: row.correlation_id,
+            newest: Newest::read(row.version, row.head_hash, &row.hlc, row.entry_id)?,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct TimedRow {
+    now: OffsetDateTime,
+    #[sqlx(flatten)]
+    row: Row,
+}
+
+/// Reads a reservation.
+pub async fn read(connection: &mut PgConnection, id: Uuid) -> Result<Option<Reservation>, sqlx::Error> {
+    let row: Option<Row> = sqlx::query_as(READ).bind(id).fetch_optional(connection).await?;
+    row.map(Reservation::try_from).transpose()
+}
+
+/// Locks a reservation and reads the clock after that.
+pub async fn lock(
+    connection: &mut PgConnection,
+    id: Uuid,
+) -> Result<Option<(OffsetDateTime, Reservation)>, sqlx::Error> {
+    let row: Option<TimedRow> = sqlx::query_as(LOCK).bind(id).fetch_optional(connection).await?;
+    row.map(|timed| Ok((timed.now, timed.row.try_into()?))).transpose()
+}
+
+/// Locks at most `limit` holds whose time is up, leaving out those that someone else has locked.
+pub async fn lock_due(
+    connection: &mut PgConnection,
+    limit: i64,
+) -> Result<Vec<(OffsetDateTime, Reservation)>, sqlx::Error> {
+    let rows: Vec<TimedRow> = sqlx::query_as(LOCK_DUE).bind(limit).fetch_all(connection).await?;
+    rows.into_iter().map(|timed| Ok((timed.now, timed.row.try_into()?))).collect()
+}
+
+/// What [`lock_to_reserve`] found.
+#[derive(Debug)]
+pub enum Ground {
+    /// There is such a reservation; it is locked, and no items are.
+    Taken(Reservation),
+    /// There is none; the items are locked.
+    Free {
+        /// The clock after the locks.
+        now: OffsetDateTime,
+        /// The items that exist, by SKU.
+        stock: Vec<(String, Stock)>,
+    },
+}
+
+/// Locks what a new reservation depends on.
+pub async fn lock_to_reserve(
+    connection: &mut PgConnection,
+    id: Uuid,
+    skus: &[&str],
+) -> Result<Ground, sqlx::Error> {
+    use sqlx::{FromRow as _, Row as _};
+    let row = sqlx::query(LOCK_TO_RESERVE).bind(id).bind(skus).fetch_one(connection).await?;
+    if row.try_get::<Option<Uuid>, _>("id")?.is_some() {
+        return Ok(Ground::Taken(Row::from_row(&row)?.try_into()?));
+    }
+    let numbers = |name| row.try_get::<Option<Vec<i64>>, _>(name).map(Option::unwrap_or_default);
+    let skus = row.try_get::<Option<Vec<String>>, _>("skus")?.unwrap_or_default();
+    let values = numbers("versions")?.into_iter().zip(numbers("on_hands")?).zip(numbers("helds")?);
+    let stock = values.map(|((version, on_hand), held)| Stock { version, on_hand, held });
+    Ok(Ground::Free { now: row.try_get("now")?, stock: skus.into_iter().zip(stock).collect() })
+}
+
+/// Writes a new reservation, its entry and the key it settles. `Held` takes its lines out of what is available;
+/// call [`lock_to_reserve`] before.
+pub async fn create(
+    connection: &mut PgConnection,
+    new: &Reservation,
+    now: OffsetDateTime,
+    sealed: &Sealed,
+    keys: Keys<'_>,
+) -> Result<(), sqlx::Error> {
+    let held = match new.state {
+        ReservationState::Held => new.lines.as_slice(),
+        ReservationState::Refused
+        | ReservationState::Voided
+        | ReservationState::Confirmed
+        | ReservationState::Released
+        | ReservationState::Expired => &[],
+    };
+    let moved: i64 = sqlx::query_scalar(CREATE)
+        .bind(new.id)
+        .bind(new.order_id)
+        .bind(new.state.as_str())
+        .bind(lines_json(&new.lines))
+        .bind(new.hold_seconds)
+        .bind(new.expires_at)
+        .bind(&new.correlation_id)
+        .bind(new.newest.version)
+        .bind(new.newest.hash)
+        .bind(new.newest.hlc.to_string())
+        .bind(new.newest.entry_id)
+        .bind(now)
+        .bind(held.iter().map(|line| line.sku.as_str()).collect::<Vec<_>>())
+        .bind(held.iter().map(|line| line.quantity.get()).collect::<Vec<_>>())
+        .fetch_one(&mut *connection)
+        .await?;
+    if usize::try_from(moved) != Ok(held.len()) {
+        return Err(unguarded("an item"));
+    }
+    journal::append(connection, sealed, keys).await
+}
+
+/// A locked reservation about to leave `held`.
+#[derive(Debug)]
+pub struct Move<'a> {
+    /// As it was locked.
+    pub from: &'a Reservation,
+    /// Where it goes.
+    pub to: ReservationState,
+    /// The entry that says so.
+    pub sealed: &'a Sealed,
+}
+
+/// Moves locked reservations out of `held`: their lines leave the items' `held`, and those of confirmed ones
+/// leave `on_hand` too. Appends the entries; `keys` are settled by the last one.
+pub async fn leave_held(
+    connection: &mut PgConnection,
+    moves: &[Move<'_>],
+    now: OffsetDateTime,
+    keys: Keys<'_>,
+) -> Result<(), sqlx::Error> {
+    let stock = sums(moves);
+    let newest: Vec<Newest> = moves.iter().map(|m| Newest::of(m.sealed)).collect();
+    let (moved, done): (i64, i64) = sqlx::query_as(MOVE)
+        .bind(moves.iter().map(|m| m.from.id).collect::<Vec<_>>())
+        .bind(moves.iter().map(|m| m.to.as_str()).collect::<Vec<_>>())
+        .bind(newest.iter().map(|n| n.version).collect::<Vec<_>>())
+        .bind(newest.iter().map(|n| n.hash.as_slice()).collect::<Vec<_>>())
+        .bind(newest.iter().map(|n| n.hlc.to_string()).collect::<Vec<_>>())
+        .bind(newest.iter().map(|n| n.entry_id).collect::<Vec<_>>())
+        .bind(now)
+        .bind(stock.iter().map(|(sku, _)| sku.as_str()).collect::<Vec<_>>())
+        .bind(stock.iter().map(|(_, (held, _))| *held).collect::<Vec<_>>())
+        .bind(stock.iter().map(|(_, (_, shipped))| *shipped).collect::<Vec<_>>())
+        .fetch_one(&mut *connection)
+        .await?;
+    if usize::try_from(moved) != Ok(stock.len()) {
+        return Err(unguarded("an item"));
+    }
+    if usize::try_from(done) != Ok(moves.len()) {
+        return Err(unguarded("a reservation"));
+    }
+    let Some((last, others)) = moves.split_last() else { return Ok(()) };
+    for other in others {
+        journal::append(connection, other.sealed, Keys::Leave).await?;
+    }
+    journal::append(connection, last.sealed, keys).await
+}
+
+/// Per SKU, in order: how many leave `held`, and how many of these leave the building.
+fn sums<'a>(moves: &[Move<'a>]) -> Vec<(&'a Sku, (i64, i64))> {
+    let mut sums = std::collections::BTreeMap::<_, (i64, i64)>::new();
+    for Move { from, to, .. } in moves {
+        for line in &from.lines {
+            let (held, shipped) = sums.entry(&line.sku).or_default();
+            *held += line.quantity.get();
+            if *to == ReservationState::Confirmed {
+                *shipped += line.quantity.get();
+            }
+        }
+    }
+    sums.into_iter().collect()
+}
+
+/// The inputs of a reservation's first entry: what it was decided on.
+pub async fn first_inputs(connection: &mut PgConnection, id: Uuid) -> Result<Value, sqlx::Error> {
+    let body: Vec<u8> = sqlx::query_scalar(FIRST_ENTRY).bind(id).fetch_one(connection).await?;
+    let entry: journal::Entry = serde_json::from_slice(&body).map_err(|e| sqlx::Error::Decode(e.into()))?;
+    Ok(entry.inputs)
+}
+
+fn lines_json(lines: &[Line]) -> String {
+    serde_json::to_string(lines).expect("lines hold only strings and integers")
+}

@@ -1,0 +1,223 @@
+//! A use case that is dropped at any of its awaits has happened as a whole or not at all.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::support::{PATIENCE, Stage, ask, ask_with, inventory, patient};
+
+/// A stage whose use cases reach the database through a relay in this same thread. While a use case is being
+/// polled the relay stands still, so every reply has to be waited for, and every await is a place to cut.
+async fn relayed(items: &[(&str, i64)]) -> Stage {
+    let mut stage = Stage::with(items).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let relay = listener.local_addr().unwrap().port();
+    let database = ("127.0.0.1", stage.options.get_port());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = TcpStream::connect(database).await.unwrap();
+            tokio::spawn(async move {
+                // Either side may close whenever it likes.
+                let _closed = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    stage.inventory = inventory(&stage.options.clone().port(relay), patient());
+    stage
+}
+
+/// Polls `future` at most `polls` times and then drops it.
+async fn cut_after<F: Future>(polls: u32, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            // The last poll has begun something; what is dropped is dropped in the middle of it.
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// No session is left in a transaction: what was cut has been undone by the server.
+async fn settle(stage: &Stage) {
+    let open = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+          AND (state LIKE 'idle in transaction%' OR state = 'active')";
+    let until = Instant::now() + PATIENCE;
+    while sqlx::query_scalar::<_, i64>(open).fetch_one(&stage.admin).await.unwrap() > 0 {
+        assert!(Instant::now() < until, "a transaction was left open");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A connection stands ready, so that the polls go to the use case and not to the handshake.
+async fn warm(stage: &Stage) {
+    let until = Instant::now() + PATIENCE;
+    while stage.inventory.database().connections().1 == 0 {
+        stage.inventory.held().await.unwrap();
+        tokio::task::yield_now().await;
+        assert!(Instant::now() < until, "no connection comes back to the pool");
+    }
+}
+
+/// Cuts `attempt(n)` after 0, 1, 2 … polls until it finishes by itself; after each cut, `check(n)` repeats it.
+async fn cut_everywhere<A, C>(stage: &Stage, attempt: A, check: C)
+where
+    A: AsyncFn(u32),
+    C: AsyncFn(u32),
+{
+    let mut polls = 0;
+    loop {
+        warm(stage).await;
+        let finished = cut_after(polls, attempt(polls)).await.is_some();
+        settle(stage).await;
+        check(polls).await;
+        if finished {
+            break;
+        }
+        polls += 1;
+        assert!(polls < 300, "it never finished");
+    }
+    assert!(polls > 5, "{polls} waits are not a transaction");
+    stage.assert_sound().await;
+}
+
+fn id_of(n: u32) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, &n.to_be_bytes())
+}
+
+fn key_of(n: u32) -> String {
+    format!("the key of attempt {n}")
+}
+
+#[tokio::test]
+async fn a_reserve_cut_anywhere_is_whole_or_absent_and_its_repeat_completes_it() {
+    let stage = relayed(&[("a", 1_000_000)]).await;
+    cut_everywhere(
+        &stage,
+        async |n| {
+            stage.reserve(ask_with(&key_of(n)), id_of(n), &[("a", 1)]).await.unwrap();
+        },
+        async |n| {
+            let before = stage.status(id_of(n)).await;
+            let (held, entries) = (stage.stock("a").await.1, stage.path(id_of(n)).await.len());
+            assert_eq!(
+                (held, entries),
+                if before.is_some() { (i64::from(n) + 1, 1) } else { (i64::from(n), 0) }
+            );
+            let repeat = stage.reserve(ask_with(&key_of(n)), id_of(n), &[("a", 1)]).await.unwrap();
+            assert_eq!((repeat.stored.status, repeat.replayed), (201, before.is_some()));
+            assert_eq!(stage.stock("a").await.1, i64::from(n) + 1);
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_confirmation_cut_anywhere_is_whole_or_absent_and_its_repeat_completes_it() {
+    let stage = relayed(&[("a", 1_000_000), ("b", 1_000_000)]).await;
+    for n in 0..300 {
+        stage.reserve(ask(), id_of(n), &[("b", 1), ("a", 1)]).await.unwrap();
+    }
+    cut_everywhere(
+        &stage,
+        async |n| {
+            stage.confirm(ask_with(&key_of(n)), id_of(n)).await.unwrap();
+        },
+        async |n| {
+            let shipped = stage.status(id_of(n)).await.unwrap() == "confirmed";
+            let expected = 1_000_000 - i64::from(n) - i64::from(shipped);
+            assert_eq!((stage.stock("a").await.0, stage.stock("b").await.0), (expected, expected));
+            let repeat = stage.confirm(ask_with(&key_of(n)), id_of(n)).await.unwrap();
+            assert_eq!((repeat.stored.status, repeat.replayed), (200, shipped));
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_release_cut_anywhere_is_whole_or_absent_and_its_repeat_completes_it() {
+    let stage = relayed(&[("a", 1_000_000)]).await;
+    for n in (0..300).step_by(2) {
+        stage.reserve(ask(), id_of(n), &[("a", 1)]).await.unwrap();
+    }
+    // Every other one was never seen, and is voided.
+    cut_everywhere(
+        &stage,
+        async |n| {
+            stage.release(ask_with(&key_of(n)), id_of(n)).await.unwrap();
+        },
+        async |n| {
+            let repeat = stage.release(ask_with(&key_of(n)), id_of(n)).await.unwrap();
+            assert_eq!(repeat.stored.status, 200);
+            let path = stage.path(id_of(n)).await;
+            assert_eq!(path.last().unwrap(), if n % 2 == 0 { "released" } else { "voided" });
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_creation_and_a_receipt_cut_anywhere_count_once() {
+    let stage = relayed(&[]).await;
+    cut_everywhere(
+        &stage,
+        async |n| {
+            stage.create(ask_with(&key_of(n)), &n.to_string(), 10).await.unwrap();
+        },
+        async |n| {
+            let repeat = stage.create(ask_with(&key_of(n)), &n.to_string(), 10).await.unwrap();
+            assert_eq!(repeat.stored.status, 201);
+        },
+    )
+    .await;
+    cut_everywhere(
+        &stage,
+        async |n| {
+            stage.receive(ask_with(&format!("receipt {n}")), "0", 1).await.unwrap();
+        },
+        async |n| {
+            stage.receive(ask_with(&format!("receipt {n}")), "0", 1).await.unwrap();
+            assert_eq!(stage.stock("0").await.0, 11 + i64::from(n));
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_sweep_cut_anywhere_leaves_the_rest_to_the_next() {
+    let stage = relayed(&[("a", 1_000_000)]).await;
+    cut_everywhere(
+        &stage,
+        async |n| {
+            for part in 0..3 {
+                let id = Uuid::new_v5(&id_of(n), &[part]);
+                if stage.status(id).await.is_none() {
+                    stage.reserve(ask(), id, &[("a", 1)]).await.unwrap();
+                    stage.let_end(id).await;
+                }
+            }
+            stage.inventory.expire_due("test").await.unwrap();
+        },
+        async |_| {
+            sqlx::query("UPDATE reservations SET expires_at = clock_timestamp() WHERE status = 'held'")
+                .execute(&stage.admin)
+                .await
+                .unwrap();
+            stage.inventory.expire_due("test").await.unwrap();
+            assert_eq!(stage.stock("a").await, (1_000_000, 0));
+        },
+    )
+    .await;
+}

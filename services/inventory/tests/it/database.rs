@@ -1,0 +1,150 @@
+//! What the schema itself forbids, whatever the code does.
+
+use std::time::Duration;
+
+use inventory_service::app::Failure;
+use inventory_service::store;
+use journal::DatabaseError;
+use journal::database::Limits;
+use sqlx::{AssertSqlSafe, Connection, Executor as _, PgConnection, SqlSafeStr as _};
+use uuid::Uuid;
+
+use crate::support::{Stage, ask, inventory};
+
+async fn refused(connection: &mut PgConnection, statement: &str) -> String {
+    let error = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(connection).await.unwrap_err();
+    error.as_database_error().unwrap().code().unwrap().into_owned()
+}
+
+#[tokio::test]
+async fn the_serving_role_can_neither_rewrite_the_past_nor_change_the_schema() {
+    let stage = Stage::with(&[("a", 1)]).await;
+    let mut serving = PgConnection::connect_with(&stage.options).await.unwrap();
+    for statement in [
+        "UPDATE journal SET version = version",
+        "DELETE FROM journal",
+        "TRUNCATE journal",
+        "ALTER TABLE journal DISABLE TRIGGER ALL",
+        "DROP TABLE journal",
+        "INSERT INTO transitions VALUES ('reservation', 'confirmed', 'held')",
+        "UPDATE transitions SET to_state = 'held'",
+        "DELETE FROM transitions",
+        "DELETE FROM items",
+        "DELETE FROM reservations",
+        "TRUNCATE items, reservations",
+        "TRUNCATE idempotency",
+        "UPDATE _sqlx_migrations SET version = 0",
+        "CREATE TABLE mine (id int)",
+        "CREATE TEMPORARY TABLE mine (id int)",
+        "CREATE INDEX mine ON items (name)",
+        "ALTER TABLE items ADD COLUMN mine int",
+        "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE SCHEMA mine",
+        "GRANT ALL ON journal TO PUBLIC",
+        "SET ROLE mainstay_inventory_owner",
+        "CREATE ROLE mine",
+        "SELECT nextval('journal_seq_seq')",
+    ] {
+        // A GRANT that grants nothing is a warning; everything else is refused outright.
+        if statement.starts_with("GRANT") {
+            let _warned = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut serving).await;
+            continue;
+        }
+        assert_eq!(refused(&mut serving, statement).await, "42501", "{statement}");
+    }
+    let granted: Vec<String> = sqlx::query_scalar(
+        "SELECT table_name || ' ' || privilege_type FROM information_schema.role_table_grants
+         WHERE grantee IN ('mainstay_inventory', 'PUBLIC') AND table_schema = 'public' ORDER BY 1",
+    )
+    .fetch_all(&stage.admin)
+    .await
+    .unwrap();
+    let expected = [
+        "_sqlx_migrations SELECT",
+        "idempotency DELETE",
+        "idempotency INSERT",
+        "idempotency SELECT",
+        "idempotency UPDATE",
+        "items INSERT",
+        "items SELECT",
+        "items UPDATE",
+        "journal INSERT",
+        "journal SELECT",
+        "reservations INSERT",
+        "reservations SELECT",
+        "reservations UPDATE",
+        "transitions SELECT",
+    ];
+    assert_eq!(granted, expected);
+}
+
+#[tokio::test]
+async fn not_even_the_owner_rewrites_the_journal_in_passing() {
+    let stage = Stage::with(&[("a", 1)]).await;
+    let mut owner = stage.admin.acquire().await.unwrap();
+    owner.execute("SET ROLE mainstay_inventory_owner").await.unwrap();
+    for statement in ["UPDATE journal SET version = version", "DELETE FROM journal", "TRUNCATE journal"] {
+        assert_eq!(refused(&mut owner, statement).await, "42501", "{statement}");
+    }
+}
+
+#[tokio::test]
+async fn stock_below_what_is_held_and_illegal_moves_cannot_be_written() {
+    let stage = Stage::with(&[("a", 1)]).await;
+    let id = stage.hold(&[("a", 1)]).await;
+    let mut admin = stage.admin.acquire().await.unwrap();
+    for statement in [
+        "UPDATE items SET held = -1",
+        "UPDATE items SET on_hand = 0",
+        "UPDATE items SET held = 2",
+        "UPDATE reservations SET expires_at = NULL",
+        "UPDATE reservations SET status = 'lost'",
+    ] {
+        assert_eq!(refused(&mut admin, statement).await, "23514", "{statement}");
+    }
+    let skipped = format!(
+        "INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state, correlation_id, body, hash)
+         VALUES ('{id}', 'reservation', '{id}', 2, 'confirmed', 'held', 'c', '', decode(repeat('00', 32), 'hex'))"
+    );
+    assert_eq!(refused(&mut admin, &skipped).await, "23503", "no such arrow");
+}
+
+#[tokio::test]
+async fn every_statement_is_understood_by_the_database_and_allowed_to_the_serving_role() {
+    let stage = Stage::new().await;
+    let mut serving = PgConnection::connect_with(&stage.options).await.unwrap();
+    for (name, statement) in store::statements() {
+        let prepared = (&mut serving).prepare(statement.into_sql_str()).await;
+        assert!(prepared.is_ok(), "{name}: {}", prepared.err().unwrap());
+        // A plan is made, and with it the permissions are checked.
+        let parameters = statement.matches('$').count();
+        let nulls = (1..=parameters)
+            .rev()
+            .fold(statement.to_owned(), |text, n| text.replace(&format!("${n}"), "NULL"));
+        let explained = sqlx::raw_sql(AssertSqlSafe(format!("EXPLAIN {nulls}"))).execute(&mut serving).await;
+        assert!(explained.is_ok(), "{name}: {}", explained.err().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn migrations_may_run_again() {
+    let stage = Stage::new().await;
+    let mut owner = stage.admin.acquire().await.unwrap();
+    owner.execute("SET ROLE mainstay_inventory_owner").await.unwrap();
+    journal::migrations::migrator(&store::MIGRATIONS).run(&mut *owner).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_a_database_nothing_is_done_and_that_is_said() {
+    let stage = Stage::new().await;
+    let nowhere = inventory(
+        &stage.options.clone().port(1),
+        Limits { acquire: Duration::from_millis(50), ..Limits::default() },
+    );
+    let command = crate::support::reserve(Uuid::now_v7(), &[("a", 1)]);
+    let error = nowhere.reserve(ask(), command).await.unwrap_err();
+    assert!(
+        matches!(error, Failure::NotExecuted(DatabaseError::Unavailable(_) | DatabaseError::Busy(_))),
+        "{error:?}"
+    );
+}

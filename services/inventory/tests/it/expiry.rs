@@ -1,0 +1,134 @@
+//! Ending holds whose time is up.
+
+use inventory_service::app::expire::SWEEP;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::support::{PATIENCE, Stage, ask, inventory, patient, problem};
+
+#[tokio::test]
+async fn the_sweep_ends_what_is_due_and_only_that() {
+    let stage = Stage::with(&[("a", 10), ("b", 10)]).await;
+    let due = stage.hold(&[("a", 2), ("b", 1)]).await;
+    let other = stage.hold(&[("b", 3)]).await;
+    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 0);
+    stage.let_end(due).await;
+    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 1);
+    assert_eq!((stage.stock("a").await, stage.stock("b").await), ((10, 0), (10, 3)));
+    assert_eq!(stage.status(other).await.unwrap(), "held");
+    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 0);
+
+    let entries = stage.entries(Some(due)).await;
+    let (held, expired) = (&entries[0], &entries[1]);
+    assert_eq!((expired.principal.as_str(), expired.command.as_str()), (SWEEP, "expire"));
+    assert_eq!(expired.rule, "inventory.expire@1");
+    assert_eq!(expired.causation_id, Some(held.id), "the hold is what led to its end");
+    assert_eq!(expired.correlation_id, held.correlation_id, "in the story of the same request");
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn many_due_holds_of_one_item_are_ended_in_batches_by_several_sweeps_at_once() {
+    let stage = Stage::with(&[("a", 1_000), ("b", 1_000)]).await;
+    for n in 0..120 {
+        let pair = [("a", 1), ("b", 2)];
+        let id = stage.hold(if n % 2 == 0 { &pair } else { &pair[..1] }).await;
+        stage.let_end(id).await;
+    }
+    let others = [(); 2].map(|()| inventory(&stage.options, patient()));
+    let (one, two, three) = tokio::join!(
+        stage.inventory.expire_due(SWEEP),
+        others[0].expire_due(SWEEP),
+        others[1].expire_due(SWEEP)
+    );
+    assert_eq!(one.unwrap() + two.unwrap() + three.unwrap(), 120);
+    assert_eq!((stage.stock("a").await, stage.stock("b").await), ((1_000, 0), (1_000, 0)));
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn the_sweep_leaves_out_what_someone_else_has_locked() {
+    let stage = Stage::with(&[("a", 10)]).await;
+    let (locked, free) = (stage.hold(&[("a", 1)]).await, stage.hold(&[("a", 1)]).await);
+    stage.let_end(locked).await;
+    stage.let_end(free).await;
+    let mut holder = stage.admin.begin().await.unwrap();
+    sqlx::query("SELECT FROM reservations WHERE id = $1 FOR UPDATE")
+        .bind(locked)
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 1);
+    holder.rollback().await.unwrap();
+    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_confirmation_and_the_sweep_race_for_one_hold_and_one_wins() {
+    let stage = Stage::with(&[("a", 100)]).await;
+    let (mut shipped, mut expired) = (0, 0);
+    for _ in 0..30 {
+        let id = stage.hold(&[("a", 1)]).await;
+        // A moment so close that either may come first.
+        sqlx::query("UPDATE reservations SET expires_at = clock_timestamp() + interval '2 ms' WHERE id = $1")
+            .bind(id)
+            .execute(&stage.admin)
+            .await
+            .unwrap();
+        let (reply, swept) = tokio::join!(stage.confirm(ask(), id), stage.inventory.expire_due(SWEEP));
+        let reply = reply.unwrap();
+        swept.unwrap();
+        match reply.stored.status {
+            200 => {
+                shipped += 1;
+                assert_eq!(stage.path(id).await, ["held", "confirmed"]);
+            }
+            410 => {
+                expired += 1;
+                assert_eq!(problem(&reply), "reservation-expired");
+                assert_eq!(stage.path(id).await, ["held", "expired"]);
+            }
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!((stage.stock("a").await, shipped + expired), ((100 - shipped, 0), 30));
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn the_clock_that_judges_a_hold_is_read_after_the_wait_for_its_lock() {
+    let stage = Stage::with(&[("a", 10)]).await;
+    let id = stage.hold(&[("a", 1)]).await;
+    sqlx::query("UPDATE reservations SET expires_at = clock_timestamp() + interval '200 ms' WHERE id = $1")
+        .bind(id)
+        .execute(&stage.admin)
+        .await
+        .unwrap();
+    let mut holder = stage.admin.begin().await.unwrap();
+    sqlx::query("SELECT FROM reservations FOR UPDATE").execute(&mut *holder).await.unwrap();
+    let (reply, ()) = tokio::join!(stage.confirm(ask(), id), async {
+        let over = "SELECT clock_timestamp() > expires_at FROM reservations WHERE id = $1";
+        let until = Instant::now() + PATIENCE;
+        while !sqlx::query_scalar::<_, bool>(over).bind(id).fetch_one(&mut *holder).await.unwrap() {
+            assert!(Instant::now() < until);
+        }
+        holder.rollback().await.unwrap();
+    });
+    assert_eq!(reply.unwrap().stored.status, 410, "asked for in time, but its turn came after the end");
+}
+
+#[tokio::test]
+async fn what_is_overdue_can_be_seen() {
+    let stage = Stage::with(&[("a", 10)]).await;
+    let held = stage.inventory.held().await.unwrap();
+    assert_eq!((held.count, held.overdue_seconds), (0, 0.0));
+    let id: Uuid = stage.hold(&[("a", 1)]).await;
+    let held = stage.inventory.held().await.unwrap();
+    assert_eq!((held.count, held.overdue_seconds), (1, 0.0), "not due yet");
+    sqlx::query("UPDATE reservations SET expires_at = clock_timestamp() - interval '90 s' WHERE id = $1")
+        .bind(id)
+        .execute(&stage.admin)
+        .await
+        .unwrap();
+    assert!(stage.inventory.held().await.unwrap().overdue_seconds >= 90.0);
+}

@@ -1,0 +1,75 @@
+//! Creating items, receiving stock, reading pages.
+
+use inventory_service::app::{Failure, Refusal};
+use tokio::time::Instant;
+
+use crate::support::{PATIENCE, Stage, ask, body, problem};
+
+#[tokio::test]
+async fn an_item_begins_with_what_it_was_created_with() {
+    let stage = Stage::new().await;
+    let reply = stage.create(ask(), "85123A", 100).await.unwrap();
+    assert_eq!(reply.stored.status, 201);
+    assert_eq!(reply.stored.location.as_deref(), Some("/v1/items/85123A"));
+    let expected = r#"{"sku":"85123A","name":"","on_hand":100,"held":0,"available":100}"#;
+    assert_eq!(String::from_utf8(reply.stored.body).unwrap(), expected);
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_sku_names_one_item_for_ever_and_another_try_is_told_so_finally() {
+    let stage = Stage::with(&[("a", 1)]).await;
+    let again = ask();
+    let reply = stage.create(again.clone(), "a", 5).await.unwrap();
+    assert_eq!((reply.stored.status, problem(&reply).as_str()), (409, "sku-exists"));
+    assert_eq!(reply.entry_id, Some(stage.entries(None).await[0].id), "the creation decided it");
+    let replay = stage.create(again, "a", 5).await.unwrap();
+    assert!(replay.replayed);
+    assert_eq!(replay.stored, reply.stored);
+    assert_eq!(stage.stock("a").await, (1, 0));
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_receipt_adds_to_what_is_there_and_to_the_items_history() {
+    let stage = Stage::with(&[("a", 1)]).await;
+    let id = stage.hold(&[("a", 1)]).await;
+    let reply = stage.receive(ask(), "a", 50).await.unwrap();
+    assert_eq!(reply.stored.status, 201);
+    assert_eq!(body(&reply)["on_hand"], 51);
+    assert_eq!(body(&reply)["available"], 50);
+    let item = inventory_service::domain::item::item_id(&"a".to_owned().try_into().unwrap());
+    let versions: Vec<_> = stage.entries(Some(item)).await.iter().map(|e| e.version).collect();
+    assert_eq!(versions, [1, 2], "a reservation does not count as the item's own entry");
+    stage.confirm(ask(), id).await.unwrap();
+    assert_eq!(stage.stock("a").await, (50, 0));
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_receipt_of_an_unknown_item_is_refused_without_claiming_its_key() {
+    let stage = Stage::new().await;
+    let ask = ask();
+    let refused = stage.receive(ask.clone(), "ghost", 1).await.unwrap_err();
+    assert!(matches!(refused, Failure::Refused(r) if matches!(*r, Refusal::NoItem(_))));
+    assert_eq!(stage.keys().await, 0);
+    stage.create(crate::support::ask(), "ghost", 0).await.unwrap();
+    assert_eq!(stage.receive(ask, "ghost", 1).await.unwrap().stored.status, 201, "the key is still free");
+}
+
+#[tokio::test]
+async fn pages_of_items_follow_the_bytes_of_their_skus() {
+    let stage = Stage::with(&[("b", 1), ("B", 1), ("a b", 1), ("10", 1), ("9", 1)]).await;
+    let deadline = Instant::now() + PATIENCE;
+    let (mut after, mut seen) = (String::new(), Vec::new());
+    loop {
+        let page = stage.inventory.items(&after, 2, deadline).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after.clone_from(&last.sku);
+        seen.extend(page.into_iter().map(|item| item.sku));
+    }
+    assert_eq!(seen, ["10", "9", "B", "a b", "b"]);
+    let item = stage.inventory.item(&"a b".to_owned().try_into().unwrap(), deadline).await.unwrap();
+    assert_eq!(item.unwrap().stock.on_hand, 1);
+    assert_eq!(stage.inventory.item(&"c".to_owned().try_into().unwrap(), deadline).await.unwrap(), None);
+}

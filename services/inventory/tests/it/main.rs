@@ -1,0 +1,13 @@
+//! Inventory against a real PostgreSQL.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(unreachable_pub, reason = "the modules of one program")]
+
+mod cancellation;
+mod database;
+mod expiry;
+mod idempotency;
+mod items;
+mod races;
+mod reservations;
+mod sound;
+mod support;

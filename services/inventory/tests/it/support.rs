@@ -1,0 +1,186 @@
+//! A stage for one test: the use cases over a database of their own.
+
+use std::time::Duration;
+
+use inventory_api::Line;
+use inventory_service::app::{
+    Ask, Confirm, CreateItem, Failure, Inventory, Receive, Release, Reply, Reserve,
+};
+use inventory_service::domain::stock::Lines;
+use inventory_service::http::reply::render;
+use inventory_service::store::MIGRATIONS;
+use journal::database::Limits;
+use journal::{Database, Journal, KeyHash};
+use local::Service;
+use mainstay::RequestContext;
+use serde_json::Value;
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use testkit::TestDatabase;
+use uuid::Uuid;
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A database of its own, the use cases over it as the serving role, and a superuser's view of it.
+pub struct Stage {
+    pub inventory: Inventory,
+    pub options: PgConnectOptions,
+    pub admin: PgPool,
+    _database: TestDatabase,
+}
+
+impl Stage {
+    pub async fn new() -> Self {
+        let migrator = journal::migrations::migrator(&MIGRATIONS);
+        let database = TestDatabase::new(Service::Inventory, &migrator).await.unwrap();
+        let options: PgConnectOptions = database.serving_url().parse().unwrap();
+        let admin = PgPool::connect_lazy_with(database.admin());
+        Self { inventory: inventory(&options, patient()), options, admin, _database: database }
+    }
+
+    /// A stage with these items in stock.
+    pub async fn with(items: &[(&str, i64)]) -> Self {
+        let stage = Self::new().await;
+        for (sku, on_hand) in items {
+            assert_eq!(stage.create(ask(), sku, *on_hand).await.unwrap().stored.status, 201);
+        }
+        stage
+    }
+
+    pub async fn create(&self, ask: Ask, sku: &str, on_hand: i64) -> Result<Reply, Failure> {
+        let command = CreateItem {
+            sku: sku.to_owned().try_into().unwrap(),
+            name: String::new().try_into().unwrap(),
+            on_hand: on_hand.try_into().unwrap(),
+        };
+        self.inventory.create_item(ask, command).await
+    }
+
+    pub async fn receive(&self, ask: Ask, sku: &str, quantity: i64) -> Result<Reply, Failure> {
+        let sku = sku.to_owned().try_into().unwrap();
+        self.inventory.receive(ask, Receive { sku, quantity: quantity.try_into().unwrap() }).await
+    }
+
+    pub async fn reserve(&self, ask: Ask, id: Uuid, items: &[(&str, i64)]) -> Result<Reply, Failure> {
+        self.inventory.reserve(ask, reserve(id, items)).await
+    }
+
+    pub async fn confirm(&self, ask: Ask, reservation_id: Uuid) -> Result<Reply, Failure> {
+        self.inventory.confirm(ask, Confirm { reservation_id }).await
+    }
+
+    pub async fn release(&self, ask: Ask, reservation_id: Uuid) -> Result<Reply, Failure> {
+        self.inventory.release(ask, Release { reservation_id }).await
+    }
+
+    /// A new hold of `items`.
+    pub async fn hold(&self, items: &[(&str, i64)]) -> Uuid {
+        let id = Uuid::now_v7();
+        assert_eq!(self.reserve(ask(), id, items).await.unwrap().stored.status, 201);
+        id
+    }
+
+    /// Moves the end of a hold into the past, as time would.
+    pub async fn let_end(&self, id: Uuid) {
+        let end = "UPDATE reservations SET expires_at = clock_timestamp() - interval '1 ms' WHERE id = $1";
+        assert_eq!(sqlx::query(end).bind(id).execute(&self.admin).await.unwrap().rows_affected(), 1);
+    }
+
+    /// (on hand, held)
+    pub async fn stock(&self, sku: &str) -> (i64, i64) {
+        sqlx::query_as("SELECT on_hand, held FROM items WHERE sku = $1")
+            .bind(sku)
+            .fetch_one(&self.admin)
+            .await
+            .unwrap()
+    }
+
+    pub async fn status(&self, id: Uuid) -> Option<String> {
+        sqlx::query_scalar("SELECT status FROM reservations WHERE id = $1")
+            .bind(id)
+            .fetch_optional(&self.admin)
+            .await
+            .unwrap()
+    }
+
+    /// The journal of one aggregate, or of all.
+    pub async fn entries(&self, id: Option<Uuid>) -> Vec<journal::Entry> {
+        let bodies: Vec<Vec<u8>> = sqlx::query_scalar(
+            "SELECT body FROM journal WHERE $1::uuid IS NULL OR aggregate_id = $1 ORDER BY seq",
+        )
+        .bind(id)
+        .fetch_all(&self.admin)
+        .await
+        .unwrap();
+        bodies.iter().map(|body| serde_json::from_slice(body).unwrap()).collect()
+    }
+
+    /// The states that a reservation went through, in order.
+    pub async fn path(&self, id: Uuid) -> Vec<String> {
+        self.entries(Some(id)).await.into_iter().map(|entry| entry.to).collect()
+    }
+
+    pub async fn keys(&self) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM idempotency").fetch_one(&self.admin).await.unwrap()
+    }
+
+    /// Tables equal the fold of the journal, chains are whole, and every decision is reached again.
+    pub async fn assert_sound(&self) {
+        crate::sound::assert_sound(self).await;
+    }
+}
+
+/// On a machine that is busy with everything at once a wait says nothing about the service.
+pub fn patient() -> Limits {
+    Limits {
+        acquire: PATIENCE,
+        lock: PATIENCE,
+        statement: PATIENCE,
+        transaction: PATIENCE,
+        ..Limits::default()
+    }
+}
+
+pub fn inventory(options: &PgConnectOptions, limits: Limits) -> Inventory {
+    let database = Database::new(options.clone(), limits);
+    Inventory::new(database, Journal::new("inventory", "test", "00"), render)
+}
+
+/// A request of its own with a key of its own.
+pub fn ask() -> Ask {
+    ask_with(&Uuid::new_v4().to_string())
+}
+
+/// A request with this key; the fingerprint is the same for all.
+pub fn ask_with(key: &str) -> Ask {
+    Ask {
+        principal: "order-service".to_owned(),
+        key: KeyHash::of(key),
+        fingerprint: [7; 32],
+        payload_hash: Some([8; 32]),
+        causation_id: None,
+        clock: None,
+        context: RequestContext::background(PATIENCE),
+    }
+}
+
+pub fn reserve(id: Uuid, items: &[(&str, i64)]) -> Reserve {
+    let lines = items.iter().map(|(sku, quantity)| Line { sku: (*sku).to_owned(), quantity: *quantity });
+    Reserve {
+        reservation_id: id,
+        order_id: Uuid::new_v5(&id, b"order"),
+        lines: Lines::new(lines.collect()).unwrap(),
+        hold_seconds: 900.try_into().unwrap(),
+    }
+}
+
+/// A reply's body.
+pub fn body(reply: &Reply) -> Value {
+    serde_json::from_slice(&reply.stored.body).unwrap()
+}
+
+/// A problem's stable name.
+pub fn problem(reply: &Reply) -> String {
+    let body = body(reply);
+    body["type"].as_str().unwrap().rsplit(':').next().unwrap().to_owned()
+}
