@@ -76,12 +76,12 @@ impl App {
                 let reply = replies.into_iter().find(|(c, _)| *c == command).map(|(_, r)| r);
                 reply.map(Done::Final).ok_or(Refused::NotFound)
             }
-            Ok((Driven::Moved(order) | Driven::Waiting(order), _)) => Ok(Done::Pending(order)),
+            Ok((Driven::Moved(order) | Driven::Waiting(order), _)) => Ok(Done::Pending(Box::new(order))),
             Ok((Driven::Overtaken, _)) => self.settled(caller).await,
             // What was learnt could not be recorded; the lease will end and the reconciler will ask again.
             Err(error) => {
                 tracing::warn!(order_id = %order.id, %error, "the outcome could not be recorded; the reconciler will ask again");
-                Ok(Done::Pending(order))
+                Ok(Done::Pending(Box::new(order)))
             }
         }
     }
@@ -93,12 +93,10 @@ impl App {
         order: Order,
     ) -> Result<(Driven, Vec<(&'static str, journal::StoredReply)>), DatabaseError> {
         let Some(step) = order.status.step() else { return Ok((Driven::Waiting(order), Vec::new())) };
+        self.observe(order.head_clock);
         let call = self.ask(driver, &order, step).await;
-        if let Some(time) = call.clock.as_deref().and_then(|t| t.parse().ok())
-            && !self.journal.clock().observe(time)
-        {
-            metrics::counter!("mainstay_clock_offset_refused_total").increment(1);
-            tracing::warn!(%time, "inventory's clock is more than 500 ms ahead; it is not adopted");
+        if let Some(time) = call.clock.as_deref().and_then(|t| t.parse().ok()) {
+            self.observe(time);
         }
         let Some(reply) = verdict(step, call.answer) else {
             return self.put_back(order).await.map(|driven| (driven, Vec::new()));
@@ -156,6 +154,7 @@ impl App {
             version: sealed.entry.version,
             head_hash: sealed.hash,
             head_entry: sealed.entry.id,
+            head_clock: sealed.entry.hlc,
             updated_at: sealed.entry.at,
             in_flight: false,
             tries: if unresolved { order.tries + 1 } else { 0 },

@@ -15,6 +15,7 @@ use crate::store::{Order, orders};
 impl App {
     /// Asks inventory how the reservation of a reserved order stands, and expires the order if it has.
     pub async fn lapse(&self, driver: &Driver, order: Order) -> Result<Driven, DatabaseError> {
+        self.observe(order.head_clock);
         let context = CallContext {
             request: driver.context.clone(),
             key: derived(order.id, "look"),
@@ -47,6 +48,7 @@ impl App {
             version: sealed.entry.version,
             head_hash: sealed.hash,
             head_entry: sealed.entry.id,
+            head_clock: sealed.entry.hlc,
             updated_at: sealed.entry.at,
             tries: 0,
             ..order.clone()

@@ -16,7 +16,7 @@ pub mod wish;
 use std::sync::Arc;
 
 use journal::idempotency::{Claim, KeyHash, StoredReply};
-use journal::{Cause, Database, DatabaseError, Journal};
+use journal::{Cause, Database, DatabaseError, HybridTime, Journal};
 use mainstay::RequestContext;
 use mainstay::breaker::Breakers;
 use tokio::sync::{Notify, oneshot};
@@ -59,6 +59,14 @@ impl App {
     /// Shares the parts.
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
+    }
+
+    /// Moves our clock past another process's, the peer's or a replica's, so that what follows is after it.
+    fn observe(&self, clock: HybridTime) {
+        if !self.journal.clock().observe(clock) {
+            metrics::counter!("mainstay_clock_refused_total").increment(1);
+            tracing::warn!(%clock, "another process's clock is too far ahead to be adopted");
+        }
     }
 }
 
@@ -109,7 +117,7 @@ pub enum Done {
     /// With the final reply of an earlier request under the same key.
     Replayed(StoredReply),
     /// Not yet: the order as it stands.
-    Pending(Order),
+    Pending(Box<Order>),
 }
 
 /// Why a command was not begun. Nothing was changed and no key was claimed.

@@ -91,6 +91,7 @@ impl App {
             version: 1,
             head_hash: [0; 32],
             head_entry: Uuid::nil(),
+            head_clock: self.journal.clock().tick(),
             epoch: 1,
             in_flight: true,
             tries: 0,
@@ -107,6 +108,7 @@ impl App {
         });
         order.head_hash = sealed.hash;
         order.head_entry = sealed.entry.id;
+        order.head_clock = sealed.entry.hlc;
         order.created_at = sealed.entry.at;
         order.updated_at = sealed.entry.at;
         (order, sealed)

@@ -19,7 +19,7 @@ impl App {
         match (row.reply, order) {
             (Some(reply), _) => Ok(Done::Replayed(reply)),
             (None, Some(order)) if order.in_flight && works_on(&order, command) => Err(Refused::InFlight),
-            (None, Some(order)) => Ok(Done::Pending(order)),
+            (None, Some(order)) => Ok(Done::Pending(Box::new(order))),
             (None, None) => Err(Refused::NotFound),
         }
     }
@@ -28,7 +28,7 @@ impl App {
     pub(super) async fn settled(&self, caller: &Caller) -> Result<Done, Refused> {
         match self.find_key(caller).await? {
             (Some(KeyRow { reply: Some(reply), .. }), _) => Ok(Done::Final(reply)),
-            (_, Some(order)) => Ok(Done::Pending(order)),
+            (_, Some(order)) => Ok(Done::Pending(Box::new(order))),
             (_, None) => Err(Refused::NotFound),
         }
     }

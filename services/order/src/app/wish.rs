@@ -14,7 +14,7 @@ use crate::store::orders::Due;
 use crate::store::{Order, orders};
 
 enum Begin {
-    Intent(Order),
+    Intent(Box<Order>),
     AtRest(journal::StoredReply),
     KeyTaken,
     NotFound,
@@ -49,7 +49,7 @@ impl App {
                                 return Err(sqlx::Error::Protocol("a locked row was changed".to_owned()));
                             }
                             append(connection, &sealed, Keys::Leave).await?;
-                            return Ok(Step::Commit(Begin::Intent(moved)));
+                            return Ok(Step::Commit(Begin::Intent(Box::new(moved))));
                         }
                         let correlation_id = caller.context.correlation_id.as_str();
                         match replies::of_rest(&order, wish, correlation_id) {
@@ -66,8 +66,8 @@ impl App {
         match begin {
             Begin::Intent(order) => {
                 // Whoever waited for it may have left; the order is driven on all the same.
-                let _ = begun.send(order.clone());
-                self.drive_for(&caller, order, wish.as_str()).await
+                let _ = begun.send((*order).clone());
+                self.drive_for(&caller, *order, wish.as_str()).await
             }
             Begin::AtRest(reply) => Ok(Done::Final(reply)),
             Begin::KeyTaken => self.repeat(&caller, wish.as_str()).await,
@@ -77,6 +77,7 @@ impl App {
     }
 
     fn intend(&self, caller: &Caller, order: &Order, wish: Wish) -> (Order, journal::Sealed) {
+        self.observe(order.head_clock);
         let (status, decided) = Decided::by(&Intend {
             state: order.status,
             wish,
@@ -101,6 +102,7 @@ impl App {
             version: sealed.entry.version,
             head_hash: sealed.hash,
             head_entry: sealed.entry.id,
+            head_clock: sealed.entry.hlc,
             updated_at: sealed.entry.at,
             epoch: order.epoch + 1,
             in_flight: true,

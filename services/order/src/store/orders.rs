@@ -1,7 +1,7 @@
 //! Orders: read, created, and moved from state to state.
 
 use inventory_api::Line;
-use journal::{Head, State};
+use journal::{Head, HybridTime, State};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Row};
@@ -43,6 +43,8 @@ pub struct Order {
     pub head_hash: [u8; 32],
     /// The newest entry's id.
     pub head_entry: Uuid,
+    /// The newest entry's hybrid time.
+    pub head_clock: HybridTime,
     /// Raised by everyone who takes the order to work on it.
     pub epoch: i64,
     /// Whether a request's lease on it is running, by the database's clock.
@@ -79,6 +81,10 @@ impl<'r> FromRow<'r, PgRow> for Order {
             version: row.try_get("version")?,
             head_hash: hash.try_into().map_err(|_| corrupt("a head hash that is not 32 bytes long"))?,
             head_entry: row.try_get("head_entry")?,
+            head_clock: row
+                .try_get::<&str, _>("head_clock")?
+                .parse()
+                .map_err(|_| corrupt("an unreadable hybrid time"))?,
             epoch: row.try_get("epoch")?,
             in_flight: row.try_get("in_flight")?,
             tries: row.try_get("tries")?,
@@ -90,7 +96,7 @@ impl<'r> FromRow<'r, PgRow> for Order {
 macro_rules! columns {
     () => {
         "id, principal, customer_id, lines, status, reservation_id, hold_seconds, expires_at, correlation_id, \
-         trace_id, created_at, updated_at, version, head_hash, head_entry, epoch, tries, \
+         trace_id, created_at, updated_at, version, head_hash, head_entry, head_clock, epoch, tries, \
          coalesce(holder = 'request' AND due_at > clock_timestamp(), false) AS in_flight"
     };
 }
@@ -100,9 +106,10 @@ pub(super) use columns;
 pub async fn insert(connection: &mut PgConnection, order: &Order, lease_ms: i64) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO orders (id, principal, customer_id, lines, status, reservation_id, hold_seconds,
-             correlation_id, trace_id, created_at, updated_at, version, head_hash, head_entry, epoch, holder, due_at)
+             correlation_id, trace_id, created_at, updated_at, version, head_hash, head_entry, epoch, holder, due_at,
+             head_clock)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, 'request',
-             clock_timestamp() + $15 * interval '1 millisecond')",
+             clock_timestamp() + $15 * interval '1 millisecond', $16)",
     )
     .bind(order.id)
     .bind(&order.principal)
@@ -119,6 +126,7 @@ pub async fn insert(connection: &mut PgConnection, order: &Order, lease_ms: i64)
     .bind(order.head_entry)
     .bind(order.epoch)
     .bind(lease_ms)
+    .bind(order.head_clock.to_string())
     .execute(connection)
     .await?;
     Ok(())
@@ -151,7 +159,7 @@ pub async fn advance(
     let done = sqlx::query(
         "UPDATE orders SET status = $4, version = $5, head_hash = $6, head_entry = $7, expires_at = $8,
              updated_at = $9, epoch = $10, holder = $11, tries = $12,
-             due_at = clock_timestamp() + $13 * interval '1 millisecond'
+             due_at = clock_timestamp() + $13 * interval '1 millisecond', head_clock = $14
          WHERE id = $1 AND version = $2 AND epoch = $3",
     )
     .bind(from.id)
@@ -167,6 +175,7 @@ pub async fn advance(
     .bind(holder)
     .bind(moved.tries)
     .bind(millis)
+    .bind(moved.head_clock.to_string())
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
