@@ -149,3 +149,6 @@ impl RetryBudget {
         (deposits * self.0.percent / 100).saturating_sub(spent)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,3 +114,6 @@ impl<const N: usize> Window<N> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

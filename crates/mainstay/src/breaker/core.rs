@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::pace::{open_wait, ramp_admits};
+use super::word::{MILLIS, Word};
 use super::{BreakerConfig, BreakerState};
 use crate::clock::nanos_since;
 use crate::random::Random;
@@ -29,42 +31,6 @@ use crate::window::{Counts, Window};
 
 /// Slots of the window: 100 ms each for ten seconds.
 const SLOTS: usize = 100;
-
-/// The present state in one word: 4 bits of state, 20 of generation, 40 of milliseconds.
-///
-/// The time is the end of the wait when open, the beginning when ramping, and unused otherwise. 40 bits are 34 years.
-/// The generation repeats after a million changes: six days of tripping every half second, longer than any call.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Word(u64);
-
-const GENERATION: u64 = 0xf_ffff;
-const MILLIS: u64 = 0xff_ffff_ffff;
-
-impl Word {
-    const fn new(state: BreakerState, generation: u64, millis: u64) -> Self {
-        Self(((state as u64) << 60) | ((generation & GENERATION) << 40) | (millis & MILLIS))
-    }
-
-    const fn state(self) -> BreakerState {
-        match self.0 >> 60 {
-            0 => BreakerState::Closed,
-            1 => BreakerState::Open,
-            2 => BreakerState::HalfOpen,
-            3 => BreakerState::Ramping,
-            4 => BreakerState::ForcedOpen,
-            // Only `new` makes words, from one of the six.
-            _ => BreakerState::ForcedClosed,
-        }
-    }
-
-    const fn generation(self) -> u64 {
-        (self.0 >> 40) & GENERATION
-    }
-
-    const fn millis(self) -> u64 {
-        self.0 & MILLIS
-    }
-}
 
 /// What one finished call says about the endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,7 +216,7 @@ impl Core {
             BreakerState::Ramping => {
                 let left = self.ramp_left(word, now, config);
                 slow.ramp_asked += 1;
-                if ramp_admits(&slow, left, config) {
+                if ramp_admits(slow.ramp_asked, slow.ramp_admitted, left, config) {
                     slow.ramp_admitted += 1;
                     Ok(Admitted { generation, probe: false })
                 } else {
@@ -451,22 +417,5 @@ impl Core {
     }
 }
 
-/// Equal jitter: the upper half of a ceiling that doubles from `2 * open_min` to `open_max`.
-fn open_wait(reopened: u32, config: &BreakerConfig, random: &Random) -> Duration {
-    let doubled = config.open_min.saturating_mul(2).saturating_mul(1_u32 << reopened.min(16));
-    let ceiling = doubled.min(config.open_max).max(config.open_min);
-    let half = ceiling / 2;
-    (half + random.up_to(ceiling.saturating_sub(half))).max(config.open_min)
-}
-
-/// Whether the share let through so far leaves room for this call. The share grows evenly from a tenth to all; the
-/// first few always pass, so that a quiet client is not refused for want of numbers.
-fn ramp_admits(slow: &Slow, left: Duration, config: &BreakerConfig) -> bool {
-    let (left, whole) = (left.as_nanos(), config.ramp.as_nanos());
-    // share = 0.1 + 0.9 * (whole - left) / whole, kept in integers.
-    let share_times_10_whole = whole + 9 * whole.saturating_sub(left);
-    let first = u128::from(config.probes);
-    u128::from(slow.ramp_admitted).saturating_sub(first) * 10 * whole
-        < u128::from(slow.ramp_asked).saturating_sub(first) * share_times_10_whole
-        || u128::from(slow.ramp_admitted) < first
-}
+#[cfg(test)]
+mod tests;

@@ -30,10 +30,13 @@
 //! # }
 //! ```
 
+mod cell;
 mod config;
 pub(crate) mod core;
+mod pace;
 mod registry;
 mod service;
+mod word;
 
 use std::fmt;
 

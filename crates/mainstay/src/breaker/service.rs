@@ -12,8 +12,8 @@ use tokio::time::{Instant, Sleep};
 use tower::{Layer, Service};
 
 use super::Breakers;
+use super::cell::Cell;
 use super::core::{Admitted, Verdict};
-use super::registry::Cell;
 use crate::classify::HasOutcome;
 use crate::{CallError, Deadline, Outcome, RequestContext, clock};
 

@@ -34,3 +34,6 @@ pub(crate) fn ceiling(retry: u32, config: &RetryConfig) -> Duration {
     let factor = 1_u32.checked_shl(retry).unwrap_or(u32::MAX);
     config.backoff_base.saturating_mul(factor).min(config.backoff_cap)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! One endpoint's breaker with its name, its watchers and its gauges: the state machine made visible.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::Uri;
+use metrics::{Counter, Gauge, counter, gauge};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::core::{Admitted, Core, Order, Rejected, Transition, Verdict};
+use super::{BreakerConfig, BreakerSnapshot, BreakerState};
+use crate::decision::{Decided, Loudness};
+use crate::random::Random;
+use crate::{CallError, Endpoint, RequestContext, clock};
+
+/// One endpoint's breaker with its name, its watchers and its gauges.
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub(super) endpoint: Endpoint,
+    settings: Arc<Settings>,
+    core: Core,
+    state: watch::Sender<BreakerState>,
+    gauges: [Gauge; BreakerState::ALL.len()],
+    transitions: [Counter; BreakerState::ALL.len()],
+    rejected: Counter,
+    /// Publishing is ordered, so that the last state published is the last one reached.
+    publishing: Mutex<()>,
+    /// The second of the core's life in which a call last ended.
+    used: AtomicU64,
+    evicted: AtomicBool,
+}
+
+/// What the breakers of one dependency share.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) peer: Arc<str>,
+    pub(super) config: BreakerConfig,
+    pub(super) random: Random,
+}
+
+impl Cell {
+    pub(super) fn new(endpoint: Endpoint, settings: &Arc<Settings>) -> Self {
+        let (peer, name) = (settings.peer.to_string(), endpoint.to_string());
+        let gauges = BreakerState::ALL.map(|state| {
+            gauge!("mainstay_breaker_state", "peer" => peer.clone(), "endpoint" => name.clone(), "state" => state.as_str())
+        });
+        let transitions = BreakerState::ALL.map(|state| {
+            counter!("mainstay_breaker_transitions_total", "peer" => peer.clone(), "endpoint" => name.clone(), "to" => state.as_str())
+        });
+        let rejected = counter!("mainstay_client_rejected_total", "peer" => peer.clone(), "reason" => "breaker_rejected");
+        let cell = Self {
+            endpoint,
+            core: Core::new(&settings.config, clock::now()),
+            settings: Arc::clone(settings),
+            state: watch::Sender::new(BreakerState::Closed),
+            gauges,
+            transitions,
+            rejected,
+            publishing: Mutex::default(),
+            used: AtomicU64::new(0),
+            evicted: AtomicBool::new(false),
+        };
+        cell.show(BreakerState::Closed);
+        cell
+    }
+
+    /// Whether this breaker still is the one for `uri`.
+    pub(super) fn serves(&self, uri: &Uri) -> bool {
+        !self.evicted.load(Ordering::Relaxed) && self.endpoint.is_of(uri)
+    }
+
+    pub(super) fn config(&self) -> &BreakerConfig {
+        &self.settings.config
+    }
+
+    #[inline]
+    pub(super) fn admit(&self, context: Option<&RequestContext>) -> Result<Admitted, CallError> {
+        match self.core.admit_closed() {
+            Some(admitted) => Ok(admitted),
+            None => self.admit_slowly(context),
+        }
+    }
+
+    fn admit_slowly(&self, context: Option<&RequestContext>) -> Result<Admitted, CallError> {
+        let (admitted, transition) = self.core.admit(clock::now(), &self.settings.config);
+        if let Some(transition) = transition {
+            self.publish(transition, context);
+        }
+        admitted.map_err(|rejected| self.reject(rejected, context))
+    }
+
+    #[cold]
+    fn reject(&self, rejected: Rejected, context: Option<&RequestContext>) -> CallError {
+        self.rejected.increment(1);
+        let Rejected { state, open_for } = rejected;
+        Decided {
+            layer: "circuit_breaker",
+            action: "reject",
+            why: match state {
+                BreakerState::Open => format!("open for another {} ms", open_for.as_millis()).into(),
+                BreakerState::HalfOpen => "half-open, every probe is taken".into(),
+                BreakerState::Ramping => "ramping, this call's share is used".into(),
+                BreakerState::ForcedOpen => "forced open by an operator".into(),
+                BreakerState::Closed | BreakerState::ForcedClosed => "closed".into(),
+            },
+            peer: &self.settings.peer,
+            endpoint: Some(&self.endpoint),
+            loudness: Loudness::Info,
+        }
+        .record(context);
+        CallError::BreakerRejected { endpoint: self.endpoint.clone(), state, open_for }
+    }
+
+    #[inline]
+    pub(super) fn record(
+        &self,
+        admitted: Admitted,
+        verdict: Verdict,
+        took: Duration,
+        now: Instant,
+        context: Option<&RequestContext>,
+    ) {
+        let config = &self.settings.config;
+        let slow = took >= config.slow_call;
+        let second = self.core.second(now);
+        if second != self.used.load(Ordering::Relaxed) {
+            self.used.store(second, Ordering::Relaxed);
+        }
+        if let Some(transition) =
+            self.core.record(admitted, verdict, slow, now, config, &self.settings.random)
+        {
+            self.publish(transition, context);
+        }
+    }
+
+    #[cold]
+    fn publish(&self, transition: Transition, context: Option<&RequestContext>) {
+        let Transition { from, to, why } = transition;
+        {
+            let _one_at_a_time = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = self.core.state(clock::now(), &self.settings.config);
+            self.state.send_replace(state);
+            self.show(state);
+        }
+        self.transitions[to as usize].increment(1);
+        Decided {
+            layer: "circuit_breaker",
+            action: to.as_str(),
+            why: format!("was {from}: {why}").into(),
+            peer: &self.settings.peer,
+            endpoint: Some(&self.endpoint),
+            loudness: Loudness::Warn,
+        }
+        .record(context);
+    }
+
+    pub(super) fn order(&self, order: Order) {
+        let transition = self.core.order(order);
+        self.publish(transition, None);
+    }
+
+    pub(super) fn state(&self) -> BreakerState {
+        self.core.state(clock::now(), &self.settings.config)
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<BreakerState> {
+        self.state.subscribe()
+    }
+
+    /// How ready it is to be forgotten: the lowest first. What is known of a sick endpoint, or ordered by an operator, is
+    /// worth more than how long ago it was called.
+    pub(super) fn worth(&self) -> (u8, u64) {
+        let rank = match self.state() {
+            BreakerState::Closed => 0,
+            BreakerState::Ramping | BreakerState::HalfOpen | BreakerState::Open => 1,
+            BreakerState::ForcedOpen | BreakerState::ForcedClosed => 2,
+        };
+        let idle = self.core.second(clock::now()).saturating_sub(self.used.load(Ordering::Relaxed));
+        (rank, u64::MAX - idle)
+    }
+
+    /// It is no longer the breaker of its endpoint.
+    pub(super) fn retire(&self) {
+        self.evicted.store(true, Ordering::Relaxed);
+        for gauge in &self.gauges {
+            gauge.set(0.0);
+        }
+    }
+
+    /// One-hot: exactly one of the states reads 1.
+    fn show(&self, state: BreakerState) {
+        for (each, gauge) in BreakerState::ALL.iter().zip(&self.gauges) {
+            gauge.set(if *each == state { 1.0 } else { 0.0 });
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> BreakerSnapshot {
+        let view = self.core.view(clock::now(), &self.settings.config);
+        BreakerSnapshot {
+            name: self.endpoint.to_string(),
+            peer: self.settings.peer.to_string(),
+            state: view.state,
+            open_for_ms: u64::try_from(view.open_for.as_millis()).unwrap_or(u64::MAX),
+            calls: view.calls,
+            failures: view.failures,
+            slow_calls: view.slow,
+            consecutive_failures: view.consecutive_failures,
+            trips: view.trips,
+        }
+    }
+}
