@@ -16,17 +16,20 @@ use tracing::{Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::Places;
+
 /// Attributes kept for one span; a loop that records for ever cannot grow it without end.
 const MAX_ATTRIBUTES: usize = 64;
 
 pub(crate) struct SpanLayer {
     processor: Arc<BatchSpanProcessor>,
+    places: Places,
     scope: InstrumentationScope,
 }
 
 impl SpanLayer {
-    pub(super) fn new(processor: Arc<BatchSpanProcessor>) -> Self {
-        Self { processor, scope: InstrumentationScope::builder("mainstay").build() }
+    pub(super) fn new(processor: Arc<BatchSpanProcessor>, places: Places) -> Self {
+        Self { processor, places, scope: InstrumentationScope::builder("mainstay").build() }
     }
 }
 
@@ -141,7 +144,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanLayer {
     fn on_close(&self, id: Id, context: Context<'_, S>) {
         let Some(span) = context.span(&id) else { return };
         let open = span.extensions_mut().remove::<Open>();
-        if let Some(open) = open {
+        if let Some(open) = open
+            && self.places.take()
+        {
             self.processor.on_end(open.close(self.scope.clone()));
         }
     }

@@ -9,6 +9,7 @@ mod exporter;
 mod layer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -28,13 +29,37 @@ const BATCH: usize = 512;
 /// How long a span waits for company.
 const DELAY: Duration = Duration::from_secs(1);
 
+/// How many spans wait. The processor drops what does not fit into its queue without a word that a metric could
+/// repeat, so the places are counted here and it is never asked for one too many.
+#[derive(Debug, Clone, Default)]
+struct Places(Arc<AtomicUsize>);
+
+impl Places {
+    fn take(&self) -> bool {
+        let free = |taken| (taken < QUEUE).then_some(taken + 1);
+        let taken = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, free).is_ok();
+        if !taken {
+            metrics::counter!("telemetry_spans_total", "result" => "dropped").increment(1);
+        }
+        taken
+    }
+
+    fn give_back(&self, spans: usize) {
+        self.0.fetch_sub(spans, Ordering::AcqRel);
+    }
+}
+
 /// The running export: a queue and a thread that empties it.
 #[derive(Debug)]
-pub(crate) struct Exporting(Arc<BatchSpanProcessor>);
+pub(crate) struct Exporting {
+    processor: Arc<BatchSpanProcessor>,
+    places: Places,
+}
 
 impl Exporting {
     pub(crate) fn start(endpoint: &str, config: &TelemetryConfig) -> Result<Self, InitError> {
-        let exporter = exporter::Counted::new(endpoint)?;
+        let places = Places::default();
+        let exporter = exporter::Counted::new(endpoint, places.clone())?;
         let batches = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE)
             .with_max_export_batch_size(BATCH)
@@ -49,16 +74,16 @@ impl Exporting {
             ])
             .build();
         processor.set_resource(&resource);
-        Ok(Self(Arc::new(processor)))
+        Ok(Self { processor: Arc::new(processor), places })
     }
 
     pub(crate) fn layer(&self) -> SpanLayer {
-        SpanLayer::new(self.0.clone())
+        SpanLayer::new(self.processor.clone(), self.places.clone())
     }
 
     /// Sends what is queued and ends, or gives up after `bound`.
     pub(crate) fn finish(self, bound: Duration) {
-        if let Err(error) = self.0.shutdown_with_timeout(bound) {
+        if let Err(error) = self.processor.shutdown_with_timeout(bound) {
             tracing::warn!(%error, "the last spans were not exported");
         }
     }
