@@ -5,7 +5,11 @@
 #[path = "../ears/mod.rs"]
 #[allow(dead_code)] // canonical lines are of the server
 mod ears;
+#[cfg(feature = "faults")]
+mod faults;
 mod laws;
 mod order;
+#[cfg(feature = "hyper")]
+mod sockets;
 mod support;
 mod traps;
