@@ -94,6 +94,19 @@ async fn a_body_that_stops_is_408_and_nothing_was_done() {
 }
 
 #[tokio::test]
+async fn a_body_that_outlasts_the_requests_deadline_is_408_and_nothing_was_done() {
+    let router = Router::new().route("/things", post(|_: chassis::ValidJson<Thing>| async { "made" }));
+    let service = start(router, Limits::default(), GRACE).await;
+    let mut connection = Connection::open(service.public).await;
+    let head =
+        "POST /things HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nContent-Length: 100\r\n";
+    let reply = connection.ask(format!("{head}X-Deadline-Ms: 300\r\n\r\n{{\"name\":")).await;
+    assert_eq!((reply.status, reply.problem().as_str()), (408, "request-timeout"));
+    assert_eq!(reply.header("x-outcome"), Some("not-executed"));
+    connection.closed().await;
+}
+
+#[tokio::test]
 async fn a_body_that_dribbles_is_408_at_its_total_limit() {
     let router = Router::new().route("/things", post(|_: chassis::ValidJson<Thing>| async { "made" }));
     let limits = Limits { body_progress: SHORT, body_total: SHORT * 3, ..Limits::default() };

@@ -4,13 +4,15 @@ use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
-use mainstay::Problem;
 use mainstay::problem::{Effect, FieldError};
+use mainstay::{Problem, RequestContext};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::timeout_at;
 
 use super::fingerprint::{self, Fingerprint};
 use super::parse::parse;
@@ -48,7 +50,7 @@ impl<T: Validate + Send, S: Send + Sync> FromRequest<S> for ValidJson<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
         require_json(&parts.headers)?;
-        let bytes = read(&parts.headers, body).await?;
+        let bytes = read(&parts, body).await?;
         let document = parse(&bytes).map_err(|error| malformed(&error))?;
         let wire = serde_path_to_error::deserialize(&document).map_err(|error| wrong_shape(&error))?;
         let value = T::validate(wire).map_err(ApiError::invalid)?;
@@ -69,7 +71,7 @@ impl<S: Send + Sync> FromRequest<S> for EmptyBody {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
-        let bytes = read(&parts.headers, body).await?;
+        let bytes = read(&parts, body).await?;
         if !bytes.is_empty() {
             require_json(&parts.headers)?;
             let document = parse(&bytes).map_err(|error| malformed(&error))?;
@@ -99,7 +101,19 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
         .into())
 }
 
-async fn read(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiError> {
+/// Reads the body while the request has time. Nothing has been done yet when that runs out, and only here can that
+/// be said: the layers outside see a handler that was begun.
+async fn read(parts: &Parts, body: Body) -> Result<Bytes, ApiError> {
+    let reading = read_whole(&parts.headers, body);
+    match parts.extensions.get::<RequestContext>() {
+        Some(context) => {
+            timeout_at(context.deadline.instant(), reading).await.unwrap_or_else(|_| Err(too_slow()))
+        }
+        None => reading.await,
+    }
+}
+
+async fn read_whole(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiError> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > MAX_BODY as u64) {
         return Err(too_large(body, 0).await);
@@ -139,14 +153,18 @@ fn unreadable(error: &axum::Error) -> ApiError {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = source {
         if inner.is::<BodyTimeout>() {
-            let problem = refusal(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The body took too long")
-                .detail("the body stopped or dribbled; nothing was done with it");
-            return closing(problem);
+            return too_slow();
         }
         source = inner.source();
     }
     let problem = refusal(StatusCode::BAD_REQUEST, "malformed-body", "The body could not be read")
         .field("body", "ended early or was framed wrongly");
+    closing(problem)
+}
+
+fn too_slow() -> ApiError {
+    let problem = refusal(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The body took too long")
+        .detail("the body stopped or dribbled; nothing was done with it");
     closing(problem)
 }
 

@@ -7,7 +7,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use bytes::Bytes;
 use http::HeaderName;
-use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use utoipa::openapi::OpenApi;
 
 /// The document as `GET /openapi.json` and `GET /docs`, without a token.
@@ -28,10 +28,11 @@ pub fn json(document: &OpenApi) -> String {
 }
 
 fn serve(kind: &'static str, body: Bytes) -> impl IntoResponse {
-    let headers: [(HeaderName, &'static str); 2] = [
+    let headers: [(HeaderName, &'static str); 3] = [
         (CONTENT_TYPE, kind),
         // The page loads nothing and runs nothing.
         (CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (headers, body)
 }
