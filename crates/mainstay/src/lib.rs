@@ -42,3 +42,8 @@ pub use outcome::Outcome;
 pub use problem::Problem;
 pub use trace::TraceContext;
 pub use trail::DecisionTrail;
+
+/// The README's examples, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

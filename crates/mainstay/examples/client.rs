@@ -1,0 +1,41 @@
+//! A client of the other example, over hyper-util. Start `--example server`, then
+//! `cargo run -p mainstay --features hyper --example client -- http://127.0.0.1:3000/slow/50`; stop the server while it
+//! runs, and start it again, to see the breaker open and come back.
+
+use std::time::Duration;
+
+use http::Request;
+use http_body_util::Full;
+use mainstay::client::{self, ClientConfig, HyperTransport};
+use mainstay::{RequestContext, classify};
+use tower::ServiceExt as _;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let uri = std::env::args().nth(1).unwrap_or_else(|| "http://127.0.0.1:3000/slow/50".to_owned());
+    // One stack for each dependency, built once and cloned: clones share budget, breakers, limit and connections.
+    let client = client::stack(ClientConfig::new("example"), HyperTransport::default())?;
+
+    for _ in 0..60 {
+        // In a service, the context of the request in hand: correlation id, deadline and decision trail go along.
+        let context = RequestContext::background(Duration::from_secs(2));
+        let mut request = Request::get(&uri).body(Full::default())?;
+        request.extensions_mut().insert(context.clone());
+
+        let result = client.clone().oneshot(request).await;
+        // What became of it decides what to do next; for a write, `Unknown` is not `failed`.
+        let outcome = classify::outcome(&result);
+        match result {
+            Ok(reply) => println!("{outcome}: {} {:?}", reply.status(), reply.body()),
+            Err(error) => println!("{outcome}: {error}"),
+        }
+        for decision in context.trail.snapshot() {
+            println!("    {} {}: {}", decision.layer, decision.action, decision.why);
+        }
+        for breaker in client.breakers().list() {
+            println!("    breaker of {} is {}", breaker.name, breaker.state);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Ok(())
+}
