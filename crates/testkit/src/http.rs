@@ -213,7 +213,7 @@ impl Call {
                 answer.as_ref().ok().and_then(|reply| reply.headers.get("x-correlation-id").cloned());
             let id = got_id.or(sent_id);
             let never_sent = matches!(answer, Err(Unanswered::NoConnection(_)));
-            let reply = answer.as_ref().ok().map(Reply::as_told);
+            let reply = answer.as_ref().ok().map(|reply| reply.as_told(*service));
             // No connection is as good as being told so.
             let reply = reply.or_else(|| never_sent.then(not_executed));
             log.push(ClientRequest {
@@ -298,16 +298,19 @@ impl Reply {
     }
 
     /// What the checker needs to know of it.
-    fn as_told(&self) -> ClientReply {
+    fn as_told(&self, service: Side) -> ClientReply {
         let body = self.json();
         let text = |name: &str| body[name].as_str().map(str::to_owned);
         let problem = self.problem();
         let id = |name: &str| text(name).and_then(|id| id.parse::<Uuid>().ok());
         let (aggregate, state) = match &problem {
-            // The order exists as rejected, and the problem says which one it is.
+            // The order exists as rejected, or the reservation as refused, and the problem says which one it is.
             Some(name) if matches!(name.as_str(), "insufficient-stock" | "unknown-sku") => {
-                let order = id("order_id");
-                (order, order.map(|_| "rejected".to_owned()))
+                let (aggregate, state) = match service {
+                    Side::Order => (id("order_id"), "rejected"),
+                    Side::Inventory => (id("reservation_id"), "refused"),
+                };
+                (aggregate, aggregate.map(|_| state.to_owned()))
             }
             Some(_) => (None, None),
             None => {

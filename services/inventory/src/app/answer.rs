@@ -28,9 +28,9 @@ pub enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// Not enough of these.
-    InsufficientStock { order_id: Uuid, short_lines: Vec<ShortLine> },
+    InsufficientStock { id: Uuid, order_id: Uuid, short_lines: Vec<ShortLine> },
     /// No item has these.
-    UnknownSku { order_id: Uuid, skus: Vec<String> },
+    UnknownSku { id: Uuid, order_id: Uuid, skus: Vec<String> },
     /// It was released before it was made.
     ReservationVoided { id: Uuid },
     /// Its time ran out.

@@ -128,7 +128,7 @@ impl Inventory {
 
     fn observe(&self, clock: journal::HybridTime) {
         if !self.journal.clock().observe(clock) {
-            metrics::counter!("mainstay_clock_refused_total").increment(1);
+            metrics::counter!("mainstay_clock_offset_refused_total").increment(1);
             tracing::warn!(%clock, "a peer's clock is too far ahead to be adopted");
         }
     }

@@ -80,7 +80,7 @@ impl Command for Reserve {
             | ReservationState::Confirmed
             | ReservationState::Released
             | ReservationState::Expired
-            | ReservationState::Voided => Answer::Refused(why(&rule)),
+            | ReservationState::Voided => Answer::Refused(self.why(&rule)),
         };
         let reply = scene.render(&answer);
         reservations::create(connection, &new, now, &sealed, Keys::Record(&scene.claim, &reply)).await?;
@@ -107,7 +107,7 @@ impl Reserve {
                 let inputs = reservations::first_inputs(connection, known.id).await?;
                 let rule: rules::Reserve =
                     serde_json::from_value(inputs).map_err(|e| sqlx::Error::Decode(e.into()))?;
-                Answer::Refused(why(&rule))
+                Answer::Refused(self.why(&rule))
             }
             ReservationState::Confirmed | ReservationState::Released | ReservationState::Expired => {
                 match transition(Some(known.state), ReservationEvent::Held) {
@@ -126,14 +126,14 @@ impl Reserve {
             && known.lines == self.lines.as_slice()
             && known.hold_seconds == Some(self.hold_seconds.get())
     }
-}
 
-/// A refused rule's reason.
-fn why(rule: &rules::Reserve) -> Refusal {
-    let (order_id, skus) = (rule.order_id, rule.unknown_skus());
-    if skus.is_empty() {
-        Refusal::InsufficientStock { order_id, short_lines: rule.short_lines() }
-    } else {
-        Refusal::UnknownSku { order_id, skus }
+    /// A refused rule's reason.
+    fn why(&self, rule: &rules::Reserve) -> Refusal {
+        let (id, order_id, skus) = (self.reservation_id, rule.order_id, rule.unknown_skus());
+        if skus.is_empty() {
+            Refusal::InsufficientStock { id, order_id, short_lines: rule.short_lines() }
+        } else {
+            Refusal::UnknownSku { id, order_id, skus }
+        }
     }
 }

@@ -1,3 +1,60 @@
-//! The edge: routes, what they take and what they answer. No SQL and no rules.
+//! The public API: routes, what they take, and one mapping from what happened to what is answered. No rules, no SQL.
 
+mod answer;
+mod body;
+mod causality;
+mod items;
 pub mod reply;
+mod reservations;
+
+use axum::Router;
+use axum::routing::{get, post};
+use chassis::Tokens;
+use chassis::tasks::Tasks;
+use utoipa::OpenApi;
+
+use crate::app::Inventory;
+use answer::Command;
+
+/// What handlers share.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// The use cases.
+    pub inventory: Inventory,
+    /// Where they run, so that a client that leaves cancels nothing.
+    pub tasks: Tasks,
+}
+
+/// The routes of the public listener, behind bearer tokens.
+pub fn router(api: Api, tokens: &Tokens) -> Router {
+    let routes = Router::new()
+        .route("/v1/items", post(items::create).get(items::list))
+        .route("/v1/items/{sku}", get(items::get))
+        .route("/v1/items/{sku}/receipts", post(items::receive))
+        .route("/v1/reservations", post(reservations::reserve))
+        .route("/v1/reservations/{id}", get(reservations::get))
+        .route("/v1/reservations/{id}/confirm", post(reservations::confirm))
+        .route("/v1/reservations/{id}/release", post(reservations::release));
+    tokens.protect(routes).with_state(api)
+}
+
+/// The API's description, from the code.
+#[derive(Debug, OpenApi)]
+#[openapi(
+    info(
+        title = "Mainstay inventory service",
+        description = "Knows what there is of each item and holds it for orders. Every POST needs an Idempotency-Key; a repeat with the same key is safe, always."
+    ),
+    paths(
+        items::create,
+        items::receive,
+        items::get,
+        items::list,
+        reservations::reserve,
+        reservations::confirm,
+        reservations::release,
+        reservations::get
+    ),
+    components(schemas(chassis::problem_document::ProblemDocument))
+)]
+pub struct Description;

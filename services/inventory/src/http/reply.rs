@@ -68,15 +68,17 @@ pub fn reservation_body(reservation: &reservations::Reservation) -> Reservation 
 pub fn problem(refusal: &Refusal) -> Problem {
     let refused = |status, name, title| Problem::new(status, name, title).outcome(Effect::Refused);
     match refusal {
-        Refusal::InsufficientStock { order_id, short_lines } => {
+        Refusal::InsufficientStock { id, order_id, short_lines } => {
             refused(StatusCode::CONFLICT, "insufficient-stock", "There is not enough in stock")
                 .detail("nothing was reserved; `short_lines` says what is missing")
+                .member("reservation_id", id.to_string())
                 .member("order_id", order_id.to_string())
                 .member("short_lines", json!(short_lines))
         }
-        Refusal::UnknownSku { order_id, skus } => {
+        Refusal::UnknownSku { id, order_id, skus } => {
             refused(StatusCode::UNPROCESSABLE_ENTITY, "unknown-sku", "There is no such item")
                 .detail("nothing was reserved; `skus` says which are unknown")
+                .member("reservation_id", id.to_string())
                 .member("order_id", order_id.to_string())
                 .member("skus", json!(skus))
         }

@@ -4,30 +4,17 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-use tokio::net::{TcpListener, TcpStream};
+use testkit::proxy::TcpProxy;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::support::{PATIENCE, Stage, ask, ask_with, inventory, patient};
+use crate::support::{PATIENCE, Stage, ask, ask_with};
 
-/// A stage whose use cases reach the database through a relay in this same thread. While a use case is being
-/// polled the relay stands still, so every reply has to be waited for, and every await is a place to cut.
-async fn relayed(items: &[(&str, i64)]) -> Stage {
-    let mut stage = Stage::with(items).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let relay = listener.local_addr().unwrap().port();
-    let database = ("127.0.0.1", stage.options.get_port());
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let mut server = TcpStream::connect(database).await.unwrap();
-            tokio::spawn(async move {
-                // Either side may close whenever it likes.
-                let _closed = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-            });
-        }
-    });
-    stage.inventory = inventory(&stage.options.clone().port(relay), patient());
-    stage
+/// A stage whose use cases reach the database through a proxy in this same thread. While a use case is being
+/// polled the proxy stands still, so every reply has to be waited for, and every await is a place to cut.
+async fn relayed(items: &[(&str, i64)]) -> (Stage, TcpProxy) {
+    let stage = Stage::with(items).await;
+    stage.behind_proxy().await
 }
 
 /// Polls `future` at most `polls` times and then drops it.
@@ -103,7 +90,7 @@ fn key_of(n: u32) -> String {
 
 #[tokio::test]
 async fn a_reserve_cut_anywhere_is_whole_or_absent_and_its_repeat_completes_it() {
-    let stage = relayed(&[("a", 1_000_000)]).await;
+    let (stage, _proxy) = relayed(&[("a", 1_000_000)]).await;
     cut_everywhere(
         &stage,
         async |n| {
@@ -126,7 +113,7 @@ async fn a_reserve_cut_anywhere_is_whole_or_absent_and_its_repeat_completes_it()
 
 #[tokio::test]
 async fn a_confirmation_cut_anywhere_is_whole_or_absent_and_its_repeat_completes_it() {
-    let stage = relayed(&[("a", 1_000_000), ("b", 1_000_000)]).await;
+    let (stage, _proxy) = relayed(&[("a", 1_000_000), ("b", 1_000_000)]).await;
     for n in 0..300 {
         stage.reserve(ask(), id_of(n), &[("b", 1), ("a", 1)]).await.unwrap();
     }
@@ -148,7 +135,7 @@ async fn a_confirmation_cut_anywhere_is_whole_or_absent_and_its_repeat_completes
 
 #[tokio::test]
 async fn a_release_cut_anywhere_is_whole_or_absent_and_its_repeat_completes_it() {
-    let stage = relayed(&[("a", 1_000_000)]).await;
+    let (stage, _proxy) = relayed(&[("a", 1_000_000)]).await;
     for n in (0..300).step_by(2) {
         stage.reserve(ask(), id_of(n), &[("a", 1)]).await.unwrap();
     }
@@ -170,7 +157,7 @@ async fn a_release_cut_anywhere_is_whole_or_absent_and_its_repeat_completes_it()
 
 #[tokio::test]
 async fn a_creation_and_a_receipt_cut_anywhere_count_once() {
-    let stage = relayed(&[]).await;
+    let (stage, _proxy) = relayed(&[]).await;
     cut_everywhere(
         &stage,
         async |n| {
@@ -197,7 +184,7 @@ async fn a_creation_and_a_receipt_cut_anywhere_count_once() {
 
 #[tokio::test]
 async fn a_sweep_cut_anywhere_leaves_the_rest_to_the_next() {
-    let stage = relayed(&[("a", 1_000_000)]).await;
+    let (stage, _proxy) = relayed(&[("a", 1_000_000)]).await;
     cut_everywhere(
         &stage,
         async |n| {

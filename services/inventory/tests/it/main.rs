@@ -5,9 +5,13 @@
 mod cancellation;
 mod database;
 mod expiry;
+mod http;
 mod idempotency;
 mod items;
+mod lost_commits;
+mod operations;
 mod races;
 mod reservations;
+mod served;
 mod sound;
 mod support;

@@ -1,5 +1,6 @@
 //! A stage for one test: the use cases over a database of their own.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use inventory_api::Line;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use testkit::TestDatabase;
+use testkit::proxy::TcpProxy;
 use uuid::Uuid;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,7 +28,7 @@ pub struct Stage {
     pub inventory: Inventory,
     pub options: PgConnectOptions,
     pub admin: PgPool,
-    _database: TestDatabase,
+    pub database: TestDatabase,
 }
 
 impl Stage {
@@ -35,7 +37,15 @@ impl Stage {
         let database = TestDatabase::new(Service::Inventory, &migrator).await.unwrap();
         let options: PgConnectOptions = database.serving_url().parse().unwrap();
         let admin = PgPool::connect_lazy_with(database.admin());
-        Self { inventory: inventory(&options, patient()), options, admin, _database: database }
+        Self { inventory: inventory(&options, patient()), options, admin, database }
+    }
+
+    /// The same stage, its use cases on connections through a proxy of their own.
+    pub async fn behind_proxy(mut self) -> (Self, TcpProxy) {
+        let database = SocketAddr::from((Ipv4Addr::LOCALHOST, self.options.get_port()));
+        let proxy = TcpProxy::start(database).await.unwrap();
+        self.inventory = inventory(&self.options.clone().port(proxy.address().port()), patient());
+        (self, proxy)
     }
 
     /// A stage with these items in stock.

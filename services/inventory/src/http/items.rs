@@ -1,0 +1,145 @@
+//! Items: create, receive, read.
+
+use axum::extract::State;
+use axum::response::Response;
+use axum::{Extension, Json};
+use chassis::auth::{ClientsAndOperators, Operators};
+use chassis::problem_document::ProblemDocument;
+use chassis::{ApiError, Caller, Page, ValidJson, ValidPath};
+use inventory_api::{CreateItem, Item, ItemPage, Receipt};
+use mainstay::RequestContext;
+
+use super::body::{CreateItemBody, ReceiptBody};
+use super::{Api, Command, reply};
+use crate::app::{Inventory, Receive, Refusal};
+use crate::domain::stock::Sku;
+
+/// Take an item into the range
+#[utoipa::path(
+    post, path = "/v1/items", request_body = CreateItem, tag = "items",
+    params(("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
+    responses(
+        (status = 201, description = "Created", body = Item),
+        (status = 400, description = "malformed-json, idempotency-key-missing, idempotency-key-invalid", body = ProblemDocument),
+        (status = 401, description = "unauthenticated", body = ProblemDocument),
+        (status = 403, description = "forbidden", body = ProblemDocument),
+        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
+        (status = 409, description = "sku-exists, idempotency-in-flight", body = ProblemDocument),
+        (status = 413, description = "payload-too-large", body = ProblemDocument),
+        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
+        (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
+        (status = 429, description = "rate-limited", body = ProblemDocument),
+        (status = 500, description = "internal-error", body = ProblemDocument),
+        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
+        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+    )
+)]
+pub(super) async fn create(
+    State(api): State<Api>,
+    caller: Caller<Operators>,
+    command: Command,
+    body: ValidJson<CreateItemBody>,
+) -> Result<Response, ApiError> {
+    let CreateItemBody { create, payload_hash } = body.value;
+    command.log.set("sku", create.sku.as_str());
+    let use_case = |inventory: Inventory, ask| async move { inventory.create_item(ask, create).await };
+    command.run(&api, caller, body.fingerprint, Some(payload_hash), use_case).await
+}
+
+/// Receive stock
+#[utoipa::path(
+    post, path = "/v1/items/{sku}/receipts", request_body = Receipt, tag = "items",
+    params(("sku" = String, Path, description = "The SKU, percent-encoded"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
+    responses(
+        (status = 201, description = "Received; the item with its new stock", body = Item),
+        (status = 400, description = "Malformed SKU, key or body", body = ProblemDocument),
+        (status = 401, description = "unauthenticated", body = ProblemDocument),
+        (status = 403, description = "forbidden", body = ProblemDocument),
+        (status = 404, description = "not-found", body = ProblemDocument),
+        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
+        (status = 409, description = "idempotency-in-flight", body = ProblemDocument),
+        (status = 413, description = "payload-too-large", body = ProblemDocument),
+        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
+        (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
+        (status = 429, description = "rate-limited", body = ProblemDocument),
+        (status = 500, description = "internal-error", body = ProblemDocument),
+        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
+        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+    )
+)]
+pub(super) async fn receive(
+    State(api): State<Api>,
+    caller: Caller<Operators>,
+    ValidPath(sku): ValidPath<Sku>,
+    command: Command,
+    body: ValidJson<ReceiptBody>,
+) -> Result<Response, ApiError> {
+    let ReceiptBody { quantity, payload_hash } = body.value;
+    command.log.set("sku", sku.as_str());
+    let receive = Receive { sku, quantity };
+    let use_case = |inventory: Inventory, ask| async move { inventory.receive(ask, receive).await };
+    command.run(&api, caller, body.fingerprint, Some(payload_hash), use_case).await
+}
+
+/// Read an item and its stock
+#[utoipa::path(
+    get, path = "/v1/items/{sku}", tag = "items",
+    params(("sku" = String, Path, description = "The SKU, percent-encoded")),
+    responses(
+        (status = 200, description = "The item", body = Item),
+        (status = 400, description = "malformed-parameter", body = ProblemDocument),
+        (status = 401, description = "unauthenticated", body = ProblemDocument),
+        (status = 403, description = "forbidden", body = ProblemDocument),
+        (status = 404, description = "not-found", body = ProblemDocument),
+        (status = 429, description = "rate-limited", body = ProblemDocument),
+        (status = 500, description = "internal-error", body = ProblemDocument),
+        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
+        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+    )
+)]
+pub(super) async fn get(
+    State(api): State<Api>,
+    Extension(context): Extension<RequestContext>,
+    _: Caller<ClientsAndOperators>,
+    ValidPath(sku): ValidPath<Sku>,
+) -> Result<Json<Item>, ApiError> {
+    let found = api.inventory.item(&sku, context.deadline.instant()).await;
+    match found.map_err(|error| chassis::stored::database(&error))? {
+        Some(item) => Ok(Json(reply::item_body(&item))),
+        None => Err(reply::problem(&Refusal::NoItem(sku)).into()),
+    }
+}
+
+/// List items by SKU
+#[utoipa::path(
+    get, path = "/v1/items", tag = "items",
+    params(
+        ("after" = Option<String>, Query, description = "The cursor of the page before"),
+        ("limit" = Option<u16>, Query, description = "1 to 500, default 50", minimum = 1, maximum = 500),
+    ),
+    responses(
+        (status = 200, description = "A page", body = ItemPage),
+        (status = 400, description = "malformed-parameter", body = ProblemDocument),
+        (status = 401, description = "unauthenticated", body = ProblemDocument),
+        (status = 403, description = "forbidden", body = ProblemDocument),
+        (status = 429, description = "rate-limited", body = ProblemDocument),
+        (status = 500, description = "internal-error", body = ProblemDocument),
+        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
+        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+    )
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(context): Extension<RequestContext>,
+    _: Caller<ClientsAndOperators>,
+    page: Page,
+) -> Result<Json<ItemPage>, ApiError> {
+    // The cursor is the last SKU of the page before.
+    let after = page.after.map(Sku::try_from).transpose().map_err(|_| Page::bad_cursor())?;
+    let after = after.as_ref().map_or("", Sku::as_str);
+    let found = api.inventory.items(after, i64::from(page.limit), context.deadline.instant()).await;
+    let found = found.map_err(|error| chassis::stored::database(&error))?;
+    let is_full = found.len() == usize::from(page.limit);
+    let next = found.last().filter(|_| is_full).map(|item| item.sku.clone());
+    Ok(Json(ItemPage { items: found.iter().map(reply::item_body).collect(), next }))
+}

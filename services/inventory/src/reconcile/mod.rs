@@ -1,0 +1,71 @@
+//! What happens without being asked: holds end, old keys are forgotten, figures are taken.
+
+pub mod admin;
+
+use std::time::Duration;
+
+use journal::DatabaseError;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::app::Inventory;
+use crate::app::expire::SWEEP;
+
+/// How often ended holds are looked for. Half a second is a tenth of the time in which orders have to follow, and
+/// costs one look into an index that holds only what is held.
+const TICK: Duration = Duration::from_millis(500);
+/// How often what is held is counted.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+/// How often old keys are looked for: their retention is counted in days.
+const REAP_EVERY: Duration = Duration::from_mins(1);
+
+/// Sweeps until `stopping` resolves. Run it in one task; any number of replicas may run one each.
+pub async fn run(inventory: Inventory, stopping: impl Future<Output = ()>) {
+    let mut stopping = std::pin::pin!(stopping);
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut counted, mut reaped) = (None, None);
+    loop {
+        tokio::select! {
+            () = &mut stopping => return,
+            _ = tick.tick() => {}
+        }
+        match inventory.expire_due(SWEEP).await {
+            Ok(0) => {}
+            Ok(ended) => tracing::info!(ended, "ended holds whose time was up"),
+            Err(error) => {
+                tracing::warn!(%error, "the sweep could not end what is due; the next one tries again");
+            }
+        }
+        if is_time(&mut counted, COUNT_EVERY)
+            && let Err(error) = count(&inventory).await
+        {
+            tracing::warn!(%error, "what is held could not be counted");
+        }
+        if is_time(&mut reaped, REAP_EVERY)
+            && let Err(error) = inventory.reap_keys().await
+        {
+            tracing::warn!(%error, "old idempotency keys could not be forgotten");
+        }
+    }
+}
+
+fn is_time(last: &mut Option<Instant>, every: Duration) -> bool {
+    let now = Instant::now();
+    let is_time = last.is_none_or(|last| now.duration_since(last) >= every);
+    if is_time {
+        *last = Some(now);
+    }
+    is_time
+}
+
+async fn count(inventory: &Inventory) -> Result<(), DatabaseError> {
+    let (open, idle) = inventory.database().connections();
+    metrics::gauge!("mainstay_db_connections", "state" => "open").set(open);
+    metrics::gauge!("mainstay_db_connections", "state" => "idle")
+        .set(u32::try_from(idle).unwrap_or(u32::MAX));
+    let held = inventory.held().await?;
+    #[allow(clippy::cast_precision_loss, reason = "a gauge; 2^53 holds are not expected")]
+    metrics::gauge!("mainstay_reservations_held").set(held.count as f64);
+    metrics::gauge!("mainstay_reservations_overdue_seconds").set(held.overdue_seconds);
+    Ok(())
+}
