@@ -140,3 +140,22 @@ impl Drop for Open {
         self.0.decrement(1.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::bind;
+
+    #[tokio::test]
+    async fn a_seat_that_came_free_while_nobody_came_is_taken() {
+        let listener = bind("LISTEN_ADDR", "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let (seats, standing) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
+        let mut accepting = std::pin::pin!(accept(&listener, &seats, &standing));
+        let nobody = tokio::time::timeout(Duration::from_millis(50), accepting.as_mut()).await;
+        assert!(nobody.is_err());
+        seats.add_permits(1);
+        let _client = TcpStream::connect(listener.address()).await.unwrap();
+        let (_, _, place) = tokio::time::timeout(Duration::from_secs(20), accepting).await.unwrap().unwrap();
+        assert!(matches!(place, Place::Seat(_)));
+    }
+}
