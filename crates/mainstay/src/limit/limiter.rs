@@ -97,29 +97,37 @@ impl Limiter {
 
     /// Takes a permit if there is room, else a place in the queue if there is one. Never blocks.
     pub fn admit(self: &Arc<Self>, priority: Priority, deadline: Deadline) -> Admission {
+        match self.enter(priority, deadline.instant()) {
+            Ok(Ok(permit)) => Admission::Admitted(permit),
+            Ok(Err(ticket)) => Admission::Queued(Acquire { ticket, expiry: sleep_until(deadline.instant()) }),
+            Err(refusal) => Admission::Refused(refusal),
+        }
+    }
+
+    /// A permit, else a ticket, else a refusal.
+    fn enter(
+        self: &Arc<Self>,
+        priority: Priority,
+        deadline: Instant,
+    ) -> Result<Result<Permit, Ticket>, Refusal> {
         let now = Instant::now();
         let mut core = self.lock();
         if core.has_room(priority) {
             core.in_flight += 1;
             drop(core);
-            return Admission::Admitted(Permit::new(self, now, Duration::ZERO));
+            return Ok(Ok(Permit::new(self, now, Duration::ZERO)));
         }
-        if deadline.instant() <= now {
-            return Admission::Refused(Refusal::Expired);
+        if deadline <= now {
+            return Err(Refusal::Expired);
         }
         core.queue.refresh(now);
         let limit = core.limit;
-        let joined = core.queue.join(priority, deadline.instant(), limit, now);
+        let (slot, displaced) = core.queue.join(priority, deadline, limit, now)?;
         drop(core);
-        match joined {
-            Err(refusal) => Admission::Refused(refusal),
-            Ok((slot, displaced)) => {
-                let ticket = Ticket { limiter: Arc::clone(self), slot: Some(slot) };
-                displaced.wake();
-                self.dispatch();
-                Admission::Queued(Acquire { ticket, expiry: sleep_until(deadline.instant()) })
-            }
-        }
+        let ticket = Ticket { limiter: Arc::clone(self), slot: Some(slot) };
+        displaced.wake();
+        self.dispatch();
+        Ok(Err(ticket))
     }
 
     /// Takes a permit if there is room, and never queues.
@@ -332,5 +340,7 @@ impl Future for Acquire {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
 mod tests;

@@ -4,6 +4,7 @@
 
 #[path = "../ears/mod.rs"]
 mod ears;
+mod headers;
 mod laws;
 mod order;
 mod router;
