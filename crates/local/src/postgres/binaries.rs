@@ -28,7 +28,10 @@ pub fn find(given: Option<&Path>, major: Option<u32>) -> Result<Binaries, Postgr
     let suits = |found: &Binaries| major.map_or(found.major >= OLDEST_MAJOR, |wanted| found.major == wanted);
     candidates.iter().filter_map(|directory| look(directory)).find(suits).ok_or_else(|| {
         PostgresError::NotInstalled {
-            wanted: major.map_or_else(|| format!("{OLDEST_MAJOR} or newer"), |major| major.to_string()),
+            wanted: major.map_or_else(
+                || format!("{OLDEST_MAJOR} or newer"),
+                |major| format!("{major} (which made the data)"),
+            ),
             looked_in: candidates
                 .iter()
                 .map(|path| path.display().to_string())
@@ -104,7 +107,7 @@ mod tests {
     #[test]
     fn a_data_directory_of_another_version_is_refused_by_that_version() {
         let message = find(None, Some(9)).unwrap_err().to_string();
-        assert!(message.contains("no PostgreSQL 9 server"), "{message}");
+        assert!(message.contains("no PostgreSQL 9 (which made the data) server"), "{message}");
     }
 
     #[test]

@@ -1,0 +1,219 @@
+//! `mainstay up`: everything on this machine, until Ctrl-C.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use local::pair::{PairOptions, Ports, Programs, RunningPair, Server};
+use local::postgres::Place;
+use local::{ChildEvent, PostgresOptions, Secret, Service, ports};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::commands::DEFAULT_PORT_BASE;
+use crate::state::State;
+
+/// Start PostgreSQL, both databases and both services, and stay until Ctrl-C
+///
+/// Settings of the services are taken from the environment (HOLD_SECONDS, FAULTS_ENABLED, RUST_LOG,
+/// OTEL_EXPORTER_OTLP_ENDPOINT, …). What dies is started again, with back-off, and said so. Everything ends
+/// with this process, however it ends.
+#[derive(Debug, Args)]
+pub(super) struct Up {
+    /// The first port: order N, inventory N+1, operations N+1000 and N+1001
+    #[arg(long, value_name = "N", env = "MAINSTAY_PORT_BASE", default_value_t = DEFAULT_PORT_BASE)]
+    port_base: u16,
+    /// Keep the data here between runs [default: a temporary directory, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Use this PostgreSQL instead of a private one: the URL of a role that may create roles and databases
+    #[arg(long, value_name = "URL", env = "MAINSTAY_POSTGRES_URL", hide_env_values = true)]
+    postgres_url: Option<String>,
+    /// The directory of `initdb` and `postgres` [default: looked for in the usual places]
+    #[arg(long, value_name = "DIR", conflicts_with = "postgres_url")]
+    postgres_bin: Option<PathBuf>,
+    /// Print one line of JSON when ready, and nothing else, on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+impl Up {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let begun = Instant::now();
+        let mut end = End::listen()?;
+        let ports = self.free_ports()?;
+        let (events, mut inbox) = mpsc::unbounded_channel();
+        let options = self.pair_options(ports, events)?;
+        eprintln!("Starting PostgreSQL, the databases and both services…");
+        let pair = tokio::select! {
+            started = RunningPair::start(options) => started?,
+            name = end.next() => {
+                eprintln!("{name} while starting: stopping what was started");
+                return Ok(ExitCode::FAILURE);
+            }
+        };
+        self.write_state(&pair)?;
+        let text =
+            if self.json { serde_json::to_string(&pair.ready())? + "\n" } else { self.welcome(&pair, begun) };
+        std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush())?;
+        let name = loop {
+            tokio::select! {
+                Some(event) = inbox.recv() => self.tell(&pair, &event),
+                name = end.next() => break name,
+            }
+        };
+        eprintln!("{name}: stopping (once more: at once)");
+        tokio::select! {
+            stopped = pair.stop() => stopped?,
+            name = end.next() => bail!("{name} again: not waiting for the services to finish what they had begun"),
+        };
+        State::remove(self.port_base)?;
+        eprintln!("Everything is stopped.");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The ports asked for; an error that names those in use and, if it is so, by which pair.
+    fn free_ports(&self) -> anyhow::Result<Ports> {
+        let wanted = Ports::from_base(self.port_base).context("--port-base must be from 1 to 64534")?;
+        let taken: Vec<_> = wanted.all().into_iter().filter(|port| !ports::is_free(*port)).collect();
+        if taken.is_empty() {
+            return Ok(wanted);
+        }
+        let taken = taken.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+        match State::read(self.port_base) {
+            Some(state) => {
+                bail!("a pair runs on these ports already (process {}); see `mainstay status`", state.up)
+            }
+            None => bail!(
+                "on 127.0.0.1, in use: {taken}. Stop what listens there, or choose other ports: \
+                 mainstay up --port-base {}",
+                other_base(self.port_base)
+            ),
+        }
+    }
+
+    fn pair_options(
+        &self,
+        ports: Ports,
+        events: mpsc::UnboundedSender<ChildEvent>,
+    ) -> anyhow::Result<PairOptions> {
+        let executable = std::env::current_exe().context("cannot find this program's own file")?;
+        let place =
+            self.data_dir.clone().map_or_else(|| Place::TemporaryIn(std::env::temp_dir()), Place::Kept);
+        let server = match &self.postgres_url {
+            Some(url) => Server::Given { admin_url: Secret::new(url), place },
+            None => Server::Private(PostgresOptions {
+                place,
+                binaries: self.postgres_bin.clone(),
+                ..PostgresOptions::temporary()
+            }),
+        };
+        Ok(PairOptions {
+            ports: Some(ports),
+            on_event: Arc::new(move |event| {
+                let _nobody_listens_at_the_end = events.send(event);
+            }),
+            ..PairOptions::new(Programs::mainstay(&executable), server)
+        })
+    }
+
+    /// Says what happened, and writes down the new process ids.
+    fn tell(&self, pair: &RunningPair, event: &ChildEvent) {
+        eprintln!("{event}");
+        if let ChildEvent::Died { name, .. } = event
+            && let Some(service) = Service::BOTH.into_iter().find(|service| service.name() == *name)
+        {
+            eprintln!("  its log: {}", pair.log_file(service).display());
+        }
+        if let Err(error) = self.write_state(pair) {
+            eprintln!("{error:#}; other commands will look for processes that are no more");
+        }
+    }
+
+    fn write_state(&self, pair: &RunningPair) -> anyhow::Result<()> {
+        State { up: std::process::id(), port_base: self.port_base, ready: pair.ready() }.write()
+    }
+
+    fn welcome(&self, pair: &RunningPair, begun: Instant) -> String {
+        let home = pair.home().display();
+        let kept = match self.data_dir {
+            Some(_) => "kept",
+            None => "removed at the end; --data-dir DIR keeps it",
+        };
+        let (order, inventory) = (pair.url(Service::Order), pair.url(Service::Inventory));
+        let (order_ops, inventory_ops) = (pair.ops_url(Service::Order), pair.ops_url(Service::Inventory));
+        format!(
+            "\
+Ready after {:.1} s.
+
+  order      {order}  API {order}/docs  operations {order_ops}
+  inventory  {inventory}  API {inventory}/docs  operations {inventory_ops}
+  data       {home} ({kept})
+  logs       {home}/order.log, {home}/inventory.log
+
+Try, in another terminal:
+
+  cd '{home}/tokens'
+  # an operator puts stock on the shelf
+  curl -sS {inventory}/v1/items -H \"Authorization: Bearer $(cat operator)\" -H 'Content-Type: application/json' \\
+    -H 'Idempotency-Key: my-first-item-00' -d '{{\"sku\": \"85123A\", \"name\": \"Heart holder\", \"on_hand\": 100}}'
+  # a client orders some; the same line again gets the same answer, and orders nothing twice
+  curl -sS {order}/v1/orders -H \"Authorization: Bearer $(cat client)\" -H 'Content-Type: application/json' \\
+    -H 'Idempotency-Key: my-first-order-0' -d '{{\"customer_id\": \"17850\", \"lines\": [{{\"sku\": \"85123A\", \"quantity\": 6}}]}}'
+  # kill a service, and see it come back
+  kill -9 {}
+
+Ctrl-C stops everything.
+",
+            begun.elapsed().as_secs_f64(),
+            pair.pid(Service::Inventory).unwrap_or_default(),
+        )
+    }
+}
+
+/// Somewhere else, and still a valid base.
+pub(super) fn other_base(base: u16) -> u16 {
+    if base < 50_000 { base + 10_000 } else { base - 10_000 }
+}
+
+/// The signals that ask this process to end.
+struct End {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl End {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "Interrupted",
+            _ = self.terminate.recv() => "Terminated",
+            _ = self.hang_up.recv() => "Terminal closed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ports_proposed_instead_exist() {
+        for base in [1, 8080, 49_999, 50_000, 64_534] {
+            assert!(Ports::from_base(other_base(base)).is_some(), "{base}");
+        }
+    }
+}

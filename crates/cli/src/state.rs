@@ -1,0 +1,182 @@
+//! How every other command finds the pair that `mainstay up` started: a file with its URLs, tokens and
+//! process ids that only its owner can read, in the user's runtime or state directory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use local::pair::{Ports, Ready};
+use local::{Secret, Service, private, system};
+use serde::{Deserialize, Serialize};
+
+use crate::commands::DEFAULT_PORT_BASE;
+
+/// Tells which pair is meant. Flattened into every command that talks to one.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Which {
+    /// The first port of the pair [default: the one that runs here, 8080 if there are several]
+    #[arg(long, value_name = "N", env = "MAINSTAY_PORT_BASE")]
+    pub(crate) port_base: Option<u16>,
+}
+
+/// A pair to talk to.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) urls: Urls,
+    pub(crate) operator: Option<Secret>,
+    /// What `mainstay up` wrote; `None` for a pair that was started otherwise, in containers for example.
+    pub(crate) state: Option<State>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Urls {
+    pub(crate) order: String,
+    pub(crate) inventory: String,
+    pub(crate) order_ops: String,
+    pub(crate) inventory_ops: String,
+}
+
+impl Urls {
+    pub(crate) fn public(&self, service: Service) -> &str {
+        match service {
+            Service::Order => &self.order,
+            Service::Inventory => &self.inventory,
+        }
+    }
+
+    pub(crate) fn ops(&self, service: Service) -> &str {
+        match service {
+            Service::Order => &self.order_ops,
+            Service::Inventory => &self.inventory_ops,
+        }
+    }
+}
+
+/// What is in the file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// The process that keeps the pair, and removes this file when it ends in good order.
+    pub(crate) up: u32,
+    pub(crate) port_base: u16,
+    #[serde(flatten)]
+    pub(crate) ready: Ready,
+}
+
+impl State {
+    pub(crate) fn write(&self) -> anyhow::Result<()> {
+        let directory = directory()?;
+        private::directory(&directory)
+            .and_then(|()| check_owner(&directory))
+            .and_then(|()| private::file(&file_in(&directory, self.port_base), &serde_json::to_string(self)?))
+            .with_context(|| format!("cannot write the state file in {}", directory.display()))
+    }
+
+    pub(crate) fn remove(port_base: u16) -> anyhow::Result<()> {
+        let file = file_in(&directory()?, port_base);
+        std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))
+    }
+
+    /// The pair on these ports, if the process that keeps it is alive.
+    pub(crate) fn read(port_base: u16) -> Option<Self> {
+        read_file(&file_in(&directory().ok()?, port_base))
+    }
+}
+
+impl Which {
+    /// The pair that is meant; an error that says how to start one when there is none.
+    pub(crate) fn find(self) -> anyhow::Result<Target> {
+        if let Some(port_base) = self.port_base {
+            return match State::read(port_base) {
+                Some(state) => Ok(Target::from_state(state)),
+                None => Target::from_ports(port_base),
+            };
+        }
+        let mut running = running(&directory()?);
+        if let Some(at) = running.iter().position(|state| state.port_base == DEFAULT_PORT_BASE) {
+            return Ok(Target::from_state(running.swap_remove(at)));
+        }
+        match (running.pop(), running.as_slice()) {
+            (Some(state), []) => Ok(Target::from_state(state)),
+            (None, _) => bail!(
+                "no pair runs here; start one with `mainstay up`, or name the ports of one that was started \
+                 otherwise with --port-base"
+            ),
+            (Some(last), others) => {
+                let bases = others.iter().chain([&last]).map(|state| state.port_base.to_string());
+                bail!(
+                    "several pairs run here; choose one with --port-base: {}",
+                    bases.collect::<Vec<_>>().join(", ")
+                )
+            }
+        }
+    }
+}
+
+impl Target {
+    fn from_state(state: State) -> Self {
+        let ready = &state.ready;
+        let urls = Urls {
+            order: ready.order.clone(),
+            inventory: ready.inventory.clone(),
+            order_ops: ready.order_ops.clone(),
+            inventory_ops: ready.inventory_ops.clone(),
+        };
+        let operator = Some(Secret::new(&*ready.tokens.operator));
+        Self { urls, operator, state: Some(state) }
+    }
+
+    /// A pair nobody told us about: its ports follow from the base, its tokens come from the environment.
+    fn from_ports(port_base: u16) -> anyhow::Result<Self> {
+        let ports = Ports::from_base(port_base).context("--port-base must be from 1 to 64534")?;
+        let url = |port| format!("http://127.0.0.1:{port}");
+        let urls = Urls {
+            order: url(ports.order),
+            inventory: url(ports.inventory),
+            order_ops: url(ports.order_ops),
+            inventory_ops: url(ports.inventory_ops),
+        };
+        let operator = std::env::var("MAINSTAY_OPERATOR_TOKEN").ok().filter(|token| !token.is_empty());
+        Ok(Self { urls, operator: operator.map(Secret::new), state: None })
+    }
+}
+
+fn running(directory: &Path) -> Vec<State> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| read_file(&entry.path())).collect()
+}
+
+fn read_file(file: &Path) -> Option<State> {
+    if file.extension()? != "json" {
+        return None;
+    }
+    let state: State = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+    system::process_exists(state.up).then_some(state)
+}
+
+fn file_in(directory: &Path, port_base: u16) -> PathBuf {
+    directory.join(format!("pair-{port_base}.json"))
+}
+
+/// `$XDG_RUNTIME_DIR`, or `$XDG_STATE_HOME`, or `~/.local/state`; without a home, one in the temporary directory.
+fn directory() -> anyhow::Result<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let directory = variable("XDG_RUNTIME_DIR")
+        .or_else(|| variable("XDG_STATE_HOME"))
+        .or_else(|| variable("HOME").map(|home| home.join(".local/state")))
+        .map_or_else(
+            || std::env::temp_dir().join(format!("mainstay-{}", system::user_id())),
+            |parent| parent.join("mainstay"),
+        );
+    std::path::absolute(&directory).with_context(|| format!("{}", directory.display()))
+}
+
+/// In a directory that everybody may write to, somebody else could have been there first.
+fn check_owner(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(directory)?;
+    if metadata.uid() == system::user_id() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, "the directory belongs to another user"))
+}
