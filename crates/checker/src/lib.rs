@@ -1,7 +1,7 @@
 //! The one checker of the contract's twelve invariants, shared by every test tier, every drill and
 //! `mainstay verify`.
 //!
-//! It is pure: journals, tables and logs go in, a [`Report`] comes out, and time and memory grow with the number
+//! It is pure (but for the feature `postgres`, which reads the services' databases for it): journals, tables and logs go in, a [`Report`] comes out, and time and memory grow with the number
 //! of entries and no faster. It knows none of the services' code. What it holds them to is data, the
 //! [`Contract`], and what it knows about an entry's `inputs` is in one file, `facts`.
 //!
@@ -25,6 +25,8 @@ mod entry;
 mod facts;
 mod fold;
 mod observed;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod report;
 pub mod sample;
 

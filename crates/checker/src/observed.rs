@@ -4,7 +4,9 @@
 //! Take them in this order, so that a check of a running pair is exact where it can be: tables, order journal,
 //! inventory journal. Then a row is never newer than its journal, and an order's cause is never missing.
 
+use journal::entry::{hash, hex};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -162,6 +164,41 @@ const STORED_REFUSALS: [&str; 7] = [
 ];
 
 impl ClientReply {
+    /// Reads an answer as `service` gives it: an order, a reservation, an item, or a problem.
+    pub fn read(service: Side, status: u16, body: &[u8]) -> Self {
+        let json: Value = serde_json::from_slice(body).unwrap_or_default();
+        let text = |name: &str| json[name].as_str().map(str::to_owned);
+        let id = |name: &str| text(name).and_then(|id| id.parse::<Uuid>().ok());
+        // A success has no `type`, and a problem's ends in its stable name.
+        let kind = text("type").filter(|_| status >= 400);
+        let problem = kind.and_then(|kind| kind.rsplit([':', '/']).next().map(str::to_owned));
+        let (aggregate, state) = match problem.as_deref() {
+            // The order exists as rejected, or the reservation as refused, and the problem says which one it is.
+            Some("insufficient-stock" | "unknown-sku") => {
+                let (aggregate, state) = match service {
+                    Side::Order => (id("order_id"), "rejected"),
+                    Side::Inventory => (id("reservation_id"), "refused"),
+                };
+                (aggregate, aggregate.map(|_| state.to_owned()))
+            }
+            Some(_) => (None, None),
+            None => {
+                let item = text("sku").map(|sku| Uuid::new_v5(&journal::ITEM_NAMESPACE, sku.as_bytes()));
+                (id("id").or(item), text("status"))
+            }
+        };
+        Self {
+            status,
+            body_hash: hex(&hash(body)),
+            retryable: json["retryable"].as_bool().unwrap_or(false),
+            outcome: problem.as_ref().and(text("outcome")),
+            problem,
+            aggregate,
+            state,
+            version: json["version"].as_i64(),
+        }
+    }
+
     /// Whether this is the reply that its key has from now on.
     pub fn is_final(&self) -> bool {
         match &self.problem {

@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client as Hyper, Error as HyperError};
 use hyper_util::rt::TokioExecutor;
 use journal::KeyHash;
-use journal::entry::{hash, hex};
+use journal::entry::hex;
 use serde_json::Value;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -299,35 +299,7 @@ impl Reply {
 
     /// What the checker needs to know of it.
     fn as_told(&self, service: Side) -> ClientReply {
-        let body = self.json();
-        let text = |name: &str| body[name].as_str().map(str::to_owned);
-        let problem = self.problem();
-        let id = |name: &str| text(name).and_then(|id| id.parse::<Uuid>().ok());
-        let (aggregate, state) = match &problem {
-            // The order exists as rejected, or the reservation as refused, and the problem says which one it is.
-            Some(name) if matches!(name.as_str(), "insufficient-stock" | "unknown-sku") => {
-                let (aggregate, state) = match service {
-                    Side::Order => (id("order_id"), "rejected"),
-                    Side::Inventory => (id("reservation_id"), "refused"),
-                };
-                (aggregate, aggregate.map(|_| state.to_owned()))
-            }
-            Some(_) => (None, None),
-            None => {
-                let item = text("sku").map(|sku| Uuid::new_v5(&journal::ITEM_NAMESPACE, sku.as_bytes()));
-                (id("id").or(item), text("status"))
-            }
-        };
-        ClientReply {
-            status: self.status.as_u16(),
-            body_hash: hex(&hash(&self.body)),
-            retryable: body["retryable"].as_bool().unwrap_or(false),
-            outcome: problem.as_ref().and(text("outcome")),
-            problem,
-            aggregate,
-            state,
-            version: body["version"].as_i64(),
-        }
+        ClientReply::read(service, self.status.as_u16(), &self.body)
     }
 }
 

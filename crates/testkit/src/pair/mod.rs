@@ -18,7 +18,6 @@ mod tokens;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use checker::{Checker, Contract, Gauge, Observed, Recorded, Report, Side};
 use local::{Child, Service, TemporaryDirectory};
 use serde_json::{Value, json};
@@ -194,19 +193,15 @@ impl TestPair {
     /// Both journals in commit order and everything else that can be observed. Each service's tables and journal
     /// are of one snapshot; the order service's is the older one.
     pub async fn observe(&self, at_rest: bool) -> anyhow::Result<(Vec<(Side, Recorded)>, Observed)> {
-        let order = dump::order(self).await.context("dumping the order service")?;
-        let inventory = dump::inventory(self).await.context("dumping inventory")?;
+        let mut order = dump::of(self, Service::Order).await?;
+        let mut inventory = dump::of(self, Service::Inventory).await?;
         let observed = Observed {
             at_rest,
-            one_snapshot: true,
-            now: Some(inventory.now),
-            tables: Some(dump::merge(order.tables, inventory.tables)),
             requests: self.log.requests(),
-            starts: Vec::new(),
             calls: dump::calls(&self.hops),
             watched_secs: self.began.elapsed().as_secs_f64(),
-            sessions: [order.sessions, inventory.sessions].concat(),
             gauges: self.gauges(),
+            ..Observed::of_dumps(&mut order, &mut inventory)
         };
         let order = order.journal.into_iter().map(|recorded| (Side::Order, recorded));
         let inventory = inventory.journal.into_iter().map(|recorded| (Side::Inventory, recorded));
