@@ -65,10 +65,11 @@ const LOCK_TO_RESERVE: &str = concat!(
      LEFT JOIN known ON true"
 );
 
+/// Found by the transaction's beginning, which the index can be searched by, and judged by the clock after the lock.
 const LOCK_DUE: &str = concat!(
     "SELECT clock_timestamp() AS now, r.* FROM (SELECT ",
     columns!(),
-    " FROM reservations WHERE status = 'held' AND expires_at <= clock_timestamp()
+    " FROM reservations WHERE status = 'held' AND expires_at <= now()
       ORDER BY expires_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED) r"
 );
 

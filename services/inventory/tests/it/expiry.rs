@@ -1,6 +1,8 @@
 //! Ending holds whose time is up.
 
 use inventory_service::app::expire::SWEEP;
+use inventory_service::store;
+use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -131,4 +133,21 @@ async fn what_is_overdue_can_be_seen() {
         .await
         .unwrap();
     assert!(stage.inventory.held().await.unwrap().overdue_seconds >= 90.0);
+}
+
+#[tokio::test]
+async fn a_sweep_reads_what_is_due_and_not_all_that_is_held() {
+    let stage = Stage::new().await;
+    let (_, statement) =
+        store::statements().into_iter().find(|(name, _)| *name == "reservations::LOCK_DUE").unwrap();
+    let explain = format!("SET enable_seqscan = off; EXPLAIN {}", statement.replace("$1", "50"));
+    let plan: Vec<String> = stage
+        .admin
+        .fetch_all(sqlx::raw_sql(AssertSqlSafe(explain)))
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert!(plan.iter().any(|line| line.contains("Index Cond: (expires_at <= now())")), "{plan:#?}");
 }
