@@ -21,6 +21,8 @@ mod endpoint;
 pub mod fault;
 pub mod headers;
 pub mod limit;
+#[cfg(all(loom, test))]
+mod loom_models;
 pub mod outcome;
 pub mod problem;
 pub mod random;

@@ -1,5 +1,5 @@
 //! The atomics and the mutex of the shared state machines, replaced by loom's under `--cfg loom`, so that every
-//! interleaving of the small models in `tests/loom.rs` is explored.
+//! interleaving of the small models in `loom_models.rs` is explored.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{

@@ -1,0 +1,230 @@
+//! Every interleaving of two threads over the state that calls share, explored by loom.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test -p mainstay --lib --release loom`
+
+use std::time::Duration;
+
+use loom::sync::Arc;
+use loom::thread;
+use tokio::time::Instant;
+
+use crate::breaker::core::{Admitted, Core, Order, Verdict};
+use crate::breaker::{BreakerConfig, BreakerState};
+use crate::budget::{BudgetConfig, Core as Budget};
+use crate::bulkhead::InFlight;
+use crate::random::Random;
+use crate::window::{Counts, Window};
+
+const ONE: Counts = Counts { a: 1, b: 0, c: 0 };
+
+/// Runs `work` on two threads at once and returns both results.
+fn both<T: Send + 'static>(work: impl Fn() -> T + Clone + Send + 'static) -> [T; 2] {
+    let other = thread::spawn(work.clone());
+    let first = work();
+    [first, other.join().unwrap()]
+}
+
+#[test]
+fn no_count_is_lost_when_two_callers_turn_a_slot() {
+    loom::model(|| {
+        let window = Arc::new(Window::<2>::new(Duration::from_nanos(20)));
+        window.add(0, ONE);
+        let shared = Arc::clone(&window);
+        // Slot 2 is slot 0 of the next lap.
+        both(move || shared.add(20, ONE));
+        assert_eq!(window.sum(20), Counts { a: 2, b: 0, c: 0 });
+    });
+}
+
+#[test]
+fn a_late_caller_spoils_nothing_but_its_own_count() {
+    loom::model(|| {
+        let window = Arc::new(Window::<2>::new(Duration::from_nanos(20)));
+        let late = {
+            let window = Arc::clone(&window);
+            thread::spawn(move || window.add(0, Counts { a: 1, b: 1, c: 0 }))
+        };
+        window.add(20, ONE);
+        late.join().unwrap();
+        let sum = window.sum(20);
+        assert!((1..=2).contains(&sum.a) && sum.b == sum.a - 1, "{sum:?}");
+    });
+}
+
+#[test]
+fn the_last_place_is_taken_once_and_always_given_back() {
+    loom::model(|| {
+        let places = Arc::new(InFlight::new(1));
+        let shared = Arc::clone(&places);
+        let inside = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+        let seen = Arc::clone(&inside);
+        both(move || {
+            let entered = shared.try_enter();
+            if entered {
+                assert_eq!(seen.fetch_add(1, loom::sync::atomic::Ordering::SeqCst), 0, "two at once");
+                seen.fetch_sub(1, loom::sync::atomic::Ordering::SeqCst);
+                shared.leave();
+            }
+            entered
+        });
+        assert_eq!(places.count(), 0);
+        assert!(places.try_enter());
+    });
+}
+
+#[test]
+fn nobody_is_refused_while_there_is_room() {
+    loom::model(|| {
+        let places = Arc::new(InFlight::new(2));
+        let shared = Arc::clone(&places);
+        assert_eq!(both(move || shared.try_enter()), [true, true]);
+        assert!(!places.try_enter());
+    });
+}
+
+#[test]
+fn the_last_retry_is_granted_once() {
+    loom::model(|| {
+        let now = Instant::now();
+        let config = BudgetConfig { floor_per_second: 0, ..BudgetConfig::default() };
+        let budget = Arc::new(Budget::new(&config, now));
+        for _ in 0..10 {
+            budget.deposit(now);
+        }
+        let shared = Arc::clone(&budget);
+        let granted = both(move || shared.withdraw(now).is_ok());
+        assert_eq!(granted.iter().filter(|&&ok| ok).count(), 1);
+    });
+}
+
+#[test]
+fn a_deposit_in_between_is_never_paid_out_twice() {
+    loom::model(|| {
+        let now = Instant::now();
+        let config = BudgetConfig { percent: 100, floor_per_second: 0, ..BudgetConfig::default() };
+        let budget = Arc::new(Budget::new(&config, now));
+        let depositing = {
+            let budget = Arc::clone(&budget);
+            thread::spawn(move || budget.deposit(now))
+        };
+        let first = budget.withdraw(now).is_ok();
+        depositing.join().unwrap();
+        let second = budget.withdraw(now).is_ok();
+        assert!(first ^ second, "one deposit, one retry");
+        assert!(budget.withdraw(now).is_err());
+    });
+}
+
+struct Bench {
+    core: Core,
+    config: BreakerConfig,
+    random: Random,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(config: BreakerConfig) -> Arc<Self> {
+        let now = Instant::now();
+        let random = Random::seeded(1);
+        Arc::new(Self { core: Core::new(&config, now), config, random, now })
+    }
+
+    fn small() -> Arc<Self> {
+        let ramp = Duration::ZERO;
+        Self::new(BreakerConfig { consecutive_failures: 2, probes: 1, ramp, ..BreakerConfig::default() })
+    }
+
+    fn admit(&self, now: Instant) -> Option<Admitted> {
+        self.core.admit_closed().or_else(|| self.core.admit(now, &self.config).0.ok())
+    }
+
+    /// Whether the result changed the state.
+    fn end(&self, call: Admitted, verdict: Verdict) -> bool {
+        self.end_at(self.now, call, verdict)
+    }
+
+    fn end_at(&self, now: Instant, call: Admitted, verdict: Verdict) -> bool {
+        self.core.record(call, verdict, false, now, &self.config, &self.random).is_some()
+    }
+
+    fn state(&self, now: Instant) -> BreakerState {
+        self.core.state(now, &self.config)
+    }
+
+    fn later(&self) -> Instant {
+        self.now + self.config.open_max
+    }
+
+    fn tripped() -> Arc<Self> {
+        let bench = Self::small();
+        for _ in 0..2 {
+            let call = bench.admit(bench.now).unwrap();
+            bench.end(call, Verdict::Bad);
+        }
+        assert_eq!(bench.state(bench.now), BreakerState::Open);
+        bench
+    }
+}
+
+#[test]
+fn two_failures_at_once_trip_exactly_once() {
+    loom::model(|| {
+        let bench = Bench::small();
+        let shared = Arc::clone(&bench);
+        let trips = both(move || shared.admit(shared.now).is_some_and(|call| shared.end(call, Verdict::Bad)));
+        assert_eq!(bench.state(bench.now), BreakerState::Open);
+        assert_eq!(trips.iter().filter(|&&tripped| tripped).count(), 1);
+    });
+}
+
+#[test]
+fn one_probe_is_let_through_and_one_only() {
+    loom::model(|| {
+        let bench = Bench::tripped();
+        let shared = Arc::clone(&bench);
+        let probes = both(move || shared.admit(shared.later()));
+        let [probe] = probes.into_iter().flatten().collect::<Vec<_>>()[..] else { panic!("not one probe") };
+        assert!(probe.probe);
+        assert!(bench.end(probe, Verdict::Good));
+        assert_eq!(bench.state(bench.later()), BreakerState::Closed);
+    });
+}
+
+#[test]
+fn half_open_cannot_wedge_while_a_probe_fails_and_another_call_comes() {
+    loom::model(|| {
+        let bench = Bench::tripped();
+        let probe = bench.admit(bench.later()).unwrap();
+        let other = {
+            let bench = Arc::clone(&bench);
+            thread::spawn(move || bench.admit(bench.later()))
+        };
+        bench.end_at(bench.later(), probe, Verdict::Bad);
+        assert_eq!(other.join().unwrap(), None);
+        let much_later = bench.later() + bench.config.open_max;
+        assert!(bench.admit(much_later).is_some_and(|call| call.probe), "there is always a next probe");
+    });
+}
+
+#[test]
+fn a_straggler_cannot_close_or_open_what_came_after_it() {
+    loom::model(|| {
+        let bench = Bench::small();
+        let straggler = bench.admit(bench.now).unwrap();
+        let failing = {
+            let bench = Arc::clone(&bench);
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    if let Some(call) = bench.admit(bench.now) {
+                        bench.end(call, Verdict::Bad);
+                    }
+                }
+            })
+        };
+        bench.core.order(Order::ForceOpen);
+        assert!(!bench.end(straggler, Verdict::Good));
+        assert!(!bench.end(straggler, Verdict::Bad));
+        failing.join().unwrap();
+        assert_eq!(bench.state(bench.now), BreakerState::ForcedOpen, "the operator's order stands");
+    });
+}
