@@ -22,10 +22,9 @@ pub struct TraceContext {
 impl TraceContext {
     /// A new root, sampled.
     pub fn root() -> Self {
-        let [trace, span] = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
         Self {
-            trace_id: *trace.as_bytes(),
-            span_id: first_eight(span.as_bytes()),
+            trace_id: *uuid::Uuid::new_v4().as_bytes(),
+            span_id: fresh_span_id(),
             parent_id: None,
             flags: 1,
             state: None,
@@ -97,12 +96,6 @@ impl TraceContext {
             None => headers.remove(TRACESTATE),
         };
     }
-}
-
-fn first_eight(bytes: &[u8; 16]) -> [u8; 8] {
-    let mut out = [0; 8];
-    out.copy_from_slice(&bytes[..8]);
-    out
 }
 
 /// A span id has to be unlike the others of its trace, not hard to guess: it needs no system call.

@@ -168,8 +168,13 @@ impl Limiter {
     }
 
     fn release(&self) {
-        self.lock().in_flight -= 1;
-        self.dispatch();
+        let mut core = self.lock();
+        core.in_flight -= 1;
+        let waited_for = !core.queue.is_empty();
+        drop(core);
+        if waited_for {
+            self.dispatch();
+        }
     }
 
     fn observe(&self, latency: Duration, verdict: Verdict, at: Instant) {

@@ -39,18 +39,15 @@ impl Default for QueueConfig {
 
 /// Why a request was not admitted. Nothing of it was executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("{}", self.why())]
 pub enum Refusal {
     /// Every permit is taken and the queue is full.
-    #[error("every permit is taken and the queue is full")]
     QueueFull,
     /// It waited, and a request that matters more, or a newer one while the queue was standing, took its place.
-    #[error("displaced from the queue")]
     Displaced,
     /// It waited a whole interval, and longer than a request usually takes, in a standing queue.
-    #[error("waited too long in a standing queue")]
     Standing,
     /// Its deadline passed while it waited.
-    #[error("the deadline passed in the queue")]
     Expired,
 }
 
@@ -62,6 +59,16 @@ impl Refusal {
             Self::Displaced => "displaced",
             Self::Standing => "standing",
             Self::Expired => "expired",
+        }
+    }
+
+    /// A few words for the decision trail.
+    pub(crate) const fn why(self) -> &'static str {
+        match self {
+            Self::QueueFull => "every permit is taken and the queue is full",
+            Self::Displaced => "a request that matters more, or a newer one, took its place in the queue",
+            Self::Standing => "it waited longer than a request usually takes in a standing queue",
+            Self::Expired => "the deadline passed in the queue",
         }
     }
 }
@@ -132,6 +139,10 @@ impl Queue {
             calm_at: now,
             refreshed_at: now,
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting == 0
     }
 
     pub(super) fn waiting_at(&self, priority: Priority) -> usize {

@@ -205,9 +205,9 @@ fn verdict_of(status: StatusCode) -> Verdict {
 
 fn refuse<B: From<Bytes>>(context: &RequestContext, refusal: Refusal) -> Response<B> {
     if refusal == Refusal::Expired {
-        return expired(context, refusal.as_str(), "the deadline passed in the queue");
+        return expired(context, refusal.as_str(), refusal.why());
     }
-    decide::shed(context, "load_shed", refusal.as_str(), refusal.to_string().into());
+    decide::shed(context, "load_shed", refusal.as_str(), refusal.why().into());
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "There is no room for this request now")
         .outcome(Effect::NotExecuted)
         .retry_after(RETRY_AFTER_SECS)

@@ -7,6 +7,7 @@ mod ears;
 mod headers;
 mod laws;
 mod order;
+mod overload;
 mod router;
 mod support;
 mod traps;
