@@ -238,7 +238,8 @@ pub struct Start {
     /// What it was: a route, a statement's name.
     pub name: String,
     pub correlation_id: String,
-    /// Milliseconds left to the deadline when it started; none when it had no deadline.
+    /// Milliseconds left to the deadline when it started (for a call: what it was given); none when it had no
+    /// deadline.
     #[serde(default)]
     pub left_ms: Option<i64>,
     /// It only recorded an outcome, which is allowed after the deadline.

@@ -227,7 +227,10 @@ const CORRUPTIONS: &[Corruption] = &[
         history.observed.starts[3].left_ms = Some(0);
     }),
     (Rule::TimeFallsPerHop, "the peer is given as much time as there was", |history| {
-        history.observed.starts[2].left_ms = history.observed.starts[1].left_ms;
+        history.observed.starts[1].left_ms = history.observed.starts[0].left_ms;
+    }),
+    (Rule::TimeFallsPerHop, "the peer takes more time than it was given", |history| {
+        history.observed.starts[2].left_ms = Some(1_991);
     }),
     (Rule::AttemptsPerCall, "a call is tried too often", |history| history.observed.calls[0].attempts = 4),
     (Rule::AttemptsPerHop, "retries outgrow the budget", |history| {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::report::{Rule, Tally, Violation};
-use crate::{Observed, Start};
+use crate::{Observed, Start, Work};
 
 pub(crate) fn finish(observed: &Observed, tally: &mut Tally) {
     let by_id: HashMap<&str, &Start> =
@@ -18,8 +18,8 @@ pub(crate) fn finish(observed: &Observed, tally: &mut Tally) {
         });
         let parent = start.parent.as_deref().and_then(|parent| by_id.get(parent));
         if let Some((parent, given)) = parent.and_then(|parent| Some((parent, parent.left_ms?))) {
-            // Each hop keeps a reserve; inside a service time only passes.
-            let falls = if parent.service == start.service { left <= given } else { left < given };
+            // Whoever calls keeps a reserve back; everywhere else time only passes.
+            let falls = if start.work == Work::Call { left < given } else { left <= given };
             tally.check(Rule::TimeFallsPerHop, falls, || {
                 wrong(start, &format!("has {left} ms left, {} that started it {given} ms", parent.name))
             });
