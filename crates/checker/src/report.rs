@@ -46,7 +46,7 @@ rules! {
     ContiguousVersions = 5, "versions are contiguous and each entry leaves the state it found";
     TerminalIsFinal = 5, "terminal states have no successor";
     TablesEqualFold = 6, "the tables equal the fold of the journal";
-    CauseResolves = 7, "every cause resolves, across both services, under one correlation id";
+    CauseResolves = 7, "every cause resolves, across both services, and the correlation id travels";
     OneRootPerRequest = 7, "one root per request";
     ClockFollowsCause = 7, "hybrid timestamps follow causes";
     RepliesEqual = 8, "all final replies to one key are byte-equal";

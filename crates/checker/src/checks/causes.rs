@@ -1,9 +1,10 @@
 //! Invariant 7: every entry leads back, cause by cause and across both services, to the request that began it.
+//!
+//! Most of it is judged at the end: the journals are read one after the other, so an entry may come before its cause.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use journal::HybridTime;
 use uuid::Uuid;
 
 use crate::entry::Recorded;
@@ -13,8 +14,8 @@ use crate::{Observed, Side};
 
 #[derive(Debug, Default)]
 pub(crate) struct Causes {
-    /// Entries whose cause had not been read when they were.
-    waiting: Vec<Uuid>,
+    /// Entries with a cause, as they were read.
+    caused: Vec<Uuid>,
     /// Which entry a keyed request began with.
     roots: HashMap<(Side, String, String), Uuid>,
     /// Reservation entries without a cause: nobody but the order service asks for those.
@@ -26,39 +27,29 @@ impl Causes {
     pub(crate) fn entry(&mut self, fold: &Fold, side: Side, recorded: &Recorded, tally: &mut Tally) {
         let entry = &recorded.entry;
         if fold.entries.contains_key(&entry.id) {
-            tally.check(Rule::CauseResolves, false, || {
-                at(side, recorded, format!("entry {} twice", entry.id))
+            let twice = || at(side, recorded, format!("entry {} twice", entry.id));
+            tally.check(Rule::CauseResolves, false, twice);
+        }
+        if entry.causation_id.is_some() {
+            self.caused.push(entry.id);
+            return;
+        }
+        if let Some(key) = &entry.key_hash {
+            let request = (side, entry.principal.clone(), key.clone());
+            let first = *self.roots.entry(request).or_insert(entry.id);
+            tally.check(Rule::OneRootPerRequest, first == entry.id, || {
+                at(side, recorded, format!("key {key} has a root already, entry {first}"))
             });
         }
-        if let Some(cause) = entry.causation_id {
-            if let Some(cause) = fold.entries.get(&cause) {
-                let effect = Link { side, correlation: &entry.correlation_id, hlc: entry.hlc };
-                link(cause, &effect, || at(side, recorded, String::new()), tally);
-            } else {
-                self.waiting.push(entry.id);
-            }
-        } else {
-            if let Some(key) = &entry.key_hash {
-                let request = (side, entry.principal.clone(), key.clone());
-                let first = *self.roots.entry(request).or_insert(entry.id);
-                tally.check(Rule::OneRootPerRequest, first == entry.id, || {
-                    at(side, recorded, format!("key {key} has a root already, entry {first}"))
-                });
-            }
-            if entry.aggregate_kind == "reservation" {
-                self.orphans.push(entry.id);
-            }
+        if entry.aggregate_kind == "reservation" {
+            self.orphans.push(entry.id);
         }
     }
 
     pub(crate) fn finish(self, fold: &Fold, observed: &Observed, tally: &mut Tally) {
-        for id in &self.waiting {
-            let Some(effect) = fold.entries.get(id) else { continue };
+        for effect in self.caused.iter().filter_map(|id| fold.entries.get(id)) {
             match effect.cause.and_then(|cause| fold.entries.get(&cause)) {
-                Some(cause) => {
-                    let seen = Link { side: effect.side, correlation: &effect.correlation, hlc: effect.hlc };
-                    link(cause, &seen, || place(effect, String::new()), tally);
-                }
+                Some(cause) => link(fold, cause, effect, tally),
                 // The order journal is read first, so inventory may already know effects of causes past its end.
                 None if !observed.at_rest && effect.side == Side::Inventory => {
                     tally.defer(Rule::CauseResolves);
@@ -85,30 +76,21 @@ impl Causes {
     }
 }
 
-/// The end of a causal edge.
-struct Link<'a> {
-    side: Side,
-    correlation: &'a str,
-    hlc: HybridTime,
-}
-
 /// One edge from a cause to its effect.
-fn link(cause: &Brief, effect: &Link<'_>, place: impl Fn() -> Violation, tally: &mut Tally) {
-    let broken = |what: String| {
-        let mut violation = place();
-        violation.what = what;
-        violation
-    };
-    // Within one service a sweep may act on an older request's behalf; over the wire the id always travels.
-    let same = cause.side == effect.side || *cause.correlation == *effect.correlation;
-    tally.check(Rule::CauseResolves, same, || {
-        broken(format!(
-            "correlation id {} differs from its cause's {}",
-            effect.correlation, cause.correlation
-        ))
+fn link(fold: &Fold, cause: &Brief, effect: &Brief, tally: &mut Tally) {
+    // Over the wire the id travels. It is one of the order's, not always its cause's: a sweep that finishes what a
+    // request left may do so under the id that the order was placed with.
+    let travels = cause.side == effect.side
+        || effect.side == Side::Order
+        || fold
+            .orders
+            .get(&cause.aggregate)
+            .is_some_and(|order| order.correlations.contains(&effect.correlation));
+    tally.check(Rule::CauseResolves, travels, || {
+        place(effect, format!("correlation id {} is none of its order's", effect.correlation))
     });
     tally.check(Rule::ClockFollowsCause, effect.hlc > cause.hlc, || {
-        broken(format!("its clock {} does not follow its cause's {}", effect.hlc, cause.hlc))
+        place(effect, format!("its clock {} does not follow its cause's {}", effect.hlc, cause.hlc))
     });
 }
 
