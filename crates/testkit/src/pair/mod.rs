@@ -13,6 +13,7 @@
 mod dump;
 mod resources;
 mod setup;
+mod starts;
 mod tokens;
 
 use std::path::{Path, PathBuf};
@@ -198,6 +199,7 @@ impl TestPair {
         let observed = Observed {
             at_rest,
             requests: self.log.requests(),
+            starts: starts::all(self.logs(), &self.hops),
             calls: dump::calls(&self.hops),
             watched_secs: self.began.elapsed().as_secs_f64(),
             gauges: self.gauges(),
@@ -233,6 +235,14 @@ impl TestPair {
             Service::Order => &self.order,
             Service::Inventory => &self.inventory,
         }
+    }
+
+    /// Every replica's log.
+    fn logs(&self) -> impl Iterator<Item = (Side, &Path)> {
+        let of = |service| {
+            self.replicas(service).iter().map(move |replica| (side(service), replica.log.as_path()))
+        };
+        Service::BOTH.into_iter().flat_map(of)
     }
 
     /// What the running processes hold now, beside what they held at first.
