@@ -1,7 +1,8 @@
 //! The one checker of the contract's twelve invariants, shared by every test tier, every drill and
 //! `mainstay verify`.
 //!
-//! It is pure (but for the feature `postgres`, which reads the services' databases for it): journals, tables and logs go in, a [`Report`] comes out, and time and memory grow with the number
+//! It is pure, but for the feature `postgres`, which reads the services' databases for it: journals, tables and logs
+//! go in, a [`Report`] comes out, and time and memory grow with the number
 //! of entries and no faster. It knows none of the services' code. What it holds them to is data, the
 //! [`Contract`], and what it knows about an entry's `inputs` is in one file, `facts`.
 //!
