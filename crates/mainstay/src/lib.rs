@@ -29,6 +29,7 @@ pub mod random;
 pub mod retry;
 pub mod server;
 mod sync;
+pub mod throttle;
 pub mod total_deadline;
 pub mod trace;
 pub mod trail;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::breaker::BreakerConfig;
 use crate::config_error::{ConfigError, check};
 use crate::retry::RetryConfig;
+use crate::throttle::ThrottleConfig;
 
 /// Settings of one client stack, that is of one dependency. Everything in it is per dependency, except the breaker,
 /// which is per endpoint.
@@ -27,6 +28,8 @@ pub struct ClientConfig {
     pub least_attempt_time: Duration,
     /// Retries and their budget.
     pub retry: RetryConfig,
+    /// Holding back while the peer sheds.
+    pub throttle: ThrottleConfig,
     /// Circuit breaker, one per endpoint.
     pub breaker: BreakerConfig,
     /// Calls to the dependency in flight at once; 1 to 1,000,000. Default 256. Better: its capacity less a reserve,
@@ -48,6 +51,7 @@ impl Default for ClientConfig {
             attempt_timeout: Duration::from_secs(1),
             least_attempt_time: Duration::from_millis(5),
             retry: RetryConfig::default(),
+            throttle: ThrottleConfig::default(),
             breaker: BreakerConfig::default(),
             max_in_flight: 256,
             seed: None,
@@ -82,6 +86,7 @@ impl ClientConfig {
         )?;
         check((1..=1_000_000).contains(&self.max_in_flight), "max_in_flight", "1 to 1,000,000")?;
         self.retry.validate()?;
+        self.throttle.validate()?;
         self.breaker.validate()
     }
 }

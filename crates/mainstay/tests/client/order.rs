@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use mainstay::breaker::BreakerState;
 use mainstay::client::ClientConfig;
 use mainstay::retry::RetryConfig;
@@ -79,6 +80,34 @@ async fn the_bulkhead_is_inside_the_retry_and_its_refusal_is_final() {
         [0.0],
         "what was not sent is no attempt"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_throttle_is_inside_the_retry_and_outside_the_bulkhead() {
+    let ears = Ears::new();
+    let peer = Peer::always(Do::ComeBackAfter(60));
+    let stack = stack(ClientConfig { max_in_flight: 1, ..config() }, &peer);
+    let mut held_back = 0;
+    for _ in 0..200 {
+        held_back += u32::from(matches!(call(&stack, get()).await, Err(CallError::HeldBack { .. })));
+    }
+    assert!(held_back > 100, "{held_back}");
+    let metrics = ears.metrics();
+    let rejected =
+        |reason| metrics[&format!("mainstay_client_rejected_total{{peer=inventory,reason={reason}}}")][0];
+    assert!((rejected("held_back") - f64::from(held_back)).abs() < 0.1, "each once: none was tried again");
+    peer.turn([Do::Hang]);
+    let mut busy = Box::pin(call(&stack, get()));
+    while std::pin::Pin::new(&mut busy).now_or_never().is_some() {
+        busy = Box::pin(call(&stack, get()));
+    }
+    assert_eq!(stack.in_flight(), 1);
+    let mut held_back = 0;
+    for _ in 0..50 {
+        let error = call(&stack, get()).await.unwrap_err();
+        held_back += u32::from(matches!(error, CallError::HeldBack { .. }));
+    }
+    assert!(held_back > 30, "asked before the full bulkhead is: {held_back}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -335,7 +335,19 @@ async fn shedding_does_not_open_the_breaker() {
     let peer = Peer::always(Do::ComeBackAfter(5));
     let stack = stack(one_attempt(), &peer);
     for _ in 0..100 {
+        call(&stack, get()).await.ok();
+    }
+    assert!((20..60).contains(&peer.calls()), "some are held back: {} sent", peer.calls());
+    assert_eq!(stack.breakers().get(HOST).unwrap().state(), BreakerState::Closed);
+    peer.turn([Do::Reply(200)]);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let mut refused = 0;
+    for _ in 0..1_000 {
+        refused += usize::from(call(&stack, get()).await.is_err());
+    }
+    assert!(refused < 600, "it is asked again and again, and so seen to be well: {refused}");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for _ in 0..100 {
         call(&stack, get()).await.unwrap();
     }
-    assert_eq!(stack.breakers().get(HOST).unwrap().state(), BreakerState::Closed);
 }
