@@ -1,0 +1,61 @@
+//! The control: the API and the SQL of the pair without its middleware, evidence and hash chain.
+//!
+//! It keeps what any correct service needs: authentication, validation of the body, idempotency keys, a journal row
+//! for every transition in the transaction that makes it. The statements are the pair's, so that the difference
+//! between the two is what the pair adds around them.
+
+pub(crate) mod inventory;
+pub(crate) mod order;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::HeaderMap;
+use sha2::{Digest, Sha256};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+
+/// Connections of each service, as in the pair.
+const CONNECTIONS: u32 = 16;
+
+/// The columns of a journal entry that the control fills; hash and body are there, and are not computed.
+const ENTRY: &str = "INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state,
+    correlation_id, trace_id, key_hash, body, hash)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+
+const NO_HASH: [u8; 32] = [0; 32];
+
+fn setting(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"))
+}
+
+/// The token's hash is looked up, as the pair does.
+fn is_authentic(headers: &HeaderMap, accepted: &[u8; 32]) -> bool {
+    let token = headers.get("authorization").and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
+    token.is_some_and(|token| sha256(token.as_bytes()) == *accepted)
+}
+
+fn key(headers: &HeaderMap) -> Option<[u8; 32]> {
+    headers.get("idempotency-key").map(|key| sha256(key.as_bytes()))
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+fn serve(build: impl FnOnce(PgPool) -> Router) -> ExitCode {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime for the control");
+    runtime.block_on(async {
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .test_before_acquire(false)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_lazy(&setting("DATABASE_URL"))
+            .expect("a database URL");
+        let address = setting("LISTEN_ADDR");
+        let listener = tokio::net::TcpListener::bind(&address).await.expect("a free port");
+        axum::serve(listener, build(pool)).await.expect("the control serves until it is killed");
+    });
+    ExitCode::SUCCESS
+}
