@@ -42,6 +42,8 @@ CREATE TABLE orders (
     head_entry     uuid        NOT NULL,
     -- Its hybrid time, so that any replica's next entry is after it.
     head_clock     text        NOT NULL,
+    -- Its correlation id: whoever finishes what that entry began does so under the same name.
+    head_correlation_id text   NOT NULL,
     -- Who works on it. Taking it raises the epoch, and every later write names the epoch it was taken under, so
     -- that one who was given up for dead writes nothing.
     epoch          bigint      NOT NULL,

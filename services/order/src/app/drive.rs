@@ -155,6 +155,7 @@ impl App {
             head_hash: sealed.hash,
             head_entry: sealed.entry.id,
             head_clock: sealed.entry.hlc,
+            head_correlation_id: sealed.entry.correlation_id.clone(),
             updated_at: sealed.entry.at,
             in_flight: false,
             tries: if unresolved { order.tries + 1 } else { 0 },

@@ -92,6 +92,7 @@ impl App {
             head_hash: [0; 32],
             head_entry: Uuid::nil(),
             head_clock: self.journal.clock().tick(),
+            head_correlation_id: caller.context.correlation_id.to_string(),
             epoch: 1,
             in_flight: true,
             tries: 0,

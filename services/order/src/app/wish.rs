@@ -103,6 +103,7 @@ impl App {
             head_hash: sealed.hash,
             head_entry: sealed.entry.id,
             head_clock: sealed.entry.hlc,
+            head_correlation_id: sealed.entry.correlation_id.clone(),
             updated_at: sealed.entry.at,
             epoch: order.epoch + 1,
             in_flight: true,

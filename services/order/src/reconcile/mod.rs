@@ -134,14 +134,14 @@ fn allowance(app: &App) -> i64 {
 async fn resolve(app: &App, principal: &str, order: Order) -> Swept {
     let mut context = RequestContext::background(CALL);
     context.priority = Priority::Critical;
-    // The order's own correlation id, so that its whole story is found under one name.
-    if let Ok(id) = CorrelationId::parse(&order.correlation_id) {
+    // That of the request that began what is finished here, so that its whole story is found under one name.
+    if let Ok(id) = CorrelationId::parse(&order.head_correlation_id) {
         context.correlation_id = id;
     }
     let cause = Cause {
         principal: principal.to_owned(),
         key_hash: None,
-        correlation_id: order.correlation_id.clone(),
+        correlation_id: order.head_correlation_id.clone(),
         causation_id: Some(order.head_entry),
         trace_id: Some(context.trace.trace_id_hex()),
     };

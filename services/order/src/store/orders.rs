@@ -45,6 +45,8 @@ pub struct Order {
     pub head_entry: Uuid,
     /// The newest entry's hybrid time.
     pub head_clock: HybridTime,
+    /// The newest entry's correlation id.
+    pub head_correlation_id: String,
     /// Raised by everyone who takes the order to work on it.
     pub epoch: i64,
     /// Whether a request's lease on it is running, by the database's clock.
@@ -85,6 +87,7 @@ impl<'r> FromRow<'r, PgRow> for Order {
                 .try_get::<&str, _>("head_clock")?
                 .parse()
                 .map_err(|_| corrupt("an unreadable hybrid time"))?,
+            head_correlation_id: row.try_get("head_correlation_id")?,
             epoch: row.try_get("epoch")?,
             in_flight: row.try_get("in_flight")?,
             tries: row.try_get("tries")?,
@@ -96,7 +99,7 @@ impl<'r> FromRow<'r, PgRow> for Order {
 macro_rules! columns {
     () => {
         "id, principal, customer_id, lines, status, reservation_id, hold_seconds, expires_at, correlation_id, \
-         trace_id, created_at, updated_at, version, head_hash, head_entry, head_clock, epoch, tries, \
+         trace_id, created_at, updated_at, version, head_hash, head_entry, head_clock, head_correlation_id, epoch, tries, \
          coalesce(holder = 'request' AND due_at > clock_timestamp(), false) AS in_flight"
     };
 }
@@ -107,9 +110,9 @@ pub async fn insert(connection: &mut PgConnection, order: &Order, lease_ms: i64)
     sqlx::query(
         "INSERT INTO orders (id, principal, customer_id, lines, status, reservation_id, hold_seconds,
              correlation_id, trace_id, created_at, updated_at, version, head_hash, head_entry, epoch, holder, due_at,
-             head_clock)
+             head_clock, head_correlation_id)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, 'request',
-             clock_timestamp() + $15 * interval '1 millisecond', $16)",
+             clock_timestamp() + $15 * interval '1 millisecond', $16, $8)",
     )
     .bind(order.id)
     .bind(&order.principal)
@@ -159,7 +162,8 @@ pub async fn advance(
     let done = sqlx::query(
         "UPDATE orders SET status = $4, version = $5, head_hash = $6, head_entry = $7, expires_at = $8,
              updated_at = $9, epoch = $10, holder = $11, tries = $12,
-             due_at = clock_timestamp() + $13 * interval '1 millisecond', head_clock = $14
+             due_at = clock_timestamp() + $13 * interval '1 millisecond', head_clock = $14,
+             head_correlation_id = $15
          WHERE id = $1 AND version = $2 AND epoch = $3",
     )
     .bind(from.id)
@@ -176,6 +180,7 @@ pub async fn advance(
     .bind(moved.tries)
     .bind(millis)
     .bind(moved.head_clock.to_string())
+    .bind(&moved.head_correlation_id)
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)

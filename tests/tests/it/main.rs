@@ -1,0 +1,11 @@
+//! The pair as its clients meet it: real processes, real PostgreSQL, and a network that can be made to fail.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on says so
+
+mod clients;
+mod crash;
+mod idempotency;
+mod races;
+mod statuses;
+mod support;
+mod unknown;

@@ -1,0 +1,123 @@
+//! Answers that say nothing, and what becomes of them.
+
+use std::time::Duration;
+
+use testkit::pair::TestPair;
+use testkit::proxy::{Ending, Fault, When};
+
+use crate::support::{becomes, command, order, pair, path, problem, reserved, sound, stock};
+
+const SOON: Duration = Duration::from_millis(900);
+
+/// Every way in which inventory's word can fail to arrive or make no sense.
+fn silences() -> Vec<Fault> {
+    vec![
+        Fault::LoseReply(Ending::Reset),
+        Fault::LoseReply(Ending::Close),
+        Fault::LoseReply(Ending::Hang),
+        Fault::CutReply { after: 90, ending: Ending::Close },
+        Fault::ReplaceReply(Fault::nonsense(200)),
+        Fault::ReplaceReply(Fault::nonsense(201)),
+        Fault::ReplaceReply(Fault::nonsense(500)),
+        Fault::ReplaceReply(Fault::nonsense(404)),
+        Fault::ReplaceReply(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n".to_vec()),
+        Fault::ReplaceReply(b"not even http\r\n\r\n".to_vec()),
+    ]
+}
+
+#[tokio::test]
+async fn a_reply_lost_after_the_effect_is_resolved_by_the_same_key() {
+    let pair = pair().await;
+    for (n, fault) in silences().into_iter().enumerate() {
+        let what = fault.name();
+        pair.hop().script(When::every("POST /v1/reservations"), fault);
+        let placed = order(&pair, &[("A", 1)]).deadline(SOON).send().await.unwrap();
+        assert_eq!(placed.status.as_u16(), 202, "{what}: {placed}");
+        let id = placed.json()["id"].as_str().unwrap().to_owned();
+        becomes(&pair, &id, "reserve_unknown").await;
+        pair.hop().heal();
+        becomes(&pair, &id, "reserved").await;
+        assert_eq!(path(&pair, &id).await, ["reserving", "reserve_unknown", "reserved"], "{what}");
+        assert_eq!(stock(&pair, "A").await, (1_000, i64::try_from(n).unwrap() + 1), "{what}: held once");
+    }
+    sound(&pair).await;
+}
+
+#[tokio::test]
+async fn an_unknown_confirm_and_an_unknown_cancel_end_as_they_were_decided() {
+    let pair = pair().await;
+    for (wish, unknown, done) in
+        [("confirm", "confirm_unknown", "confirmed"), ("cancel", "cancel_unknown", "cancelled")]
+    {
+        let id = reserved(&pair, &[("B", 2)]).await;
+        pair.hop().script(When::every("POST /v1/reservations/"), Fault::LoseReply(Ending::Reset));
+        let key = format!("an-unknown-{wish}-key");
+        let reply = command(&pair, &id, wish).key(&key).deadline(SOON).send().await.unwrap().expect(202);
+        assert!(!reply.header("retry-after").is_empty());
+        becomes(&pair, &id, unknown).await;
+        if wish == "confirm" {
+            let refused = command(&pair, &id, "cancel").send().await.unwrap().expect(409);
+            assert_eq!(
+                problem(&refused),
+                "illegal-transition",
+                "past the pivot nothing is cancelled blindly"
+            );
+        }
+        pair.hop().heal();
+        becomes(&pair, &id, done).await;
+        let replayed = command(&pair, &id, wish).key(&key).send().await.unwrap().expect(200);
+        assert!(replayed.is_replayed() && replayed.json()["status"] == done);
+    }
+    assert_eq!(stock(&pair, "B").await, (998, 0));
+    sound(&pair).await;
+}
+
+#[tokio::test]
+async fn what_was_never_delivered_leaves_nothing_unknown() {
+    let pair = pair().await;
+    let refusal = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
+        x-outcome: not-executed\r\nconnection: close\r\ncontent-length: 144\r\n\r\n";
+    let body = r#"{"type":"urn:mainstay:problem:overloaded","title":"no room","status":503,"retryable":true,"same_key":true,"outcome":"not-executed"}"#;
+    let mut answer = refusal.to_vec();
+    let length = format!("content-length: {}", body.len());
+    let text = String::from_utf8(answer.clone()).unwrap().replace("content-length: 144", &length);
+    answer = [text.as_bytes(), body.as_bytes()].concat();
+    pair.hop().script(When::every("POST /v1/reservations"), Fault::Answer(answer));
+    let placed = order(&pair, &[("A", 1)]).send().await.unwrap().expect(202);
+    let id = placed.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(placed.json()["status"], "reserving");
+    pair.hop().heal();
+    becomes(&pair, &id, "reserved").await;
+    assert_eq!(path(&pair, &id).await, ["reserving", "reserved"], "no unknown in between");
+    sound(&pair).await;
+}
+
+#[tokio::test]
+async fn a_request_delivered_twice_has_one_effect() {
+    let pair = pair().await;
+    for at_once in [false, true] {
+        pair.hop().script(When::every("POST /v1/reservations"), Fault::Duplicate { at_once });
+        let id = reserved(&pair, &[("C", 1)]).await;
+        command(&pair, &id, "confirm").send().await.unwrap().expect(200);
+        pair.hop().heal();
+    }
+    assert_eq!(stock(&pair, "C").await, (998, 0));
+    sound(&pair).await;
+}
+
+#[tokio::test]
+async fn an_operator_can_have_everything_tried_now() {
+    let pair = pair().await;
+    pair.hop().close().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let reply = pair.client().post("/v1/orders").json(&TestPair::basket(&[("A", 1)])).deadline(SOON);
+        ids.push(reply.send().await.unwrap().expect(202).json()["id"].as_str().unwrap().to_owned());
+    }
+    pair.hop().open().await;
+    pair.ops(local::Service::Order, 0).post("/admin/v1/reconcile").send().await.unwrap().expect(200);
+    for id in &ids {
+        becomes(&pair, id, "reserved").await;
+    }
+    sound(&pair).await;
+}
