@@ -20,6 +20,7 @@ mod endpoint;
 #[cfg(feature = "faults")]
 pub mod fault;
 pub mod headers;
+pub mod hedge;
 pub mod limit;
 #[cfg(all(loom, test))]
 mod loom_models;

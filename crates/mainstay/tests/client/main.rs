@@ -7,6 +7,7 @@
 mod ears;
 #[cfg(feature = "faults")]
 mod faults;
+mod hedge;
 mod laws;
 mod order;
 #[cfg(feature = "hyper")]
