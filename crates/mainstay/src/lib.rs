@@ -11,6 +11,7 @@ pub mod bulkhead;
 pub mod classify;
 pub mod client;
 mod clock;
+pub mod coalesce;
 mod config_error;
 pub mod context;
 pub mod correlation;
