@@ -3,17 +3,23 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use local::Secret;
-use mainstay::client::{ClientConfig, ClientStack, HyperTransport, stack};
+use mainstay::breaker::BreakerConfig;
+use mainstay::client::{ClientConfig, ClientStack, HyperTransport, TransportConfig, stack};
+use mainstay::headers::IDEMPOTENCY_KEY;
+use mainstay::{CallError, Problem};
+use serde::de::DeserializeOwned;
 use tower::ServiceExt;
 
 /// A person waits; the services' own default is 2 s.
 const TOTAL: Duration = Duration::from_secs(10);
 const ATTEMPT: Duration = Duration::from_secs(5);
+/// A thousand journal entries of the largest baskets, in bytes.
+const LARGEST_PAGE: usize = 256 * 1024 * 1024;
 
 /// A client of one listener of one service.
 #[derive(Debug, Clone)]
@@ -32,6 +38,63 @@ impl Client {
         Ok(Self { stack, base: base.to_owned(), token: token.cloned() })
     }
 
+    /// For an operations listener's feeds, whose pages are large.
+    pub(crate) fn for_feeds(name: &str, base: &str, token: &Secret) -> anyhow::Result<Self> {
+        let config =
+            ClientConfig { total_timeout: TOTAL, attempt_timeout: ATTEMPT, ..ClientConfig::new(name) };
+        let transport = TransportConfig { max_body: LARGEST_PAGE, ..TransportConfig::default() };
+        let stack = stack(config, HyperTransport::new(&transport))?;
+        Ok(Self { stack, base: base.to_owned(), token: Some(token.clone()) })
+    }
+
+    /// For many requests at once, of customers who wait `patience` for an answer.
+    pub(crate) fn for_customers(
+        name: &str,
+        base: &str,
+        token: &Secret,
+        patience: Duration,
+    ) -> anyhow::Result<Self> {
+        let config = ClientConfig {
+            total_timeout: patience,
+            attempt_timeout: patience,
+            max_in_flight: 4_096,
+            // A slow service is what customers are here to meet, not a reason to stay away.
+            breaker: BreakerConfig { slow_call: 2 * patience, ..BreakerConfig::default() },
+            ..ClientConfig::new(name)
+        };
+        let transport = TransportConfig { max_idle: 256, ..TransportConfig::default() };
+        let stack = stack(config, HyperTransport::new(&transport))?;
+        Ok(Self { stack, base: base.to_owned(), token: Some(token.clone()) })
+    }
+
+    /// A POST is repeated by the stack only under an idempotency key, for only then is it safe.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        key: Option<&str>,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, CallError> {
+        let unsendable = |reason| CallError::InvalidRequest { reason };
+        let url = format!("{}{path}", self.base);
+        let mut request = Request::builder().method(method).uri(&url);
+        if let Some(token) = &self.token {
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
+                .map_err(|_| unsendable("the token cannot stand in a header"))?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        if let Some(key) = key {
+            request = request.header(IDEMPOTENCY_KEY, key);
+        }
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let request =
+            request.body(Full::new(body)).map_err(|_| unsendable("its URL or key cannot be sent"))?;
+        self.stack.clone().oneshot(request).await
+    }
+
     /// Whatever was answered, refusals included; an error when nothing was.
     pub(crate) async fn send(
         &self,
@@ -39,15 +102,24 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> anyhow::Result<Response<Bytes>> {
-        let url = format!("{}{path}", self.base);
-        let mut request = Request::builder().method(method).uri(&url);
-        if let Some(token) = &self.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
+        self.call(method, path, None, body).await.with_context(|| format!("{}{path}", self.base))
+    }
+
+    pub(crate) async fn get_json<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let reply = self.send(Method::GET, path, Bytes::new()).await?;
+        if reply.status() != StatusCode::OK {
+            bail!("{}{path}: {}", self.base, refusal(&reply));
         }
-        if !body.is_empty() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
-        }
-        let request = request.body(Full::new(body)).context("the request cannot be built")?;
-        self.stack.clone().oneshot(request).await.with_context(|| url)
+        serde_json::from_slice(reply.body())
+            .with_context(|| format!("{}{path}: not the reply expected", self.base))
+    }
+}
+
+/// A refusal in words: its problem document's, or else its status.
+pub(crate) fn refusal(reply: &Response<Bytes>) -> String {
+    match serde_json::from_slice::<Problem>(reply.body()) {
+        Ok(Problem { title, detail: Some(detail), .. }) => format!("{title}: {detail}"),
+        Ok(Problem { title, .. }) => title,
+        Err(_not_a_problem) => reply.status().to_string(),
     }
 }

@@ -5,7 +5,14 @@
 
 mod client;
 mod commands;
+mod demo;
+mod explain;
+mod replay;
+mod retail;
+mod screen;
+mod signals;
 mod state;
+mod verify;
 
 use std::process::ExitCode;
 

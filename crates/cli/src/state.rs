@@ -25,6 +25,8 @@ pub(crate) struct Which {
 pub(crate) struct Target {
     pub(crate) urls: Urls,
     pub(crate) operator: Option<Secret>,
+    /// Of somebody who may order.
+    pub(crate) client: Option<Secret>,
     /// What `mainstay up` wrote; `None` for a pair that was started otherwise, in containers for example.
     pub(crate) state: Option<State>,
 }
@@ -114,6 +116,16 @@ impl Which {
 }
 
 impl Target {
+    /// The token to look into the services with.
+    pub(crate) fn operator(&self) -> anyhow::Result<&Secret> {
+        self.operator.as_ref().context("an operator's token is needed: set MAINSTAY_OPERATOR_TOKEN")
+    }
+
+    /// The token to order with.
+    pub(crate) fn client(&self) -> anyhow::Result<&Secret> {
+        self.client.as_ref().context("a client's token is needed: set MAINSTAY_CLIENT_TOKEN")
+    }
+
     fn from_state(state: State) -> Self {
         let ready = &state.ready;
         let urls = Urls {
@@ -123,7 +135,8 @@ impl Target {
             inventory_ops: ready.inventory_ops.clone(),
         };
         let operator = Some(Secret::new(&*ready.tokens.operator));
-        Self { urls, operator, state: Some(state) }
+        let client = Some(Secret::new(&*ready.tokens.client));
+        Self { urls, operator, client, state: Some(state) }
     }
 
     /// A pair nobody told us about: its ports follow from the base, its tokens come from the environment.
@@ -136,8 +149,9 @@ impl Target {
             order_ops: url(ports.order_ops),
             inventory_ops: url(ports.inventory_ops),
         };
-        let operator = std::env::var("MAINSTAY_OPERATOR_TOKEN").ok().filter(|token| !token.is_empty());
-        Ok(Self { urls, operator: operator.map(Secret::new), state: None })
+        let token = |name| std::env::var(name).ok().filter(|token| !token.is_empty()).map(Secret::new);
+        let (operator, client) = (token("MAINSTAY_OPERATOR_TOKEN"), token("MAINSTAY_CLIENT_TOKEN"));
+        Ok(Self { urls, operator, client, state: None })
     }
 }
 

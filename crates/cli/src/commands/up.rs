@@ -10,11 +10,11 @@ use clap::Args;
 use local::pair::{PairOptions, Ports, Programs, RunningPair, Server};
 use local::postgres::Place;
 use local::{ChildEvent, PostgresOptions, Secret, Service, ports};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::commands::DEFAULT_PORT_BASE;
+use crate::signals::End;
 use crate::state::State;
 
 /// Start PostgreSQL, both databases and both services, and stay until Ctrl-C
@@ -178,32 +178,6 @@ Ctrl-C stops everything.
 /// Somewhere else, and still a valid base.
 pub(super) fn other_base(base: u16) -> u16 {
     if base < 50_000 { base + 10_000 } else { base - 10_000 }
-}
-
-/// The signals that ask this process to end.
-struct End {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
-}
-
-impl End {
-    fn listen() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "Interrupted",
-            _ = self.terminate.recv() => "Terminated",
-            _ = self.hang_up.recv() => "Terminal closed",
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,220 @@
+//! `mainstay replay`: real or generated orders against a running pair, at a rate.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use clap::Args;
+use http::Method;
+use local::Service;
+use mainstay::random::Random;
+use tokio::time::{Instant, interval};
+use uuid::Uuid;
+
+use crate::client::Client;
+use crate::replay::{self, Counts, Outcome, Replay, Shop, Tally, at_quantile, progress};
+use crate::retail::{self, Generator, Ledger, Plan};
+use crate::screen::{Screen, grouped};
+use crate::signals::End;
+use crate::state::{Target, Which};
+
+/// Invoices generated unless `--limit` says otherwise.
+const GENERATED: usize = 400;
+/// As long as customers wait for one answer; the services' own default is 2 s.
+pub(crate) const CUSTOMERS_WAIT: Duration = Duration::from_secs(5);
+/// After so long without an answer for good, an order is given up and counted as failed.
+pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_mins(2);
+const REDRAW_EVERY: Duration = Duration::from_millis(100);
+/// Without a terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+const LONG: &str = "\
+Replay orders against the running pair, from a file or generated
+
+FILE has the columns of UCI's Online Retail, in any order: InvoiceNo, StockCode, Description, Quantity, InvoiceDate,
+UnitPrice, CustomerID, Country. An invoice is an order; a SKU that it has twice is summed; a blank customer is \
+`guest`. An invoice whose number begins with C is a return: it cancels this replay's unconfirmed order of that \
+customer with those lines if there is one, and else the goods come back into stock. No row is dropped silently: \
+what is odd is counted by reason, with its first lines, in a table at the end.
+
+Stock is put on the shelves first, enough for most orders and not for all. Orders begin on an absolute schedule, \
+whatever became of those before; latencies count from when an order was due. Every POST has an idempotency key, and \
+what may or may not have happened is sent again under the same key. A 202 is followed until it is decided.";
+
+const EXAMPLES: &str = "\
+Examples:
+  mainstay replay                              400 generated orders, 20 a second
+  mainstay replay online-retail.csv --rate 50  a file's invoices, 50 a second
+  mainstay replay online-retail.csv --limit 200
+  mainstay replay --seed 7 --limit 2000 --rate 100
+
+Exit code 0 when every order was decided, 1 when some were given up, 130 when interrupted.";
+
+/// Replay orders against the running pair, from a file or generated
+#[derive(Debug, Args)]
+#[command(long_about = LONG, after_long_help = EXAMPLES)]
+pub(super) struct ReplayArgs {
+    /// A CSV file with the columns of UCI's Online Retail [default: orders are generated]
+    file: Option<PathBuf>,
+    /// Orders begun in a second, 0.1 to 2000
+    #[arg(long, value_name = "N", default_value_t = 20.0, value_parser = rate)]
+    rate: f64,
+    /// The first so many invoices only; rows after them are not read
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Generates other orders, the same ones each time
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "file")]
+    seed: u64,
+    #[command(flatten)]
+    which: Which,
+}
+
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.1..=2_000.0).contains(&rate) { Ok(rate) } else { Err("must be from 0.1 to 2000".to_owned()) }
+}
+
+/// A file's invoices, or as many generated ones.
+pub(crate) fn ledger(file: Option<&Path>, seed: u64, limit: usize) -> anyhow::Result<Ledger> {
+    let Some(path) = file else { return Ok(retail::generate(Generator { seed, invoices: limit })) };
+    let text = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    retail::read(&text, Some(limit)).with_context(|| format!("{} cannot be replayed", path.display()))
+}
+
+/// What was read, in one line.
+pub(crate) fn described(ledger: &Ledger, plan: &Plan, source: &str) -> String {
+    format!(
+        "{source}: {} rows, {} orders and {} returns, {} SKUs",
+        grouped(ledger.rows),
+        grouped(plan.sales() as u64),
+        grouped((plan.steps.len() - plan.sales()) as u64),
+        grouped(plan.items.len() as u64)
+    )
+}
+
+impl ReplayArgs {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let limit =
+            self.limit.map_or(if self.file.is_some() { usize::MAX } else { GENERATED }, |n| n as usize);
+        let ledger = ledger(self.file.as_deref(), self.seed, limit)?;
+        let plan = Arc::new(Plan::of(&ledger));
+        let target = self.which.find()?;
+        let tally = Arc::new(Tally::new(plan.steps.len(), 1));
+        let shop = shop(&target, &tally)?;
+        answers(&shop, &target).await?;
+
+        let mut end = End::listen()?;
+        let mut screen = Screen::open();
+        let source =
+            self.file.as_ref().map_or_else(|| "generated".to_owned(), |path| path.display().to_string());
+        screen.say(&described(&ledger, &plan, &source))?;
+        let replay = Replay { shop, plan, rate: self.rate, run: Uuid::new_v4() };
+        let began = Instant::now();
+        let interrupted = tokio::select! {
+            done = watched(&replay, &mut screen) => { done?; None }
+            name = end.next() => Some(name),
+        };
+        screen.clear()?;
+        let counts = tally.counts();
+        screen.say(&summary(&counts, began.elapsed(), self.rate))?;
+        if !ledger.odd.is_empty() {
+            screen.say(&format!("\nOdd rows of {source}:\n\n{}", ledger.odd))?;
+        }
+        if let Some((order, _)) = counts.notable {
+            screen.say(&format!("One of them in detail:  mainstay explain {order}"))?;
+        }
+        screen.say("Do both journals agree?   mainstay verify")?;
+        if let Some(name) = interrupted {
+            screen.say(&format!("{name}: what the services had begun, they finish by themselves."))?;
+            return Ok(ExitCode::from(130));
+        }
+        Ok(if counts.of(Outcome::Failed) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn shop(target: &Target, tally: &Arc<Tally>) -> anyhow::Result<Shop> {
+    let urls = &target.urls;
+    Ok(Shop {
+        order: Client::for_customers("order", &urls.order, target.client()?, CUSTOMERS_WAIT)?,
+        inventory: Client::for_customers("inventory", &urls.inventory, target.operator()?, CUSTOMERS_WAIT)?,
+        tally: Arc::clone(tally),
+        log: None,
+        patience: GIVE_UP_AFTER,
+        random: Random::from_entropy(),
+    })
+}
+
+/// Better one clear word now than hundreds of failures later.
+async fn answers(shop: &Shop, target: &Target) -> anyhow::Result<()> {
+    let pair = [
+        (Service::Order, &shop.order, "/v1/orders?limit=1"),
+        (Service::Inventory, &shop.inventory, "/v1/items?limit=1"),
+    ];
+    for (service, client, path) in pair {
+        let reply = client.send(Method::GET, path, Bytes::new()).await;
+        let reply = reply.with_context(|| {
+            format!(
+                "the {service} service does not answer at {}; see `mainstay status`",
+                target.urls.public(service)
+            )
+        })?;
+        if !reply.status().is_success() {
+            bail!("the {service} service does not let us in: {}", crate::client::refusal(&reply));
+        }
+    }
+    Ok(())
+}
+
+/// Stocks and replays, and shows how far it is.
+async fn watched(replay: &Replay, screen: &mut Screen) -> anyhow::Result<()> {
+    let stocked = replay.stock().await?;
+    screen.say(&stocked.to_string())?;
+    let tally = &replay.shop.tally;
+    let mut run = std::pin::pin!(replay.run());
+    let mut tick = interval(if screen.is_terminal() { REDRAW_EVERY } else { LINE_EVERY });
+    tick.tick().await;
+    loop {
+        tokio::select! {
+            done = &mut run => return done,
+            _ = tick.tick() => {
+                let lines = tally.look(|counts| progress(counts, replay.rate, 0));
+                if screen.is_terminal() {
+                    screen.show(lines)?;
+                } else {
+                    screen.say(&tally.look(replay::progress_line))?;
+                }
+            }
+        }
+    }
+}
+
+fn summary(counts: &Counts, took: Duration, rate: f64) -> String {
+    let took = took.as_secs_f64();
+    let mut lines = vec![format!("{} of {} begun in {took:.1} s", counts.begun, counts.planned)];
+    for outcome in Outcome::ALL.into_iter().filter(|outcome| counts.of(*outcome) > 0) {
+        lines.push(format!("  {:>8}  {}", grouped(counts.of(outcome)), outcome.as_str()));
+    }
+    let waits = &counts.phases[0];
+    for (what, waits) in [("answered", &waits.answered), ("decided", &waits.decided)] {
+        let at = |quantile| at_quantile(waits, quantile);
+        lines.push(format!("  {what:<8}  p50 {}, p99 {}, longest {}", at(0.5), at(0.99), at(1.0)));
+    }
+    lines.push(format!(
+        "  {} answers were 202, not decided yet; {} requests were sent again under their key, {} of them because \
+         nobody could say whether they had taken effect",
+        grouped(counts.accepted),
+        grouped(counts.repeated),
+        grouped(counts.unknown)
+    ));
+    if counts.late > Duration::from_millis(100) {
+        let late = counts.late.as_secs_f64();
+        lines.push(format!(
+            "  this machine could not keep up {rate} a second: orders began up to {late:.1} s late"
+        ));
+    }
+    lines.extend(counts.failures.iter().map(|failure| format!("  failed: {failure}")));
+    lines.join("\n")
+}

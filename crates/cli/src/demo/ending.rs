@@ -1,0 +1,173 @@
+//! What the demo comes to: do the invariants hold, is everything resolved, and the figures.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use anyhow::Context;
+use checker::Report;
+use journal::clock::wall_now;
+use local::Service;
+use local::pair::RunningPair;
+
+use super::Narrator;
+use super::script::{ACTS, Moments};
+use super::story::{self, Mended};
+use crate::explain::{Detail, Timeline, picture, text};
+use crate::replay::{Counts, Outcome, RequestLog, at_quantile};
+use crate::screen::grouped;
+use crate::verify::{Evidence, by_invariant};
+
+/// Orders placed once more under their old keys.
+pub(super) const ASKED_AGAIN: usize = 80;
+
+pub(super) const NEXT: &str = "
+What to try next:
+  mainstay up                       the pair, to work with yourself; then, in another terminal,
+  mainstay replay --rate 50         orders against it (or: mainstay replay online-retail.csv)
+  mainstay explain ID               any order, reservation, correlation id, trace id or key, as a story
+  mainstay verify                   the same check of both journals as above
+  mainstay --file online-retail.csv --svg story.svg
+                                    this demo with real orders, and the story as a picture
+  mainstay --keep                   this demo, and the pair stays up for explain and verify";
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    /// The invariants hold, and everything is resolved.
+    pub(super) is_good: bool,
+    report: Report,
+    mended: Mended,
+    best: Option<Timeline>,
+}
+
+/// Reads both databases, and checks.
+pub(super) async fn judge(
+    pair: &RunningPair,
+    log: &RequestLog,
+    counts: &Counts,
+    moments: &Moments,
+    narrator: &mut Narrator,
+) -> anyhow::Result<Verdict> {
+    let requests = log.requests();
+    narrator.at(&format!(
+        "checking both journals, all tables and {} answers that clients had",
+        grouped(requests.len() as u64)
+    ))?;
+    let mut evidence =
+        Evidence::of_databases(&pair.ready().databases).await.context("reading both databases")?;
+    evidence.told(requests);
+    let report = evidence.check(true);
+    narrator.plain(by_invariant(&report).trim_end())?;
+    let failed = counts.of(Outcome::Failed);
+    let is_good = report.is_clean() && failed == 0;
+    narrator.at(&match (report.is_clean(), failed) {
+        (true, 0) => "every invariant holds, and everything is resolved".to_owned(),
+        (true, failed) => format!("every invariant holds, but {failed} requests were given up"),
+        (false, _) => "THE CONTRACT IS BROKEN: see above".to_owned(),
+    })?;
+    let stories = story::by_order(&evidence.entries);
+    let mended = story::mended(&stories, moments.healed);
+    let best = story::best(&stories, moments.trouble, wall_now());
+    Ok(Verdict { is_good, report, mended, best })
+}
+
+impl Verdict {
+    pub(super) fn story(&self, width: usize) -> Option<String> {
+        self.best.as_ref().map(|timeline| text(timeline, width, Detail::Brief).trim_end().to_owned())
+    }
+
+    pub(super) fn picture(&self) -> Option<String> {
+        self.best.as_ref().map(picture)
+    }
+
+    pub(super) fn summary(&self, counts: &Counts, pair: &RunningPair) -> String {
+        let mut text = String::new();
+        let ended: Vec<_> = Outcome::ALL
+            .into_iter()
+            .filter(|outcome| counts.of(*outcome) > 0)
+            .map(|outcome| format!("{} {}", grouped(counts.of(outcome)), outcome.as_str()))
+            .collect();
+        put(&mut text, format_args!("  orders and returns   {}\n", ended.join(", ")));
+        put(
+            &mut text,
+            format_args!(
+                "  not known at once    {} answers were 202; {} orders were in an unknown state for a while\n",
+                grouped(counts.accepted),
+                grouped(self.mended.unknown as u64)
+            ),
+        );
+        let Mended { open, half, all, .. } = self.mended;
+        put(
+            &mut text,
+            format_args!(
+                "  after the return     {open} open orders; half of them decided within {}, all within {}\n",
+                span(half),
+                span(all)
+            ),
+        );
+        put(
+            &mut text,
+            format_args!(
+                "  sent once more       {} requests under their own keys, {} of them because nobody could say what had \
+                 happened\n",
+                grouped(counts.repeated),
+                grouped(counts.unknown)
+            ),
+        );
+        let facts: u64 = self.report.findings.iter().map(|finding| finding.checked).sum();
+        put(
+            &mut text,
+            format_args!(
+                "  invariants           {}: {} facts from {} journal entries\n",
+                if self.report.is_clean() { "all hold" } else { "BROKEN" },
+                grouped(facts),
+                grouped(self.report.entries)
+            ),
+        );
+        let memory: Vec<_> = Service::BOTH
+            .into_iter()
+            .filter_map(|service| Some(format!("{service} {} MiB", resident_mib(pair.pid(service)?)?)))
+            .collect();
+        if !memory.is_empty() {
+            put(&mut text, format_args!("  memory               {}\n", memory.join(", ")));
+        }
+        text.push_str(
+            "\n  waits from when an order was due   orders   answered p50     p99   decided p50     p99\n",
+        );
+        for (act, waits) in ACTS.into_iter().zip(&counts.phases) {
+            let (answered, decided) = (&waits.answered, &waits.decided);
+            put(
+                &mut text,
+                format_args!(
+                    "  {act:<32}  {:>7}   {:>12}  {:>6}   {:>11}  {:>6}\n",
+                    grouped(answered.len()),
+                    at_quantile(answered, 0.5),
+                    at_quantile(answered, 0.99),
+                    at_quantile(decided, 0.5),
+                    at_quantile(decided, 0.99)
+                ),
+            );
+        }
+        for failure in &counts.failures {
+            put(&mut text, format_args!("  failed: {failure}\n"));
+        }
+        text.truncate(text.trim_end().len());
+        text
+    }
+}
+
+fn span(span: Duration) -> String {
+    crate::explain::span(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// What a process holds in memory; unknown on systems without `/proc`.
+fn resident_mib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib / 1_024)
+}
+
+fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    text.write_fmt(arguments).expect("a String takes everything");
+}

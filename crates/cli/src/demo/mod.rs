@@ -1,0 +1,285 @@
+//! The demo: the whole pair on this machine, customers who keep ordering, and an inventory service that slows
+//! down, loses replies, dies and comes back in the middle of it. At the end both journals have to agree.
+
+mod ending;
+mod script;
+mod story;
+mod watch;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use local::child::Restart;
+use local::pair::{PairOptions, Ports, Programs, RunningPair, Server};
+use local::{PostgresOptions, Secret, Service};
+use mainstay::random::Random;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval};
+use uuid::Uuid;
+
+use crate::client::Client;
+use crate::commands::replay::{CUSTOMERS_WAIT, GIVE_UP_AFTER, described, ledger};
+use crate::replay::{Replay, RequestLog, Shop, Tally, progress, progress_line};
+use crate::retail::{Ledger, Plan};
+use crate::screen::Screen;
+use crate::signals::End;
+use crate::state::State;
+use ending::Verdict;
+use script::{ACTS, Moments, Script};
+
+const REDRAW_EVERY: Duration = Duration::from_millis(100);
+/// Without a terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+/// Orders begun in a second, unless asked otherwise: what two small cores carry without noticing.
+const RATE: f64 = 40.0;
+/// Not slower than this, however short the file is.
+const SLOWEST: f64 = 2.0;
+
+/// What the demo can be told.
+#[derive(Debug)]
+pub(crate) struct Demo {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) rate: Option<f64>,
+    pub(crate) seed: u64,
+    pub(crate) svg: Option<PathBuf>,
+    /// Keep the pair running on ports from this one on, for other commands to look at.
+    pub(crate) keep: Option<u16>,
+}
+
+/// Says things with the time that has passed.
+pub(super) struct Narrator {
+    screen: Screen,
+    began: Instant,
+}
+
+impl Narrator {
+    fn at(&mut self, text: &str) -> anyhow::Result<()> {
+        let seconds = self.began.elapsed().as_secs_f64();
+        Ok(self.screen.say(&format!("{seconds:6.1} s  {text}"))?)
+    }
+
+    fn plain(&mut self, text: &str) -> anyhow::Result<()> {
+        Ok(self.screen.say(text)?)
+    }
+
+    fn heading(&mut self, text: &str) -> anyhow::Result<()> {
+        Ok(self.screen.heading(text)?)
+    }
+}
+
+impl Demo {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let (ledger, rate) = self.orders()?;
+        let plan = Arc::new(Plan::of(&ledger));
+        let mut end = End::listen()?;
+        let mut narrator = Narrator { screen: Screen::open(), began: Instant::now() };
+        narrator.plain(
+            "Mainstay: an order service and an inventory service. Customers order, inventory fails in the middle of \
+             it,\nand afterwards both journals must tell the same story, to the piece. Ctrl-C ends it at any time.",
+        )?;
+        narrator.heading("1  Start: a private PostgreSQL, two databases, two services")?;
+        let (events, mut deaths) = mpsc::unbounded_channel();
+        let options = self.pair_options(events)?;
+        let pair = tokio::select! {
+            started = RunningPair::start(options) => {
+                started.context("the pair cannot be started; `mainstay doctor` says what this machine lacks")?
+            }
+            name = end.next() => {
+                narrator.at(&format!("{name} while starting: what was started is stopped again"))?;
+                return Ok(ExitCode::from(130));
+            }
+        };
+        let played = tokio::select! {
+            played = self.play(&pair, &ledger, plan, rate, &mut narrator) => played,
+            Some(event) = deaths.recv() => Err(anyhow::anyhow!("something died that was not meant to: {event}")),
+            name = end.next() => {
+                narrator.screen.clear()?;
+                narrator.at(&format!("{name}: stopping both services and the database"))?;
+                stop(pair, &mut end).await?;
+                return Ok(ExitCode::from(130));
+            }
+        };
+        if played.is_err() {
+            narrator.screen.clear()?;
+        }
+        let verdict = match (played, self.keep) {
+            (Ok(verdict), Some(port_base)) => {
+                self.stay(&pair, port_base, &mut narrator, &mut end).await?;
+                Ok(verdict)
+            }
+            (played, _) => played,
+        };
+        stop(pair, &mut end).await?;
+        Ok(if verdict?.is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// What is ordered, and how fast, so that it lasts as long as the script does.
+    fn orders(&self) -> anyhow::Result<(Ledger, f64)> {
+        let seconds = script::length().as_secs_f64();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 2,000 a second")]
+        let lasting = |rate: f64| (rate * seconds) as usize;
+        if self.file.is_none() {
+            let rate = self.rate.unwrap_or(RATE);
+            return Ok((ledger(None, self.seed, lasting(rate))?, rate));
+        }
+        let most = lasting(self.rate.unwrap_or(RATE));
+        let ledger = ledger(self.file.as_deref(), self.seed, most)?;
+        #[allow(clippy::cast_precision_loss, reason = "no file has 2^53 invoices")]
+        let rate = self.rate.unwrap_or_else(|| (ledger.invoices.len() as f64 / seconds).clamp(SLOWEST, RATE));
+        Ok((ledger, rate))
+    }
+
+    fn pair_options(&self, deaths: mpsc::UnboundedSender<local::ChildEvent>) -> anyhow::Result<PairOptions> {
+        let executable = std::env::current_exe().context("cannot find this program's own file")?;
+        let server = Server::Private(PostgresOptions::temporary());
+        let ports = match self.keep {
+            Some(base) => Some(Ports::from_base(base).context("--port-base must be from 1 to 64534")?),
+            None => None,
+        };
+        let options = PairOptions {
+            ports,
+            // What is killed stays dead until the script starts it again.
+            restart: Restart::Never,
+            on_event: Arc::new(move |event| {
+                // The script's own kill is no surprise; every other death is.
+                if !script::is_meant(&event) {
+                    let _nobody_listens_at_the_end = deaths.send(event);
+                }
+            }),
+            ..PairOptions::new(Programs::mainstay(&executable), server)
+        };
+        Ok(options.env(Service::Order, "FAULTS_ENABLED", "true").env(
+            Service::Inventory,
+            "FAULTS_ENABLED",
+            "true",
+        ))
+    }
+
+    async fn play(
+        &self,
+        pair: &RunningPair,
+        ledger: &Ledger,
+        plan: Arc<Plan>,
+        rate: f64,
+        narrator: &mut Narrator,
+    ) -> anyhow::Result<Verdict> {
+        let pid = |service| pair.pid(service).map_or_else(|| "?".to_owned(), |pid| pid.to_string());
+        narrator.at(&format!(
+            "both are ready: order (process {}) at {}, inventory (process {}) at {}",
+            pid(Service::Order),
+            pair.url(Service::Order),
+            pid(Service::Inventory),
+            pair.url(Service::Inventory)
+        ))?;
+        let log = RequestLog::default();
+        let tally = Arc::new(Tally::new(plan.steps.len(), ACTS.len()));
+        let tokens = pair.tokens();
+        let client = |service: Service, token: &Secret| {
+            Client::for_customers(service.name(), &pair.url(service), token, CUSTOMERS_WAIT)
+        };
+        let shop = Shop {
+            order: client(Service::Order, &tokens.client.secret)?,
+            inventory: client(Service::Inventory, &tokens.operator.secret)?,
+            tally: Arc::clone(&tally),
+            log: Some(log.clone()),
+            patience: GIVE_UP_AFTER,
+            random: Random::from_entropy(),
+        };
+        let replay = Replay { shop, plan, rate, run: Uuid::new_v4() };
+
+        narrator.heading("2  Stock, and what will be ordered")?;
+        let source =
+            self.file.as_ref().map_or_else(|| "generated".to_owned(), |path| path.display().to_string());
+        narrator.at(&described(ledger, &replay.plan, &source))?;
+        let stocked = replay.stock().await?;
+        narrator.at(&format!("{stocked}; a few SKUs will run out"))?;
+
+        narrator.heading(&format!("3  Orders, {rate:.0} a second, whatever happens to inventory"))?;
+        let moments = perform(pair, &replay, narrator).await?;
+
+        narrator.heading("4  Is everything accounted for?")?;
+        let asked = replay.ask_again(ending::ASKED_AGAIN).await?;
+        narrator.at(&format!(
+            "{asked} orders were placed again under their old keys, as an impatient client would"
+        ))?;
+        let verdict = ending::judge(pair, &log, &tally.counts(), &moments, narrator).await?;
+
+        narrator.heading("5  One of those orders")?;
+        let told = verdict.story(narrator.screen.width());
+        narrator.plain(told.as_deref().unwrap_or("No order was affected: it was over too quickly."))?;
+        if let (Some(file), Some(picture)) = (&self.svg, verdict.picture()) {
+            std::fs::write(file, picture).with_context(|| format!("{} cannot be written", file.display()))?;
+            narrator.plain(&format!("\nThe same as a picture: {}", file.display()))?;
+        }
+
+        narrator.heading("6  Summary")?;
+        narrator.plain(&verdict.summary(&tally.counts(), pair))?;
+        if !ledger.odd.is_empty() {
+            narrator.plain(&format!("\nOdd rows of {source}:\n\n{}", ledger.odd))?;
+        }
+        narrator.plain(ending::NEXT)?;
+        Ok(verdict)
+    }
+
+    /// Leaves the pair running for other commands until asked to end.
+    async fn stay(
+        &self,
+        pair: &RunningPair,
+        port_base: u16,
+        narrator: &mut Narrator,
+        end: &mut End,
+    ) -> anyhow::Result<()> {
+        State { up: std::process::id(), port_base, ready: pair.ready() }.write()?;
+        narrator.plain(
+            "\nThe pair stays up for other commands (mainstay explain, verify, replay) until Ctrl-C.",
+        )?;
+        end.next().await;
+        State::remove(port_base)
+    }
+}
+
+/// Orders and the script side by side, narrated.
+async fn perform(pair: &RunningPair, replay: &Replay, narrator: &mut Narrator) -> anyhow::Result<Moments> {
+    let tally = &replay.shop.tally;
+    let (say, mut said) = mpsc::unbounded_channel();
+    let script = Script::new(pair, Arc::clone(tally), say.clone())?;
+    let mut watching = std::pin::pin!(watch::watch(pair, tally, &say)?);
+    let mut playing = std::pin::pin!(script.play());
+    let mut running = std::pin::pin!(replay.run());
+    let (mut moments, mut is_over) = (None, false);
+    let mut tick = interval(if narrator.screen.is_terminal() { REDRAW_EVERY } else { LINE_EVERY });
+    tick.tick().await;
+    loop {
+        tokio::select! {
+            biased;
+            Some(line) = said.recv() => narrator.at(&line)?,
+            played = &mut playing, if moments.is_none() => moments = Some(played?),
+            done = &mut running, if !is_over => { done?; is_over = true; }
+            () = &mut watching => {}
+            _ = tick.tick() => {
+                if narrator.screen.is_terminal() {
+                    narrator.screen.show(tally.look(|counts| progress(counts, replay.rate, tally.phase())))?;
+                } else {
+                    narrator.plain(&format!("        {}", tally.look(progress_line)))?;
+                }
+            }
+        }
+        if is_over && let Some(moments) = moments.take() {
+            narrator.screen.clear()?;
+            narrator.at("every order and every return has its final answer")?;
+            return Ok(moments);
+        }
+    }
+}
+
+async fn stop(pair: RunningPair, end: &mut End) -> anyhow::Result<()> {
+    tokio::select! {
+        stopped = pair.stop() => { stopped?; }
+        // Dropping the pair ends everything too, without waiting.
+        _ = end.next() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,415 @@
+//! Entries of two journals in one order that never shows an effect before its cause.
+//!
+//! Causation is the authority: an entry comes after the one that it names as its cause, and after the previous
+//! version of its aggregate. The hybrid clock only decides between entries of which neither led to the other,
+//! so a wrong clock can make the order unlikely but not impossible.
+
+use std::cmp::Reverse;
+use std::collections::hash_map::Entry as MapEntry;
+use std::collections::{BinaryHeap, HashMap};
+
+use checker::{Recorded, Side};
+use journal::Entry;
+use serde::Serialize;
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+/// An intent that was open for longer than this is worth a line of its own.
+const UNDECIDED: Duration = Duration::milliseconds(500);
+
+/// The story.
+#[derive(Debug, Serialize)]
+pub(crate) struct Timeline {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) waits: Vec<Wait>,
+    /// Causes that are in neither journal, or in the one that could not be read.
+    pub(crate) missing_causes: Vec<Uuid>,
+    /// Entries that name each other as causes, and what follows from them; they stand at the end, by clock.
+    pub(crate) circular: usize,
+}
+
+/// One entry at its place.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) service: Side,
+    pub(crate) seq: i64,
+    pub(crate) hash: String,
+    /// The row of the entry that caused this one.
+    pub(crate) cause: Option<usize>,
+    /// Milliseconds since the first row, by the services' own clocks.
+    pub(crate) after_ms: i64,
+    pub(crate) entry: Entry,
+}
+
+/// A time in which the order service could not say how an order stood at inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Wait {
+    pub(crate) order: Uuid,
+    pub(crate) kind: WaitKind,
+    /// The state it was in.
+    pub(crate) state: String,
+    /// The row it began with.
+    pub(crate) from: usize,
+    /// The row that ended it; none while it lasts.
+    pub(crate) until: Option<usize>,
+    pub(crate) lasted_ms: i64,
+    /// The row in which inventory had decided meanwhile, or before; none when that is not known.
+    pub(crate) fact: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WaitKind {
+    /// Something was sent, and no answer could be relied on.
+    Unknown,
+    /// The intent was recorded, and what it asks for was not sent, or not done.
+    Undecided,
+}
+
+impl Timeline {
+    /// `now` ends what has not ended.
+    pub(crate) fn of(entries: Vec<(Side, Recorded)>, now: OffsetDateTime) -> Self {
+        let (rows, missing_causes, circular) = in_causal_order(entries);
+        let waits = waits(&rows, now);
+        Self { rows, waits, missing_causes, circular }
+    }
+
+    /// The orders in the story, each with its first and its last row.
+    pub(crate) fn orders(&self) -> Vec<(Uuid, &Row, &Row)> {
+        let mut orders: Vec<(Uuid, &Row, &Row)> = Vec::new();
+        for row in self.rows.iter().filter(|row| row.entry.aggregate_kind == "order") {
+            let id = row.entry.aggregate_id;
+            match orders.iter_mut().find(|(known, ..)| *known == id) {
+                Some((.., last)) => *last = row,
+                None => orders.push((id, row, row)),
+            }
+        }
+        orders
+    }
+}
+
+type Numbered = HashMap<Uuid, usize>;
+
+fn in_causal_order(entries: Vec<(Side, Recorded)>) -> (Vec<Row>, Vec<Uuid>, usize) {
+    let mut at: Numbered = HashMap::new();
+    let mut versions: HashMap<(Side, Uuid, i64), usize> = HashMap::new();
+    let mut unsorted: Vec<(Side, Recorded)> = Vec::new();
+    // The same entry may have been found in several ways.
+    for (side, recorded) in entries {
+        let entry = &recorded.entry;
+        let MapEntry::Vacant(vacant) = at.entry(entry.id) else { continue };
+        vacant.insert(unsorted.len());
+        versions.insert((side, entry.aggregate_id, entry.version), unsorted.len());
+        unsorted.push((side, recorded));
+    }
+    let mut effects: Vec<Vec<usize>> = vec![Vec::new(); unsorted.len()];
+    let mut open_causes = vec![0_usize; unsorted.len()];
+    let mut missing = Vec::new();
+    for (n, (side, recorded)) in unsorted.iter().enumerate() {
+        let entry = &recorded.entry;
+        let cause = entry.causation_id.and_then(|cause| {
+            let found = at.get(&cause).copied();
+            if found.is_none() && !missing.contains(&cause) {
+                missing.push(cause);
+            }
+            found
+        });
+        let previous = versions.get(&(*side, entry.aggregate_id, entry.version - 1)).copied();
+        for before in [cause, previous].into_iter().flatten() {
+            effects[before].push(n);
+            open_causes[n] += 1;
+        }
+    }
+    let key = |n: usize| {
+        let (side, recorded) = &unsorted[n];
+        Reverse((recorded.entry.hlc, *side, recorded.seq, n))
+    };
+    let mut ready: BinaryHeap<_> = (0..unsorted.len()).filter(|n| open_causes[*n] == 0).map(key).collect();
+    let mut sorted = Vec::with_capacity(unsorted.len());
+    while let Some(Reverse((.., n))) = ready.pop() {
+        sorted.push(n);
+        for effect in &effects[n] {
+            open_causes[*effect] -= 1;
+            if open_causes[*effect] == 0 {
+                ready.push(key(*effect));
+            }
+        }
+    }
+    let circular = unsorted.len() - sorted.len();
+    let mut rest: Vec<_> = (0..unsorted.len()).filter(|n| open_causes[*n] > 0).map(key).collect();
+    rest.sort_by(|a, b| b.cmp(a));
+    sorted.extend(rest.into_iter().map(|Reverse((.., n))| n));
+    (rows(unsorted, &sorted), missing, circular)
+}
+
+fn rows(unsorted: Vec<(Side, Recorded)>, sorted: &[usize]) -> Vec<Row> {
+    let mut unsorted: Vec<_> = unsorted.into_iter().map(Some).collect();
+    let mut at: Numbered = HashMap::new();
+    let mut rows: Vec<Row> = Vec::with_capacity(sorted.len());
+    for (side, recorded) in sorted.iter().filter_map(|n| unsorted[*n].take()) {
+        let Recorded { seq, hash, entry, .. } = recorded;
+        at.insert(entry.id, rows.len());
+        let first = rows.first().map_or(entry.at, |row| row.entry.at);
+        let cause = entry.causation_id.and_then(|cause| at.get(&cause).copied());
+        let after_ms = millis(entry.at - first);
+        rows.push(Row { service: side, seq, hash, cause, after_ms, entry });
+    }
+    rows
+}
+
+fn waits(rows: &[Row], now: OffsetDateTime) -> Vec<Wait> {
+    let orders = rows.iter().enumerate().filter(|(_, row)| row.entry.aggregate_kind == "order");
+    let found = orders.filter_map(|(from, row)| {
+        let entry = &row.entry;
+        let kind = match entry.to.as_str() {
+            "reserve_unknown" | "confirm_unknown" | "cancel_unknown" => WaitKind::Unknown,
+            "reserving" | "confirming" | "cancelling" => WaitKind::Undecided,
+            _ => return None,
+        };
+        let next = (entry.aggregate_id, entry.version + 1);
+        let until = rows.iter().position(|row| (row.entry.aggregate_id, row.entry.version) == next);
+        let lasted = until.map_or(now, |until| rows[until].entry.at) - entry.at;
+        // An attempt that ended in an unknown state is told by what follows it.
+        let is_told = until.is_some_and(|until| rows[until].entry.to.ends_with("_unknown"));
+        if kind == WaitKind::Undecided && (lasted < UNDECIDED || is_told) {
+            return None;
+        }
+        let fact = until
+            .and_then(|until| rows[until].cause)
+            .filter(|cause| rows[*cause].service == Side::Inventory)
+            .or_else(|| decided_for(rows, entry));
+        let (order, state) = (entry.aggregate_id, entry.to.clone());
+        Some(Wait { order, kind, state, from, until, lasted_ms: millis(lasted), fact })
+    });
+    found.collect()
+}
+
+/// Inventory's latest entry that the order's entries led to, for a wait that nothing has ended yet.
+fn decided_for(rows: &[Row], waiting: &Entry) -> Option<usize> {
+    rows.iter().rposition(|row| {
+        let cause = row.cause.map(|cause| &rows[cause].entry);
+        row.service == Side::Inventory
+            && cause.is_some_and(|cause| {
+                cause.aggregate_id == waiting.aggregate_id && cause.version + 1 >= waiting.version
+            })
+    })
+}
+
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.whole_milliseconds()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+    use time::macros::datetime;
+
+    use super::*;
+
+    pub(crate) const BEGAN: OffsetDateTime = datetime!(2026-11-21 12:00:00 UTC);
+    pub(crate) const ORDER: Uuid = Uuid::from_u128(0x0a);
+    pub(crate) const RESERVATION: Uuid = Uuid::from_u128(0x0b);
+
+    /// An entry, as much of it as the story depends on.
+    pub(crate) struct Told {
+        pub(crate) id: u128,
+        pub(crate) side: Side,
+        pub(crate) version: i64,
+        pub(crate) step: (&'static str, &'static str, &'static str),
+        pub(crate) cause: Option<u128>,
+        /// Milliseconds after the beginning, by its own service's clocks.
+        pub(crate) at: i64,
+    }
+
+    impl Told {
+        pub(crate) fn recorded(&self) -> (Side, Recorded) {
+            let (command, from, to) = self.step;
+            let (kind, aggregate) = match self.side {
+                Side::Order => ("order", ORDER),
+                Side::Inventory => ("reservation", RESERVATION),
+            };
+            let at = BEGAN + Duration::milliseconds(self.at);
+            let millis = u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap();
+            let entry: Entry = serde_json::from_value(json!({
+                "id": Uuid::from_u128(self.id), "service": self.side.as_str(), "aggregate_kind": kind,
+                "aggregate_id": aggregate, "version": self.version, "from": from, "to": to,
+                "command": command, "principal": "client", "key_hash": null, "correlation_id": "c-1",
+                "causation_id": self.cause.map(Uuid::from_u128), "trace_id": null,
+                "hlc": format!("{:016x}", millis << 16), "at": at.format(&time::format_description::well_known::Rfc3339).unwrap(),
+                "attempt": 1, "rule": format!("{}.{command}@1", self.side), "inputs": {}, "alternatives": [],
+                "evidence": {}, "revision": "r", "config_hash": "c", "payload_hash": null, "prev_hash": null,
+            }))
+            .unwrap();
+            let body = entry.canonical();
+            (self.side, Recorded { seq: self.version, hash: "h".to_owned(), body, entry })
+        }
+    }
+
+    /// Inventory reserved, its reply was lost, and the sweep asked again four seconds later.
+    pub(crate) fn lost_reply() -> Vec<Told> {
+        use Side::{Inventory, Order};
+        vec![
+            Told { id: 1, side: Order, version: 1, step: ("place", "none", "reserving"), cause: None, at: 0 },
+            Told {
+                id: 2,
+                side: Inventory,
+                version: 1,
+                step: ("reserve", "none", "held"),
+                cause: Some(1),
+                at: 6,
+            },
+            Told {
+                id: 3,
+                side: Order,
+                version: 2,
+                step: ("reserve", "reserving", "reserve_unknown"),
+                cause: Some(1),
+                at: 1_040,
+            },
+            Told {
+                id: 4,
+                side: Order,
+                version: 3,
+                step: ("reserve", "reserve_unknown", "reserved"),
+                cause: Some(2),
+                at: 5_350,
+            },
+            Told {
+                id: 5,
+                side: Order,
+                version: 4,
+                step: ("confirm", "reserved", "confirming"),
+                cause: None,
+                at: 5_900,
+            },
+            Told {
+                id: 6,
+                side: Inventory,
+                version: 2,
+                step: ("confirm", "held", "confirmed"),
+                cause: Some(5),
+                at: 5_904,
+            },
+            Told {
+                id: 7,
+                side: Order,
+                version: 5,
+                step: ("confirm", "confirming", "confirmed"),
+                cause: Some(6),
+                at: 5_909,
+            },
+        ]
+    }
+
+    fn story(told: &[Told]) -> Timeline {
+        Timeline::of(told.iter().map(Told::recorded).collect(), BEGAN + Duration::minutes(1))
+    }
+
+    fn ids(timeline: &Timeline) -> Vec<u128> {
+        timeline.rows.iter().map(|row| row.entry.id.as_u128()).collect()
+    }
+
+    #[test]
+    fn a_cause_stands_before_its_effect_although_its_clock_was_ahead() {
+        let mut told = lost_reply();
+        // Inventory's clock is a minute slow: by time alone its entries would come first.
+        for entry in told.iter_mut().filter(|entry| entry.side == Side::Inventory) {
+            entry.at -= 60_000;
+        }
+        told.reverse();
+        assert_eq!(ids(&story(&told)), [1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn time_decides_where_causes_do_not() {
+        let timeline = story(&lost_reply());
+        assert_eq!(ids(&timeline), [1, 2, 3, 4, 5, 6, 7]);
+        let causes: Vec<_> = timeline.rows.iter().map(|row| row.cause).collect();
+        assert_eq!(causes, [None, Some(0), Some(0), Some(1), None, Some(4), Some(5)]);
+        assert_eq!(timeline.rows[3].after_ms, 5_350);
+    }
+
+    #[test]
+    fn what_was_not_known_has_a_beginning_an_end_and_the_fact_behind_it() {
+        let timeline = story(&lost_reply());
+        assert_eq!(timeline.waits.len(), 1);
+        let unknown = &timeline.waits[0];
+        assert_eq!((unknown.kind, unknown.lasted_ms), (WaitKind::Unknown, 4_310));
+        assert_eq!((unknown.from, unknown.until, unknown.fact), (2, Some(3), Some(1)));
+    }
+
+    #[test]
+    fn an_intent_that_stayed_open_is_told_when_it_took_long() {
+        let mut told = lost_reply();
+        // Nothing was sent for three seconds: no unknown state, and still nothing decided.
+        told.remove(2);
+        told[2].version = 2;
+        told[2].step = ("reserve", "reserving", "reserved");
+        let timeline = story(&told);
+        assert_eq!(timeline.waits.len(), 1);
+        let wait = &timeline.waits[0];
+        assert_eq!((wait.kind, wait.from, wait.until, wait.fact), (WaitKind::Undecided, 0, Some(2), Some(1)));
+        assert_eq!(wait.lasted_ms, 5_350);
+    }
+
+    #[test]
+    fn what_is_still_unknown_lasts_until_now_and_its_fact_may_be_known_already() {
+        let timeline = story(&lost_reply()[..3]);
+        let wait = timeline.waits.iter().find(|wait| wait.kind == WaitKind::Unknown).unwrap();
+        assert_eq!((wait.until, wait.fact, wait.lasted_ms), (None, Some(1), 58_960));
+    }
+
+    #[test]
+    fn an_entry_that_was_found_twice_is_told_once() {
+        let told: Vec<_> = lost_reply().into_iter().chain(lost_reply()).collect();
+        assert_eq!(ids(&story(&told)), [1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_cause_that_is_in_no_journal_is_named_and_a_circle_is_not_followed() {
+        let mut told = lost_reply();
+        told[0].cause = Some(99);
+        let timeline = story(&told);
+        assert_eq!(timeline.missing_causes, [Uuid::from_u128(99)]);
+        assert_eq!(ids(&timeline), [1, 2, 3, 4, 5, 6, 7]);
+
+        told[0].cause = Some(2);
+        let timeline = story(&told);
+        assert_eq!((timeline.circular, timeline.rows.len()), (7, 7));
+        assert_eq!(ids(&timeline), [1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn orders_are_listed_with_their_first_and_last_entry() {
+        let timeline = story(&lost_reply());
+        let orders = timeline.orders();
+        assert_eq!(orders.len(), 1);
+        assert_eq!((orders[0].1.entry.version, orders[0].2.entry.version), (1, 5));
+    }
+
+    proptest! {
+        #[test]
+        fn in_whatever_order_they_are_found_and_whatever_the_clocks_say_causes_come_first(
+            shuffle in Just((0..7_usize).collect::<Vec<_>>()).prop_shuffle(),
+            clocks in proptest::collection::vec(-100_000..100_000_i64, 7),
+        ) {
+            let mut told = lost_reply();
+            for (entry, skew) in told.iter_mut().zip(&clocks) {
+                entry.at += skew;
+            }
+            let entries = shuffle.iter().map(|n| told[*n].recorded()).collect();
+            let timeline = Timeline::of(entries, BEGAN);
+            prop_assert_eq!(timeline.rows.len(), 7);
+            for (n, row) in timeline.rows.iter().enumerate() {
+                prop_assert_eq!(row.entry.causation_id.is_some(), row.cause.is_some());
+                prop_assert!(row.cause.is_none_or(|cause| cause < n));
+                let mut later = timeline.rows[n..].iter().map(|later| &later.entry);
+                let follows = later.all(|later| {
+                    later.aggregate_id != row.entry.aggregate_id || later.version >= row.entry.version
+                });
+                prop_assert!(follows);
+            }
+        }
+    }
+}

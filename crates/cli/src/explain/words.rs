@@ -1,0 +1,342 @@
+//! An entry in plain words: what the decision read, cut down to what a reader needs to follow it.
+//!
+//! Each rule's inputs are put in words of its own; a rule that is not known here, from another release, is told
+//! by its inputs as they are.
+
+use journal::Entry;
+use serde_json::Value;
+
+/// As many SKUs of a basket are named.
+const SKUS_NAMED: usize = 3;
+/// A text from a journal is cut here; the whole of it is in `--json`.
+const LONGEST: usize = 240;
+
+/// Why: the rule's inputs, and the rule.
+pub(crate) fn why(entry: &Entry) -> String {
+    let rule = entry.rule.split('@').next().unwrap_or_default();
+    let inputs = &entry.inputs;
+    let told = match rule {
+        "order.place" => place(inputs),
+        "order.intend" => intend(inputs),
+        "order.answered" => answered(inputs),
+        "order.lapse" => lapse(inputs),
+        "inventory.reserve" => reserve(inputs),
+        "inventory.confirm" | "inventory.expire" => hold(inputs),
+        "inventory.release" => release(inputs),
+        "inventory.create_item" => quantity(inputs).map(|n| format!("a new item with {n} pieces")),
+        "inventory.receive" => quantity(inputs).map(|n| format!("{n} pieces came in")),
+        _ => None,
+    };
+    let told = told.unwrap_or_else(|| inputs.to_string());
+    format!("{} [{}]", plain(&told), plain(&entry.rule))
+}
+
+/// The branches that were refused, each with the reason.
+pub(crate) fn refused(entry: &Entry) -> Vec<String> {
+    let each = entry.alternatives.iter();
+    each.map(|other| plain(&format!("{}: {}", other.to, other.refused_because))).collect()
+}
+
+/// What the middleware saw on the way.
+pub(crate) fn seen(entry: &Entry) -> Vec<String> {
+    let decisions = entry.evidence.get("decisions").and_then(Value::as_array).into_iter().flatten();
+    let mut seen: Vec<_> = decisions.map(|decision| plain(&decided(decision))).collect();
+    if let Some(tries @ 2..) = entry.evidence.get("tries").and_then(Value::as_i64) {
+        seen.push(format!("inventory was asked {tries} times in all, each time under the same key"));
+    }
+    if entry.attempt > 1 {
+        seen.push(format!("attempt {} of the request", entry.attempt));
+    }
+    seen
+}
+
+/// What was ordered, in a few words.
+pub(crate) fn basket(inputs: &Value) -> Option<String> {
+    let lines = inputs.get("lines")?.as_array()?;
+    let one = |line: &Value| {
+        let sku = line.get("sku").and_then(Value::as_str)?;
+        Some(format!("{} x {}", line.get("quantity")?, plain(sku)))
+    };
+    let named: Option<Vec<_>> = lines.iter().take(SKUS_NAMED).map(one).collect();
+    Some(match lines.len().saturating_sub(SKUS_NAMED) {
+        0 => named?.join(", "),
+        more => format!("{} and {more} more", named?.join(", ")),
+    })
+}
+
+/// No control characters, so that nothing in a journal can write to the terminal; and not without end.
+pub(crate) fn plain(text: &str) -> String {
+    let mut plain: String =
+        text.chars().take(LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        plain.push('…');
+    }
+    plain
+}
+
+/// Milliseconds as people read them.
+pub(crate) fn span(millis: i64) -> String {
+    match millis {
+        ..1_000 => format!("{millis} ms"),
+        1_000..60_000 => format!("{}.{:02} s", millis / 1_000, millis % 1_000 / 10),
+        _ => format!("{} min {:02} s", millis / 60_000, millis % 60_000 / 1_000),
+    }
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+    value.get(name)?.as_str()
+}
+
+fn quantity(inputs: &Value) -> Option<i64> {
+    inputs.get("quantity")?.as_i64()
+}
+
+/// The time of day of an RFC 3339 time, which the rows show with their date.
+fn clock(time: &str) -> &str {
+    let time = time.split('T').nth(1).unwrap_or(time);
+    time.get(..8).unwrap_or(time)
+}
+
+fn deadline(inputs: &Value) -> String {
+    let left = inputs.get("deadline_left_ms").and_then(Value::as_i64);
+    left.map_or_else(String::new, |left| format!("; {} left to the deadline", span(left)))
+}
+
+fn plan(inputs: &Value) -> String {
+    text(inputs, "if_unknown").map_or_else(String::new, |plan| format!("; should no answer come: {plan}"))
+}
+
+fn place(inputs: &Value) -> Option<String> {
+    let customer = text(inputs, "customer_id")?;
+    let hold = inputs.get("hold_seconds")?;
+    let basket = basket(inputs)?;
+    let (deadline, plan) = (deadline(inputs), plan(inputs));
+    Some(format!("customer {customer} wants {basket}, held for {hold} s{deadline}{plan}"))
+}
+
+fn intend(inputs: &Value) -> Option<String> {
+    let (wish, state) = (text(inputs, "wish")?, text(inputs, "state")?);
+    let until = text(inputs, "expires_at").map_or_else(String::new, |t| format!(" until {}", clock(t)));
+    let (deadline, plan) = (deadline(inputs), plan(inputs));
+    Some(format!("the client asked to {wish} it, and it was {state}{until}{deadline}{plan}"))
+}
+
+fn answered(inputs: &Value) -> Option<String> {
+    let reply = inputs.get("reply")?;
+    Some(match text(reply, "kind")? {
+        "held" => format!("inventory holds the stock until {}", clock(text(reply, "expires_at")?)),
+        "insufficient_stock" => format!("inventory has too little: {}", short_lines(reply)?),
+        "unknown_sku" => format!("inventory has no item {}", reply.get("skus")?),
+        "reservation_voided" => "inventory had voided the reservation before".to_owned(),
+        "shipped" => "inventory has shipped it".to_owned(),
+        "released" => "inventory has given the stock back".to_owned(),
+        "hold_expired" => "inventory says that the hold had run out".to_owned(),
+        "nothing" => format!("no answer that could be relied on: {}", text(reply, "seen")?),
+        _ => return None,
+    })
+}
+
+fn short_lines(reply: &Value) -> Option<String> {
+    let lines = reply.get("short_lines")?.as_array()?;
+    let one = |line: &Value| {
+        let sku = text(line, "sku")?;
+        Some(format!("{sku}: {} asked for, {} available", line.get("requested")?, line.get("available")?))
+    };
+    let named: Option<Vec<_>> = lines.iter().take(SKUS_NAMED).map(one).collect();
+    Some(match lines.len().saturating_sub(SKUS_NAMED) {
+        0 => named?.join("; "),
+        more => format!("{}; and {more} more", named?.join("; ")),
+    })
+}
+
+fn lapse(inputs: &Value) -> Option<String> {
+    Some(format!("inventory was asked, and says that the reservation is {}", text(inputs, "reservation")?))
+}
+
+/// Each line against what there was of it.
+fn reserve(inputs: &Value) -> Option<String> {
+    let lines = inputs.get("lines")?.as_array()?;
+    let one = |line: &Value| {
+        let (sku, wanted) = (text(line, "sku")?, line.get("quantity")?.as_i64()?);
+        let stock = line.get("stock")?;
+        Some(
+            match (stock.get("on_hand").and_then(Value::as_i64), stock.get("held").and_then(Value::as_i64)) {
+                (Some(on_hand), Some(held)) => format!("{wanted} x {sku} of {} available", on_hand - held),
+                _ => format!("{wanted} x {sku}, no such item"),
+            },
+        )
+    };
+    let is_short = |line: &&Value| {
+        let number = |value: Option<&Value>| value.and_then(Value::as_i64).unwrap_or(0);
+        let stock = line.get("stock");
+        let available =
+            number(stock.and_then(|s| s.get("on_hand"))) - number(stock.and_then(|s| s.get("held")));
+        available < number(line.get("quantity"))
+    };
+    // What decided comes first.
+    let (short, met): (Vec<_>, Vec<_>) = lines.iter().partition(is_short);
+    let told: Option<Vec<_>> = short.into_iter().chain(met).take(SKUS_NAMED).map(one).collect();
+    Some(match lines.len().saturating_sub(SKUS_NAMED) {
+        0 => told?.join(", "),
+        more => format!("{} and {more} more", told?.join(", ")),
+    })
+}
+
+fn hold(inputs: &Value) -> Option<String> {
+    let (state, now) = (text(inputs, "state")?, clock(text(inputs, "now")?));
+    let end = text(inputs, "expires_at").map_or("no end", clock);
+    Some(format!("it was {state} until {end}, and by inventory's clock it is {now}"))
+}
+
+fn release(inputs: &Value) -> Option<String> {
+    Some(match inputs.get("state")? {
+        Value::Null => "it was never seen here, and now never will be".to_owned(),
+        state => format!("it was {}", state.as_str()?),
+    })
+}
+
+fn decided(decision: &Value) -> String {
+    let word = |name: &str| text(decision, name).unwrap_or("?");
+    let number = |name: &str| decision.get(name).and_then(Value::as_i64);
+    let at = number("at_ms").map_or_else(String::new, |at| format!(" at {}", span(at)));
+    let (layer, action, why) = (word("layer"), word("action"), word("why"));
+    match (layer, number("attempt").unwrap_or(0)) {
+        ("attempt", attempt) => format!("attempt {attempt}{at}: {action}: {why}"),
+        (_, 0) => format!("{layer}{at}: {action}: {why}"),
+        (_, attempt) => format!("{layer}{at}, attempt {attempt}: {action}: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use inventory_api::{Line, ReservationStatus, ShortLine};
+    use journal::{Alternative, Rule};
+    use order_service::domain::Status;
+    use order_service::domain::rules::{Answered, Intend, Lapse, Place, Reply, Wish};
+    use serde::Serialize;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::super::timeline::tests::lost_reply;
+    use super::*;
+
+    fn told_as(rule: &str, inputs: impl Serialize) -> String {
+        let (_, recorded) = lost_reply()[0].recorded();
+        let inputs = serde_json::to_value(inputs).unwrap();
+        why(&Entry { rule: rule.to_owned(), inputs, ..recorded.entry })
+    }
+
+    fn told<R: Rule>(rule: &R) -> String {
+        told_as(R::NAME, rule)
+    }
+
+    #[test]
+    fn every_rule_of_the_order_service_has_words_of_its_own() {
+        let lines = ["a", "b", "c", "d"].map(|sku| Line { sku: sku.to_owned(), quantity: 2 });
+        let place = Place {
+            customer_id: "7".to_owned(),
+            lines: lines.to_vec(),
+            reservation_id: Uuid::nil(),
+            hold_seconds: 900,
+            deadline_left_ms: 1_950,
+            if_unknown: "ask again".to_owned(),
+        };
+        assert_eq!(
+            told(&place),
+            "customer 7 wants 2 x a, 2 x b, 2 x c and 1 more, held for 900 s; 1.95 s left to the deadline; \
+             should no answer come: ask again [order.place@1]"
+        );
+        let intend = Intend {
+            state: Status::Reserved,
+            wish: Wish::Cancel,
+            reservation_id: Uuid::nil(),
+            expires_at: Some("2026-11-21T12:15:00.123Z".to_owned()),
+            deadline_left_ms: 20,
+            if_unknown: "ask again".to_owned(),
+        };
+        assert!(
+            told(&intend)
+                .starts_with("the client asked to cancel it, and it was reserved until 12:15:00; 20 ms"),
+            "{}",
+            told(&intend)
+        );
+        let short = ShortLine { sku: "a".to_owned(), requested: 6, available: 2 };
+        let replies = [
+            (Reply::Held { expires_at: "2026-11-21T12:15:00Z".to_owned() }, "holds the stock until 12:15:00"),
+            (
+                Reply::InsufficientStock { short_lines: vec![short] },
+                "too little: a: 6 asked for, 2 available",
+            ),
+            (Reply::UnknownSku { skus: vec!["x".to_owned()] }, "no item [\"x\"]"),
+            (Reply::ReservationVoided, "voided"),
+            (Reply::Shipped, "shipped"),
+            (Reply::Released, "given the stock back"),
+            (Reply::HoldExpired, "run out"),
+            (Reply::Nothing { seen: "connection lost".to_owned() }, "relied on: connection lost"),
+        ];
+        for (reply, words) in replies {
+            let told = told(&Answered { state: Status::Reserving, reply });
+            assert!(told.contains(words) && told.ends_with("[order.answered@1]"), "{told}");
+        }
+        let lapse =
+            Lapse { state: Status::Reserved, reservation: ReservationStatus::Expired, expires_at: None };
+        assert!(told(&lapse).contains("is expired"), "{}", told(&lapse));
+    }
+
+    #[test]
+    fn inventorys_decisions_are_told_with_what_they_read() {
+        let inputs = json!({"lines": [
+            {"sku": "a", "quantity": 1, "stock": {"on_hand": 9, "held": 2, "version": 1}},
+            {"sku": "b", "quantity": 5, "stock": {"on_hand": 4, "held": 1, "version": 1}},
+            {"sku": "c", "quantity": 5, "stock": null},
+        ]});
+        assert_eq!(
+            told_as("inventory.reserve@1", inputs),
+            "5 x b of 3 available, 5 x c, no such item, 1 x a of 7 available [inventory.reserve@1]"
+        );
+        let inputs =
+            json!({"state": "held", "now": "2026-11-21T12:01:00Z", "expires_at": "2026-11-21T12:15:00Z"});
+        assert!(
+            told_as("inventory.confirm@1", inputs)
+                .starts_with("it was held until 12:15:00, and by inventory's clock it is 12:01:00")
+        );
+        assert!(told_as("inventory.release@1", json!({"state": null})).starts_with("it was never seen here"));
+    }
+
+    #[test]
+    fn a_rule_of_another_release_is_told_by_its_inputs() {
+        assert_eq!(told_as("order.gift@7", json!({"ribbon": "red"})), "{\"ribbon\":\"red\"} [order.gift@7]");
+        // Known by name, and with inputs of another shape.
+        assert_eq!(told_as("order.place@2", json!({"basket": 1})), "{\"basket\":1} [order.place@2]");
+    }
+
+    #[test]
+    fn the_trail_and_the_refused_branches_are_told() {
+        let (_, recorded) = lost_reply()[2].recorded();
+        let entry = Entry {
+            alternatives: vec![Alternative { to: "rejected".to_owned(), refused_because: "no".to_owned() }],
+            evidence: json!({"tries": 3, "decisions": [{"layer": "retry", "action": "give_up", "why": "budget",
+                "attempt": 2, "endpoint": null, "deadline_left_ms": 4, "at_ms": 1_200}]}),
+            ..recorded.entry
+        };
+        assert_eq!(refused(&entry), ["rejected: no"]);
+        let seen = seen(&entry);
+        assert_eq!(seen[0], "retry at 1.20 s, attempt 2: give_up: budget");
+        assert!(seen[1].contains("3 times"), "{seen:?}");
+    }
+
+    #[test]
+    fn nothing_in_a_journal_can_write_to_the_terminal() {
+        assert_eq!(plain("a\u{1b}[31mb\r\n"), "a\u{fffd}[31mb\u{fffd}\u{fffd}");
+        assert_eq!(plain(&"x".repeat(300)).chars().count(), 241);
+    }
+
+    #[test]
+    fn spans_read_naturally() {
+        assert_eq!(
+            [0, 999, 1_000, 4_310, 59_999].map(span),
+            ["0 ms", "999 ms", "1.00 s", "4.31 s", "59.99 s"]
+        );
+        assert_eq!(span(61_500), "1 min 01 s");
+    }
+}

@@ -1,0 +1,283 @@
+//! Replaying a plan: stock first, then every order when it is due, whatever became of those before it.
+//!
+//! The schedule is absolute and open: a slow service is not given a rest by customers who wait politely for one
+//! another, as it would not be in life.
+
+mod log;
+mod shop;
+mod tally;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use inventory_api::CreateItem;
+use mainstay::random::Random;
+use order_service::domain::Status;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use uuid::Uuid;
+
+use crate::retail::{Fate, Item, Plan, Return, Sale, Step};
+pub(crate) use log::RequestLog;
+pub(crate) use shop::Shop;
+use shop::{Due, Ended, GivenUp};
+pub(crate) use tally::{Counts, Outcome, Tally, at_quantile};
+
+/// Items created at once.
+const STOCKING: usize = 16;
+/// Between the goods being reserved and the customer's word, at most.
+const THINKS: Duration = Duration::from_millis(800);
+
+/// One replay: what is asked, of whom, how fast.
+#[derive(Debug, Clone)]
+pub(crate) struct Replay {
+    pub(crate) shop: Shop,
+    pub(crate) plan: Arc<Plan>,
+    /// Orders and returns begun in a second.
+    pub(crate) rate: f64,
+    /// Keeps the keys of this replay apart from every other's.
+    pub(crate) run: Uuid,
+}
+
+/// What stocking came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Stocked {
+    pub(crate) created: u64,
+    /// Items that existed already and got as much again.
+    pub(crate) topped_up: u64,
+}
+
+impl fmt::Display for Stocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} items are on the shelves", self.created + self.topped_up)?;
+        if self.topped_up > 0 {
+            write!(f, "; {} of them were there already and got as much again", self.topped_up)?;
+        }
+        Ok(())
+    }
+}
+
+/// The order of a sale that a return waits for: not known yet, or known, or there is none any more.
+#[derive(Debug, Clone, Copy)]
+enum Awaited {
+    Pending,
+    Reserved(Uuid),
+    Gone,
+}
+
+type Awaiting = HashMap<usize, watch::Sender<Awaited>>;
+
+impl Replay {
+    /// Puts the plan's items on the shelves.
+    pub(crate) async fn stock(&self) -> anyhow::Result<Stocked> {
+        let each = stream::iter(&self.plan.items).map(|item| self.stock_item(item));
+        let fold = |all: Stocked, created| async move {
+            Ok(if created {
+                Stocked { created: all.created + 1, ..all }
+            } else {
+                Stocked { topped_up: all.topped_up + 1, ..all }
+            })
+        };
+        each.buffer_unordered(STOCKING).try_fold(Stocked::default(), fold).await
+    }
+
+    async fn stock_item(&self, item: &Item) -> anyhow::Result<bool> {
+        let Item { sku, name, on_hand } = item.clone();
+        let key = |what: &str| format!("replay-{}-{what}-{sku}", self.run.simple());
+        let body = CreateItem { sku: sku.clone(), name, on_hand };
+        let created = self.shop.create(&key("item"), &body).await;
+        let created = created.with_context(|| format!("the item {sku} could not be created"))?;
+        if !created && on_hand > 0 {
+            let received = self.shop.receive(&key("more"), &sku, on_hand.min(1_000_000)).await;
+            received.with_context(|| format!("the stock of {sku} could not be raised"))?;
+        }
+        Ok(created)
+    }
+
+    /// Does every step of the plan when it is due. Returns when the last one is over; dropping the future ends
+    /// everything at once, and the services finish what they had begun.
+    pub(crate) async fn run(&self) -> anyhow::Result<()> {
+        let awaiting: Arc<Awaiting> = Arc::new(
+            self.plan
+                .steps
+                .iter()
+                .enumerate()
+                .filter(|(_, step)| matches!(step, Step::Sale(sale) if sale.fate == Fate::AwaitReturn))
+                .map(|(n, _)| (n, watch::Sender::new(Awaited::Pending)))
+                .collect(),
+        );
+        let began = Instant::now();
+        let mut running = JoinSet::new();
+        for n in 0..self.plan.steps.len() {
+            #[allow(clippy::cast_precision_loss, reason = "no plan has 2^53 steps")]
+            let at = began + Duration::from_secs_f64(n as f64 / self.rate);
+            sleep_until(at).await;
+            let due = Due { at, phase: self.shop.tally.phase() };
+            self.shop.tally.begun(at.elapsed());
+            let (replay, awaiting) = (self.clone(), Arc::clone(&awaiting));
+            running.spawn(async move { replay.step(n, due, &awaiting).await });
+            while let Some(over) = running.try_join_next() {
+                over.context("a step of the replay panicked")?;
+            }
+        }
+        while let Some(over) = running.join_next().await {
+            over.context("a step of the replay panicked")?;
+        }
+        Ok(())
+    }
+
+    async fn step(&self, n: usize, due: Due, awaiting: &Awaiting) {
+        let tally = &self.shop.tally;
+        let outcome = match &self.plan.steps[n] {
+            Step::Sale(sale) => {
+                let outcome = self.sale(n, due, sale, awaiting.get(&n)).await;
+                // Whoever waits for this order must not wait for one that will never be.
+                if let Some(awaited) = awaiting.get(&n) {
+                    awaited.send_if_modified(|awaited| {
+                        let is_pending = matches!(awaited, Awaited::Pending);
+                        if is_pending {
+                            *awaited = Awaited::Gone;
+                        }
+                        is_pending
+                    });
+                }
+                outcome
+            }
+            Step::Return(Return::OfSale { step, .. }) => self.returned(n, awaiting.get(step)).await.map(Some),
+            Step::Return(Return::IntoStock { lines, .. }) => self.put_back(n, lines).await.map(Some),
+        };
+        match outcome {
+            Ok(Some(outcome)) => tally.over(outcome),
+            Ok(None) => {}
+            Err(error) => tally.failed(format!("invoice {}: {error}", self.invoice(n))),
+        }
+    }
+
+    /// `None` when the order's end is its return's to tell.
+    async fn sale(
+        &self,
+        n: usize,
+        due: Due,
+        sale: &Sale,
+        awaited: Option<&watch::Sender<Awaited>>,
+    ) -> Result<Option<Outcome>, GivenUp> {
+        let placed = self.shop.place(due, &self.key(n, "place"), &sale.customer, &sale.lines).await?;
+        let order = match placed {
+            Ended::Order(order) => order,
+            Ended::Refused => return Ok(Some(Outcome::Refused)),
+        };
+        if order.status == Status::Expired {
+            return Ok(Some(Outcome::Expired));
+        }
+        if let Some(awaited) = awaited {
+            awaited.send_replace(Awaited::Reserved(order.id));
+            return Ok(None);
+        }
+        sleep(Random::seeded(n as u64).up_to(THINKS)).await;
+        let ended = match sale.fate {
+            Fate::Cancel => self.shop.cancel(&self.key(n, "cancel"), order.id).await?,
+            Fate::Confirm | Fate::AwaitReturn => self.shop.confirm(&self.key(n, "confirm"), order.id).await?,
+        };
+        Ok(Some(match ended {
+            Ended::Order(order) if order.status == Status::Confirmed => Outcome::Confirmed,
+            Ended::Order(order) if order.status == Status::Cancelled => Outcome::Cancelled,
+            Ended::Order(_) | Ended::Refused => Outcome::Expired,
+        }))
+    }
+
+    /// Cancels the order that was left unconfirmed for this return, as soon as there is one.
+    async fn returned(&self, n: usize, awaited: Option<&watch::Sender<Awaited>>) -> Result<Outcome, GivenUp> {
+        let Some(awaited) = awaited else { return Ok(Outcome::NothingToReturn) };
+        let mut awaited = awaited.subscribe();
+        let known = awaited.wait_for(|awaited| !matches!(awaited, Awaited::Pending)).await;
+        let Ok(Awaited::Reserved(order)) = known.map(|known| *known) else {
+            return Ok(Outcome::NothingToReturn);
+        };
+        Ok(match self.shop.cancel(&self.key(n, "cancel"), order).await? {
+            Ended::Order(order) if order.status == Status::Cancelled => Outcome::CancelledByReturn,
+            Ended::Order(_) | Ended::Refused => Outcome::NothingToReturn,
+        })
+    }
+
+    async fn put_back(&self, n: usize, lines: &[inventory_api::Line]) -> Result<Outcome, GivenUp> {
+        for (at, line) in lines.iter().enumerate() {
+            let key = self.key(n, &format!("receipt-{at}"));
+            self.shop.receive(&key, &line.sku, line.quantity).await?;
+        }
+        Ok(Outcome::PutBack)
+    }
+
+    fn key(&self, n: usize, what: &str) -> String {
+        format!("replay-{}-{n}-{what}", self.run.simple())
+    }
+
+    fn invoice(&self, n: usize) -> &str {
+        match &self.plan.steps[n] {
+            Step::Sale(Sale { invoice, .. })
+            | Step::Return(Return::OfSale { invoice, .. } | Return::IntoStock { invoice, .. }) => invoice,
+        }
+    }
+
+    /// Sends every order's `place` once more under its old key, and expects the answer it had: for a sample of
+    /// at most `count` orders. What comes back goes into the log, where the checker compares the bytes.
+    pub(crate) async fn ask_again(&self, count: usize) -> anyhow::Result<usize> {
+        let sales: Vec<_> = self.plan.steps.iter().enumerate().collect();
+        let every = (sales.len() / count.max(1)).max(1);
+        let mut asked = 0;
+        for (n, step) in sales.into_iter().step_by(every) {
+            let Step::Sale(sale) = step else { continue };
+            let due = Due { at: Instant::now(), phase: usize::MAX };
+            if let Err(error) = self.shop.place(due, &self.key(n, "place"), &sale.customer, &sale.lines).await
+            {
+                bail!("invoice {}, asked again under its old key: {error}", self.invoice(n));
+            }
+            asked += 1;
+        }
+        Ok(asked)
+    }
+}
+
+/// A few lines that say how far the replay is, for the live region.
+pub(crate) fn progress(counts: &Counts, rate: f64, phase: usize) -> Vec<String> {
+    let of = |outcome| counts.of(outcome);
+    let waits = &counts.phases[phase.min(counts.phases.len() - 1)].answered;
+    vec![
+        format!(
+            "  {} {} of {} begun, {rate} a second",
+            crate::screen::bar(counts.begun, counts.planned, 30),
+            counts.begun,
+            counts.planned
+        ),
+        format!(
+            "  confirmed {}  cancelled {}  refused {}  back in stock {}  failed {}",
+            of(Outcome::Confirmed),
+            of(Outcome::Cancelled) + of(Outcome::CancelledByReturn),
+            of(Outcome::Refused),
+            of(Outcome::PutBack),
+            of(Outcome::Failed)
+        ),
+        format!(
+            "  answered 202 and waiting {:<5} answered in p50 {}  p99 {}",
+            counts.waiting,
+            at_quantile(waits, 0.5),
+            at_quantile(waits, 0.99)
+        ),
+    ]
+}
+
+/// The same in one line, where nothing can be redrawn.
+pub(crate) fn progress_line(counts: &Counts) -> String {
+    format!(
+        "  {} of {} begun, {} over, {} answered 202 and waiting, {} failed",
+        counts.begun,
+        counts.planned,
+        counts.over(),
+        counts.waiting,
+        counts.of(Outcome::Failed)
+    )
+}

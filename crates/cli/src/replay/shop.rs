@@ -1,0 +1,256 @@
+//! One customer's requests. Each is sent under a key of its own until it is answered for good: a 202 is followed
+//! where its `Location` points, and whatever leaves the outcome open is sent again under the same key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Response, StatusCode, header};
+use inventory_api::{CreateItem, Line, Receipt, item_path};
+use local::Service;
+use mainstay::random::Random;
+use mainstay::{CallError, Outcome as CallOutcome, Problem, classify};
+use order_service::app::view::OrderView;
+use order_service::domain::Status;
+use order_service::http::PlaceOrder;
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::log::RequestLog;
+use super::tally::Tally;
+use crate::client::{Client, refusal};
+
+/// Between a request and its repeat where the service does not say how long to wait.
+const AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// Nor longer than this where it does: a replay is here to see when things get better.
+const AGAIN_AT_MOST: Duration = Duration::from_secs(1);
+
+/// How a customer talks to the services.
+#[derive(Debug, Clone)]
+pub(crate) struct Shop {
+    pub(crate) order: Client,
+    /// With an operator's token: customers do not put goods on shelves.
+    pub(crate) inventory: Client,
+    pub(crate) tally: Arc<Tally>,
+    /// What was sent and answered, for the checker.
+    pub(crate) log: Option<RequestLog>,
+    /// After so long without an answer for good, a request is given up.
+    pub(crate) patience: Duration,
+    pub(crate) random: Random,
+}
+
+/// How a command on an order ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// Decided: the order as it then was.
+    Order(OrderView),
+    /// Refused for good.
+    Refused,
+}
+
+/// A request that could not be brought to an end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GivenUp {
+    #[error("{what}: {why}")]
+    Refused { what: String, why: String },
+    #[error("{what}: no answer for good within {within:?}; the last was: {last}")]
+    Patience { what: String, within: Duration, last: String },
+}
+
+/// When somebody was due to be answered, and in which phase.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Due {
+    pub(super) at: Instant,
+    pub(super) phase: usize,
+}
+
+impl Shop {
+    pub(super) async fn place(
+        &self,
+        due: Due,
+        key: &str,
+        customer: &str,
+        lines: &[Line],
+    ) -> Result<Ended, GivenUp> {
+        let body = json(&PlaceOrder { customer_id: customer.to_owned(), lines: lines.to_vec() });
+        let settled = |status| !matches!(status, Status::Reserving | Status::ReserveUnknown);
+        let ended = self.command("/v1/orders", key, body, Some(due), settled).await;
+        self.tally.decided(due.phase, due.at.elapsed());
+        ended
+    }
+
+    pub(super) async fn confirm(&self, key: &str, order: Uuid) -> Result<Ended, GivenUp> {
+        let settled = |status: Status| status.is_terminal();
+        self.command(&format!("/v1/orders/{order}/confirm"), key, Bytes::new(), None, settled).await
+    }
+
+    pub(super) async fn cancel(&self, key: &str, order: Uuid) -> Result<Ended, GivenUp> {
+        let settled = |status: Status| status.is_terminal();
+        self.command(&format!("/v1/orders/{order}/cancel"), key, Bytes::new(), None, settled).await
+    }
+
+    /// Creates an item; `false` when it exists already.
+    pub(super) async fn create(&self, key: &str, item: &CreateItem) -> Result<bool, GivenUp> {
+        let reply = self.answer(Service::Inventory, "/v1/items", key, json(item), None).await?;
+        match reply.status() {
+            status if status.is_success() => Ok(true),
+            StatusCode::CONFLICT => Ok(false),
+            _ => Err(given_up("creating an item", &reply)),
+        }
+    }
+
+    pub(super) async fn receive(&self, key: &str, sku: &str, quantity: i64) -> Result<(), GivenUp> {
+        let path = format!("{}/receipts", item_path(sku));
+        let reply = self.answer(Service::Inventory, &path, key, json(&Receipt { quantity }), None).await?;
+        if reply.status().is_success() { Ok(()) } else { Err(given_up("receiving stock", &reply)) }
+    }
+
+    async fn command(
+        &self,
+        path: &str,
+        key: &str,
+        body: Bytes,
+        due: Option<Due>,
+        is_settled: impl Fn(Status) -> bool,
+    ) -> Result<Ended, GivenUp> {
+        let reply = self.answer(Service::Order, path, key, body, due).await?;
+        if !reply.status().is_success() {
+            return match serde_json::from_slice::<Problem>(reply.body()) {
+                Ok(problem) if is_verdict(&problem) => {
+                    let order = problem.members.get("order_id").and_then(|id| id.as_str()?.parse().ok());
+                    self.tally.refused(order);
+                    Ok(Ended::Refused)
+                }
+                Ok(_) | Err(_) => Err(given_up(path, &reply)),
+            };
+        }
+        let order: OrderView = serde_json::from_slice(reply.body())
+            .map_err(|error| GivenUp::Refused { what: path.to_owned(), why: error.to_string() })?;
+        if reply.status() != StatusCode::ACCEPTED || is_settled(order.status) {
+            return Ok(Ended::Order(order));
+        }
+        self.tally.accepted(Some(order.id));
+        let location = reply.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let location = location.map_or_else(|| format!("/v1/orders/{}", order.id), str::to_owned);
+        let decided = self.follow(&location, pause(classify::retry_after(reply.headers())), is_settled).await;
+        self.tally.resolved();
+        let order = decided?;
+        Ok(match order.status {
+            Status::Rejected => Ended::Refused,
+            _ => Ended::Order(order),
+        })
+    }
+
+    /// Asks how an order stands until it is decided.
+    async fn follow(
+        &self,
+        location: &str,
+        every: Duration,
+        is_settled: impl Fn(Status) -> bool,
+    ) -> Result<OrderView, GivenUp> {
+        let began = Instant::now();
+        let mut last = "no answer".to_owned();
+        while began.elapsed() < self.patience {
+            // The upper half at random, so that those who began to wait together do not ask together.
+            sleep(every / 2 + self.random.up_to(every / 2)).await;
+            match self.order.call(Method::GET, location, None, Bytes::new()).await {
+                Ok(reply) if reply.status() == StatusCode::OK => {
+                    match serde_json::from_slice::<OrderView>(reply.body()) {
+                        Ok(order) if is_settled(order.status) => return Ok(order),
+                        Ok(order) => last = format!("{:?}", order.status),
+                        Err(error) => last = error.to_string(),
+                    }
+                }
+                Ok(reply) => last = refusal(&reply),
+                Err(error) => last = error.to_string(),
+            }
+        }
+        Err(GivenUp::Patience { what: location.to_owned(), within: self.patience, last })
+    }
+
+    fn client(&self, service: Service) -> &Client {
+        match service {
+            Service::Order => &self.order,
+            Service::Inventory => &self.inventory,
+        }
+    }
+
+    /// Sends a request until it has an answer that repeating it would not change, or a 202.
+    async fn answer(
+        &self,
+        service: Service,
+        path: &str,
+        key: &str,
+        body: Bytes,
+        due: Option<Due>,
+    ) -> Result<Response<Bytes>, GivenUp> {
+        let began = Instant::now();
+        let mut wait = AGAIN_AFTER;
+        let mut first = due;
+        loop {
+            let answer = self.client(service).call(Method::POST, path, Some(key), body.clone()).await;
+            if let Some(log) = &self.log {
+                log.push(service, key, &answer);
+            }
+            if let Some(due) = first.take() {
+                self.tally.answered(due.phase, due.at.elapsed());
+            }
+            let outcome = classify::outcome(&answer);
+            let last = match answer {
+                Ok(reply) if is_final(&reply) => return Ok(reply),
+                Ok(reply) => {
+                    wait = classify::retry_after(reply.headers()).map_or(wait, |asked| pause(Some(asked)));
+                    refusal(&reply)
+                }
+                Err(error @ CallError::InvalidRequest { .. }) => {
+                    return Err(GivenUp::Refused { what: path.to_owned(), why: error.to_string() });
+                }
+                Err(error) => error.to_string(),
+            };
+            if began.elapsed() + wait > self.patience {
+                return Err(GivenUp::Patience { what: path.to_owned(), within: self.patience, last });
+            }
+            self.tally.repeated(outcome == CallOutcome::Unknown);
+            sleep(wait / 2 + self.random.up_to(wait / 2)).await;
+            wait = (wait * 2).min(AGAIN_AT_MOST);
+        }
+    }
+}
+
+/// What the service asked for, within reason.
+fn pause(asked: Option<Duration>) -> Duration {
+    asked.unwrap_or(AGAIN_AFTER).clamp(AGAIN_AFTER, AGAIN_AT_MOST)
+}
+
+/// Whether repeating the request would get the same answer, or the next step is to follow a 202.
+fn is_final(reply: &Response<Bytes>) -> bool {
+    match reply.status().as_u16() {
+        409 | 410 | 422 => {
+            serde_json::from_slice::<Problem>(reply.body()).is_ok_and(|problem| !problem.retryable)
+        }
+        429 | 500..=599 | 408 => false,
+        _ => true,
+    }
+}
+
+/// A refusal that says something about the order, not about the request.
+fn is_verdict(problem: &Problem) -> bool {
+    matches!(
+        problem.name(),
+        "insufficient-stock"
+            | "unknown-sku"
+            | "reservation-expired"
+            | "reservation-voided"
+            | "order-cancelled"
+            | "illegal-transition"
+    )
+}
+
+fn given_up(what: &str, reply: &Response<Bytes>) -> GivenUp {
+    GivenUp::Refused { what: what.to_owned(), why: format!("{} {}", reply.status(), refusal(reply)) }
+}
+
+fn json<T: Serialize>(body: &T) -> Bytes {
+    serde_json::to_vec(body).expect("wire types hold only strings, integers and lists").into()
+}

@@ -1,0 +1,285 @@
+//! What a replay has come to so far: counts by outcome, and how long customers waited, by phase.
+//!
+//! A latency is measured from when a request was due, not from when it was sent, and belongs to the phase it was
+//! due in: a customer who had to wait for a dead service counts as one who came while it was dead.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use uuid::Uuid;
+
+/// Longer waits are counted as this long.
+const LONGEST: Duration = Duration::from_mins(10);
+/// Failures kept with their text; all are counted.
+const FAILURES_KEPT: usize = 5;
+
+/// How an order or a return ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Outcome {
+    Confirmed,
+    /// By its customer.
+    Cancelled,
+    /// By a later return.
+    CancelledByReturn,
+    Refused,
+    Expired,
+    /// What was returned is in stock again.
+    PutBack,
+    /// Its order had been refused or had expired: there was nothing to bring back.
+    NothingToReturn,
+    /// See the failures.
+    Failed,
+}
+
+impl Outcome {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Confirmed,
+        Self::Cancelled,
+        Self::CancelledByReturn,
+        Self::Refused,
+        Self::Expired,
+        Self::PutBack,
+        Self::NothingToReturn,
+        Self::Failed,
+    ];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Cancelled => "cancelled",
+            Self::CancelledByReturn => "cancelled by a return",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::PutBack => "put back into stock",
+            Self::NothingToReturn => "return of a refused order",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Waits of one phase.
+#[derive(Debug, Clone)]
+pub(crate) struct Waits {
+    /// From when an order was due until its customer had any answer, a 202 included.
+    pub(crate) answered: Histogram<u64>,
+    /// Until it was decided.
+    pub(crate) decided: Histogram<u64>,
+}
+
+impl Waits {
+    fn new() -> Self {
+        let histogram = || {
+            Histogram::new_with_bounds(1, micros(LONGEST), 3)
+                .expect("1 to some hours, at three digits, is in range")
+        };
+        Self { answered: histogram(), decided: histogram() }
+    }
+}
+
+/// A moment's counts.
+#[derive(Debug, Clone)]
+pub(crate) struct Counts {
+    pub(crate) planned: usize,
+    pub(crate) begun: usize,
+    pub(crate) outcomes: BTreeMap<Outcome, u64>,
+    /// Orders that were answered 202 and are not decided yet.
+    pub(crate) waiting: usize,
+    /// Answers 202 to any command.
+    pub(crate) accepted: u64,
+    /// Requests sent once more under the same key, over and above the client stack's own retries.
+    pub(crate) repeated: u64,
+    /// Of these, because nobody could say whether the request had taken effect.
+    pub(crate) unknown: u64,
+    pub(crate) failures: Vec<String>,
+    /// How far the schedule fell behind at worst.
+    pub(crate) late: Duration,
+    pub(crate) phases: Vec<Waits>,
+    /// An order whose story is worth telling: one that was answered 202, or else one that was refused.
+    pub(crate) notable: Option<(Uuid, Notable)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Notable {
+    Refused,
+    Accepted,
+}
+
+impl Counts {
+    pub(crate) fn of(&self, outcome: Outcome) -> u64 {
+        self.outcomes.get(&outcome).copied().unwrap_or(0)
+    }
+
+    /// Steps that are over.
+    pub(crate) fn over(&self) -> u64 {
+        self.outcomes.values().sum()
+    }
+}
+
+/// The counts, shared by everybody who works on the replay.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    counts: Mutex<Counts>,
+    phase: AtomicUsize,
+}
+
+impl Tally {
+    pub(crate) fn new(planned: usize, phases: usize) -> Self {
+        let counts = Counts {
+            planned,
+            begun: 0,
+            outcomes: BTreeMap::new(),
+            waiting: 0,
+            accepted: 0,
+            repeated: 0,
+            unknown: 0,
+            failures: Vec::new(),
+            late: Duration::ZERO,
+            phases: vec![Waits::new(); phases.max(1)],
+            notable: None,
+        };
+        Self { counts: Mutex::new(counts), phase: AtomicUsize::new(0) }
+    }
+
+    /// What is due from now on belongs to this phase.
+    pub(crate) fn enter(&self, phase: usize) {
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    pub(crate) fn phase(&self) -> usize {
+        self.phase.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.lock().clone()
+    }
+
+    /// Reads a few numbers without copying all of them.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Counts) -> T) -> T {
+        look(&self.lock())
+    }
+
+    pub(super) fn begun(&self, late: Duration) {
+        let mut counts = self.lock();
+        counts.begun += 1;
+        counts.late = counts.late.max(late);
+    }
+
+    pub(super) fn answered(&self, phase: usize, waited: Duration) {
+        if let Some(waits) = self.lock().phases.get_mut(phase) {
+            waits.answered.saturating_record(micros(waited));
+        }
+    }
+
+    pub(super) fn decided(&self, phase: usize, waited: Duration) {
+        if let Some(waits) = self.lock().phases.get_mut(phase) {
+            waits.decided.saturating_record(micros(waited));
+        }
+    }
+
+    /// A 202: the order waits until [`Tally::resolved`].
+    pub(super) fn accepted(&self, order: Option<Uuid>) {
+        let mut counts = self.lock();
+        counts.accepted += 1;
+        counts.waiting += 1;
+        counts.note(order, Notable::Accepted);
+    }
+
+    pub(super) fn resolved(&self) {
+        let mut counts = self.lock();
+        counts.waiting = counts.waiting.saturating_sub(1);
+    }
+
+    pub(super) fn refused(&self, order: Option<Uuid>) {
+        self.lock().note(order, Notable::Refused);
+    }
+
+    pub(super) fn repeated(&self, is_unknown: bool) {
+        let mut counts = self.lock();
+        counts.repeated += 1;
+        counts.unknown += u64::from(is_unknown);
+    }
+
+    pub(super) fn over(&self, outcome: Outcome) {
+        *self.lock().outcomes.entry(outcome).or_default() += 1;
+    }
+
+    pub(super) fn failed(&self, why: String) {
+        let mut counts = self.lock();
+        if counts.failures.len() < FAILURES_KEPT {
+            counts.failures.push(why);
+        }
+        *counts.outcomes.entry(Outcome::Failed).or_default() += 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        // Every change is a single step, so that a panic elsewhere leaves nothing half done.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    fn note(&mut self, order: Option<Uuid>, why: Notable) {
+        if let Some(order) = order
+            && self.notable.is_none_or(|(_, known)| known <= why)
+        {
+            self.notable = Some((order, why));
+        }
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A histogram's value at a quantile in words, `-` when there is none.
+pub(crate) fn at_quantile(histogram: &Histogram<u64>, quantile: f64) -> String {
+    if histogram.is_empty() {
+        return "-".to_owned();
+    }
+    match histogram.value_at_quantile(quantile) {
+        micros @ ..10_000 => format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100),
+        micros @ ..1_000_000 => format!("{} ms", micros / 1_000),
+        micros => format!("{}.{} s", micros / 1_000_000, micros % 1_000_000 / 100_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_belong_to_the_phase_in_which_they_began() {
+        let tally = Tally::new(2, 2);
+        let phase = tally.phase();
+        tally.enter(1);
+        tally.answered(phase, Duration::from_millis(4));
+        tally.answered(tally.phase(), Duration::from_secs(7));
+        let counts = tally.counts();
+        assert_eq!(at_quantile(&counts.phases[0].answered, 0.5), "4.0 ms");
+        assert_eq!(at_quantile(&counts.phases[1].answered, 0.99), "7.0 s");
+        assert_eq!(at_quantile(&counts.phases[1].decided, 0.99), "-");
+    }
+
+    #[test]
+    fn an_order_that_waited_is_more_notable_than_one_that_was_refused() {
+        let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let tally = Tally::new(2, 1);
+        tally.accepted(Some(one));
+        tally.refused(Some(two));
+        assert_eq!(tally.counts().notable, Some((one, Notable::Accepted)));
+        assert_eq!(tally.counts().waiting, 1);
+        tally.resolved();
+        assert_eq!(tally.counts().waiting, 0);
+    }
+
+    #[test]
+    fn failures_are_all_counted_and_a_few_are_kept() {
+        let tally = Tally::new(10, 1);
+        (0..8).for_each(|n| tally.failed(n.to_string()));
+        let counts = tally.counts();
+        assert_eq!((counts.failures.len(), counts.of(Outcome::Failed), counts.over()), (5, 8, 8));
+    }
+}

@@ -1,0 +1,307 @@
+//! Reading the file: which column is which, one row after the other, and what to say when it is something else.
+
+use std::io;
+
+use csv::{ByteRecord, ReaderBuilder};
+
+use super::Ledger;
+use super::invoices::{Invoices, Row};
+use super::odd::{OddRows, Reason};
+
+/// Why a file cannot be replayed at all. Each message is meant for the person who named it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotRetail {
+    #[error("it cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("it is empty")]
+    Empty,
+    #[error("it is a ZIP archive, perhaps an .xlsx workbook: save it as CSV first")]
+    Archive,
+    #[error(
+        "its first line names no column {missing}. It must be a header with the columns {}, in any order; \
+         it begins: {found:?}", COLUMNS.map(|names| names[0]).join(", ")
+    )]
+    NoHeader { missing: String, found: String },
+    #[error("none of its {rows} rows can be replayed:\n{odd}")]
+    NothingUsable { rows: u64, odd: OddRows },
+}
+
+/// The columns that are read, each with the name it has in the second edition of the data.
+const COLUMNS: [&[&str]; 6] = [
+    &["InvoiceNo", "Invoice"],
+    &["StockCode"],
+    &["Description"],
+    &["Quantity"],
+    &["UnitPrice", "Price"],
+    &["CustomerID", "Customer ID"],
+];
+
+/// How much of the first line an error quotes.
+const QUOTED: usize = 120;
+
+/// Reads until the end, or until the invoice after the first `limit` begins.
+pub(crate) fn read(text: &[u8], limit: Option<usize>) -> Result<Ledger, NotRetail> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    if text.starts_with(b"PK\x03\x04") {
+        return Err(NotRetail::Archive);
+    }
+    let first_line = text.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
+    let mut reader = ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .delimiter(delimiter(first_line))
+        .from_reader(text);
+    let mut record = ByteRecord::new();
+    if !next(&mut reader, &mut record)? {
+        return Err(NotRetail::Empty);
+    }
+    let columns = Columns::find(&record).map_err(|missing| {
+        let found = String::from_utf8_lossy(first_line).chars().take(QUOTED).collect();
+        NotRetail::NoHeader { missing, found }
+    })?;
+    let mut invoices = Invoices::new(limit.unwrap_or(usize::MAX));
+    while !invoices.are_complete() && next(&mut reader, &mut record)? {
+        let line = record.position().map_or(0, csv::Position::line);
+        if record.len() == columns.width {
+            invoices.take(&columns.row(&record, line));
+        } else {
+            invoices.leave_out(Reason::Fields, line);
+        }
+    }
+    let ledger = invoices.finish();
+    if ledger.invoices.is_empty() {
+        return Err(NotRetail::NothingUsable { rows: ledger.rows, odd: ledger.odd });
+    }
+    Ok(ledger)
+}
+
+fn next(reader: &mut csv::Reader<&[u8]>, record: &mut ByteRecord) -> Result<bool, NotRetail> {
+    reader.read_byte_record(record).map_err(|error| NotRetail::Io(error.into()))
+}
+
+/// Spreadsheets write semicolons where the comma is the decimal sign, and tabs when asked to.
+fn delimiter(header: &[u8]) -> u8 {
+    let count = |wanted: u8| header.split(|byte| *byte == wanted).count();
+    [b'\t', b';', b','].into_iter().max_by_key(|byte| count(*byte)).unwrap_or(b',')
+}
+
+/// Which field is which.
+struct Columns {
+    at: [usize; COLUMNS.len()],
+    width: usize,
+}
+
+impl Columns {
+    /// `Err` names the first column that is missing.
+    fn find(header: &ByteRecord) -> Result<Self, String> {
+        let mut at = [0; COLUMNS.len()];
+        for (at, names) in at.iter_mut().zip(COLUMNS) {
+            let is_it = |field: &[u8]| {
+                names.iter().any(|name| field.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+            };
+            *at = header.iter().position(is_it).ok_or_else(|| names[0].to_owned())?;
+        }
+        Ok(Self { at, width: header.len() })
+    }
+
+    fn row<'a>(&self, record: &'a ByteRecord, line: u64) -> Row<'a> {
+        let field = |column: usize| &record[self.at[column]];
+        Row {
+            line,
+            invoice: field(0).trim_ascii(),
+            sku: field(1).trim_ascii(),
+            description: field(2).trim_ascii(),
+            quantity: field(3).trim_ascii(),
+            price: field(4).trim_ascii(),
+            customer: field(5).trim_ascii(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use inventory_api::Line;
+    use proptest::prelude::*;
+
+    use super::super::{GUEST, Invoice, Kind};
+    use super::*;
+
+    const HEADER: &str =
+        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n";
+
+    fn read_rows(rows: &str) -> Ledger {
+        read(format!("{HEADER}{rows}").as_bytes(), None).unwrap()
+    }
+
+    fn lines(of: &Invoice) -> Vec<(&str, i64)> {
+        of.lines.iter().map(|line| (line.sku.as_str(), line.quantity)).collect()
+    }
+
+    #[test]
+    fn an_invoice_is_an_order_and_a_repeated_sku_is_summed() {
+        let ledger = read_rows(
+            "1,A1,MUG,2,2010-12-01 08:26:00,1.5,17850,United Kingdom\n\
+             1,B2,\"PLATE, BLUE\",1,2010-12-01 08:26:00,3,17850,United Kingdom\n\
+             1,A1,MUG,3,2010-12-01 08:26:00,1.5,17850,United Kingdom\n\
+             C2,B2,\"PLATE, BLUE\",-1,2010-12-01 09:00:00,3,17850,United Kingdom\n",
+        );
+        assert_eq!(ledger.invoices.len(), 2);
+        assert_eq!(lines(&ledger.invoices[0]), [("A1", 5), ("B2", 1)]);
+        assert_eq!((&*ledger.invoices[0].customer, ledger.invoices[0].kind), ("17850", Kind::Sale));
+        assert_eq!(lines(&ledger.invoices[1]), [("B2", 1)]);
+        assert_eq!(ledger.invoices[1].kind, Kind::Return);
+        assert_eq!(ledger.names["B2"], "PLATE, BLUE");
+        assert_eq!(ledger.odd.of(Reason::RepeatedSku), (1, &[4][..]));
+    }
+
+    #[test]
+    fn every_odd_row_is_counted_under_its_reason_with_its_line() {
+        let long = "x".repeat(65);
+        let table: [(&str, Reason, u64); 19] = [
+            ("1,A1,MUG,1,d,1,7", Reason::Fields, 0),
+            (",A1,MUG,1,d,1,7,UK", Reason::NoInvoice, 0),
+            ("1,,MUG,1,d,1,7,UK", Reason::BadSku, 0),
+            (&format!("1,{long},MUG,1,d,1,7,UK"), Reason::BadSku, 0),
+            ("1,caf\u{e9},MUG,1,d,1,7,UK", Reason::BadSku, 0),
+            ("1,A1,MUG,six,d,1,7,UK", Reason::BadQuantity, 0),
+            ("1,A1,MUG,1.5,d,1,7,UK", Reason::BadQuantity, 0),
+            ("1,A1,MUG,0,d,1,7,UK", Reason::ZeroQuantity, 0),
+            ("1,A1,damaged,-9600,d,1,7,UK", Reason::NegativeSale, 0),
+            ("C1,A1,MUG,4,d,1,7,UK", Reason::PositiveReturn, 0),
+            ("1,A1,MUG,1000001,d,1,7,UK", Reason::OverLimit, 0),
+            ("1,A1,MUG,99999999999999999999,d,1,7,UK", Reason::BadQuantity, 0),
+            ("1,A1,MUG,1,d,1,,UK", Reason::NoCustomer, 1),
+            ("1,A1,MUG,1,d,1,caf\u{e9},UK", Reason::BadCustomer, 1),
+            ("1,POST,POSTAGE,1,d,18,7,UK", Reason::NotAnArticle, 1),
+            ("1,A1,,1,d,1,7,UK", Reason::NoDescription, 1),
+            ("1,A1,MUG,1,d,0,7,UK", Reason::NoPrice, 1),
+            ("A1,B,Adjust bad debt,1,d,-11062.06,7,UK", Reason::NegativePrice, 1),
+            ("1,A1,MUG,1,d,cheap,7,UK", Reason::BadPrice, 1),
+        ];
+        for (row, reason, orders) in table {
+            // A good invoice before it, so that the file as a whole can be used.
+            let ledger = read_rows(&format!("0,1,MUG,1,d,1,7,UK\n{row}\n"));
+            assert_eq!(ledger.odd.of(reason), (1, &[3][..]), "{row}");
+            assert_eq!(ledger.invoices.len() as u64 - 1, orders, "{row}");
+            assert_eq!(ledger.rows, 2, "{row}");
+        }
+    }
+
+    #[test]
+    fn an_invoice_without_a_usable_row_is_no_order_and_is_said_so() {
+        let ledger = read_rows("1,A1,MUG,1,d,1,7,UK\n2,A1,MUG,0,d,1,7,UK\n2,A1,MUG,-1,d,1,7,UK\n");
+        assert_eq!(ledger.invoices.len(), 1);
+        assert_eq!(ledger.odd.of(Reason::NothingLeft), (1, &[3][..]));
+    }
+
+    #[test]
+    fn the_first_customer_of_an_invoice_counts() {
+        let ledger = read_rows("1,A1,MUG,1,d,1,7,UK\n1,B1,JUG,1,d,1,8,UK\n1,C1,CUP,1,d,1,,UK\n");
+        assert_eq!(ledger.invoices[0].customer, "7");
+        assert_eq!(ledger.invoices[0].lines.len(), 3);
+        assert_eq!(ledger.odd.of(Reason::OtherCustomer), (2, &[3, 4][..]));
+        assert_eq!(read_rows("1,A1,MUG,1,d,1,,UK\n").invoices[0].customer, GUEST);
+    }
+
+    #[test]
+    fn sums_over_the_limit_leave_the_row_out_that_went_over() {
+        let ledger = read_rows("1,A1,MUG,999999,d,1,7,UK\n1,A1,MUG,2,d,1,7,UK\n1,A1,MUG,1,d,1,7,UK\n");
+        assert_eq!(lines(&ledger.invoices[0]), [("A1", 1_000_000)]);
+        assert_eq!(ledger.odd.of(Reason::OverLimit), (1, &[3][..]));
+    }
+
+    #[test]
+    fn an_invoice_of_more_than_a_thousand_skus_becomes_several_orders() {
+        let rows: Vec<_> = (0..1_001).map(|n| format!("1,{n},MUG,1,d,1,7,UK\n")).collect();
+        let ledger = read_rows(&rows.concat());
+        let sizes: Vec<_> = ledger.invoices.iter().map(|invoice| invoice.lines.len()).collect();
+        assert_eq!(sizes, [1_000, 1]);
+        assert_eq!(ledger.odd.of(Reason::TooManyLines), (1, &[2][..]));
+    }
+
+    #[test]
+    fn descriptions_are_cleaned_for_people() {
+        let ledger = read(
+            &[HEADER.as_bytes(), b"1,A1,TAPE \xa3 5,1,d,1,7,UK\n1,A2,\"TWO\nLINES\",1,d,1,7,UK\n"].concat(),
+            None,
+        );
+        let ledger = ledger.unwrap();
+        assert_eq!(ledger.names["A1"], "TAPE \u{fffd} 5");
+        assert_eq!(ledger.names["A2"], "TWO LINES");
+        assert_eq!(ledger.odd.of(Reason::OddDescription), (2, &[2, 3][..]));
+    }
+
+    #[test]
+    fn columns_are_found_by_name_in_any_order_under_either_editions_name() {
+        let text = "\u{feff}Customer ID;Price;Quantity;Description;StockCode;Invoice\r\n7;1,5;2;MUG;A1;1\r\n";
+        let ledger = read(text.as_bytes(), None).unwrap();
+        assert_eq!(lines(&ledger.invoices[0]), [("A1", 2)]);
+        assert_eq!(ledger.invoices[0].customer, "7");
+    }
+
+    #[test]
+    fn what_is_no_such_file_is_named() {
+        let error = |text: &[u8]| read(text, None).unwrap_err().to_string();
+        assert_eq!(error(b""), "it is empty");
+        assert!(error(b"PK\x03\x04rest").contains("save it as CSV"));
+        let no_header = error(b"a,b,c\n1,2,3\n");
+        assert!(no_header.contains("no column InvoiceNo") && no_header.contains("a,b,c"), "{no_header}");
+        let useless = error(format!("{HEADER}1,A1,MUG,0,d,1,7,UK\n").as_bytes());
+        assert!(useless.contains("none of its 1 rows") && useless.contains("quantity 0"), "{useless}");
+    }
+
+    #[test]
+    fn no_more_is_read_than_the_invoices_asked_for() {
+        let rows = "1,10,MUG,1,d,1,7,UK\n2,10,MUG,1,d,1,7,UK\n2,11,JUG,1,d,1,7,UK\n3,10,MUG,0,d,1,7,UK\n";
+        let ledger = read(format!("{HEADER}{rows}").as_bytes(), Some(2)).unwrap();
+        assert_eq!(ledger.invoices.len(), 2);
+        assert_eq!((ledger.rows, lines(&ledger.invoices[1])), (3, vec![("10", 1), ("11", 1)]));
+        assert!(ledger.odd.is_empty());
+    }
+
+    /// A field as it may stand in a file: sensible, empty, or anything.
+    fn field() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            "[0-9]{1,3}".prop_map(String::into_bytes),
+            "-?[0-9]{1,8}".prop_map(String::into_bytes),
+            "[A-C][0-9]{1,2}".prop_map(String::into_bytes),
+            Just(Vec::new()),
+            proptest::collection::vec(any::<u8>(), 0..12),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_in_the_file_every_order_that_comes_out_is_valid(
+            rows in proptest::collection::vec(proptest::collection::vec(field(), 7..9), 0..40)
+        ) {
+            let mut text = HEADER.as_bytes().to_vec();
+            for row in rows {
+                text.extend(row.join(&b','));
+                text.push(b'\n');
+            }
+            let Ok(ledger) = read(&text, None) else { return Ok(()) };
+            for invoice in &ledger.invoices {
+                prop_assert!(inventory_api::validate::lines(&invoice.lines).is_empty(), "{invoice:?}");
+                prop_assert!(inventory_api::validate::is_identifier(&invoice.customer));
+            }
+            for (sku, name) in &ledger.names {
+                prop_assert!(inventory_api::validate::is_identifier(sku));
+                prop_assert!(name.chars().count() <= 200 && !name.contains(char::is_control));
+            }
+        }
+
+        #[test]
+        fn rows_survive_the_way_through_a_file(
+            sales in proptest::collection::vec((1..50_u32, 1..30_u32, 1..1_000_i64), 1..60)
+        ) {
+            let rows: Vec<_> = sales.iter().map(|(n, sku, q)| format!("{n},{sku},MUG,{q},d,1,7,UK\n")).collect();
+            let ledger = read_rows(&rows.concat());
+            let sold: i64 = sales.iter().map(|(_, _, quantity)| quantity).sum();
+            let ordered: i64 = ledger.invoices.iter().flat_map(|i| &i.lines).map(|l: &Line| l.quantity).sum();
+            prop_assert_eq!(sold, ordered);
+            let distinct: std::collections::HashSet<_> = sales.iter().map(|(n, ..)| n).collect();
+            prop_assert_eq!(distinct.len(), ledger.invoices.len());
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What is sold and brought back: read from a file in the columns of UCI's Online Retail, or generated, and made
+//! into a plan of orders, cancellations, receipts and the stock to begin with.
+
+mod file;
+mod generator;
+mod invoices;
+mod odd;
+mod plan;
+
+use inventory_api::Line;
+
+pub(crate) use file::read;
+pub(crate) use generator::{Generator, generate};
+pub(crate) use odd::OddRows;
+pub(crate) use plan::{Fate, Item, Plan, Return, Sale, Step};
+
+/// Who buys when the file does not say.
+pub(crate) const GUEST: &str = "guest";
+
+/// Everything of a file, or of the generator, in the order in which it happened.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Ledger {
+    pub(crate) invoices: Vec<Invoice>,
+    /// Each SKU's description, the first one that was not blank.
+    pub(crate) names: std::collections::BTreeMap<String, String>,
+    /// Rows read, the header and empty lines not counted.
+    pub(crate) rows: u64,
+    pub(crate) odd: OddRows,
+}
+
+/// One invoice: a sale, or what was brought back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Invoice {
+    pub(crate) number: String,
+    pub(crate) kind: Kind,
+    pub(crate) customer: String,
+    /// Distinct SKUs in the order of the file, quantities above zero.
+    pub(crate) lines: Vec<Line>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Sale,
+    /// An invoice whose number begins with `C`. It does not say which sale it takes back.
+    Return,
+}
+
+impl Kind {
+    fn of(number: &str) -> Self {
+        if number.starts_with(['C', 'c']) { Self::Return } else { Self::Sale }
+    }
+}

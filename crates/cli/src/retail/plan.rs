@@ -1,0 +1,247 @@
+//! What will be asked of the services, decided before the first request: which orders are confirmed and which
+//! cancelled, which return cancels which order, and the stock to begin with. Pure, so that a replay is the same
+//! whatever the services do meanwhile.
+
+use std::collections::{BTreeMap, HashMap};
+
+use inventory_api::Line;
+
+use super::{GUEST, Kind, Ledger};
+
+/// One order in so many is cancelled by its customer instead of confirmed.
+const CANCELLED_ONE_IN: usize = 16;
+/// At most one order in so many meets a SKU that runs out; with half of the demand in stock, about half of
+/// them are refused.
+const SHORT_ONE_IN: usize = 12;
+/// Stock of every other SKU, in percent of its demand.
+const AMPLE_PERCENT: i64 = 120;
+
+/// Everything that is going to be asked, in order.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) items: Vec<Item>,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// An item and the stock it begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Item {
+    pub(crate) sku: String,
+    pub(crate) name: String,
+    pub(crate) on_hand: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    Sale(Sale),
+    Return(Return),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sale {
+    pub(crate) invoice: String,
+    pub(crate) customer: String,
+    pub(crate) lines: Vec<Line>,
+    pub(crate) fate: Fate,
+}
+
+/// What the customer does once the goods are reserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Confirm,
+    Cancel,
+    /// Neither: a later return will cancel it.
+    AwaitReturn,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Return {
+    /// Cancels the sale of this step, which was left unconfirmed for it.
+    OfSale { invoice: String, step: usize },
+    /// No sale of this replay matches: the goods come back into stock.
+    IntoStock { invoice: String, lines: Vec<Line> },
+}
+
+impl Plan {
+    pub(crate) fn of(ledger: &Ledger) -> Self {
+        let mut steps: Vec<Step> = Vec::with_capacity(ledger.invoices.len());
+        // The latest sale to each customer with these very lines, as long as no return has claimed it.
+        let mut unclaimed: HashMap<(&str, Vec<Line>), Vec<usize>> = HashMap::new();
+        let mut sales = 0;
+        for (at, invoice) in ledger.invoices.iter().enumerate() {
+            let mut lines = invoice.lines.clone();
+            lines.sort();
+            let basket = (invoice.customer.as_str(), lines);
+            let step = match invoice.kind {
+                Kind::Sale => {
+                    // Guests are many: that two of them bought the same says nothing.
+                    if invoice.customer != GUEST {
+                        unclaimed.entry(basket).or_default().push(at);
+                    }
+                    sales += 1;
+                    let is_cancelled = sales % CANCELLED_ONE_IN == 0;
+                    Step::Sale(Sale {
+                        invoice: invoice.number.clone(),
+                        customer: invoice.customer.clone(),
+                        lines: invoice.lines.clone(),
+                        fate: if is_cancelled { Fate::Cancel } else { Fate::Confirm },
+                    })
+                }
+                Kind::Return => match unclaimed.get_mut(&basket).and_then(Vec::pop) {
+                    Some(step) => {
+                        if let Some(Step::Sale(sale)) = steps.get_mut(step) {
+                            sale.fate = Fate::AwaitReturn;
+                        }
+                        Step::Return(Return::OfSale { invoice: invoice.number.clone(), step })
+                    }
+                    None => Step::Return(Return::IntoStock {
+                        invoice: invoice.number.clone(),
+                        lines: invoice.lines.clone(),
+                    }),
+                },
+            };
+            steps.push(step);
+        }
+        Self { items: items(ledger, &steps), steps }
+    }
+
+    pub(crate) fn sales(&self) -> usize {
+        self.steps.iter().filter(|step| matches!(step, Step::Sale(_))).count()
+    }
+}
+
+/// Every SKU of the ledger with its stock: more than all orders together ask for, except for a few SKUs, chosen
+/// by their names, of which there is half.
+fn items(ledger: &Ledger, steps: &[Step]) -> Vec<Item> {
+    let mut demand: BTreeMap<&str, (i64, usize)> = BTreeMap::new();
+    let mut sales = 0;
+    for step in steps {
+        match step {
+            Step::Sale(sale) => {
+                sales += 1;
+                for line in &sale.lines {
+                    let (pieces, orders) = demand.entry(&line.sku).or_default();
+                    *pieces += line.quantity;
+                    *orders += 1;
+                }
+            }
+            Step::Return(Return::IntoStock { lines, .. }) => {
+                for line in lines {
+                    demand.entry(&line.sku).or_default();
+                }
+            }
+            Step::Return(Return::OfSale { .. }) => {}
+        }
+    }
+    let mut may_be_short = sales / SHORT_ONE_IN;
+    let mut by_chance: Vec<_> = demand.keys().copied().collect();
+    by_chance.sort_by_key(|sku| scattered(sku));
+    let mut is_short: HashMap<&str, bool> = HashMap::new();
+    for sku in by_chance {
+        let orders = demand[sku].1;
+        let chosen = orders > 0 && orders <= may_be_short;
+        if chosen {
+            may_be_short -= orders;
+        }
+        is_short.insert(sku, chosen);
+    }
+    demand
+        .into_iter()
+        .map(|(sku, (pieces, _))| Item {
+            sku: sku.to_owned(),
+            name: ledger.names.get(sku).cloned().unwrap_or_default(),
+            on_hand: if is_short[sku] { pieces / 2 } else { pieces * AMPLE_PERCENT / 100 + 1 },
+        })
+        .collect()
+}
+
+/// FNV-1a: an order of the SKUs that is always the same and has nothing to do with their names.
+fn scattered(sku: &str) -> u64 {
+    sku.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Generator, Invoice, generate};
+    use super::*;
+
+    fn invoice(number: &str, customer: &str, lines: &[(&str, i64)]) -> Invoice {
+        let lines = lines.iter().map(|(sku, quantity)| Line { sku: (*sku).to_owned(), quantity: *quantity });
+        let kind = Kind::of(number);
+        Invoice { number: number.to_owned(), kind, customer: customer.to_owned(), lines: lines.collect() }
+    }
+
+    fn plan(invoices: Vec<Invoice>) -> Plan {
+        Plan::of(&Ledger { invoices, ..Ledger::default() })
+    }
+
+    fn fates(plan: &Plan) -> Vec<String> {
+        let word = |step: &Step| match step {
+            Step::Sale(sale) => format!("{:?}", sale.fate),
+            Step::Return(Return::OfSale { step, .. }) => format!("cancels {step}"),
+            Step::Return(Return::IntoStock { .. }) => "into stock".to_owned(),
+        };
+        plan.steps.iter().map(word).collect()
+    }
+
+    #[test]
+    fn a_return_cancels_the_latest_order_of_that_customer_with_those_lines() {
+        let plan = plan(vec![
+            invoice("1", "7", &[("a", 1), ("b", 2)]),
+            invoice("2", "7", &[("a", 1), ("b", 2)]),
+            invoice("3", "8", &[("a", 1), ("b", 2)]),
+            // In another order, and still the same basket.
+            invoice("C4", "7", &[("b", 2), ("a", 1)]),
+            invoice("C5", "7", &[("a", 1), ("b", 2)]),
+            invoice("C6", "7", &[("a", 1), ("b", 2)]),
+        ]);
+        let expected = ["AwaitReturn", "AwaitReturn", "Confirm", "cancels 1", "cancels 0", "into stock"];
+        assert_eq!(fates(&plan), expected);
+    }
+
+    #[test]
+    fn other_lines_other_customers_guests_and_later_sales_are_no_match() {
+        let plan = plan(vec![
+            invoice("1", "7", &[("a", 2)]),
+            invoice("C2", "7", &[("a", 1)]),
+            invoice("C3", "8", &[("a", 2)]),
+            invoice("4", GUEST, &[("a", 5)]),
+            invoice("C5", GUEST, &[("a", 5)]),
+            invoice("C6", "9", &[("z", 3)]),
+            invoice("7", "9", &[("z", 3)]),
+        ]);
+        assert_eq!(
+            fates(&plan),
+            ["Confirm", "into stock", "into stock", "Confirm", "into stock", "into stock", "Confirm"]
+        );
+    }
+
+    #[test]
+    fn what_comes_back_without_having_been_sold_is_an_item_too() {
+        let plan = plan(vec![invoice("C1", "7", &[("D", 1)])]);
+        assert_eq!(plan.items, [Item { sku: "D".to_owned(), name: String::new(), on_hand: 1 }]);
+    }
+
+    #[test]
+    fn most_orders_can_be_met_and_some_cannot() {
+        let plan = Plan::of(&generate(Generator { seed: 42, invoices: 1_500 }));
+        let mut stock: HashMap<_, _> = plan.items.iter().map(|item| (&*item.sku, item.on_hand)).collect();
+        let mut refused = 0;
+        for step in &plan.steps {
+            let Step::Sale(sale) = step else { continue };
+            if sale.lines.iter().all(|line| stock[&*line.sku] >= line.quantity) {
+                for line in &sale.lines {
+                    *stock.get_mut(&*line.sku).unwrap() -= line.quantity;
+                }
+            } else {
+                refused += 1;
+            }
+        }
+        let percent = refused * 100 / plan.sales();
+        assert!((2..10).contains(&percent), "{refused} of {}", plan.sales());
+        let cancelled = fates(&plan).iter().filter(|fate| *fate == "Cancel").count();
+        assert!((60..120).contains(&cancelled), "{cancelled}");
+        assert!(fates(&plan).iter().any(|fate| fate.starts_with("cancels")));
+    }
+}

@@ -1,0 +1,154 @@
+//! What a command shows while it works: lines that stay, and on a terminal one region below them that is redrawn
+//! in place. Without a terminal there are only lines.
+
+use std::io::{self, IsTerminal, Write};
+
+/// Columns where the terminal does not say.
+const USUAL_WIDTH: usize = 100;
+
+/// Standard output.
+#[derive(Debug)]
+pub(crate) struct Screen {
+    is_terminal: bool,
+    has_colours: bool,
+    /// Lines of the live region on the screen.
+    drawn: usize,
+    live: Vec<String>,
+}
+
+impl Screen {
+    pub(crate) fn open() -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        let has_colours = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { is_terminal, has_colours, drawn: 0, live: Vec::new() }
+    }
+
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
+    /// Columns to write in.
+    pub(crate) fn width(&self) -> usize {
+        if self.is_terminal { terminal_width().unwrap_or(USUAL_WIDTH) } else { USUAL_WIDTH }
+    }
+
+    /// A line, or several, that stay.
+    pub(crate) fn say(&mut self, text: &str) -> io::Result<()> {
+        let mut output = self.erased();
+        output.push_str(text);
+        output.push('\n');
+        self.redraw(&mut output);
+        flush(&output)
+    }
+
+    /// A heading: what begins now.
+    pub(crate) fn heading(&mut self, text: &str) -> io::Result<()> {
+        if self.has_colours {
+            self.say(&format!("\n\x1b[1m{text}\x1b[0m"))
+        } else {
+            self.say(&format!("\n{text}"))
+        }
+    }
+
+    /// Shows `lines` below everything that was said, instead of those shown before; nothing without a terminal.
+    pub(crate) fn show(&mut self, lines: Vec<String>) -> io::Result<()> {
+        if !self.is_terminal {
+            return Ok(());
+        }
+        let mut output = self.erased();
+        self.live = lines;
+        self.redraw(&mut output);
+        flush(&output)
+    }
+
+    /// Takes the live region away.
+    pub(crate) fn clear(&mut self) -> io::Result<()> {
+        self.show(Vec::new())
+    }
+
+    /// What takes the region off the screen.
+    fn erased(&mut self) -> String {
+        match std::mem::take(&mut self.drawn) {
+            0 => String::new(),
+            lines => format!("\x1b[{lines}A\x1b[J"),
+        }
+    }
+
+    fn redraw(&mut self, output: &mut String) {
+        // A line that the terminal wraps would count as two.
+        let width = self.width().saturating_sub(1);
+        for line in &self.live {
+            output.extend(line.chars().take(width));
+            output.push('\n');
+        }
+        self.drawn = self.live.len();
+    }
+}
+
+fn flush(output: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(output.as_bytes())?;
+    stdout.flush()
+}
+
+fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns >= 20)
+}
+
+/// `done` of `all` as a bar of `width` characters.
+pub(crate) fn bar(done: usize, all: usize, width: usize) -> String {
+    let filled = (done * width).checked_div(all).unwrap_or(width).min(width);
+    format!("[{}{}]", "#".repeat(filled), "-".repeat(width - filled))
+}
+
+/// 1234567 as 1,234,567.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn screen(is_terminal: bool) -> Screen {
+        Screen { is_terminal, has_colours: false, drawn: 0, live: Vec::new() }
+    }
+
+    #[test]
+    fn the_region_is_erased_before_it_is_drawn_again() {
+        let mut screen = screen(true);
+        screen.live = vec!["a".to_owned(), "b".to_owned()];
+        let mut output = screen.erased();
+        screen.redraw(&mut output);
+        assert_eq!(output, "a\nb\n");
+        assert_eq!(screen.erased(), "\x1b[2A\x1b[J");
+        assert_eq!(screen.erased(), "");
+    }
+
+    #[test]
+    fn a_line_of_the_region_is_cut_to_the_width() {
+        let mut screen = screen(true);
+        screen.live = vec!["x".repeat(500)];
+        let mut output = String::new();
+        screen.redraw(&mut output);
+        assert!(output.len() <= screen.width());
+    }
+
+    #[test]
+    fn bars_and_numbers_read_well() {
+        assert_eq!(
+            [bar(0, 4, 4), bar(2, 4, 4), bar(9, 4, 4), bar(0, 0, 2)],
+            ["[----]", "[##--]", "[####]", "[##]"]
+        );
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}
