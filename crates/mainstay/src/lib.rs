@@ -11,6 +11,7 @@ pub mod bulkhead;
 pub mod classify;
 pub mod client;
 mod clock;
+pub mod coalesce;
 mod config_error;
 pub mod context;
 pub mod correlation;
@@ -20,6 +21,7 @@ mod endpoint;
 #[cfg(feature = "faults")]
 pub mod fault;
 pub mod headers;
+pub mod hedge;
 pub mod limit;
 #[cfg(all(loom, test))]
 mod loom_models;

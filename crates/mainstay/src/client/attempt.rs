@@ -150,7 +150,7 @@ impl Note {
         let late = self.context.as_ref().is_some_and(|context| context.deadline.has_passed());
         let outcome = if late { Outcome::Unknown } else { Outcome::Cancelled };
         self.shared.attempts[outcome as usize].increment(1);
-        let why = if late { "dropped at its deadline" } else { "the caller left" };
+        let why = if late { "dropped at its deadline" } else { "given up before its deadline" };
         self.decided(outcome, why.into());
     }
 

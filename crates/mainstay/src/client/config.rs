@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::breaker::BreakerConfig;
 use crate::config_error::{ConfigError, check};
+use crate::hedge::HedgeConfig;
 use crate::retry::RetryConfig;
 use crate::throttle::ThrottleConfig;
 
@@ -28,6 +29,8 @@ pub struct ClientConfig {
     pub least_attempt_time: Duration,
     /// Retries and their budget.
     pub retry: RetryConfig,
+    /// Asking slow reads once more; `None` (default) never does.
+    pub hedge: Option<HedgeConfig>,
     /// Holding back while the peer sheds.
     pub throttle: ThrottleConfig,
     /// Circuit breaker, one per endpoint.
@@ -51,6 +54,7 @@ impl Default for ClientConfig {
             attempt_timeout: Duration::from_secs(1),
             least_attempt_time: Duration::from_millis(5),
             retry: RetryConfig::default(),
+            hedge: None,
             throttle: ThrottleConfig::default(),
             breaker: BreakerConfig::default(),
             max_in_flight: 256,
@@ -86,6 +90,9 @@ impl ClientConfig {
         )?;
         check((1..=1_000_000).contains(&self.max_in_flight), "max_in_flight", "1 to 1,000,000")?;
         self.retry.validate()?;
+        if let Some(hedge) = &self.hedge {
+            hedge.validate()?;
+        }
         self.throttle.validate()?;
         self.breaker.validate()
     }

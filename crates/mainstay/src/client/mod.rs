@@ -7,6 +7,7 @@
 //! | entry | a call has its context, its measurement and one outcome, whatever happens inside |
 //! | [total deadline](crate::total_deadline) | bounds everything, waits between attempts included |
 //! | [retry](crate::retry) | outside what one attempt passes through, so each attempt is judged anew |
+//! | [hedge](crate::hedge) | inside the retry, so that both calls of a read are one attempt of it; off by default |
 //! | [throttle](crate::throttle) | inside the retry, which must not repeat what is held back; outside the bulkhead, since it takes no place |
 //! | [bulkhead](crate::bulkhead) | inside the retry: a call that waits for its next attempt holds no place |
 //! | [breaker](crate::breaker) | inside the bulkhead: only calls that are really made are counted |
@@ -47,6 +48,7 @@ use crate::breaker::{Breaker, BreakerLayer, Breakers};
 use crate::budget::RetryBudget;
 use crate::bulkhead::{Bulkhead, BulkheadLayer};
 pub use crate::config_error::ConfigError;
+use crate::hedge::{Hedge, HedgeLayer};
 use crate::random::Random;
 use crate::retry::{Retry, RetryLayer};
 use crate::throttle::{Throttle, ThrottleLayer};
@@ -57,8 +59,9 @@ type Faulty<T> = crate::fault::ClientFault<T>;
 #[cfg(not(feature = "faults"))]
 type Faulty<T> = T;
 
-type Whole<T> =
-    Entry<TotalDeadline<Retry<Throttle<Bulkhead<Breaker<Attempt<AttemptTimeout<Stamp<Faulty<T>>>>>>>>>>;
+type Whole<T> = Entry<
+    TotalDeadline<Retry<Hedge<Throttle<Bulkhead<Breaker<Attempt<AttemptTimeout<Stamp<Faulty<T>>>>>>>>>>,
+>;
 
 /// Requests and replies are buffered: a request must be sendable again, and a reply counts only when its last byte is
 /// here.
@@ -98,6 +101,10 @@ where
     let budget = RetryBudget::new(&config.retry.budget)?;
     let breakers = Breakers::new(peer, config.breaker, random.clone())?;
     let retry = RetryLayer::new(peer, config.retry, budget.clone(), random.clone())?;
+    let hedge = match config.hedge {
+        Some(hedge) => HedgeLayer::new(peer, hedge, budget.clone())?,
+        None => HedgeLayer::off(),
+    };
     let total = TotalDeadlineLayer::new(peer, config.total_timeout, config.reserve);
     let total = total.least(config.least_attempt_time);
     let bulkhead = BulkheadLayer::new(peer, config.max_in_flight)?;
@@ -110,6 +117,7 @@ where
     let attempt = BreakerLayer::new(breakers.clone()).layer(attempt);
     let attempt = bulkhead.layer(attempt);
     let attempt = ThrottleLayer::new(peer, config.throttle, random)?.layer(attempt);
+    let attempt = hedge.layer(attempt);
     let inner = total.layer(retry.layer(attempt));
     let whole = Entry { inner, shared: Arc::new(entry::Shared::new(peer, config.total_timeout)) };
     Ok(ClientStack { whole, breakers, budget, bulkhead })

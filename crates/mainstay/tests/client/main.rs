@@ -2,11 +2,13 @@
 // Clippy lets `#[test]` functions unwrap, but not what they share.
 #![allow(clippy::unwrap_used)]
 
+mod coalesce;
 #[path = "../ears/mod.rs"]
 #[allow(dead_code)] // canonical lines are of the server
 mod ears;
 #[cfg(feature = "faults")]
 mod faults;
+mod hedge;
 mod laws;
 mod order;
 #[cfg(feature = "hyper")]

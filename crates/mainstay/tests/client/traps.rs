@@ -235,6 +235,29 @@ async fn an_idle_clone_holds_no_place_in_the_bulkhead() {
     drop(idle);
 }
 
+/// A permit that dies with the reply's head lets streaming bodies escape the limit.
+#[tokio::test(start_paused = true)]
+async fn a_streaming_body_keeps_its_place_until_it_ends_or_is_dropped() {
+    use http_body_util::{BodyExt as _, Full};
+
+    let streams = service_fn(|_: Request<Bytes>| async {
+        Ok::<_, CallError>(Response::new(Full::<Bytes>::from("part")))
+    });
+    let layer = BulkheadLayer::new("inventory", 1).unwrap();
+    let client = layer.streaming().layer(streams);
+    let ask = || client.clone().oneshot(Request::new(Bytes::new()));
+    let mut reply = ask().await.unwrap();
+    assert!(matches!(ask().await, Err(CallError::BulkheadFull { .. })), "the head is here, the body is not");
+    assert_eq!(reply.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "part");
+    assert_eq!(layer.in_flight(), 1);
+    assert!(reply.body_mut().frame().await.is_none());
+    assert_eq!(layer.in_flight(), 0, "the body has ended");
+    let dropped = ask().await.unwrap();
+    assert_eq!(layer.in_flight(), 1);
+    drop(dropped);
+    assert_eq!(layer.in_flight(), 0);
+}
+
 /// A limit for each connection is no limit.
 #[tokio::test(start_paused = true)]
 async fn layering_twice_shares_the_limit() {

@@ -24,6 +24,8 @@
 //! # }
 //! ```
 
+mod streaming;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,6 +36,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
+pub use self::streaming::{HeldBody, StreamingBulkhead, StreamingBulkheadFuture, StreamingBulkheadLayer};
 use crate::config_error::{ConfigError, check};
 use crate::decision::{Decided, Loudness};
 use crate::sync::{AtomicUsize, Ordering};
@@ -98,6 +101,20 @@ impl BulkheadLayer {
         })))
     }
 
+    /// The same limit, for a transport whose replies still flow when it hands them on.
+    pub fn streaming(&self) -> StreamingBulkheadLayer {
+        StreamingBulkheadLayer(self.clone())
+    }
+
+    fn enter(&self, context: Option<&RequestContext>) -> Result<Place, CallError> {
+        if self.0.in_flight.try_enter() {
+            self.0.gauge.increment(1.0);
+            Ok(Place(Arc::clone(&self.0)))
+        } else {
+            Err(self.0.refuse(context))
+        }
+    }
+
     /// Calls in flight now.
     pub fn in_flight(&self) -> usize {
         self.0.in_flight.count()
@@ -108,7 +125,7 @@ impl<S> Layer<S> for BulkheadLayer {
     type Service = Bulkhead<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Bulkhead { inner, shared: Arc::clone(&self.0) }
+        Bulkhead { inner, layer: self.clone() }
     }
 }
 
@@ -116,7 +133,7 @@ impl<S> Layer<S> for BulkheadLayer {
 #[derive(Debug, Clone)]
 pub struct Bulkhead<S> {
     inner: S,
-    shared: Arc<Shared>,
+    layer: BulkheadLayer,
 }
 
 impl<S, B> Service<Request<B>> for Bulkhead<S>
@@ -133,14 +150,11 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if self.shared.in_flight.try_enter() {
-            let place = Place(Arc::clone(&self.shared));
-            self.shared.gauge.increment(1.0);
-            BulkheadFuture { state: State::Running { call: self.inner.call(request), place } }
-        } else {
-            let error = self.shared.refuse(request.extensions().get());
-            BulkheadFuture { state: State::Rejected { error: Some(error) } }
-        }
+        let state = match self.layer.enter(request.extensions().get()) {
+            Ok(place) => State::Running { call: self.inner.call(request), place },
+            Err(error) => State::Rejected { error: Some(error) },
+        };
+        BulkheadFuture { state }
     }
 }
 

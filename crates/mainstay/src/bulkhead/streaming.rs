@@ -1,0 +1,134 @@
+//! The bulkhead for transports that hand on the reply's head while its body still flows: the place is kept until the
+//! body ends or is dropped. A limit that ends with the head does not limit what streams.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use super::{BulkheadLayer, Place};
+use crate::CallError;
+
+/// Limits the calls in flight, bodies included. Shares its limit with the [`BulkheadLayer`] it was made from.
+#[derive(Debug, Clone)]
+pub struct StreamingBulkheadLayer(pub(super) BulkheadLayer);
+
+impl<S> Layer<S> for StreamingBulkheadLayer {
+    type Service = StreamingBulkhead<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        StreamingBulkhead { inner, layer: self.0.clone() }
+    }
+}
+
+/// See [`StreamingBulkheadLayer`].
+#[derive(Debug, Clone)]
+pub struct StreamingBulkhead<S> {
+    inner: S,
+    layer: BulkheadLayer,
+}
+
+impl<S, B, R> Service<Request<B>> for StreamingBulkhead<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Error: Into<CallError>,
+{
+    type Response = Response<HeldBody<R>>;
+    type Error = CallError;
+    type Future = StreamingBulkheadFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        StreamingBulkheadFuture {
+            state: match self.layer.enter(request.extensions().get()) {
+                Ok(place) => State::Running { call: self.inner.call(request), place: Some(place) },
+                Err(error) => State::Rejected { error: Some(error) },
+            },
+        }
+    }
+}
+
+pin_project! {
+    /// The call, with its place. Dropping it gives the place back.
+    #[derive(Debug)]
+    pub struct StreamingBulkheadFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    #[derive(Debug)]
+    enum State<F> {
+        Rejected { error: Option<CallError> },
+        Running {
+            #[pin]
+            call: F,
+            place: Option<Place>,
+        },
+    }
+}
+
+impl<F, R, E> Future for StreamingBulkheadFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    E: Into<CallError>,
+{
+    type Output = Result<Response<HeldBody<R>>, CallError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Rejected { error } => {
+                Poll::Ready(Err(error.take().expect("a future is not polled after it is ready")))
+            }
+            StateProj::Running { call, place } => {
+                let reply = ready!(call.poll(cx)).map_err(Into::into)?;
+                let place = place.take();
+                Poll::Ready(Ok(reply.map(|body| HeldBody { body, place })))
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// A body with its call's place, which is free once the body has ended, failed, or been dropped.
+    #[derive(Debug)]
+    pub struct HeldBody<B> {
+        #[pin]
+        body: B,
+        place: Option<Place>,
+    }
+}
+
+impl<B: Body> Body for HeldBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.project();
+        let frame = ready!(this.body.poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            *this.place = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

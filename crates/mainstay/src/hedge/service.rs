@@ -1,0 +1,117 @@
+//! The tower layer and what its calls share.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Request;
+use metrics::{Counter, counter};
+use tower::{Layer, Service};
+
+use super::HedgeConfig;
+use super::future::{HedgeFuture, Race};
+use super::latency::Latencies;
+use crate::budget::RetryBudget;
+use crate::classify::HasOutcome;
+use crate::config_error::ConfigError;
+use crate::decision::{Decided, Loudness};
+use crate::{CallError, RequestContext, clock};
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    peer: Arc<str>,
+    config: HedgeConfig,
+    latencies: Mutex<Latencies>,
+    pub(super) budget: RetryBudget,
+    pub(super) hedges: Counter,
+    pub(super) wins: Counter,
+    pub(super) denied: Counter,
+}
+
+impl Shared {
+    pub(super) fn record(&self, took: Duration) {
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner).record(clock::now(), took);
+    }
+
+    /// When to ask again; `None` while too little is known.
+    fn delay(&self) -> Option<Duration> {
+        let HedgeConfig { percentile, least_delay, min_samples, .. } = self.config;
+        let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+        let usual = latencies.percentile(clock::now(), percentile, min_samples)?;
+        Some(usual.max(least_delay))
+    }
+
+    pub(super) fn decided(&self, action: &'static str, why: String, context: Option<&RequestContext>) {
+        let (peer, why) = (&self.peer, why.into());
+        Decided { layer: "hedge", action, why, peer, endpoint: None, loudness: Loudness::Info }
+            .record(context);
+    }
+}
+
+/// Asks slow reads once more.
+#[derive(Debug, Clone)]
+pub struct HedgeLayer(Option<Arc<Shared>>);
+
+impl HedgeLayer {
+    /// For calls to `peer`, paid for from `budget`, which a retry layer shares.
+    pub fn new(peer: &str, config: HedgeConfig, budget: RetryBudget) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let name = || peer.to_owned();
+        Ok(Self(Some(Arc::new(Shared {
+            peer: peer.into(),
+            latencies: Mutex::new(Latencies::new(config.span, clock::now())),
+            config,
+            budget,
+            hedges: counter!("mainstay_hedges_total", "peer" => name()),
+            wins: counter!("mainstay_hedge_wins_total", "peer" => name()),
+            denied: counter!("mainstay_hedges_denied_total", "peer" => name()),
+        }))))
+    }
+
+    /// A layer that never hedges, and costs nothing.
+    pub fn off() -> Self {
+        Self(None)
+    }
+}
+
+impl<S: Clone> Layer<S> for HedgeLayer {
+    type Service = Hedge<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Hedge { inner, shared: self.0.clone() }
+    }
+}
+
+/// See [`HedgeLayer`].
+#[derive(Debug, Clone)]
+pub struct Hedge<S> {
+    inner: S,
+    shared: Option<Arc<Shared>>,
+}
+
+impl<S, B> Service<Request<B>> for Hedge<S>
+where
+    S: Service<Request<B>> + Clone,
+    S::Response: HasOutcome,
+    S::Error: Into<CallError>,
+    B: Clone,
+{
+    type Response = S::Response;
+    type Error = CallError;
+    type Future = HedgeFuture<S, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let race = self.shared.as_ref().filter(|_| request.method().is_safe()).map(|shared| {
+            let caller_retries = request.extensions().get::<RequestContext>().is_some_and(|c| c.attempt > 1);
+            let delay = shared.delay().filter(|_| !caller_retries);
+            // Without a delay it is only timed, so that there will be one.
+            let again = delay.map(|delay| (delay, self.inner.clone(), request.clone()));
+            Box::pin(Race::new(Arc::clone(shared), again))
+        });
+        HedgeFuture::new(self.inner.call(request), race)
+    }
+}
