@@ -39,8 +39,6 @@ pub(crate) struct Order {
     pub(crate) lines: Lines,
     /// The reservation that it said it would ask for.
     pub(crate) reservation: Option<Uuid>,
-    /// The correlation ids of its entries: of the request that placed it and of those that came later.
-    pub(crate) correlations: Vec<Arc<str>>,
     /// The entry that confirmed it.
     pub(crate) confirmed_by: Option<Uuid>,
 }
@@ -126,10 +124,8 @@ impl Fold {
             }
             Fact::Ordered { lines, reservation } => {
                 let (lines, principal) = (self.lines(lines), self.name(&entry.principal));
-                self.orders.insert(
-                    entry.aggregate_id,
-                    Order { principal, lines, reservation, correlations: Vec::new(), confirmed_by: None },
-                );
+                self.orders
+                    .insert(entry.aggregate_id, Order { principal, lines, reservation, confirmed_by: None });
             }
             Fact::Reserved { order, lines } => {
                 let lines = self.lines(lines);
@@ -137,12 +133,6 @@ impl Fold {
                     .insert(entry.aggregate_id, Reservation { order, lines, confirmed_by: None });
             }
             Fact::Nothing => {}
-        }
-        let correlation = self.name(&entry.correlation_id);
-        if let Some(order) = self.orders.get_mut(&entry.aggregate_id)
-            && !order.correlations.contains(&correlation)
-        {
-            order.correlations.push(correlation);
         }
         match (entry.aggregate_kind.as_str(), entry.from.as_str(), entry.to.as_str()) {
             ("order", _, "confirmed") => {

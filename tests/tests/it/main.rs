@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on says so
 
+mod checked;
 mod clients;
+mod commits;
 mod crash;
 mod idempotency;
 mod races;

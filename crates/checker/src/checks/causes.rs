@@ -49,7 +49,7 @@ impl Causes {
     pub(crate) fn finish(self, fold: &Fold, observed: &Observed, tally: &mut Tally) {
         for effect in self.caused.iter().filter_map(|id| fold.entries.get(id)) {
             match effect.cause.and_then(|cause| fold.entries.get(&cause)) {
-                Some(cause) => link(fold, cause, effect, tally),
+                Some(cause) => link(cause, effect, tally),
                 // The order journal is read first, so inventory may already know effects of causes past its end.
                 None if !observed.at_rest && effect.side == Side::Inventory => {
                     tally.defer(Rule::CauseResolves);
@@ -77,17 +77,14 @@ impl Causes {
 }
 
 /// One edge from a cause to its effect.
-fn link(fold: &Fold, cause: &Brief, effect: &Brief, tally: &mut Tally) {
-    // Over the wire the id travels. It is one of the order's, not always its cause's: a sweep that finishes what a
-    // request left may do so under the id that the order was placed with.
-    let travels = cause.side == effect.side
-        || effect.side == Side::Order
-        || fold
-            .orders
-            .get(&cause.aggregate)
-            .is_some_and(|order| order.correlations.contains(&effect.correlation));
+fn link(cause: &Brief, effect: &Brief, tally: &mut Tally) {
+    // A request carries its id over the wire. An answer need not bring it back: it may cite what another request, or
+    // inventory's own sweep, had decided before.
+    let asked = cause.side == Side::Order && effect.side == Side::Inventory;
+    let travels = !asked || cause.correlation == effect.correlation;
     tally.check(Rule::CauseResolves, travels, || {
-        place(effect, format!("correlation id {} is none of its order's", effect.correlation))
+        let (its, causes) = (&effect.correlation, &cause.correlation);
+        place(effect, format!("correlation id {its} differs from its cause's {causes}"))
     });
     tally.check(Rule::ClockFollowsCause, effect.hlc > cause.hlc, || {
         place(effect, format!("its clock {} does not follow its cause's {}", effect.hlc, cause.hlc))

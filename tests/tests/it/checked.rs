@@ -1,0 +1,78 @@
+//! The checker sees the pair: an ordinary day gives every rule something to check, and what is changed behind the
+//! services' backs does not pass.
+
+use checker::Rule;
+use local::Service;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use testkit::pair::TestPair;
+
+use crate::support::{RESOLVED, becomes, command, order, pair, reserved};
+
+/// An order confirmed and replayed, one cancelled, one refused for want of stock, one that was never let in.
+async fn a_day(pair: &TestPair) {
+    let id = reserved(pair, &[("A", 6), ("B", 1)]).await;
+    for _ in 0..2 {
+        command(pair, &id, "confirm").key("confirmed-only-once").send().await.unwrap().expect(200);
+    }
+    let id = reserved(pair, &[("A", 4)]).await;
+    command(pair, &id, "cancel").send().await.unwrap().expect(200);
+    order(pair, &[("A", 1_000_000)]).send().await.unwrap().expect(409);
+    let shed = order(pair, &[("A", 1)]).deadline(std::time::Duration::ZERO).send().await.unwrap();
+    assert_eq!(shed.expect(504).header("x-outcome"), "not-executed");
+    let id = reserved(pair, &[("C", 2)]).await;
+    becomes(pair, &id, "reserved").await;
+    pair.settle(RESOLVED).await;
+}
+
+#[tokio::test]
+async fn an_ordinary_day_gives_every_rule_something_to_check() {
+    let pair = pair().await;
+    a_day(&pair).await;
+    let report = pair.assert_invariants(true).await;
+    report.require(Rule::ALL).unwrap_or_else(|missing| panic!("{missing}"));
+}
+
+#[tokio::test]
+async fn what_is_changed_behind_the_services_backs_does_not_pass() {
+    let pair = pair().await;
+    a_day(&pair).await;
+    for (service, change, undo, rule) in [
+        (
+            Service::Inventory,
+            "UPDATE items SET held = held + 1 WHERE sku = 'A'",
+            "UPDATE items SET held = held - 1 WHERE sku = 'A'",
+            Rule::StockConserved,
+        ),
+        (
+            Service::Order,
+            "UPDATE orders SET status = 'confirming' WHERE status = 'confirmed'",
+            "UPDATE orders SET status = 'confirmed' WHERE status = 'confirming'",
+            Rule::TablesEqualFold,
+        ),
+        (
+            Service::Order,
+            "UPDATE idempotency SET body = body || 'x'::bytea WHERE command = 'confirm'",
+            "UPDATE idempotency SET body = substr(body, 1, length(body) - 1) WHERE command = 'confirm'",
+            Rule::RepliesEqual,
+        ),
+        (
+            Service::Order,
+            "ALTER TABLE journal DISABLE TRIGGER ALL;
+             UPDATE journal SET body = replace(convert_from(body, 'UTF8'), '17850', '17851')::bytea",
+            "UPDATE journal SET body = replace(convert_from(body, 'UTF8'), '17851', '17850')::bytea",
+            Rule::ChainVerifies,
+        ),
+    ] {
+        execute(&pair, service, change).await;
+        let report = pair.check(true).await.unwrap();
+        assert!(report.finding(rule).violated > 0, "{rule:?} let {change:?} pass\n{report}");
+        execute(&pair, service, undo).await;
+        pair.assert_invariants(true).await;
+    }
+}
+
+async fn execute(pair: &TestPair, service: Service, sql: &str) {
+    let mut admin = PgConnection::connect_with(&pair.database(service).admin()).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut admin).await.unwrap();
+    admin.close().await.unwrap();
+}
