@@ -1,17 +1,14 @@
 //! Permits, and the queue in front of them, behind one lock that is never held across an await.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use pin_project_lite::pin_project;
 use serde::Serialize;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::algorithm::{Algorithm, Sample, Verdict};
+use super::permit::{Acquire, Permit, Ticket};
 use super::queue::{Queue, QueueConfig, Refusal, State, Wake};
 use crate::Deadline;
 use crate::context::Priority;
@@ -43,11 +40,11 @@ pub struct Limiter {
     core: Mutex<Core>,
 }
 
-struct Core {
+pub(super) struct Core {
     algorithm: Box<dyn Algorithm>,
     limit: usize,
     in_flight: usize,
-    queue: Queue,
+    pub(super) queue: Queue,
     /// Moving average of what requests take.
     usual: Duration,
 }
@@ -99,7 +96,7 @@ impl Limiter {
     pub fn admit(self: &Arc<Self>, priority: Priority, deadline: Deadline) -> Admission {
         match self.enter(priority, deadline.instant()) {
             Ok(Ok(permit)) => Admission::Admitted(permit),
-            Ok(Err(ticket)) => Admission::Queued(Acquire { ticket, expiry: sleep_until(deadline.instant()) }),
+            Ok(Err(ticket)) => Admission::Queued(Acquire::new(ticket, deadline)),
             Err(refusal) => Admission::Refused(refusal),
         }
     }
@@ -124,7 +121,7 @@ impl Limiter {
         let limit = core.limit;
         let (slot, displaced) = core.queue.join(priority, deadline, limit, now)?;
         drop(core);
-        let ticket = Ticket { limiter: Arc::clone(self), slot: Some(slot) };
+        let ticket = Ticket::new(self, slot);
         displaced.wake();
         self.dispatch();
         Ok(Err(ticket))
@@ -167,7 +164,7 @@ impl Limiter {
         }
     }
 
-    fn release(&self) {
+    pub(super) fn release(&self) {
         let mut core = self.lock();
         core.in_flight -= 1;
         let waited_for = !core.queue.is_empty();
@@ -177,7 +174,7 @@ impl Limiter {
         }
     }
 
-    fn observe(&self, latency: Duration, verdict: Verdict, at: Instant) {
+    pub(super) fn observe(&self, latency: Duration, verdict: Verdict, at: Instant) {
         let mut core = self.lock();
         let sample = Sample { latency, in_flight: core.in_flight, verdict, at };
         core.usual = if core.usual.is_zero() { latency } else { (core.usual * 7 + latency) / 8 };
@@ -193,7 +190,7 @@ impl Limiter {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Core> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
         lock(&self.core)
     }
 }
@@ -232,116 +229,6 @@ impl Core {
             return Some(woken);
         }
         self.queue.sweep(self.usual, now)
-    }
-}
-
-/// The right to have one request in flight. Given back on drop, wherever and however that happens.
-#[derive(Debug)]
-pub struct Permit {
-    limiter: Arc<Limiter>,
-    since: Instant,
-    waited: Duration,
-}
-
-impl Permit {
-    fn new(limiter: &Arc<Limiter>, since: Instant, waited: Duration) -> Self {
-        Self { limiter: Arc::clone(limiter), since, waited }
-    }
-
-    /// How long it took to get: zero when there was room at once.
-    pub fn waited(&self) -> Duration {
-        self.waited
-    }
-
-    /// Tells the algorithm how the request went, with the latency up to now. Call it once, when the reply is ready;
-    /// a permit dropped without it (a caller that left) teaches the algorithm nothing.
-    pub fn observe(&self, verdict: Verdict) {
-        let now = Instant::now();
-        self.limiter.observe(now.duration_since(self.since), verdict, now);
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.limiter.release();
-    }
-}
-
-/// A place in the queue, without a clock. Dropping it leaves the queue, or gives back a permit that was granted in
-/// the meantime, so that no permit is lost to a waiter who left.
-#[derive(Debug)]
-struct Ticket {
-    limiter: Arc<Limiter>,
-    /// `None` once the outcome has been taken.
-    slot: Option<usize>,
-}
-
-impl Ticket {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit, Refusal>> {
-        let slot = self.slot.expect("an Acquire is not polled again after it was ready");
-        let mut core = self.limiter.lock();
-        let state = core.queue.look(slot, cx.waker());
-        if state == State::Waiting {
-            return Poll::Pending;
-        }
-        let since = core.queue.since(slot);
-        core.queue.leave(slot);
-        drop(core);
-        self.slot = None;
-        let now = Instant::now();
-        Poll::Ready(match state {
-            State::Refused(refusal) => Err(refusal),
-            State::Granted => Ok(Permit::new(&self.limiter, now, now.duration_since(since))),
-            State::Free | State::Waiting => {
-                unreachable!("a slot is freed only by its ticket, and waiting returned")
-            }
-        })
-    }
-}
-
-impl Ticket {
-    /// Leaves the queue. A grant that came in between is passed on.
-    fn give_up(&mut self) {
-        let Some(slot) = self.slot.take() else { return };
-        let mut core = self.limiter.lock();
-        core.queue.refresh(Instant::now());
-        if core.queue.leave(slot) == State::Granted {
-            drop(core);
-            self.limiter.release();
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.give_up();
-    }
-}
-
-pin_project! {
-    /// Waits in the queue for a permit, until the deadline at most. Cancel safe: dropping it leaves the queue.
-    #[derive(Debug)]
-    #[must_use = "a place in the queue is given up when this is dropped"]
-    pub struct Acquire {
-        ticket: Ticket,
-        #[pin]
-        expiry: Sleep,
-    }
-}
-
-impl Future for Acquire {
-    type Output = Result<Permit, Refusal>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        match this.ticket.poll(cx) {
-            // Granted in time but polled late: nothing may start after its deadline, so the permit goes back.
-            Poll::Ready(Ok(permit)) if this.expiry.deadline() <= permit.since => {}
-            Poll::Ready(outcome) => return Poll::Ready(outcome),
-            Poll::Pending if this.expiry.poll(cx).is_pending() => return Poll::Pending,
-            Poll::Pending => this.ticket.give_up(),
-        }
-        Poll::Ready(Err(Refusal::Expired))
     }
 }
 

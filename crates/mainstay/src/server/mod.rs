@@ -6,7 +6,7 @@
 //!    request, and last on the way out, so that every reply carries its id.
 //! 2. [`observe`]: the canonical log line, metrics and a span. It must see refusals and panics of all that follows.
 //! 3. [`drain`]: once shutting down, nothing new is begun; cheapest refusal first.
-//! 4. [`panic`]: a panic becomes a reply. Outside whatever holds permits and timers, which unwinding gives back.
+//! 4. [`panic`](mod@panic): a panic becomes a reply. Outside whatever holds permits and timers, which unwinding gives back.
 //! 5. [`deadline`]: dead work costs neither quota nor a place in the queue.
 //! 6. [`rate_limit`]: a principal over its quota costs nobody else a place in the queue.
 //! 7. [`body_limit`]: what is announced as too large takes no place in the queue.

@@ -6,6 +6,8 @@
 mod ears;
 mod headers;
 mod laws;
+mod laws_of_overload;
+mod layers;
 mod order;
 mod overload;
 mod router;

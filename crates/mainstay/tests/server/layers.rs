@@ -1,0 +1,145 @@
+//! What single layers promise beyond the laws: quotas, draining, panics, the snapshot.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use http::{Request, StatusCode};
+use mainstay::server::{RateLimitConfig, ServerConfig, stack};
+use tower::{Layer as _, ServiceExt as _};
+
+use crate::support::{Ears, body, config, limited, ok, problem, request, send, service};
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_says_what_the_stack_is_doing() {
+    let settings = ServerConfig {
+        rate_limit: Some(RateLimitConfig::new(NonZeroU32::MIN, Duration::from_secs(5), |head| {
+            Some(head.uri.path().into())
+        })),
+        ..config(1, 4)
+    };
+    let stack = stack(settings).unwrap();
+    let stacked = stack.layer(service(|_| std::future::pending()));
+    let requests: Vec<_> = ["/a", "/b", "/c"]
+        .map(|path| tokio::spawn(stacked.clone().oneshot(Request::get(path).body(()).unwrap())))
+        .into();
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let expected = serde_json::json!({
+        "in_flight": 3,
+        "draining": false,
+        "limiter": {
+            "algorithm": "fixed",
+            "limit": 1,
+            "in_flight": 1,
+            "waiting": [0, 0, 2, 0],
+            "queue_capacity": 4,
+            "standing": true,
+        },
+        "rate_limit": {"quota": 1, "window_ms": 5_000, "keys": 3},
+    });
+    assert_eq!(serde_json::to_value(stack.snapshot()).unwrap(), expected);
+    requests.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_is_per_principal_and_told_in_the_standard_headers() {
+    let ears = Ears::new();
+    let settings = ServerConfig {
+        rate_limit: Some(RateLimitConfig::new(
+            NonZeroU32::new(2).unwrap(),
+            Duration::from_secs(10),
+            |head| head.headers.get("x-who").and_then(|v| v.to_str().ok()).map(Into::into),
+        )),
+        ..config(8, 0)
+    };
+    let stacked = stack(settings).unwrap().layer(service(|_| async { ok() }));
+    let mut seen = Vec::new();
+    for who in ["a", "a", "a", "b"] {
+        let reply = send(&stacked, &[("x-who", who)]).await;
+        let header =
+            |name| reply.headers().get(name).map(|v: &http::HeaderValue| v.to_str().unwrap().to_owned());
+        assert_eq!(header("ratelimit-policy").unwrap(), "\"principal\";q=2;w=10");
+        seen.push((reply.status().as_u16(), header("ratelimit").unwrap(), header("retry-after")));
+    }
+    let spent = (429, "\"principal\";r=0;t=10".into(), Some("5".into()));
+    assert_eq!(seen[0], (200, "\"principal\";r=1;t=5".into(), None));
+    assert_eq!(seen[1], (200, "\"principal\";r=0;t=10".into(), None));
+    assert_eq!(seen[2], spent);
+    assert_eq!(seen[3].0, 200, "another principal's quota is its own");
+    let anonymous = send(&stacked, &[]).await;
+    assert!(!anonymous.headers().contains_key("ratelimit"), "nobody's quota, nothing to tell");
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!(
+        send(&stacked, &[("x-who", "a")]).await.status(),
+        StatusCode::OK,
+        "Retry-After told the truth"
+    );
+    assert_eq!(ears.metrics()["mainstay_server_shed_total{reason=rate-limit}"], [1.0]);
+    let refused = send(&stacked, &[("x-who", "a")]).await;
+    assert_eq!(refused.headers()["x-outcome"], "not-executed");
+    assert_eq!(problem(refused).await, "rate-limited");
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_refuses_the_new_finishes_the_old_and_says_when_it_is_done() {
+    let stack = limited(1, 1);
+    let drain = stack.drain();
+    let stacked = stack.layer(service(|_| async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        ok()
+    }));
+    let old: Vec<_> = (0..2).map(|_| tokio::spawn(stacked.clone().oneshot(request(&[])))).collect();
+    tokio::task::yield_now().await;
+    drain.start();
+    assert!(drain.is_draining());
+    let refused = send(&stacked, &[]).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["connection"], "close");
+    assert_eq!(refused.headers()["retry-after"], "1");
+    assert_eq!(refused.headers()["x-outcome"], "not-executed");
+    assert_eq!(problem(refused).await, "shutting-down");
+    let done = tokio::spawn({
+        let drain = drain.clone();
+        async move { drain.drained().await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!done.is_finished());
+    for request in old {
+        let reply = request.await.unwrap().unwrap();
+        assert_eq!(reply.status(), StatusCode::OK, "what was in hand, queued or running, is finished");
+        body(reply).await;
+    }
+    done.await.unwrap();
+    assert_eq!(drain.in_flight(), 0);
+    drain.drained().await;
+}
+
+#[tokio::test]
+async fn a_panic_gives_everything_back_and_is_logged_under_the_correlation_id() {
+    let (ears, stack) = (Ears::new(), limited(1, 0));
+    let stacked = stack.layer(service(|request| async move {
+        assert!(request.headers().contains_key("x-fine"), "no such stock");
+        ok()
+    }));
+    for _ in 0..3 {
+        let reply = send(&stacked, &[("x-correlation-id", "p-1")]).await;
+        assert_eq!(reply.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = body(reply).await;
+        assert_eq!((&body["outcome"], &body["same_key"]), (&"unknown".into(), &true.into()));
+        assert!(!body.to_string().contains("no such stock"), "the inside is not told outside");
+    }
+    assert_eq!(send(&stacked, &[("x-fine", "yes")]).await.status(), StatusCode::OK);
+    assert_eq!(stack.limiter().snapshot().in_flight, 0);
+    assert_eq!(ears.metrics()["mainstay_server_panics_total"], [3.0]);
+    let told = &ears.at("mainstay::panic")[0];
+    assert_eq!((&told["panic"], &told["correlation_id"]), (&"no such stock".into(), &"p-1".into()));
+    assert_eq!(ears.lines()[0]["outcome"], "unknown");
+}
+
+#[tokio::test]
+async fn a_panic_in_call_itself_is_a_reply_too() {
+    let stacked = limited(1, 0).layer(service(|request| {
+        assert!(request.headers().contains_key("x-fine"), "before there is a future");
+        async { ok() }
+    }));
+    assert_eq!(send(&stacked, &[]).await.status(), StatusCode::INTERNAL_SERVER_ERROR);
+}
