@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use mainstay::context::Priority;
-use mainstay::limit::{Admission, Bounds, QueueConfig, Refusal};
+use mainstay::limit::{Admission, Algorithm, Bounds, QueueConfig, Refusal, Sample};
 use mainstay::server::{ConfigError, DeadlinePolicy, LimitConfig, LogFields, ServerConfig, stack};
 use mainstay::{Deadline, RequestContext};
 use serde_json::Value;
@@ -135,8 +135,46 @@ async fn law_11_an_adaptive_limit_shrinks_on_what_the_stack_cuts_off_and_grows_o
     let before = stack.limiter().snapshot().limit;
     cancelled.abort();
     assert!(cancelled.await.unwrap_err().is_cancelled());
-    body(send(&stacked, &[]).await).await;
+    for _ in 0..300 {
+        body(send(&stacked, &[]).await).await;
+    }
     assert_eq!(stack.limiter().snapshot().limit, before, "a caller that left says nothing of load");
+}
+
+/// Doubles at the first observation.
+#[derive(Debug)]
+struct Doubling(usize);
+
+impl Algorithm for Doubling {
+    fn limit(&self) -> usize {
+        self.0
+    }
+
+    fn observe(&mut self, _: Sample) -> usize {
+        self.0 = 2;
+        self.0
+    }
+
+    fn name(&self) -> &'static str {
+        "doubling"
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_11_when_a_limit_grows_those_who_wait_are_served_at_once() {
+    let settings =
+        ServerConfig { limit: LimitConfig::Custom(Box::new(Doubling(1))), ..ServerConfig::default() };
+    let stacked = stack(settings).unwrap().layer(service(|_| async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        ok()
+    }));
+    let first = tokio::spawn(stacked.clone().oneshot(request(&[])));
+    tokio::task::yield_now().await;
+    let second = tokio::spawn(stacked.clone().oneshot(request(&[])));
+    let unread = first.await.unwrap().unwrap();
+    let served = second.await.unwrap().unwrap();
+    assert_eq!(served.status(), StatusCode::OK, "though the first one's permit is still held");
+    drop(unread);
 }
 
 #[tokio::test(start_paused = true)]

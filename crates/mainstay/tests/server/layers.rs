@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::{Request, StatusCode};
-use mainstay::server::{RateLimitConfig, ServerConfig, stack};
-use tower::{Layer as _, ServiceExt as _};
+use mainstay::server::{LogFields, RateLimitConfig, ServerConfig, stack};
+use tower::{Layer as _, Service as _, ServiceExt as _};
 
 use crate::support::{Ears, body, config, limited, ok, problem, request, send, service};
 
@@ -142,4 +142,27 @@ async fn a_panic_in_call_itself_is_a_reply_too() {
         async { ok() }
     }));
     assert_eq!(send(&stacked, &[]).await.status(), StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+#[tokio::test]
+async fn a_panic_gives_the_permit_back_before_anybody_drops_the_future() {
+    let stack = limited(1, 0);
+    let mut stacked = stack.layer(service(|_| async { panic!("boom") }));
+    let mut kept = Box::pin(stacked.ready().await.unwrap().call(request(&[])));
+    let reply = kept.as_mut().await.unwrap();
+    assert_eq!(reply.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(stack.limiter().snapshot().in_flight, 0);
+    drop(kept);
+}
+
+#[test]
+fn a_log_line_cannot_grow_without_end() {
+    let fields = LogFields::default();
+    for n in 0..1_000 {
+        fields.set(format!("field_{n}"), n);
+    }
+    fields.set("field_0", "replaced");
+    assert_eq!(fields.get("field_0"), Some("replaced".into()));
+    assert_eq!(fields.get(&format!("field_{}", LogFields::MAX - 1)), Some((LogFields::MAX - 1).into()));
+    assert_eq!(fields.get(&format!("field_{}", LogFields::MAX)), None);
 }

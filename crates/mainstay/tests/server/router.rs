@@ -112,3 +112,16 @@ async fn over_a_socket_complete_replies_are_complete_and_cut_ones_are_cancelled(
     assert_eq!(lines[5], "/hang cancelled 0");
     assert_eq!(limiter.snapshot().in_flight, 0);
 }
+
+#[tokio::test]
+async fn a_body_that_fails_half_way_is_an_unknown_outcome() {
+    let ears = Ears::new();
+    let broken = || async {
+        Body::from_stream(stream::iter([Ok("half"), Err(std::io::Error::other("the disk is gone"))]))
+    };
+    let app = Router::new().route("/broken", get(broken)).layer(stack(config()).unwrap());
+    let response = app.oneshot(Request::get("/broken").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(to_bytes(response.into_body(), 100).await.is_err());
+    assert_eq!((&ears.lines()[0]["outcome"], ears.lines().len()), (&"unknown".into(), 1));
+}
