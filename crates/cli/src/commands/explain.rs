@@ -61,7 +61,7 @@ impl Explain {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let target = self.which.find()?;
         let id = self.id.trim();
-        let Found { entries, known_as, gaps } = feeds(&target)?.everything_about(id).await?;
+        let Found { entries, known_as, unread, gaps } = feeds(&target)?.everything_about(id).await?;
         if entries.is_empty() {
             eprintln!(
                 "Neither journal knows {id:?} as an order, a reservation, a correlation id, a trace id, an"
@@ -74,7 +74,7 @@ impl Explain {
             }
             return Ok(ExitCode::FAILURE);
         }
-        let timeline = Timeline::of(entries, wall_now());
+        let timeline = Timeline::of(entries, wall_now()).without(unread);
         if self.json {
             let story = Story { asked: id, known_as: &known_as, gaps: &gaps, timeline: &timeline };
             println!("{}", serde_json::to_string_pretty(&story)?);

@@ -180,7 +180,7 @@ async fn watched(replay: &Replay, screen: &mut Screen) -> anyhow::Result<()> {
         tokio::select! {
             done = &mut run => return done,
             _ = tick.tick() => {
-                let lines = tally.look(|counts| progress(counts, replay.rate, 0));
+                let lines = tally.look(|counts| progress(counts, replay.rate, (0, "all")));
                 if screen.is_terminal() {
                     screen.show(lines)?;
                 } else {

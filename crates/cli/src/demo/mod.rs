@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 use local::child::Restart;
 use local::pair::{PairOptions, Ports, Programs, RunningPair, Server};
-use local::{PostgresOptions, Secret, Service};
+use local::{ChildEvent, PostgresOptions, Secret, Service};
 use mainstay::random::Random;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
@@ -28,7 +28,7 @@ use crate::screen::Screen;
 use crate::signals::End;
 use crate::state::State;
 use ending::Verdict;
-use script::{ACTS, Moments, Script};
+use script::{ACTS, Meant, Moments, Script};
 
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
 /// Without a terminal.
@@ -82,7 +82,8 @@ impl Demo {
         )?;
         narrator.heading("1  Start: a private PostgreSQL, two databases, two services")?;
         let (events, mut deaths) = mpsc::unbounded_channel();
-        let options = self.pair_options(events)?;
+        let meant = Meant::default();
+        let options = self.pair_options(events, meant.clone())?;
         let pair = tokio::select! {
             started = RunningPair::start(options) => {
                 started.context("the pair cannot be started; `mainstay doctor` says what this machine lacks")?
@@ -93,8 +94,8 @@ impl Demo {
             }
         };
         let played = tokio::select! {
-            played = self.play(&pair, &ledger, plan, rate, &mut narrator) => played,
-            Some(event) = deaths.recv() => Err(anyhow::anyhow!("something died that was not meant to: {event}")),
+            played = self.play(&pair, &ledger, plan, rate, meant, &mut narrator) => played,
+            Some(event) = deaths.recv() => Err(unmeant(&pair, &event)),
             name = end.next() => {
                 narrator.screen.clear()?;
                 narrator.at(&format!("{name}: stopping both services and the database"))?;
@@ -132,7 +133,11 @@ impl Demo {
         Ok((ledger, rate))
     }
 
-    fn pair_options(&self, deaths: mpsc::UnboundedSender<local::ChildEvent>) -> anyhow::Result<PairOptions> {
+    fn pair_options(
+        &self,
+        deaths: mpsc::UnboundedSender<ChildEvent>,
+        meant: Meant,
+    ) -> anyhow::Result<PairOptions> {
         let executable = std::env::current_exe().context("cannot find this program's own file")?;
         let server = Server::Private(PostgresOptions::temporary());
         let ports = match self.keep {
@@ -144,8 +149,7 @@ impl Demo {
             // What is killed stays dead until the script starts it again.
             restart: Restart::Never,
             on_event: Arc::new(move |event| {
-                // The script's own kill is no surprise; every other death is.
-                if !script::is_meant(&event) {
+                if !meant.covers(&event) {
                     let _nobody_listens_at_the_end = deaths.send(event);
                 }
             }),
@@ -164,6 +168,7 @@ impl Demo {
         ledger: &Ledger,
         plan: Arc<Plan>,
         rate: f64,
+        meant: Meant,
         narrator: &mut Narrator,
     ) -> anyhow::Result<Verdict> {
         let pid = |service| pair.pid(service).map_or_else(|| "?".to_owned(), |pid| pid.to_string());
@@ -198,7 +203,7 @@ impl Demo {
         narrator.at(&format!("{stocked}; a few SKUs will run out"))?;
 
         narrator.heading(&format!("3  Orders, {rate:.0} a second, whatever happens to inventory"))?;
-        let moments = perform(pair, &replay, narrator).await?;
+        let moments = perform(pair, &replay, meant, narrator).await?;
 
         narrator.heading("4  Is everything accounted for?")?;
         let asked = replay.ask_again(ending::ASKED_AGAIN).await?;
@@ -242,10 +247,15 @@ impl Demo {
 }
 
 /// Orders and the script side by side, narrated.
-async fn perform(pair: &RunningPair, replay: &Replay, narrator: &mut Narrator) -> anyhow::Result<Moments> {
+async fn perform(
+    pair: &RunningPair,
+    replay: &Replay,
+    meant: Meant,
+    narrator: &mut Narrator,
+) -> anyhow::Result<Moments> {
     let tally = &replay.shop.tally;
     let (say, mut said) = mpsc::unbounded_channel();
-    let script = Script::new(pair, Arc::clone(tally), say.clone())?;
+    let script = Script::new(pair, Arc::clone(tally), say.clone(), meant)?;
     let mut watching = std::pin::pin!(watch::watch(pair, tally, &say)?);
     let mut playing = std::pin::pin!(script.play());
     let mut running = std::pin::pin!(replay.run());
@@ -261,7 +271,7 @@ async fn perform(pair: &RunningPair, replay: &Replay, narrator: &mut Narrator) -
             () = &mut watching => {}
             _ = tick.tick() => {
                 if narrator.screen.is_terminal() {
-                    narrator.screen.show(tally.look(|counts| progress(counts, replay.rate, tally.phase())))?;
+                    narrator.screen.show(tally.look(|counts| progress(counts, replay.rate, (tally.phase(), ACTS[tally.phase()]))))?;
                 } else {
                     narrator.plain(&format!("        {}", tally.look(progress_line)))?;
                 }
@@ -273,6 +283,17 @@ async fn perform(pair: &RunningPair, replay: &Replay, narrator: &mut Narrator) -
             return Ok(moments);
         }
     }
+}
+
+/// A death that the script did not bring about, with the end of the log.
+fn unmeant(pair: &RunningPair, event: &ChildEvent) -> anyhow::Error {
+    const LINES: usize = 20;
+    let died = |service: &Service| matches!(event, ChildEvent::Died { name, .. } if *name == service.name());
+    let log = Service::BOTH.into_iter().find(died).map(|service| pair.log_file(service));
+    let log = log.and_then(|log| std::fs::read_to_string(log).ok()).unwrap_or_default();
+    let skipped = log.lines().count().saturating_sub(LINES);
+    let tail: Vec<_> = log.lines().skip(skipped).collect();
+    anyhow::anyhow!("something died that was not meant to: {event}\n{}", tail.join("\n"))
 }
 
 async fn stop(pair: RunningPair, end: &mut End) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! What happens to inventory, and when.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -39,13 +40,19 @@ pub(super) fn length() -> Duration {
     CALM + SLOW + CALM_AGAIN + DEAD + AFTER
 }
 
-/// Whether a death is the script's own doing.
-pub(super) fn is_meant(event: &ChildEvent) -> bool {
-    match event {
-        ChildEvent::Died { name, .. } | ChildEvent::Restarted { name, .. } => {
-            *name == Service::Inventory.name()
+/// Tells the script's own kill from every other death.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Meant(Arc<AtomicBool>);
+
+impl Meant {
+    pub(super) fn covers(&self, event: &ChildEvent) -> bool {
+        match event {
+            ChildEvent::Died { name, .. } => {
+                *name == Service::Inventory.name() && self.0.load(Ordering::Relaxed)
+            }
+            ChildEvent::Restarted { .. } => true,
+            ChildEvent::NotStarted { .. } => false,
         }
-        ChildEvent::NotStarted { .. } => false,
     }
 }
 
@@ -62,6 +69,7 @@ pub(super) struct Script<'a> {
     pair: &'a RunningPair,
     tally: Arc<Tally>,
     say: UnboundedSender<String>,
+    meant: Meant,
     operations: Client,
 }
 
@@ -70,10 +78,11 @@ impl<'a> Script<'a> {
         pair: &'a RunningPair,
         tally: Arc<Tally>,
         say: UnboundedSender<String>,
+        meant: Meant,
     ) -> anyhow::Result<Self> {
         let url = pair.ops_url(Service::Inventory);
         let operations = Client::new("inventory-operations", &url, Some(&pair.tokens().operator.secret))?;
-        Ok(Self { pair, tally, say, operations })
+        Ok(Self { pair, tally, say, meant, operations })
     }
 
     pub(super) async fn play(&self) -> anyhow::Result<Moments> {
@@ -98,6 +107,7 @@ impl<'a> Script<'a> {
         self.inject(json!({"fault": "reply-lost"}), "the demo: replies lost after the effect").await?;
         sleep(REPLIES_LOST).await;
         let pid = self.pair.pid(Service::Inventory).unwrap_or_default();
+        self.meant.0.store(true, Ordering::Relaxed);
         self.pair.kill(Service::Inventory).await;
         self.say(&format!("inventory is killed (SIGKILL to process {pid}), in the middle of everything"));
         sleep(DEAD).await;
@@ -105,6 +115,7 @@ impl<'a> Script<'a> {
         let starting = Instant::now();
         self.pair.start_service(Service::Inventory).await.context("inventory could not be started again")?;
         let healed = wall_now();
+        self.meant.0.store(false, Ordering::Relaxed);
         self.tally.enter(3);
         let pid = self.pair.pid(Service::Inventory).unwrap_or_default();
         let took = starting.elapsed().as_millis();

@@ -33,6 +33,8 @@ pub(crate) struct Found {
     pub(crate) entries: Vec<(Side, Recorded)>,
     /// What the id turned out to be.
     pub(crate) known_as: BTreeSet<&'static str>,
+    /// Services whose journals could not be read.
+    pub(crate) unread: BTreeSet<Side>,
     /// What the reader must know is missing.
     pub(crate) gaps: Vec<String>,
 }
@@ -146,6 +148,7 @@ impl Feeds {
             }
             _ => {
                 for (side, error) in unreachable {
+                    found.unread.insert(side);
                     found.gap(format!("the {side} service's part is missing: {error:#}"));
                 }
             }

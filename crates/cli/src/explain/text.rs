@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use checker::Side;
 use journal::Entry;
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -147,6 +148,10 @@ pub(super) fn unknown(timeline: &Timeline, wait: &Wait) -> String {
                 &mut told,
                 format_args!(". In fact inventory decided `{}` ({}), {when}", row.entry.to, fact + 1),
             );
+        }
+        None if wait.until.is_some() => {}
+        None if timeline.unread.contains(&Side::Inventory) => {
+            told.push_str(". What inventory did cannot be read at present");
         }
         None => told.push_str(". Inventory's journal knows nothing of it yet"),
     }

@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry as MapEntry;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
 use checker::{Recorded, Side};
 use journal::Entry;
@@ -24,6 +24,8 @@ pub(crate) struct Timeline {
     pub(crate) waits: Vec<Wait>,
     /// Causes that are in neither journal, or in the one that could not be read.
     pub(crate) missing_causes: Vec<Uuid>,
+    /// Journals that could not be read.
+    pub(crate) unread: BTreeSet<Side>,
     /// Entries that name each other as causes, and what follows from them; they stand at the end, by clock.
     pub(crate) circular: usize,
 }
@@ -71,7 +73,12 @@ impl Timeline {
     pub(crate) fn of(entries: Vec<(Side, Recorded)>, now: OffsetDateTime) -> Self {
         let (rows, missing_causes, circular) = in_causal_order(entries);
         let waits = waits(&rows, now);
-        Self { rows, waits, missing_causes, circular }
+        Self { rows, waits, missing_causes, unread: BTreeSet::new(), circular }
+    }
+
+    /// The same, without the journals of these services.
+    pub(crate) fn without(self, unread: BTreeSet<Side>) -> Self {
+        Self { unread, ..self }
     }
 
     /// The orders in the story, each with its first and its last row.

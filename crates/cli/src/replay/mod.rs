@@ -243,7 +243,7 @@ impl Replay {
 }
 
 /// A few lines that say how far the replay is, for the live region.
-pub(crate) fn progress(counts: &Counts, rate: f64, phase: usize) -> Vec<String> {
+pub(crate) fn progress(counts: &Counts, rate: f64, (phase, name): (usize, &str)) -> Vec<String> {
     let of = |outcome| counts.of(outcome);
     let waits = &counts.phases[phase.min(counts.phases.len() - 1)].answered;
     vec![
@@ -262,7 +262,7 @@ pub(crate) fn progress(counts: &Counts, rate: f64, phase: usize) -> Vec<String> 
             of(Outcome::Failed)
         ),
         format!(
-            "  answered 202 and waiting {:<5} answered in p50 {}  p99 {}",
+            "  answered 202 and waiting {:<5} {name}: answered in p50 {}  p99 {}",
             counts.waiting,
             at_quantile(waits, 0.5),
             at_quantile(waits, 0.99)
