@@ -160,9 +160,11 @@ impl Problem {
 
     /// The reply: status, media type, `X-Outcome`, `Retry-After`, `X-Correlation-Id`, body.
     pub fn into_response<B: From<Bytes>>(self) -> Response<B> {
-        let mut response = Response::new(B::from(Bytes::from(
-            serde_json::to_vec(&self).expect("a problem holds only strings, numbers and JSON values"),
-        )));
+        // Most problems fit, so that a refusal, of which there may be a flood, grows no buffer step by step.
+        let mut body = Vec::with_capacity(512);
+        serde_json::to_writer(&mut body, &self)
+            .expect("a problem holds only strings, numbers and JSON values");
+        let mut response = Response::new(B::from(Bytes::from(body)));
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();

@@ -22,6 +22,7 @@ mod decide;
 pub mod drain;
 pub mod head;
 pub mod log_fields;
+mod meters;
 pub mod names;
 pub mod observe;
 pub mod panic;

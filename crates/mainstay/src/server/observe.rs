@@ -21,6 +21,7 @@ use super::context::{DeadlinePolicy, ensure};
 use super::drain::InFlight;
 use super::head::RequestHead;
 use super::log_fields::LogFields;
+use super::meters::Meters;
 use super::record::{Record, method_label};
 use crate::Outcome;
 
@@ -56,17 +57,17 @@ pub type RouteFn = Arc<dyn Fn(&RequestHead<'_>) -> Option<Cow<'static, str>> + S
 #[derive(Clone, Default)]
 pub struct ObserveLayer {
     route: Option<RouteFn>,
-    in_flight: Arc<InFlight>,
+    meters: Arc<Meters>,
 }
 
 impl ObserveLayer {
     /// With `route` to label requests that carry no [`RouteLabel`].
     pub fn new(route: Option<RouteFn>) -> Self {
-        Self { route, in_flight: Arc::default() }
+        Self { route, meters: Arc::default() }
     }
 
     pub(super) fn in_flight(&self) -> Arc<InFlight> {
-        Arc::clone(&self.in_flight)
+        Arc::clone(&self.meters.in_flight)
     }
 
     fn route_of(&self, head: &RequestHead<'_>) -> Cow<'static, str> {
@@ -79,7 +80,7 @@ impl ObserveLayer {
 
 impl fmt::Debug for ObserveLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ObserveLayer").field("in_flight", &self.in_flight).finish_non_exhaustive()
+        f.debug_struct("ObserveLayer").field("in_flight", &self.meters.in_flight).finish_non_exhaustive()
     }
 }
 
@@ -132,7 +133,7 @@ where
         );
         let fields = LogFields::default();
         request.extensions_mut().insert(fields.clone());
-        let record = Record::open(context, method, route, fields, span.clone(), self.layer.in_flight());
+        let record = Record::open(context, (route, method), fields, span.clone(), &self.layer.meters);
         let inner = span.in_scope(|| self.inner.call(request));
         ObserveFuture { inner: inner.instrument(span), record: Some(record), bodiless }
     }

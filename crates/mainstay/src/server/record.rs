@@ -4,57 +4,53 @@
 //! the gauge goes back to where it was.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::drain::InFlight;
 use super::log_fields::LogFields;
-use super::names;
+use super::meters::Meters;
 use crate::{Outcome, RequestContext, classify};
 
 /// The target of the canonical log line: one event per request.
 pub const CANONICAL: &str = "mainstay::canonical";
 
-#[derive(Debug)]
 pub(super) struct Record {
     pub(super) context: RequestContext,
-    pub(super) method: &'static str,
-    pub(super) route: Cow<'static, str>,
+    /// Route template and method.
+    pub(super) route: (Cow<'static, str>, &'static str),
     pub(super) fields: LogFields,
     pub(super) span: Span,
-    pub(super) began: Instant,
-    pub(super) in_flight: Arc<InFlight>,
-    pub(super) status: Option<StatusCode>,
     pub(super) outcome: Option<Outcome>,
     pub(super) bytes: u64,
+    meters: Arc<Meters>,
+    began: Instant,
+    status: Option<StatusCode>,
     closed: bool,
 }
 
 impl Record {
     pub(super) fn open(
         context: RequestContext,
-        method: &'static str,
-        route: Cow<'static, str>,
+        route: (Cow<'static, str>, &'static str),
         fields: LogFields,
         span: Span,
-        in_flight: Arc<InFlight>,
+        meters: &Arc<Meters>,
     ) -> Self {
-        metrics::gauge!(names::IN_FLIGHT).increment(1.0);
-        in_flight.enter();
+        meters.enter();
         Self {
             context,
-            method,
             route,
             fields,
             span,
-            began: Instant::now(),
-            in_flight,
-            status: None,
             outcome: None,
             bytes: 0,
+            meters: Arc::clone(meters),
+            began: Instant::now(),
+            status: None,
             closed: false,
         }
     }
@@ -71,23 +67,8 @@ impl Record {
             return;
         }
         let took = self.began.elapsed();
-        let status = self.status.map_or(Cow::Borrowed("none"), |s| Cow::Owned(s.as_str().to_owned()));
-        metrics::gauge!(names::IN_FLIGHT).decrement(1.0);
-        metrics::histogram!(names::DURATION, "route" => self.route.clone(), "method" => self.method)
-            .record(took.as_secs_f64());
-        metrics::counter!(
-            names::REQUESTS,
-            "route" => self.route.clone(),
-            "method" => self.method,
-            "status" => status,
-            "outcome" => outcome.as_str()
-        )
-        .increment(1);
-        if outcome == Outcome::Cancelled {
-            metrics::counter!(names::CANCELLED).increment(1);
-        }
         self.log(outcome, millis_f64(took));
-        self.in_flight.leave();
+        self.meters.leave(&self.route, self.status, outcome, took);
     }
 
     fn log(&self, outcome: Outcome, duration_ms: f64) {
@@ -102,8 +83,8 @@ impl Record {
         tracing::event!(
             target: CANONICAL,
             tracing::Level::INFO,
-            http.request.method = self.method,
-            http.route = &*self.route,
+            http.request.method = self.route.1,
+            http.route = &*self.route.0,
             http.response.status_code = self.status.map(|s| s.as_u16()),
             http.response.body.size = self.bytes,
             outcome = outcome.as_str(),
@@ -120,6 +101,15 @@ impl Record {
             fields = self.fields.to_json(),
             "request",
         );
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("context", &self.context)
+            .field("route", &self.route)
+            .finish_non_exhaustive()
     }
 }
 
