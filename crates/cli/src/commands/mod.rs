@@ -2,6 +2,7 @@
 
 mod demo;
 mod doctor;
+mod env;
 mod explain;
 pub(crate) mod replay;
 mod status;
@@ -24,6 +25,7 @@ Examples:
   mainstay up --port-base 18080        order on 18080, inventory on 18081, operations on 19080 and 19081
   mainstay up --json > pair.json &     for scripts: one line when ready, with URLs, tokens, process ids
   mainstay status                      is it running, is it ready?
+  eval \"$(mainstay env)\"               its URLs and tokens as shell variables, as the runbooks use them
   mainstay replay --rate 50            orders against it, generated or from a file
   mainstay explain ID                  what happened to an order, and why
   mainstay verify                      do both journals, all tables and all decisions agree?
@@ -48,6 +50,7 @@ pub(crate) struct Cli {
 enum Command {
     Up(up::Up),
     Status(status::Status),
+    Env(env::Env),
     Replay(replay::ReplayArgs),
     Explain(explain::Explain),
     Verify(verify::Verify),
@@ -60,6 +63,7 @@ impl Cli {
         match command {
             Command::Up(up) => up.run().await,
             Command::Status(status) => status.run().await,
+            Command::Env(env) => env.run(),
             Command::Replay(replay) => replay.run().await,
             Command::Explain(explain) => explain.run().await,
             Command::Verify(verify) => verify.run().await,

@@ -1,7 +1,7 @@
 //! Confirming and cancelling: the intent is committed, then inventory is asked.
 
 use journal::idempotency::{claim, complete};
-use journal::{Decided, Draft, Keys, Step, append};
+use journal::{DatabaseError, Decided, Draft, Keys, Step, append};
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -62,7 +62,14 @@ impl App {
                     })
                 },
             )
-            .await?;
+            .await;
+        let begin = match begin {
+            // Whether it was done, the key says; what was done, the reconciler drives on.
+            Err(unknown @ DatabaseError::Unknown(_)) => {
+                return self.settled(&caller).await.map_err(|_| Refused::Database(unknown));
+            }
+            known => known?,
+        };
         match begin {
             Begin::Intent(order) => {
                 // Whoever waited for it may have left; the order is driven on all the same.
