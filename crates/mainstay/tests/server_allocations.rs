@@ -47,7 +47,7 @@ async fn law_15_the_limiters_allocate_nothing_on_the_success_path() {
     }
     let quota = RateLimiter::new(1_000_000.try_into().unwrap(), std::time::Duration::from_secs(1), 100);
     quota.check("known").unwrap();
-    let allocated = measure(|| (0..1_000).for_each(|_| drop(quota.check("known"))));
+    let allocated = measure(|| (0..1_000).for_each(|_| assert!(quota.check("known").is_ok())));
     assert_eq!(allocated.count_total, 0);
 }
 
@@ -69,7 +69,7 @@ async fn law_15_a_request_through_the_whole_stack_allocates_a_stated_number_of_t
     }
 }
 
-/// A refusal costs no more than twice a success, and leaves nothing behind.
+/// A refusal takes some twice as many as a success, for the document that explains it, and leaves nothing behind.
 #[tokio::test]
 async fn law_15_a_refusal_allocates_a_stated_number_of_times() {
     let queue = QueueConfig { capacity: Some(0), ..QueueConfig::default() };
@@ -80,7 +80,7 @@ async fn law_15_a_refusal_allocates_a_stated_number_of_times() {
     send(request());
     let requests: Vec<_> = (0..1_000).map(|_| request()).collect();
     let allocated = measure(|| requests.into_iter().for_each(&mut send));
-    assert!(allocated.count_total <= 1_000 * 20, "{allocated:?}");
+    assert!(allocated.count_total <= 1_000 * 22, "{allocated:?}");
     assert!(allocated.bytes_current <= 0, "{allocated:?}");
     drop(held);
 }
