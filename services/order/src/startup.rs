@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 use journal::database::Limits as DatabaseLimits;
 use journal::{Database, Journal};
 use mainstay::client::{ClientConfig, HyperTransport, TransportConfig};
+use mainstay::context::Priority;
 use mainstay::fault::{Faults, ServerFault, ServerFaultLayer};
 use mainstay::server::ServerConfig;
 use sqlx::migrate::Migrator;
@@ -191,10 +192,11 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
         nudge: Notify::new(),
     });
 
-    let server = mainstay::server::stack(ServerConfig {
-        route: Some(Arc::new(chassis::routes::matched)),
-        ..ServerConfig::default()
-    })?;
+    let server = mainstay::server::stack(
+        ServerConfig { route: Some(Arc::new(chassis::routes::matched)), ..ServerConfig::default() }
+            // Only what resolves begun work is critical, and that does not come from clients.
+            .priority_ceiling(|_| Priority::Default),
+    )?;
     let drain = server.drain().clone();
     lifecycle.on_stop(move || drain.start());
     let api = Api { app: app.clone(), tasks: lifecycle.tasks().clone() };
