@@ -72,12 +72,13 @@ where
 {
     type Response = S::Response;
     type Error = CallError;
-    type Future = AttemptTimeoutFuture<Oneshot<S, Request<B>>>;
+    type Future = AttemptTimeoutFuture<Pin<Box<Oneshot<S, Request<B>>>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let began = clock::now();
         let mut until = Deadline::at(began + self.timeout);
@@ -87,7 +88,8 @@ where
             context.deadline = until;
         }
         AttemptTimeoutFuture {
-            call: Oneshot::new(self.inner.clone(), request),
+            // Boxed, since it holds the request and the service: every layer outside would move it once more.
+            call: Box::pin(Oneshot::new(self.inner.clone(), request)),
             timer: None,
             began,
             until: until.instant(),
@@ -115,6 +117,7 @@ where
 {
     type Output = Result<R, CallError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if *this.until <= *this.began {

@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-use bytes::Bytes;
 use http::HeaderValue;
 
 /// 1 to 64 characters of `A-Za-z0-9._-`. Valid once it exists, so it can go into a log line or a header as
 /// it is: no line break, quote or escape can be smuggled in. Cloning it, and making a header of it, is a reference count.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CorrelationId(Bytes);
+pub struct CorrelationId(HeaderValue);
 
 /// The text is not 1 to 64 characters of `A-Za-z0-9._-`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -21,14 +20,16 @@ impl CorrelationId {
 
     /// A new, time-ordered id (UUIDv7).
     pub fn mint() -> Self {
-        Self(uuid::Uuid::now_v7().to_string().into())
+        let mut text = uuid::Uuid::encode_buffer();
+        let text = uuid::Uuid::now_v7().hyphenated().encode_lower(&mut text);
+        Self(HeaderValue::from_str(text).expect("hex digits and dashes are header-safe"))
     }
 
     /// Accepts a well-formed id.
     pub fn parse(text: &str) -> Result<Self, InvalidCorrelationId> {
         let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(legal) {
-            Ok(Self(Bytes::copy_from_slice(text.as_bytes())))
+            HeaderValue::from_str(text).map(Self).map_err(|_| InvalidCorrelationId)
         } else {
             Err(InvalidCorrelationId)
         }
@@ -36,12 +37,12 @@ impl CorrelationId {
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("only A-Za-z0-9._- can be in a CorrelationId")
+        std::str::from_utf8(self.0.as_bytes()).expect("only A-Za-z0-9._- can be in a CorrelationId")
     }
 
     /// The id as a header value.
     pub fn to_header_value(&self) -> HeaderValue {
-        HeaderValue::from_maybe_shared(self.0.clone()).expect("only A-Za-z0-9._- can be in a CorrelationId")
+        self.0.clone()
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::RequestContext;
 use crate::trail::Decision;
-use crate::{Endpoint, RequestContext};
 
 /// How loud the event is. Refusals come in floods, so they are not warnings; a state that changed for everybody is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,8 @@ pub(crate) struct Decided<'a> {
     pub(crate) action: &'static str,
     pub(crate) why: Cow<'static, str>,
     pub(crate) peer: &'a str,
-    pub(crate) endpoint: Option<&'a Endpoint>,
+    /// `host:port`; the peer's name stands in when there is none.
+    pub(crate) endpoint: Option<Cow<'static, str>>,
     pub(crate) loudness: Loudness,
 }
 
@@ -32,7 +33,7 @@ macro_rules! emit {
             action = $d.action,
             why = %$d.why,
             peer = $d.peer,
-            endpoint = $d.endpoint.map(Endpoint::as_str),
+            endpoint = $d.endpoint.as_deref(),
             attempt = $context.map(|c| c.attempt),
             deadline_left_ms = $left,
             correlation_id = $context.map(|c| c.correlation_id.as_str()),
@@ -56,7 +57,7 @@ impl Decided<'_> {
                 action: self.action.into(),
                 why: self.why,
                 attempt: context.attempt,
-                endpoint: Some(Cow::Owned(self.endpoint.map_or(self.peer, Endpoint::as_str).to_owned())),
+                endpoint: Some(self.endpoint.unwrap_or_else(|| self.peer.to_owned().into())),
                 deadline_left_ms: left,
                 at_ms: 0,
             });

@@ -1,9 +1,15 @@
 //! Where a call goes: host and port, the key of circuit breakers and the name in errors and events.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use http::Uri;
 use http::uri::Authority;
+
+/// At most this many names are kept for ever.
+const INTERNED: usize = 256;
 
 /// A host with its port, never with credentials. Cloning is a reference count.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -31,6 +37,23 @@ impl Endpoint {
     /// `host:port` as text.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+
+    /// `host:port` for a record that outlives this. The first [`INTERNED`] endpoints of a process get a name that is never
+    /// freed and costs nothing to copy; later ones, where endpoints come and go, get a copy of their own.
+    pub(crate) fn name(&self) -> Cow<'static, str> {
+        static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = names.get(self.as_str()) {
+            return Cow::Borrowed(name);
+        }
+        let name = self.as_str().to_owned();
+        if names.len() >= INTERNED {
+            return Cow::Owned(name);
+        }
+        let name: &'static str = name.leak();
+        names.insert(name);
+        Cow::Borrowed(name)
     }
 
     /// Whether `uri` goes to this endpoint, without building another one.
@@ -63,5 +86,14 @@ mod tests {
         assert!(!format!("{endpoint:?} {endpoint}").contains("secret"));
         assert_eq!(Endpoint::parse("user:secret@db"), None);
         assert_eq!(Endpoint::of(&"/v1/items".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn names_are_kept_up_to_a_bound() {
+        let name = |n: usize| Endpoint::parse(&format!("interned-{n}:80")).unwrap().name();
+        for n in 0..2 * INTERNED {
+            assert_eq!(name(n), format!("interned-{n}:80"));
+        }
+        assert!(matches!(name(2 * INTERNED - 1), Cow::Owned(_)));
     }
 }

@@ -119,14 +119,13 @@ struct Bench {
     core: Core,
     config: BreakerConfig,
     random: Random,
-    now: Instant,
+    now: u64,
 }
 
 impl Bench {
     fn new(config: BreakerConfig) -> Arc<Self> {
-        let now = Instant::now();
         let random = Random::seeded(1);
-        Arc::new(Self { core: Core::new(&config, now), config, random, now })
+        Arc::new(Self { core: Core::new(&config), config, random, now: 0 })
     }
 
     fn small() -> Arc<Self> {
@@ -134,7 +133,7 @@ impl Bench {
         Self::new(BreakerConfig { consecutive_failures: 2, probes: 1, ramp, ..BreakerConfig::default() })
     }
 
-    fn admit(&self, now: Instant) -> Option<Admitted> {
+    fn admit(&self, now: u64) -> Option<Admitted> {
         self.core.admit_closed().or_else(|| self.core.admit(now, &self.config).0.ok())
     }
 
@@ -143,16 +142,16 @@ impl Bench {
         self.end_at(self.now, call, verdict)
     }
 
-    fn end_at(&self, now: Instant, call: Admitted, verdict: Verdict) -> bool {
+    fn end_at(&self, now: u64, call: Admitted, verdict: Verdict) -> bool {
         self.core.record(call, verdict, false, now, &self.config, &self.random).is_some()
     }
 
-    fn state(&self, now: Instant) -> BreakerState {
+    fn state(&self, now: u64) -> BreakerState {
         self.core.state(now, &self.config)
     }
 
-    fn later(&self) -> Instant {
-        self.now + self.config.open_max
+    fn later(&self) -> u64 {
+        self.now + nanos(self.config.open_max)
     }
 
     fn tripped() -> Arc<Self> {
@@ -201,7 +200,7 @@ fn half_open_cannot_wedge_while_a_probe_fails_and_another_call_comes() {
         };
         bench.end_at(bench.later(), probe, Verdict::Bad);
         assert_eq!(other.join().unwrap(), None);
-        let much_later = bench.later() + bench.config.open_max;
+        let much_later = bench.later() + nanos(bench.config.open_max);
         assert!(bench.admit(much_later).is_some_and(|call| call.probe), "there is always a next probe");
     });
 }
@@ -227,4 +226,8 @@ fn a_straggler_cannot_close_or_open_what_came_after_it() {
         failing.join().unwrap();
         assert_eq!(bench.state(bench.now), BreakerState::ForcedOpen, "the operator's order stands");
     });
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap()
 }

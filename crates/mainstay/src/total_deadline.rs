@@ -100,6 +100,7 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let began = clock::now();
         let mut until = Deadline::at(began + self.shared.total);
@@ -173,6 +174,7 @@ where
 {
     type Output = Result<R, CallError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Rejected { error } => {

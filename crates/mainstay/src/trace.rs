@@ -111,10 +111,20 @@ fn fresh_span_id() -> [u8; 8] {
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-fn write_hex(bytes: &[u8], out: &mut [u8]) {
+/// Both digits of every byte: one look-up for each instead of two.
+static PAIRS: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
+fn write_hex<const N: usize>(bytes: &[u8; N], out: &mut [u8]) {
     for (byte, pair) in bytes.iter().zip(out.chunks_exact_mut(2)) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+        pair.copy_from_slice(&PAIRS[usize::from(*byte)]);
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use http::Uri;
 use metrics::{Counter, Gauge, counter, gauge};
@@ -11,6 +10,7 @@ use tokio::time::Instant;
 
 use super::core::{Admitted, Core, Order, Rejected, Transition, Verdict};
 use super::{BreakerConfig, BreakerSnapshot, BreakerState};
+use crate::clock::nanos_since;
 use crate::decision::{Decided, Loudness};
 use crate::random::Random;
 use crate::{CallError, Endpoint, RequestContext, clock};
@@ -20,6 +20,8 @@ use crate::{CallError, Endpoint, RequestContext, clock};
 pub(super) struct Cell {
     pub(super) endpoint: Endpoint,
     settings: Arc<Settings>,
+    /// When its life began.
+    base: Instant,
     core: Core,
     state: watch::Sender<BreakerState>,
     gauges: [Gauge; BreakerState::ALL.len()],
@@ -38,6 +40,8 @@ pub(super) struct Settings {
     pub(super) peer: Arc<str>,
     pub(super) config: BreakerConfig,
     pub(super) random: Random,
+    /// `config.slow_call`.
+    pub(super) slow_nanos: u64,
 }
 
 impl Cell {
@@ -52,7 +56,8 @@ impl Cell {
         let rejected = counter!("mainstay_client_rejected_total", "peer" => peer.clone(), "reason" => "breaker_rejected");
         let cell = Self {
             endpoint,
-            core: Core::new(&settings.config, clock::now()),
+            base: Instant::now(),
+            core: Core::new(&settings.config),
             settings: Arc::clone(settings),
             state: watch::Sender::new(BreakerState::Closed),
             gauges,
@@ -71,6 +76,12 @@ impl Cell {
         !self.evicted.load(Ordering::Relaxed) && self.endpoint.is_of(uri)
     }
 
+    /// Nanoseconds of its life.
+    #[inline]
+    pub(super) fn now(&self) -> u64 {
+        nanos_since(self.base, clock::now())
+    }
+
     pub(super) fn config(&self) -> &BreakerConfig {
         &self.settings.config
     }
@@ -84,7 +95,7 @@ impl Cell {
     }
 
     fn admit_slowly(&self, context: Option<&RequestContext>) -> Result<Admitted, CallError> {
-        let (admitted, transition) = self.core.admit(clock::now(), &self.settings.config);
+        let (admitted, transition) = self.core.admit(self.now(), &self.settings.config);
         if let Some(transition) = transition {
             self.publish(transition, context);
         }
@@ -106,7 +117,7 @@ impl Cell {
                 BreakerState::Closed | BreakerState::ForcedClosed => "closed".into(),
             },
             peer: &self.settings.peer,
-            endpoint: Some(&self.endpoint),
+            endpoint: Some(self.endpoint.name()),
             loudness: Loudness::Info,
         }
         .record(context);
@@ -118,13 +129,13 @@ impl Cell {
         &self,
         admitted: Admitted,
         verdict: Verdict,
-        took: Duration,
-        now: Instant,
+        took_nanos: u64,
+        now: u64,
         context: Option<&RequestContext>,
     ) {
         let config = &self.settings.config;
-        let slow = took >= config.slow_call;
-        let second = self.core.second(now);
+        let slow = took_nanos >= self.settings.slow_nanos;
+        let second = now / 1_000_000_000;
         if second != self.used.load(Ordering::Relaxed) {
             self.used.store(second, Ordering::Relaxed);
         }
@@ -140,7 +151,7 @@ impl Cell {
         let Transition { from, to, why } = transition;
         {
             let _one_at_a_time = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
-            let state = self.core.state(clock::now(), &self.settings.config);
+            let state = self.core.state(self.now(), &self.settings.config);
             self.state.send_replace(state);
             self.show(state);
         }
@@ -150,7 +161,7 @@ impl Cell {
             action: to.as_str(),
             why: format!("was {from}: {why}").into(),
             peer: &self.settings.peer,
-            endpoint: Some(&self.endpoint),
+            endpoint: Some(self.endpoint.name()),
             loudness: Loudness::Warn,
         }
         .record(context);
@@ -162,7 +173,7 @@ impl Cell {
     }
 
     pub(super) fn state(&self) -> BreakerState {
-        self.core.state(clock::now(), &self.settings.config)
+        self.core.state(self.now(), &self.settings.config)
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<BreakerState> {
@@ -177,7 +188,7 @@ impl Cell {
             BreakerState::Ramping | BreakerState::HalfOpen | BreakerState::Open => 1,
             BreakerState::ForcedOpen | BreakerState::ForcedClosed => 2,
         };
-        let idle = self.core.second(clock::now()).saturating_sub(self.used.load(Ordering::Relaxed));
+        let idle = (self.now() / 1_000_000_000).saturating_sub(self.used.load(Ordering::Relaxed));
         (rank, u64::MAX - idle)
     }
 
@@ -197,7 +208,7 @@ impl Cell {
     }
 
     pub(super) fn snapshot(&self) -> BreakerSnapshot {
-        let view = self.core.view(clock::now(), &self.settings.config);
+        let view = self.core.view(self.now(), &self.settings.config);
         BreakerSnapshot {
             name: self.endpoint.to_string(),
             peer: self.settings.peer.to_string(),

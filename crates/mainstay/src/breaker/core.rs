@@ -1,4 +1,5 @@
-//! The state machine, without tasks, timers or names: time and chance are passed in.
+//! The state machine, without tasks, timers or names: time, as nanoseconds of the breaker's life, and chance are passed
+//! in.
 //!
 //! One atomic word holds the state, its generation and one point in time, so that a call through a closed breaker
 //! costs one load to be let in and one addition to be counted. Every change of the word happens under the
@@ -19,12 +20,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::pace::{open_wait, ramp_admits};
 use super::word::{MILLIS, Word};
 use super::{BreakerConfig, BreakerState};
-use crate::clock::nanos_since;
 use crate::random::Random;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, lock};
 use crate::window::{Counts, Window};
@@ -102,27 +100,20 @@ pub(crate) struct Core {
     /// `a` calls, `b` failures, `c` slow calls.
     window: Window<SLOTS>,
     slow: Mutex<Slow>,
-    base: Instant,
 }
 
 impl Core {
-    pub(crate) fn new(config: &BreakerConfig, now: Instant) -> Self {
+    pub(crate) fn new(config: &BreakerConfig) -> Self {
         Self {
             word: AtomicU64::new(Word::new(BreakerState::Closed, 0, 0).0),
             consecutive: AtomicU32::new(0),
             window: Window::new(config.window),
             slow: Mutex::default(),
-            base: now,
         }
     }
 
     fn load(&self) -> Word {
         Word(self.word.load(Ordering::Acquire))
-    }
-
-    /// Milliseconds of this breaker's life. Waits are rounded up by whoever computes their end.
-    pub(crate) fn millis(&self, now: Instant) -> u64 {
-        (nanos_since(self.base, now) / 1_000_000).min(MILLIS)
     }
 
     /// Leave for one call, if all have it: the usual case, which needs no clock.
@@ -140,16 +131,10 @@ impl Core {
         }
     }
 
-    /// Whole seconds of this breaker's life.
-    #[inline]
-    pub(crate) fn second(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.base).as_secs()
-    }
-
     /// Asks leave for one call.
     pub(crate) fn admit(
         &self,
-        now: Instant,
+        now: u64,
         config: &BreakerConfig,
     ) -> (Result<Admitted, Rejected>, Option<Transition>) {
         let word = self.load();
@@ -161,7 +146,7 @@ impl Core {
                 (Err(Rejected { state: BreakerState::ForcedOpen, open_for: Duration::ZERO }), None)
             }
             BreakerState::Open => {
-                let left = word.millis().saturating_sub(self.millis(now));
+                let left = word.millis().saturating_sub(millis(now));
                 if left > 0 {
                     let open_for = Duration::from_millis(left);
                     return (Err(Rejected { state: BreakerState::Open, open_for }), None);
@@ -175,20 +160,20 @@ impl Core {
     #[cold]
     fn admit_slowly(
         &self,
-        now: Instant,
+        now: u64,
         config: &BreakerConfig,
     ) -> (Result<Admitted, Rejected>, Option<Transition>) {
         let mut slow = lock(&self.slow);
         let mut word = self.load();
         let mut transition = None;
         match word.state() {
-            BreakerState::Open if word.millis() <= self.millis(now) => {
+            BreakerState::Open if word.millis() <= millis(now) => {
                 slow.probes_taken = 0;
                 slow.probes_succeeded = 0;
                 transition = Some(self.change(word, BreakerState::HalfOpen, 0, "the wait is over".into()));
                 word = self.load();
             }
-            BreakerState::Ramping if self.ramp_left(word, now, config).is_zero() => {
+            BreakerState::Ramping if Self::ramp_left(word, now, config).is_zero() => {
                 slow.reopened = 0;
                 // The generation stays: calls let in during the ramp still count.
                 self.store(Word::new(BreakerState::Closed, word.generation(), 0));
@@ -205,16 +190,14 @@ impl Core {
         let reject = |open_for| Err(Rejected { state: word.state(), open_for });
         let admitted = match word.state() {
             BreakerState::Closed | BreakerState::ForcedClosed => Ok(Admitted { generation, probe: false }),
-            BreakerState::Open => {
-                reject(Duration::from_millis(word.millis().saturating_sub(self.millis(now))))
-            }
+            BreakerState::Open => reject(Duration::from_millis(word.millis().saturating_sub(millis(now)))),
             BreakerState::HalfOpen if slow.probes_taken < config.probes => {
                 slow.probes_taken += 1;
                 Ok(Admitted { generation, probe: true })
             }
             BreakerState::HalfOpen | BreakerState::ForcedOpen => reject(Duration::ZERO),
             BreakerState::Ramping => {
-                let left = self.ramp_left(word, now, config);
+                let left = Self::ramp_left(word, now, config);
                 slow.ramp_asked += 1;
                 if ramp_admits(slow.ramp_asked, slow.ramp_admitted, left, config) {
                     slow.ramp_admitted += 1;
@@ -227,8 +210,8 @@ impl Core {
         (admitted, transition)
     }
 
-    fn ramp_left(&self, word: Word, now: Instant, config: &BreakerConfig) -> Duration {
-        config.ramp.saturating_sub(Duration::from_millis(self.millis(now).saturating_sub(word.millis())))
+    fn ramp_left(word: Word, now: u64, config: &BreakerConfig) -> Duration {
+        config.ramp.saturating_sub(Duration::from_millis(millis(now).saturating_sub(word.millis())))
     }
 
     /// Counts one finished call and says whether it changed the state.
@@ -238,7 +221,7 @@ impl Core {
         admitted: Admitted,
         verdict: Verdict,
         is_slow: bool,
-        now: Instant,
+        now: u64,
         config: &BreakerConfig,
         random: &Random,
     ) -> Option<Transition> {
@@ -254,7 +237,7 @@ impl Core {
         }
         let failed = verdict == Verdict::Bad;
         let counts = Counts { a: 1, b: u64::from(failed), c: u64::from(is_slow) };
-        self.window.add(nanos_since(self.base, now), counts);
+        self.window.add(now, counts);
         if failed {
             self.consecutive.fetch_add(1, Ordering::Relaxed);
         } else if verdict == Verdict::Good && self.consecutive.load(Ordering::Relaxed) != 0 {
@@ -268,11 +251,11 @@ impl Core {
     fn judge_window(
         &self,
         admitted: Admitted,
-        now: Instant,
+        now: u64,
         config: &BreakerConfig,
         random: &Random,
     ) -> Option<Transition> {
-        let Counts { a: calls, b: failures, c: slow_calls } = self.window.sum(nanos_since(self.base, now));
+        let Counts { a: calls, b: failures, c: slow_calls } = self.window.sum(now);
         let consecutive = self.consecutive.load(Ordering::Relaxed);
         let window = config.window;
         let why = if calls < config.min_calls {
@@ -305,7 +288,7 @@ impl Core {
         admitted: Admitted,
         verdict: Verdict,
         is_slow: bool,
-        now: Instant,
+        now: u64,
         config: &BreakerConfig,
         random: &Random,
     ) -> Option<Transition> {
@@ -336,7 +319,7 @@ impl Core {
                 if to == BreakerState::Closed {
                     slow.reopened = 0;
                 }
-                Some(self.change(word, to, self.millis(now), why))
+                Some(self.change(word, to, millis(now), why))
             }
         }
     }
@@ -346,11 +329,11 @@ impl Core {
         slow: &mut MutexGuard<'_, Slow>,
         word: Word,
         why: Cow<'static, str>,
-        now: Instant,
+        now: u64,
         config: &BreakerConfig,
         random: &Random,
     ) -> Transition {
-        if word.state() == BreakerState::Ramping && self.ramp_left(word, now, config).is_zero() {
+        if word.state() == BreakerState::Ramping && Self::ramp_left(word, now, config).is_zero() {
             slow.reopened = 0;
         }
         let wait = open_wait(slow.reopened, config, random);
@@ -358,7 +341,7 @@ impl Core {
         slow.trips += 1;
         self.forget();
         let wait = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(MILLIS);
-        let until = self.millis(now).saturating_add(wait).min(MILLIS);
+        let until = millis(now).saturating_add(wait).min(MILLIS);
         self.change(word, BreakerState::Open, until, why)
     }
 
@@ -393,28 +376,30 @@ impl Core {
 
     /// The state as a caller would find it: an open breaker whose wait is over would let a probe through, so it shows as
     /// half-open even if no call has come yet.
-    pub(crate) fn state(&self, now: Instant, config: &BreakerConfig) -> BreakerState {
+    pub(crate) fn state(&self, now: u64, config: &BreakerConfig) -> BreakerState {
         let word = self.load();
         match word.state() {
-            BreakerState::Open if word.millis() <= self.millis(now) => BreakerState::HalfOpen,
-            BreakerState::Ramping if self.ramp_left(word, now, config).is_zero() => BreakerState::Closed,
+            BreakerState::Open if word.millis() <= millis(now) => BreakerState::HalfOpen,
+            BreakerState::Ramping if Self::ramp_left(word, now, config).is_zero() => BreakerState::Closed,
             state => state,
         }
     }
 
-    pub(crate) fn view(&self, now: Instant, config: &BreakerConfig) -> View {
+    pub(crate) fn view(&self, now: u64, config: &BreakerConfig) -> View {
         let state = self.state(now, config);
         let open_for = match state {
-            BreakerState::Open => {
-                Duration::from_millis(self.load().millis().saturating_sub(self.millis(now)))
-            }
+            BreakerState::Open => Duration::from_millis(self.load().millis().saturating_sub(millis(now))),
             _ => Duration::ZERO,
         };
-        let Counts { a: calls, b: failures, c: slow } = self.window.sum(nanos_since(self.base, now));
+        let Counts { a: calls, b: failures, c: slow } = self.window.sum(now);
         let consecutive_failures = self.consecutive.load(Ordering::Relaxed);
         let trips = lock(&self.slow).trips;
         View { state, open_for, calls, failures, slow, consecutive_failures, trips }
     }
+}
+
+fn millis(nanos: u64) -> u64 {
+    (nanos / 1_000_000).min(MILLIS)
 }
 
 #[cfg(test)]

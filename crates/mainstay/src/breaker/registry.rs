@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use http::Uri;
 use serde::Serialize;
@@ -56,7 +57,8 @@ impl Breakers {
         config.validate()?;
         let fallback = Endpoint::parse(peer)
             .ok_or(ConfigError { field: "peer", range: "1 to 64 characters of A-Za-z0-9._-" })?;
-        let settings = Arc::new(Settings { peer: peer.into(), config, random });
+        let settings =
+            Arc::new(Settings { peer: peer.into(), slow_nanos: nanos(config.slow_call), config, random });
         Ok(Self(Arc::new(Shared { settings, fallback, cells: RwLock::default() })))
     }
 
@@ -111,6 +113,10 @@ impl Breakers {
     }
 }
 
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Makes room for one more.
 fn evict_one(cells: &mut HashMap<Box<str>, Arc<Cell>>) {
     let least = cells.iter().min_by_key(|(_, cell)| cell.worth()).map(|(name, _)| name.clone());
@@ -158,8 +164,6 @@ impl BreakerHandle {
     /// Leave for one call that is not made through the tower service. Dropping the permit without
     /// [`Permit::finish`] records a call whose caller left.
     pub fn try_acquire(&self, context: Option<&RequestContext>) -> Result<Permit, CallError> {
-        let mut permit = Permit::acquire(&self.0, context)?;
-        permit.begin();
-        Ok(permit)
+        Permit::acquire(&self.0, context)
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::Request;
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 use tower::{Layer, Service};
 
 use super::Breakers;
@@ -59,26 +59,38 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    #[inline]
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let cell = match &self.last {
             Some(cell) if cell.serves(request.uri()) => cell,
             _ => self.last.insert(self.breakers.of(request.uri())),
         };
-        let permit = match Permit::acquire(cell, request.extensions().get::<RequestContext>()) {
-            Ok(permit) => permit,
+        let context = request.extensions().get::<RequestContext>();
+        let admitted = match cell.admit(context) {
+            Ok(admitted) => admitted,
             Err(error) => return BreakerFuture { state: State::Rejected { error: Some(error) } },
         };
-        let probe = permit.admitted.probe.then(|| {
-            let timeout = cell.config().probe_timeout;
-            let until = clock::now() + timeout;
-            if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
-                context.deadline = context.deadline.earliest(Deadline::at(until));
-            }
-            Box::pin(tokio::time::sleep_until(until))
-        });
-        BreakerFuture {
-            state: State::Running { call: self.inner.call(request), probe, permit: Some(permit) },
+        let permit = Permit::new(cell, admitted, context);
+        if admitted.probe {
+            return self.probe(request, permit);
         }
+        BreakerFuture { state: State::Running { call: self.inner.call(request), probe: None, permit } }
+    }
+}
+
+impl<S> Breaker<S> {
+    #[cold]
+    fn probe<B>(&mut self, mut request: Request<B>, permit: Permit) -> BreakerFuture<S::Future>
+    where
+        S: Service<Request<B>>,
+    {
+        let until = clock::now() + permit.cell.config().probe_timeout;
+        if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
+            context.deadline = context.deadline.earliest(Deadline::at(until));
+        }
+        let timer = Box::pin(tokio::time::sleep_until(until));
+        let call = self.inner.call(request);
+        BreakerFuture { state: State::Running { call, probe: Some(timer), permit } }
     }
 }
 
@@ -101,7 +113,7 @@ pin_project! {
             call: F,
             // Only a probe has one, so that other calls carry no timer.
             probe: Option<Pin<Box<Sleep>>>,
-            permit: Option<Permit>,
+            permit: Permit,
         },
     }
 }
@@ -114,6 +126,7 @@ where
 {
     type Output = Result<R, CallError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Rejected { error } => {
@@ -121,19 +134,25 @@ where
             }
             StateProj::Running { call, probe, permit } => {
                 // The call first: a reply that is there beats a timer that is due.
-                let result = match call.poll(cx) {
-                    Poll::Ready(result) => result.map_err(Into::into),
+                match call.poll(cx) {
+                    Poll::Ready(Ok(reply)) => {
+                        permit.count(reply.outcome());
+                        Poll::Ready(Ok(reply))
+                    }
+                    Poll::Ready(Err(error)) => {
+                        let error = error.into();
+                        permit.count(error.outcome());
+                        Poll::Ready(Err(error))
+                    }
                     Poll::Pending => {
-                        let waited = permit.as_mut().map_or(Duration::ZERO, Permit::waits);
+                        let after = permit.waits();
                         let Some(timer) = probe else { return Poll::Pending };
                         ready!(timer.as_mut().poll(cx));
-                        Err(CallError::AttemptTimedOut { after: waited })
+                        let error = CallError::AttemptTimedOut { after };
+                        permit.count(error.outcome());
+                        Poll::Ready(Err(error))
                     }
-                };
-                if let Some(permit) = permit.take() {
-                    permit.finish(crate::classify::outcome(&result));
                 }
-                Poll::Ready(result)
             }
         }
     }
@@ -144,36 +163,32 @@ where
 pub struct Permit {
     cell: Arc<Cell>,
     admitted: Admitted,
-    /// When the call first had to wait. A call that never did took no time, and costs one reading of the clock less.
-    waiting_since: Option<Instant>,
+    /// When, in the breaker's life, the call first had to wait. A call that never did took no time, and costs one reading of the clock less.
+    waiting_since: Option<u64>,
     context: Option<RequestContext>,
-    finished: bool,
+    counted: bool,
 }
 
 impl Permit {
-    pub(super) fn acquire(cell: &Arc<Cell>, context: Option<&RequestContext>) -> Result<Self, CallError> {
-        let admitted = cell.admit(context)?;
-        Ok(Self {
-            cell: Arc::clone(cell),
-            admitted,
-            waiting_since: None,
-            context: context.cloned(),
-            finished: false,
-        })
+    #[inline]
+    fn new(cell: &Arc<Cell>, admitted: Admitted, context: Option<&RequestContext>) -> Self {
+        let (cell, context) = (Arc::clone(cell), context.cloned());
+        Self { cell, admitted, waiting_since: None, context, counted: false }
     }
 
-    pub(super) fn begin(&mut self) {
-        self.waiting_since = Some(clock::now());
+    /// Leave that counts from now on.
+    pub(super) fn acquire(cell: &Arc<Cell>, context: Option<&RequestContext>) -> Result<Self, CallError> {
+        let admitted = cell.admit(context)?;
+        let mut permit = Self::new(cell, admitted, context);
+        permit.waits();
+        Ok(permit)
     }
 
     /// Notes that the call has to wait, and says for how long it has.
     #[inline]
     fn waits(&mut self) -> Duration {
-        if let Some(since) = self.waiting_since {
-            return clock::now().saturating_duration_since(since);
-        }
-        self.begin();
-        Duration::ZERO
+        let now = self.cell.now();
+        Duration::from_nanos(now.saturating_sub(*self.waiting_since.get_or_insert(now)))
     }
 
     /// Counts the call with what became of it. The time it took runs from the first poll that had to wait, or, for a
@@ -182,18 +197,19 @@ impl Permit {
         self.count(outcome);
     }
 
+    #[inline]
     fn count(&mut self, outcome: Outcome) {
-        self.finished = true;
+        self.counted = true;
         let verdict = verdict(outcome, self.admitted.probe);
-        let now = clock::now();
-        let took = self.waiting_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let now = self.cell.now();
+        let took = self.waiting_since.map_or(0, |since| now.saturating_sub(since));
         self.cell.record(self.admitted, verdict, took, now, self.context.as_ref());
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if !self.finished {
+        if !self.counted {
             // A call that is dropped at its deadline was too slow for its caller; before, the caller just left.
             let late = self.context.as_ref().is_some_and(|context| context.deadline.has_passed());
             self.count(if late { Outcome::Unknown } else { Outcome::Cancelled });

@@ -149,6 +149,7 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let state = match self.layer.enter(request.extensions().get()) {
             Ok(place) => State::Running { call: self.inner.call(request), place },
@@ -216,6 +217,7 @@ where
 {
     type Output = Result<R, CallError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Rejected { error } => {

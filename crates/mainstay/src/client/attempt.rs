@@ -4,12 +4,13 @@
 //! Inside the breaker, so that a call that was refused is no attempt; outside the attempt timeout, so that a timeout is
 //! one.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::Request;
+use http::{Request, Uri};
 use metrics::{Counter, counter};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
@@ -44,7 +45,7 @@ impl<S> Layer<S> for AttemptLayer {
     type Service = Attempt<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Attempt { inner, shared: Arc::clone(&self.0) }
+        Attempt { inner, shared: Arc::clone(&self.0), last: None }
     }
 }
 
@@ -53,6 +54,8 @@ impl<S> Layer<S> for AttemptLayer {
 pub struct Attempt<S> {
     inner: S,
     shared: Arc<Shared>,
+    /// The endpoint of the last call and its name, which is usually that of the next.
+    last: Option<(Endpoint, Cow<'static, str>)>,
 }
 
 impl<S, B> Service<Request<B>> for Attempt<S>
@@ -69,8 +72,9 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let endpoint = Endpoint::of(request.uri());
+        let endpoint = self.name_of(request.uri());
         let method = request.method().clone();
         let mut span = Span::none();
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
@@ -81,7 +85,7 @@ where
                 otel.kind = "client",
                 otel.name = format_args!("{method} {}", self.shared.peer),
                 http.request.method = method.as_str(),
-                server.address = endpoint.as_ref().map(Endpoint::as_str),
+                server.address = endpoint.as_deref(),
                 peer = &*self.shared.peer,
                 attempt = context.attempt,
                 http.response.status_code = tracing::field::Empty,
@@ -98,9 +102,25 @@ where
             endpoint,
             span: span.clone(),
             shared: Arc::clone(&self.shared),
+            open: true,
         };
         let call = span.in_scope(|| self.inner.call(request));
-        AttemptFuture { call: call.instrument(span), note: Some(note) }
+        AttemptFuture { call: call.instrument(span), note }
+    }
+}
+
+impl<S> Attempt<S> {
+    #[inline]
+    fn name_of(&mut self, uri: &Uri) -> Option<Cow<'static, str>> {
+        match &self.last {
+            Some((endpoint, name)) if endpoint.is_of(uri) => Some(name.clone()),
+            _ => {
+                let endpoint = Endpoint::of(uri)?;
+                let name = endpoint.name();
+                self.last = Some((endpoint, name.clone()));
+                Some(name)
+            }
+        }
     }
 }
 
@@ -110,28 +130,22 @@ pin_project! {
     pub struct AttemptFuture<F> {
         #[pin]
         call: Instrumented<F>,
-        note: Option<Note>,
-    }
-
-    impl<F> PinnedDrop for AttemptFuture<F> {
-        fn drop(this: Pin<&mut Self>) {
-            if let Some(note) = this.project().note.take() {
-                note.cancelled();
-            }
-        }
+        note: Note,
     }
 }
 
 #[derive(Debug)]
 struct Note {
     context: Option<RequestContext>,
-    endpoint: Option<Endpoint>,
+    endpoint: Option<Cow<'static, str>>,
     span: Span,
     shared: Arc<Shared>,
+    /// Until it has been decided what became of the attempt.
+    open: bool,
 }
 
 impl Note {
-    fn finished<R: HasOutcome>(self, result: &Result<Classified<R>, CallError>) {
+    fn finished<R: HasOutcome>(&mut self, result: &Result<Classified<R>, CallError>) {
         let outcome = crate::classify::outcome(result);
         self.shared.attempts[outcome as usize].increment(1);
         match result.as_ref().map_or_else(HasOutcome::summary, HasOutcome::summary) {
@@ -146,7 +160,8 @@ impl Note {
         self.decided(outcome, why);
     }
 
-    fn cancelled(self) {
+    #[cold]
+    fn cancelled(&mut self) {
         let late = self.context.as_ref().is_some_and(|context| context.deadline.has_passed());
         let outcome = if late { Outcome::Unknown } else { Outcome::Cancelled };
         self.shared.attempts[outcome as usize].increment(1);
@@ -154,13 +169,22 @@ impl Note {
         self.decided(outcome, why.into());
     }
 
-    fn decided(self, outcome: Outcome, why: std::borrow::Cow<'static, str>) {
+    fn decided(&mut self, outcome: Outcome, why: Cow<'static, str>) {
+        self.open = false;
         self.span.record("outcome", outcome.as_str());
         let peer = &self.shared.peer;
-        let endpoint = self.endpoint.as_ref();
+        let endpoint = self.endpoint.take();
         let loudness = Loudness::Debug;
         Decided { layer: "attempt", action: outcome.as_str(), why, peer, endpoint, loudness }
             .record(self.context.as_ref());
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        if self.open {
+            self.cancelled();
+        }
     }
 }
 
@@ -172,12 +196,11 @@ where
 {
     type Output = Result<Classified<R>, CallError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = ready!(this.call.poll(cx)).map(Classified::read).map_err(Into::into);
-        if let Some(note) = this.note.take() {
-            note.finished(&result);
-        }
+        this.note.finished(&result);
         Poll::Ready(result)
     }
 }

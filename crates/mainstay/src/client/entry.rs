@@ -58,6 +58,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         clock::turn(|began| {
             let measure = Some(Measure { shared: Arc::clone(&self.shared), began });
@@ -131,6 +132,7 @@ where
 {
     type Output = Result<Response<R>, CallError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = match this.state.project() {

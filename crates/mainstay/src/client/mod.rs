@@ -162,6 +162,7 @@ where
         self.whole.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: ClientRequest) -> Self::Future {
         ClientFuture { call: self.whole.call(request) }
     }
@@ -198,6 +199,7 @@ where
 {
     type Output = Result<Response<Bytes>, CallError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.project().call.poll(cx)
     }

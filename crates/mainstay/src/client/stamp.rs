@@ -38,6 +38,7 @@ where
         self.0.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if let Some(context) = request.extensions().get::<RequestContext>() {
             let correlation_id = context.correlation_id.to_header_value();

@@ -138,6 +138,7 @@ where
         self.inner.poll_ready(cx).map_err(Side::inner)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let hit = self.point.as_ref().and_then(|(faults, name)| {
             let hit = faults.draw(name, request.method(), request.uri().path())?;
@@ -242,6 +243,7 @@ where
 {
     type Output = Result<Response<R>, Side>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         let result = match state.as_mut().project() {

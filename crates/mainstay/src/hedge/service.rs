@@ -104,6 +104,7 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let race = self.shared.as_ref().filter(|_| request.method().is_safe()).map(|shared| {
             let caller_retries = request.extensions().get::<RequestContext>().is_some_and(|c| c.attempt > 1);

@@ -117,20 +117,32 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // Out of the request while it is copied: the copy gets the context of its own attempt.
-        let context = request.extensions_mut().remove::<RequestContext>();
+    #[inline]
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let context = request.extensions().get::<RequestContext>().cloned();
         let caller_retries = context.as_ref().is_some_and(|context| context.attempt > 1);
-        let template = (!caller_retries && self.shared.config.max_attempts > 1).then(|| request.clone());
+        let template = (!caller_retries && self.shared.config.max_attempts > 1)
+            .then(|| template(&request, context.is_some()));
         let safe = request.method().is_safe();
         let keyed = request.headers().get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty());
-        if let Some(context) = &context {
-            request.extensions_mut().insert(context.clone());
-        }
         let plan = Plan { context, caller_retries, safe, keyed };
         let call = self.inner.call(request);
         RetryFuture::new(call, Arc::clone(&self.spare), template, plan, Arc::clone(&self.shared))
     }
+}
+
+/// What later attempts are copied from. Each gets the context of its own attempt, so a context that is alone among the
+/// extensions need not be copied.
+fn template<B: Clone>(request: &Request<B>, has_context: bool) -> Request<B> {
+    if request.extensions().len() > usize::from(has_context) {
+        return request.clone();
+    }
+    let mut template = Request::new(request.body().clone());
+    request.method().clone_into(template.method_mut());
+    request.uri().clone_into(template.uri_mut());
+    request.headers().clone_into(template.headers_mut());
+    *template.version_mut() = request.version();
+    template
 }
 
 /// What is known of a request before its first attempt.
