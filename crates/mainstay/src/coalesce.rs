@@ -42,6 +42,7 @@ use pin_project_lite::pin_project;
 use tower::util::Oneshot;
 use tower::{Layer, Service};
 
+use crate::client::names;
 use crate::decision::{Decided, Loudness};
 use crate::{CallError, Deadline, RequestContext};
 
@@ -98,7 +99,7 @@ pub struct CoalesceLayer(Arc<State>);
 impl CoalesceLayer {
     /// For calls to `peer`.
     pub fn new(peer: &str) -> Self {
-        let joined = counter!("mainstay_client_coalesced_total", "peer" => peer.to_owned());
+        let joined = counter!(names::COALESCED, "peer" => peer.to_owned());
         let (calls, numbers) = (Mutex::default(), AtomicU64::new(0));
         Self(Arc::new(State { peer: peer.into(), joined, calls, numbers }))
     }

@@ -44,6 +44,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use crate::classify::HasOutcome;
+use crate::client::names;
 use crate::clock::{self, nanos_since};
 use crate::config_error::{ConfigError, check};
 use crate::decision::{Decided, Loudness};
@@ -107,8 +108,7 @@ impl ThrottleLayer {
     /// For calls to `peer`.
     pub fn new(peer: &str, config: ThrottleConfig, random: Random) -> Result<Self, ConfigError> {
         config.validate()?;
-        let rejected =
-            counter!("mainstay_client_rejected_total", "peer" => peer.to_owned(), "reason" => "held_back");
+        let rejected = counter!(names::REJECTED, "peer" => peer.to_owned(), "reason" => "held-back");
         Ok(Self(Arc::new(Shared {
             peer: peer.into(),
             window: Window::new(config.window),

@@ -34,6 +34,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 use tower::{Layer, Service};
 
+use crate::client::names;
 use crate::decision::{Decided, Loudness};
 use crate::{CallError, Deadline, RequestContext, clock};
 
@@ -53,7 +54,7 @@ pub struct TotalDeadlineLayer(Arc<Shared>);
 impl TotalDeadlineLayer {
     /// A call to `peer` may take `total`, or what its caller's deadline leaves after `reserve` if that is less.
     pub fn new(peer: &str, total: Duration, reserve: Duration) -> Self {
-        let rejected = counter!("mainstay_client_rejected_total", "peer" => peer.to_owned(), "reason" => "deadline_too_near");
+        let rejected = counter!(names::REJECTED, "peer" => peer.to_owned(), "reason" => "deadline-too-near");
         let least = Duration::from_millis(1);
         Self(Arc::new(Shared { peer: peer.into(), total, reserve, least, rejected }))
     }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::core::{Admitted, Core, Order, Rejected, Transition, Verdict};
 use super::{BreakerConfig, BreakerSnapshot, BreakerState};
+use crate::client::names;
 use crate::clock::nanos_since;
 use crate::decision::{Decided, Loudness};
 use crate::random::Random;
@@ -48,12 +49,12 @@ impl Cell {
     pub(super) fn new(endpoint: Endpoint, settings: &Arc<Settings>) -> Self {
         let (peer, name) = (settings.peer.to_string(), endpoint.to_string());
         let gauges = BreakerState::ALL.map(|state| {
-            gauge!("mainstay_breaker_state", "peer" => peer.clone(), "endpoint" => name.clone(), "state" => state.as_str())
+            gauge!(names::BREAKER_STATE, "peer" => peer.clone(), "endpoint" => name.clone(), "state" => state.as_str())
         });
         let transitions = BreakerState::ALL.map(|state| {
-            counter!("mainstay_breaker_transitions_total", "peer" => peer.clone(), "endpoint" => name.clone(), "to" => state.as_str())
+            counter!(names::BREAKER_TRANSITIONS, "peer" => peer.clone(), "endpoint" => name.clone(), "to" => state.as_str())
         });
-        let rejected = counter!("mainstay_client_rejected_total", "peer" => peer.clone(), "reason" => "breaker_rejected");
+        let rejected = counter!(names::REJECTED, "peer" => peer.clone(), "reason" => "breaker-rejected");
         let cell = Self {
             endpoint,
             base: Instant::now(),

@@ -37,6 +37,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 pub use self::streaming::{HeldBody, StreamingBulkhead, StreamingBulkheadFuture, StreamingBulkheadLayer};
+use crate::client::names;
 use crate::config_error::{ConfigError, check};
 use crate::decision::{Decided, Loudness};
 use crate::sync::{AtomicUsize, Ordering};
@@ -96,8 +97,8 @@ impl BulkheadLayer {
         Ok(Self(Arc::new(Shared {
             peer: peer.into(),
             in_flight: InFlight::new(limit),
-            gauge: gauge!("mainstay_client_in_flight", "peer" => name.clone()),
-            rejected: counter!("mainstay_client_rejected_total", "peer" => name, "reason" => "bulkhead_full"),
+            gauge: gauge!(names::IN_FLIGHT, "peer" => name.clone()),
+            rejected: counter!(names::REJECTED, "peer" => name, "reason" => "bulkhead-full"),
         })))
     }
 

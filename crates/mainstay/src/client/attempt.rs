@@ -17,6 +17,7 @@ use tower::{Layer, Service};
 use tracing::Span;
 use tracing::instrument::{Instrument as _, Instrumented};
 
+use super::names;
 use crate::classify::{Classified, HasOutcome, Summary};
 use crate::decision::{Decided, Loudness};
 use crate::{CallError, Endpoint, Outcome, RequestContext};
@@ -34,9 +35,9 @@ pub struct AttemptLayer(Arc<Shared>);
 impl AttemptLayer {
     /// Counts under `mainstay_client_attempts_total{peer, outcome}`.
     pub fn new(peer: &str) -> Self {
-        let attempts = Outcome::ALL.map(|outcome| {
-            counter!("mainstay_client_attempts_total", "peer" => peer.to_owned(), "outcome" => outcome.as_str())
-        });
+        let attempts = Outcome::ALL.map(
+            |outcome| counter!(names::ATTEMPTS, "peer" => peer.to_owned(), "outcome" => outcome.as_str()),
+        );
         Self(Arc::new(Shared { peer: peer.into(), attempts }))
     }
 }

@@ -12,6 +12,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::Service;
 
+use super::names;
 use crate::classify::Classified;
 use crate::{CallError, Outcome, RequestContext, clock};
 
@@ -29,12 +30,10 @@ impl Shared {
         Self {
             peer: peer.into(),
             total_timeout,
-            requests: Outcome::ALL.map(|outcome| {
-                counter!("mainstay_client_requests_total", "peer" => name(), "outcome" => outcome.as_str())
-            }),
-            durations: Outcome::ALL.map(|outcome| {
-                histogram!("mainstay_client_request_duration_seconds", "peer" => name(), "outcome" => outcome.as_str())
-            }),
+            requests: Outcome::ALL
+                .map(|outcome| counter!(names::REQUESTS, "peer" => name(), "outcome" => outcome.as_str())),
+            durations: Outcome::ALL
+                .map(|outcome| histogram!(names::DURATION, "peer" => name(), "outcome" => outcome.as_str())),
         }
     }
 }

@@ -59,7 +59,7 @@ pub enum CallError {
         reason: &'static str,
     },
     /// No connection could be made. Nothing was sent, so nothing happened.
-    #[error("no connection to {endpoint}: {cause}")]
+    #[error("no connection to {endpoint}: {}", Chain(cause))]
     Connect {
         /// Where to.
         endpoint: Endpoint,
@@ -79,7 +79,7 @@ pub enum CallError {
         after: Duration,
     },
     /// The connection failed, or the reply was cut or unreadable. It may have happened.
-    #[error("connection to {endpoint} lost: {cause}")]
+    #[error("connection to {endpoint} lost: {}", Chain(cause))]
     ConnectionLost {
         /// Where to.
         endpoint: Endpoint,
@@ -106,8 +106,23 @@ pub enum CallError {
         retry_after: Option<Duration>,
     },
     /// Any other failure of a transport. It may have happened.
-    #[error("transport failed: {0}")]
+    #[error("transport failed: {}", Chain(.0))]
     Transport(Cause),
+}
+
+/// A cause with the causes of it: transports keep the telling part (`Connection refused`) innermost.
+struct Chain<'a>(&'a Cause);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            write!(f, ": {cause}")?;
+            next = cause.source();
+        }
+        Ok(())
+    }
 }
 
 impl CallError {
@@ -169,17 +184,17 @@ impl CallError {
     /// The stable name of the variant, for metrics and events.
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::BreakerRejected { .. } => "breaker_rejected",
-            Self::BulkheadFull { .. } => "bulkhead_full",
-            Self::HeldBack { .. } => "held_back",
-            Self::DeadlineTooNear { .. } => "deadline_too_near",
-            Self::InvalidRequest { .. } => "invalid_request",
+            Self::BreakerRejected { .. } => "breaker-rejected",
+            Self::BulkheadFull { .. } => "bulkhead-full",
+            Self::HeldBack { .. } => "held-back",
+            Self::DeadlineTooNear { .. } => "deadline-too-near",
+            Self::InvalidRequest { .. } => "invalid-request",
             Self::Connect { .. } => "connect",
-            Self::AttemptTimedOut { .. } => "attempt_timed_out",
-            Self::DeadlineExceeded { .. } => "deadline_exceeded",
-            Self::ConnectionLost { .. } => "connection_lost",
-            Self::ReplyTooLarge { .. } => "reply_too_large",
-            Self::EarlierAttemptUnknown { .. } => "earlier_attempt_unknown",
+            Self::AttemptTimedOut { .. } => "attempt-timed-out",
+            Self::DeadlineExceeded { .. } => "deadline-exceeded",
+            Self::ConnectionLost { .. } => "connection-lost",
+            Self::ReplyTooLarge { .. } => "reply-too-large",
+            Self::EarlierAttemptUnknown { .. } => "earlier-attempt-unknown",
             Self::Transport(_) => "transport",
         }
     }

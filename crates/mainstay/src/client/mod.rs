@@ -23,6 +23,7 @@ mod entry;
 mod error;
 #[cfg(feature = "hyper")]
 mod hyper;
+pub mod names;
 mod stamp;
 
 use std::future::Future;
@@ -96,6 +97,7 @@ where
     T::Error: Into<CallError>,
 {
     config.validate()?;
+    names::describe();
     let peer = &*config.peer;
     let random = config.seed.map_or_else(Random::from_entropy, Random::seeded);
     let budget = RetryBudget::new(&config.retry.budget)?;

@@ -13,6 +13,7 @@ use super::future::{HedgeFuture, Race};
 use super::latency::Latencies;
 use crate::budget::RetryBudget;
 use crate::classify::HasOutcome;
+use crate::client::names;
 use crate::config_error::ConfigError;
 use crate::decision::{Decided, Loudness};
 use crate::{CallError, RequestContext, clock};
@@ -62,9 +63,9 @@ impl HedgeLayer {
             latencies: Mutex::new(Latencies::new(config.span, clock::now())),
             config,
             budget,
-            hedges: counter!("mainstay_hedges_total", "peer" => name()),
-            wins: counter!("mainstay_hedge_wins_total", "peer" => name()),
-            denied: counter!("mainstay_hedges_denied_total", "peer" => name()),
+            hedges: counter!(names::HEDGES, "peer" => name()),
+            wins: counter!(names::HEDGE_WINS, "peer" => name()),
+            denied: counter!(names::HEDGES_DENIED, "peer" => name()),
         }))))
     }
 

@@ -1,6 +1,7 @@
 //! The tower layer and what its calls share.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -12,6 +13,8 @@ use tower::{Layer, Service};
 use super::{RetryConfig, RetryFuture};
 use crate::budget::RetryBudget;
 use crate::classify::HasOutcome;
+use crate::client::names;
+use crate::clock::nanos_since;
 use crate::config_error::ConfigError;
 use crate::decision::{Decided, Loudness};
 use crate::headers::IDEMPOTENCY_KEY;
@@ -27,6 +30,9 @@ pub(super) struct Shared {
     pub(super) random: Random,
     pub(super) retries: Counter,
     tokens: Gauge,
+    /// The second in which the gauge was last set, counted from `base`.
+    shown: AtomicU64,
+    base: Instant,
     given_up: [Counter; GiveUp::ALL.len()],
 }
 
@@ -46,11 +52,11 @@ impl GiveUp {
 
     const fn as_str(self) -> &'static str {
         match self {
-            Self::CallerRetries => "caller_retries",
-            Self::NotSafe => "not_safe",
-            Self::AttemptsUsed => "attempts_used",
-            Self::DeadlineTooNear => "deadline_too_near",
-            Self::BudgetSpent => "budget_spent",
+            Self::CallerRetries => "caller-retries",
+            Self::NotSafe => "not-safe",
+            Self::AttemptsUsed => "attempts-used",
+            Self::DeadlineTooNear => "deadline-too-near",
+            Self::BudgetSpent => "budget-spent",
         }
     }
 }
@@ -74,11 +80,12 @@ impl RetryLayer {
             config,
             budget,
             random,
-            retries: counter!("mainstay_retries_total", "peer" => name()),
-            tokens: gauge!("mainstay_retry_budget_tokens", "peer" => name()),
-            given_up: GiveUp::ALL.map(
-                |why| counter!("mainstay_retry_given_up_total", "peer" => name(), "reason" => why.as_str()),
-            ),
+            retries: counter!(names::RETRIES, "peer" => name()),
+            shown: AtomicU64::new(0),
+            base: clock::now(),
+            tokens: gauge!(names::RETRY_BUDGET, "peer" => name()),
+            given_up: GiveUp::ALL
+                .map(|why| counter!(names::RETRY_GIVEN_UP, "peer" => name(), "reason" => why.as_str())),
         };
         Ok(Self(Arc::new(shared)))
     }
@@ -156,14 +163,24 @@ pub(super) struct Plan {
 
 impl Shared {
     pub(super) fn deposit(&self) {
-        self.budget.deposit(clock::now());
+        let now = clock::now();
+        self.budget.deposit(now);
+        let second = nanos_since(self.base, now) / 1_000_000_000 + 1;
+        if self.shown.load(Ordering::Relaxed) != second {
+            self.shown.store(second, Ordering::Relaxed);
+            self.show(now);
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss)] // far below 2^52
+    fn show(&self, now: Instant) {
+        self.tokens.set(self.budget.available(now) as f64);
     }
 
     /// Takes a retry from the budget; the gauge then shows what is left.
     pub(super) fn withdraw(&self, now: Instant) -> Result<(), crate::budget::BudgetSpent> {
         let taken = self.budget.withdraw(now);
-        #[allow(clippy::cast_precision_loss)] // far below 2^52
-        self.tokens.set(self.budget.available(now) as f64);
+        self.show(now);
         taken
     }
 

@@ -483,6 +483,19 @@ async fn law_12_each_decision_is_one_event_and_one_line_of_the_trail() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn law_12_the_budget_is_shown_while_nothing_is_retried() {
+    let ears = Ears::new();
+    let stack = stack(config(), &Peer::always(Do::Reply(200)));
+    for _ in 0..2 {
+        for _ in 0..50 {
+            call(&stack, get()).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(ears.metrics()["mainstay_retry_budget_tokens{peer=inventory}"], [5.0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn law_12_a_trip_is_told_with_its_rule_and_what_was_observed() {
     let ears = Ears::new();
     let stack = stack(one_attempt(), &Peer::always(Do::Refuse));
@@ -499,7 +512,7 @@ async fn law_12_a_trip_is_told_with_its_rule_and_what_was_observed() {
     assert_eq!(of("open")["correlation_id"], context.correlation_id.as_str());
     assert!(of("reject")["why"].as_str().unwrap().starts_with("open for another"));
     let metrics = ears.metrics();
-    assert_eq!(metrics["mainstay_client_rejected_total{peer=inventory,reason=breaker_rejected}"], [1.0]);
+    assert_eq!(metrics["mainstay_client_rejected_total{peer=inventory,reason=breaker-rejected}"], [1.0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -73,7 +73,7 @@ async fn the_bulkhead_is_inside_the_retry_and_its_refusal_is_final() {
     let error = call(&stack, get()).await.unwrap_err();
     assert_eq!((error.outcome(), began.elapsed()), (Outcome::RejectedUnsent, Duration::ZERO));
     let metrics = ears.metrics();
-    assert_eq!(metrics["mainstay_client_rejected_total{peer=inventory,reason=bulkhead_full}"], [1.0]);
+    assert_eq!(metrics["mainstay_client_rejected_total{peer=inventory,reason=bulkhead-full}"], [1.0]);
     assert_eq!(metrics["mainstay_retries_total{peer=inventory}"], [0.0]);
     assert_eq!(
         metrics["mainstay_client_attempts_total{peer=inventory,outcome=rejected-unsent}"],
@@ -95,7 +95,7 @@ async fn the_throttle_is_inside_the_retry_and_outside_the_bulkhead() {
     let metrics = ears.metrics();
     let rejected =
         |reason| metrics[&format!("mainstay_client_rejected_total{{peer=inventory,reason={reason}}}")][0];
-    assert!((rejected("held_back") - f64::from(held_back)).abs() < 0.1, "each once: none was tried again");
+    assert!((rejected("held-back") - f64::from(held_back)).abs() < 0.1, "each once: none was tried again");
     peer.turn([Do::Hang]);
     let mut busy = Box::pin(call(&stack, get()));
     while std::pin::Pin::new(&mut busy).now_or_never().is_some() {

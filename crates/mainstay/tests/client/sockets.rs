@@ -67,6 +67,7 @@ async fn what_never_connected_had_no_effect() {
     let error = ask(closed, TransportConfig::default()).await.unwrap_err();
     assert!(matches!(error, CallError::Connect { .. }), "{error:?}");
     assert_eq!(error.outcome(), Outcome::FailedKnown);
+    assert!(error.to_string().contains("refused"), "the telling part is in the text: {error}");
 }
 
 #[tokio::test]
