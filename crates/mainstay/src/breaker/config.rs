@@ -11,7 +11,8 @@ pub struct BreakerConfig {
     /// enough that a healed peer's past is soon forgotten.
     pub window: Duration,
     /// Below this many calls in the window no rate is judged; 1 to 10,000. Default 20: with a minimum of 100 in
-    /// 30 s (a common default) a client at 3 calls a second never trips at all.
+    /// 30 s (a common default) a client at 3 calls a second never trips at all. As many failures in a row trip it at
+    /// any rate: chance alone makes 20 of them once in a million where half of the calls fail.
     pub min_calls: u64,
     /// Failed calls in the window, in per cent, that trip it; 1 to 100. Default 50, as Resilience4j.
     pub failure_percent: u64,

@@ -263,6 +263,10 @@ impl Core {
                 return None;
             }
             format!("{consecutive} failures in a row >= {}", config.consecutive_failures)
+        } else if u64::from(consecutive) >= config.min_calls {
+            // As many as are enough to judge a rate, and not one success among them: a peer that is gone need not first
+            // outweigh ten good seconds.
+            format!("{consecutive} failures in a row >= {}", config.min_calls)
         } else if failures * 100 >= calls * config.failure_percent {
             format!("failures {failures} of {calls} in {window:?} >= {}%", config.failure_percent)
         } else if slow_calls * 100 >= calls * config.slow_percent {

@@ -11,6 +11,7 @@ mod faults;
 mod hedge;
 mod laws;
 mod order;
+mod overload;
 #[cfg(feature = "hyper")]
 mod sockets;
 mod support;

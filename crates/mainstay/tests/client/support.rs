@@ -73,16 +73,31 @@ struct Inner {
     seen: Mutex<Vec<Seen>>,
     inside: AtomicUsize,
     most: AtomicUsize,
+    routes: Option<(&'static str, Peer, Peer)>,
 }
 
-impl Peer {
-    pub(crate) fn script(script: impl IntoIterator<Item = Do>) -> Self {
-        Self(Arc::new(Inner {
+impl Inner {
+    fn new(script: impl IntoIterator<Item = Do>) -> Self {
+        Self {
             script: Mutex::new(script.into_iter().collect()),
             seen: Mutex::default(),
             inside: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
-        }))
+            routes: None,
+        }
+    }
+}
+
+impl Peer {
+    pub(crate) fn script(script: impl IntoIterator<Item = Do>) -> Self {
+        Self(Arc::new(Inner::new(script)))
+    }
+
+    /// Sends what is for `host` to one peer and everything else to the other.
+    pub(crate) fn by_host(host: &'static str, this: &Self, other: &Self) -> Self {
+        let mut both = Inner::new([]);
+        both.routes = Some((host, this.clone(), other.clone()));
+        Self(Arc::new(both))
     }
 
     pub(crate) fn always(what: Do) -> Self {
@@ -131,6 +146,10 @@ impl Service<ClientRequest> for Peer {
     }
 
     fn call(&mut self, request: ClientRequest) -> Self::Future {
+        if let Some((host, this, other)) = &self.0.routes {
+            let meant = request.uri().authority().is_some_and(|authority| authority.as_str() == *host);
+            return if meant { this.clone().call(request) } else { other.clone().call(request) };
+        }
         let mut script = self.0.script.lock().unwrap();
         let act = if script.len() > 1 { script.pop_front() } else { script.front().cloned() };
         drop(script);

@@ -60,13 +60,32 @@ async fn the_window_slides_under_steady_traffic() {
     for _ in 0..60 {
         second().await;
     }
-    peer.turn([Do::Refuse]);
+    // Two of three fail, so that no run of failures decides it.
+    peer.turn([Do::Refuse, Do::Refuse, Do::Reply(200)].into_iter().cycle().take(5_000));
     let mut seconds = 0;
     while stack.breakers().get(HOST).unwrap().snapshot().trips == 0 {
         second().await;
         seconds += 1;
     }
-    assert!((4..=6).contains(&seconds), "half of ten seconds of failure, not half of a minute: {seconds}");
+    assert!(
+        (7..=8).contains(&seconds),
+        "two thirds of what are half of ten seconds, not of a minute: {seconds}"
+    );
+}
+
+/// Ten good seconds are no reason to call a peer that is gone for another five.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_gone_is_noticed_after_twenty_calls_whatever_came_before() {
+    let peer = Peer::always(Do::Reply(200));
+    let stack = stack(one_attempt(), &peer);
+    for _ in 0..1_000 {
+        call(&stack, get()).await.unwrap();
+    }
+    peer.turn([Do::Refuse]);
+    for _ in 0..20 {
+        assert_eq!(call(&stack, get()).await.unwrap_err().outcome(), Outcome::FailedKnown);
+    }
+    assert_eq!(call(&stack, get()).await.unwrap_err().outcome(), Outcome::RejectedUnsent);
 }
 
 /// Three good probes spaced out, and a time-windowed half-open state that never closed: 20 of 20 healthy calls refused.
