@@ -8,7 +8,7 @@
 //! | [`pair`] | both services for one test, replicas, networks, invariants |
 //! | [`proxy`] | networks that fail on command |
 //! | [`http`] | the client and its log |
-//! | [`eventually`] | waiting with a deadline instead of sleeping |
+//! | [`mod@eventually`] | waiting with a deadline instead of sleeping |
 
 pub mod databases;
 pub mod eventually;

@@ -1,7 +1,7 @@
 //! The use cases, one file each: where a transaction begins and ends, and what happens in it.
 //!
 //! Every command is one transaction that looks its key up, takes its locks, decides, and writes rows, entry and
-//! reply together ([`execute`]). Nothing here knows of HTTP: the reply's bytes are made by a function that the
+//! reply together (`execute`). Nothing here knows of HTTP: the reply's bytes are made by a function that the
 //! outside gives, because they have to be stored with the decision.
 
 pub mod answer;
