@@ -126,7 +126,8 @@ async fn one_key_at_two_replicas_places_one_order() {
             }
         });
     for reply in join_all(calls).await {
-        assert!(matches!(reply.status.as_u16(), 201 | 409), "{reply}");
+        // 202 when a busy machine has not decided it yet.
+        assert!(matches!(reply.status.as_u16(), 201 | 202 | 409), "{reply}");
     }
     pair.settle(RESOLVED).await;
     assert_eq!(stock(&pair, "A").await, (10, 1));
