@@ -1,0 +1,61 @@
+//! A breaker's cost as its window fills: what truly slides can do so at the same price.
+
+use std::time::Duration;
+
+use mainstay::breaker::BreakerConfig;
+use tower::Layer as _;
+
+use crate::call::{Boom, Noop, Req, drive, requests, runtime, shared};
+use crate::{Baseline, Instance, ours, peers};
+
+/// A minute holds what is counted for the whole of a measurement.
+const MINUTE: Duration = Duration::from_mins(1);
+const MOST: Duration = Duration::from_mins(10);
+
+/// One breaker with that many calls in its window.
+#[derive(Debug)]
+pub struct Filled {
+    pub owner: &'static str,
+    pub window: Duration,
+    pub calls: usize,
+}
+
+impl Filled {
+    pub fn id(&self) -> String {
+        format!("filled/{}/{}s/{}", self.owner, self.window.as_secs(), self.calls)
+    }
+
+    pub fn make(&self) -> Instance {
+        match self.owner {
+            "mainstay" => filled(
+                ours::breaker(BreakerConfig { window: self.window, ..BreakerConfig::default() }).0,
+                self.calls,
+            ),
+            _ => filled(peers::time_window(self.window).layer(Noop::<Boom>::new()), self.calls),
+        }
+    }
+}
+
+fn filled<S>(service: S, calls: usize) -> Instance
+where
+    S: tower::Service<Req> + Clone + Send + 'static,
+{
+    runtime().block_on(drive(service.clone(), calls, true, requests(Baseline::Plain)));
+    shared(service, Baseline::Plain)
+}
+
+/// What is compared.
+pub fn all() -> Vec<Filled> {
+    let row = |owner, window, calls| Filled { owner, window, calls };
+    vec![
+        row("mainstay", MINUTE, 100),
+        row("mainstay", MINUTE, 1_000),
+        row("mainstay", MINUTE, 10_000),
+        row("mainstay", MINUTE, 50_000),
+        row("mainstay", MOST, 10_000),
+        row("tower-resilience", MINUTE, 100),
+        row("tower-resilience", MINUTE, 1_000),
+        row("tower-resilience", MINUTE, 10_000),
+        row("tower-resilience", MINUTE, 50_000),
+    ]
+}
