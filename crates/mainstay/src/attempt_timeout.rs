@@ -72,7 +72,7 @@ where
 {
     type Response = S::Response;
     type Error = CallError;
-    type Future = AttemptTimeoutFuture<Pin<Box<Oneshot<S, Request<B>>>>>;
+    type Future = AttemptTimeoutFuture<Oneshot<S, Request<B>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
@@ -87,20 +87,19 @@ where
             // What goes out is the attempt's own time: the peer need not work for longer than it is listened to.
             context.deadline = until;
         }
-        AttemptTimeoutFuture {
-            // Boxed, since it holds the request and the service: every layer outside would move it once more.
-            call: Box::pin(Oneshot::new(self.inner.clone(), request)),
-            timer: None,
-            began,
-            until: until.instant(),
-        }
+        let call = Oneshot::new(self.inner.clone(), request);
+        AttemptTimeoutFuture(Box::pin(Timed { call, timer: None, began, until: until.instant() }))
     }
 }
 
+/// The attempt with its timer. Dropping it drops the attempt. Boxed, since it holds the request, the service and the
+/// timer: every layer outside would move them once more.
+#[derive(Debug)]
+pub struct AttemptTimeoutFuture<F>(Pin<Box<Timed<F>>>);
+
 pin_project! {
-    /// The attempt with its timer. Dropping it drops the attempt.
     #[derive(Debug)]
-    pub struct AttemptTimeoutFuture<F> {
+    struct Timed<F> {
         #[pin]
         call: F,
         #[pin]
@@ -118,8 +117,8 @@ where
     type Output = Result<R, CallError>;
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.0.as_mut().project();
         if *this.until <= *this.began {
             // The deadline had passed before the attempt began: it is not begun.
             return Poll::Ready(Err(CallError::DeadlineTooNear {

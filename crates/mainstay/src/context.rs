@@ -39,6 +39,28 @@ impl Priority {
     }
 }
 
+/// What the record of a decision says of its request. A call that keeps only this for its end, and not its whole
+/// context, is a third as large, and every layer outside moves it.
+#[derive(Debug, Clone)]
+pub(crate) struct Party {
+    pub(crate) correlation_id: CorrelationId,
+    pub(crate) deadline: Deadline,
+    pub(crate) attempt: u32,
+    pub(crate) trail: DecisionTrail,
+}
+
+impl From<&RequestContext> for Party {
+    #[inline]
+    fn from(context: &RequestContext) -> Self {
+        Self {
+            correlation_id: context.correlation_id.clone(),
+            deadline: context.deadline,
+            attempt: context.attempt,
+            trail: context.trail.clone(),
+        }
+    }
+}
+
 /// One request's identity, time and record. Cheap to clone; clones share the decision trail.
 #[derive(Debug, Clone)]
 pub struct RequestContext {

@@ -69,8 +69,19 @@ impl Deadline {
     /// What goes out as `X-Deadline-Ms`: whole milliseconds left, rounded down, so that time only ever shrinks
     /// from hop to hop.
     pub fn to_header_value(self) -> HeaderValue {
-        let millis = u64::try_from(self.remaining().as_millis()).unwrap_or(u64::MAX);
-        HeaderValue::from(millis)
+        let mut millis = u64::try_from(self.remaining().as_millis()).unwrap_or(u64::MAX);
+        // Written from behind. `HeaderValue::from` would allocate twice.
+        let mut digits = [b'0'; 20];
+        let mut at = digits.len();
+        for digit in digits.iter_mut().rev() {
+            *digit += u8::try_from(millis % 10).unwrap_or(0);
+            millis /= 10;
+            at -= 1;
+            if millis == 0 {
+                break;
+            }
+        }
+        HeaderValue::from_bytes(&digits[at..]).expect("decimal digits are header-safe")
     }
 }
 
@@ -86,6 +97,8 @@ mod tests {
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(deadline.has_passed());
         assert_eq!(deadline.to_header_value(), "0");
+        let far = Duration::from_millis(12_345_678_901_234);
+        assert_eq!(Deadline::after(far).to_header_value(), "12345678901234");
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Shared {
             layer: "throttle",
             action: "reject",
             why: format!("{} of {} calls were throttled", counts.b, counts.a).into(),
-            peer: &self.peer,
+            peer: Some(&self.peer),
             endpoint: None,
             loudness: Loudness::Info,
         }

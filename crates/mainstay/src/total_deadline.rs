@@ -134,7 +134,7 @@ impl Shared {
                 self.least.as_micros()
             )
             .into(),
-            peer: &self.peer,
+            peer: Some(&self.peer),
             endpoint: None,
             loudness: Loudness::Info,
         }

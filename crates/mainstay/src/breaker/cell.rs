@@ -12,7 +12,8 @@ use super::core::{Admitted, Core, Order, Rejected, Transition, Verdict};
 use super::{BreakerConfig, BreakerSnapshot, BreakerState};
 use crate::client::names;
 use crate::clock::nanos_since;
-use crate::decision::{Decided, Loudness};
+use crate::context::Party;
+use crate::decision::{Concerns, Decided, Loudness};
 use crate::random::Random;
 use crate::{CallError, Endpoint, RequestContext, clock};
 
@@ -117,7 +118,7 @@ impl Cell {
                 BreakerState::ForcedOpen => "forced open by an operator".into(),
                 BreakerState::Closed | BreakerState::ForcedClosed => "closed".into(),
             },
-            peer: &self.settings.peer,
+            peer: Some(&self.settings.peer),
             endpoint: Some(self.endpoint.name()),
             loudness: Loudness::Info,
         }
@@ -132,7 +133,7 @@ impl Cell {
         verdict: Verdict,
         took_nanos: u64,
         now: u64,
-        context: Option<&RequestContext>,
+        whose: Option<&Party>,
     ) {
         let config = &self.settings.config;
         let slow = took_nanos >= self.settings.slow_nanos;
@@ -143,12 +144,12 @@ impl Cell {
         if let Some(transition) =
             self.core.record(admitted, verdict, slow, now, config, &self.settings.random)
         {
-            self.publish(transition, context);
+            self.publish(transition, whose);
         }
     }
 
     #[cold]
-    fn publish(&self, transition: Transition, context: Option<&RequestContext>) {
+    fn publish(&self, transition: Transition, whose: Option<&impl Concerns>) {
         let Transition { from, to, why } = transition;
         {
             let _one_at_a_time = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,16 +162,16 @@ impl Cell {
             layer: "circuit_breaker",
             action: to.as_str(),
             why: format!("was {from}: {why}").into(),
-            peer: &self.settings.peer,
+            peer: Some(&self.settings.peer),
             endpoint: Some(self.endpoint.name()),
             loudness: Loudness::Warn,
         }
-        .record(context);
+        .record(whose);
     }
 
     pub(super) fn order(&self, order: Order) {
         let transition = self.core.order(order);
-        self.publish(transition, None);
+        self.publish(transition, None::<&Party>);
     }
 
     pub(super) fn state(&self) -> BreakerState {

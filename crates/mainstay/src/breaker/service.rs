@@ -15,6 +15,7 @@ use super::Breakers;
 use super::cell::Cell;
 use super::core::{Admitted, Verdict};
 use crate::classify::HasOutcome;
+use crate::context::Party;
 use crate::{CallError, Deadline, Outcome, RequestContext, clock};
 
 /// Puts the breaker of each request's endpoint in front of a service.
@@ -165,15 +166,15 @@ pub struct Permit {
     admitted: Admitted,
     /// When, in the breaker's life, the call first had to wait. A call that never did took no time, and costs one reading of the clock less.
     waiting_since: Option<u64>,
-    context: Option<RequestContext>,
+    whose: Option<Party>,
     counted: bool,
 }
 
 impl Permit {
     #[inline]
     fn new(cell: &Arc<Cell>, admitted: Admitted, context: Option<&RequestContext>) -> Self {
-        let (cell, context) = (Arc::clone(cell), context.cloned());
-        Self { cell, admitted, waiting_since: None, context, counted: false }
+        let (cell, whose) = (Arc::clone(cell), context.map(Party::from));
+        Self { cell, admitted, waiting_since: None, whose, counted: false }
     }
 
     /// Leave that counts from now on.
@@ -203,7 +204,7 @@ impl Permit {
         let verdict = verdict(outcome, self.admitted.probe);
         let now = self.cell.now();
         let took = self.waiting_since.map_or(0, |since| now.saturating_sub(since));
-        self.cell.record(self.admitted, verdict, took, now, self.context.as_ref());
+        self.cell.record(self.admitted, verdict, took, now, self.whose.as_ref());
     }
 }
 
@@ -211,7 +212,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if !self.counted {
             // A call that is dropped at its deadline was too slow for its caller; before, the caller just left.
-            let late = self.context.as_ref().is_some_and(|context| context.deadline.has_passed());
+            let late = self.whose.as_ref().is_some_and(|whose| whose.deadline.has_passed());
             self.count(if late { Outcome::Unknown } else { Outcome::Cancelled });
         }
     }

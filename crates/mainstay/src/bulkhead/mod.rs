@@ -169,7 +169,7 @@ impl Shared {
             layer: "bulkhead",
             action: "reject",
             why: format!("{limit} calls in flight, the limit").into(),
-            peer: &self.peer,
+            peer: Some(&self.peer),
             endpoint: None,
             loudness: Loudness::Info,
         }

@@ -19,6 +19,7 @@ use tracing::instrument::{Instrument as _, Instrumented};
 
 use super::names;
 use crate::classify::{Classified, HasOutcome, Summary};
+use crate::context::Party;
 use crate::decision::{Decided, Loudness};
 use crate::{CallError, Endpoint, Outcome, RequestContext};
 
@@ -99,7 +100,7 @@ where
             );
         }
         let note = Note {
-            context: request.extensions().get::<RequestContext>().cloned(),
+            whose: request.extensions().get::<RequestContext>().map(Party::from),
             endpoint,
             span: span.clone(),
             shared: Arc::clone(&self.shared),
@@ -137,7 +138,7 @@ pin_project! {
 
 #[derive(Debug)]
 struct Note {
-    context: Option<RequestContext>,
+    whose: Option<Party>,
     endpoint: Option<Cow<'static, str>>,
     span: Span,
     shared: Arc<Shared>,
@@ -163,7 +164,7 @@ impl Note {
 
     #[cold]
     fn cancelled(&mut self) {
-        let late = self.context.as_ref().is_some_and(|context| context.deadline.has_passed());
+        let late = self.whose.as_ref().is_some_and(|whose| whose.deadline.has_passed());
         let outcome = if late { Outcome::Unknown } else { Outcome::Cancelled };
         self.shared.attempts[outcome as usize].increment(1);
         let why = if late { "dropped at its deadline" } else { "given up before its deadline" };
@@ -173,11 +174,11 @@ impl Note {
     fn decided(&mut self, outcome: Outcome, why: Cow<'static, str>) {
         self.open = false;
         self.span.record("outcome", outcome.as_str());
-        let peer = &self.shared.peer;
+        let peer = Some(&*self.shared.peer);
         let endpoint = self.endpoint.take();
         let loudness = Loudness::Debug;
         Decided { layer: "attempt", action: outcome.as_str(), why, peer, endpoint, loudness }
-            .record(self.context.as_ref());
+            .record(self.whose.as_ref());
     }
 }
 

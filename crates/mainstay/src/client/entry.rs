@@ -81,8 +81,10 @@ struct Measure {
 }
 
 impl Measure {
-    fn finished(self, outcome: Outcome) {
-        let took = self.began.elapsed();
+    /// `now` is the instant of the turn in which it ended: the transport's own last step is left out, and a reading of the
+    /// clock with it.
+    fn finished(self, outcome: Outcome, now: Instant) {
+        let took = now.saturating_duration_since(self.began);
         self.shared.requests[outcome as usize].increment(1);
         self.shared.durations[outcome as usize].record(took.as_secs_f64());
         tracing::debug!(
@@ -107,7 +109,7 @@ pin_project! {
     impl<F> PinnedDrop for EntryFuture<F> {
         fn drop(this: Pin<&mut Self>) {
             if let Some(measure) = this.project().measure.take() {
-                measure.finished(Outcome::Cancelled);
+                measure.finished(Outcome::Cancelled, clock::now());
             }
         }
     }
@@ -134,15 +136,17 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = match this.state.project() {
-            StateProj::Rejected { error } => {
-                Err(error.take().expect("a future is not polled after it is ready"))
+        clock::turn(|now| {
+            let result = match this.state.project() {
+                StateProj::Rejected { error } => {
+                    Err(error.take().expect("a future is not polled after it is ready"))
+                }
+                StateProj::Running { call } => ready!(call.poll(cx)),
+            };
+            if let Some(measure) = this.measure.take() {
+                measure.finished(crate::classify::outcome(&result), now);
             }
-            StateProj::Running { call } => ready!(clock::turn(|_| call.poll(cx))),
-        };
-        if let Some(measure) = this.measure.take() {
-            measure.finished(crate::classify::outcome(&result));
-        }
-        Poll::Ready(result.map(|classified| classified.reply))
+            Poll::Ready(result.map(|classified| classified.reply))
+        })
     }
 }

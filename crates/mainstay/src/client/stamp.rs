@@ -48,16 +48,17 @@ where
             // In the assembled stack this is the attempt's own span.
             let (parent, state) = (context.trace.to_header_value(), context.trace.state.clone());
             let headers = request.headers_mut();
+            // Somebody else's, before ours are there to be searched.
+            headers.remove(TRACESTATE);
             headers.reserve(6);
             headers.insert(X_CORRELATION_ID, correlation_id);
             headers.insert(X_DEADLINE_MS, deadline);
             headers.insert(X_ATTEMPT, attempt);
             headers.insert(X_PRIORITY, priority);
             headers.insert(TRACEPARENT, parent);
-            match state {
-                Some(state) => headers.insert(TRACESTATE, state),
-                None => headers.remove(TRACESTATE),
-            };
+            if let Some(state) = state {
+                headers.insert(TRACESTATE, state);
+            }
         }
         self.0.call(request)
     }

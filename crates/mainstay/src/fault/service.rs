@@ -180,7 +180,7 @@ fn announce(name: &str, fault: &Fault, context: Option<&RequestContext>) {
         layer: "fault",
         action: fault.as_str(),
         why: "injected by an operator".into(),
-        peer: name,
+        peer: Some(name),
         endpoint: None,
         loudness: Loudness::Warn,
     }

@@ -192,7 +192,8 @@ impl Shared {
         context: Option<&RequestContext>,
     ) {
         let loudness = Loudness::Info;
-        Decided { layer: "retry", action, why, peer: &self.peer, endpoint: None, loudness }.record(context);
+        Decided { layer: "retry", action, why, peer: Some(&self.peer), endpoint: None, loudness }
+            .record(context);
     }
 
     pub(super) fn gave_up(&self, why: GiveUp, text: Cow<'static, str>, context: Option<&RequestContext>) {

@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 
 use super::names;
-use super::record::millis;
 use crate::RequestContext;
-use crate::trail::Decision;
+use crate::decision::{Decided, Loudness};
 
 /// Records that `layer` refused the request for `reason`; `why` has the threshold and the observed value.
 pub(super) fn shed(
@@ -18,31 +17,14 @@ pub(super) fn shed(
     note(context, layer, "reject", why);
 }
 
-/// Records a decision of `layer` on the request's trail.
+/// Records a decision of `layer` about the request in hand.
 pub(super) fn note(
     context: &RequestContext,
     layer: &'static str,
     action: &'static str,
     why: Cow<'static, str>,
 ) {
-    let left = millis(context.deadline.remaining());
-    tracing::debug!(
-        target: "mainstay::decision",
-        layer,
-        action,
-        why = &*why,
-        deadline_left_ms = left,
-        attempt = context.attempt,
-        correlation_id = context.correlation_id.as_str(),
-        "decision"
-    );
-    context.trail.push(Decision {
-        layer: layer.into(),
-        action: action.into(),
-        why,
-        attempt: context.attempt,
-        endpoint: None,
-        deadline_left_ms: Some(left),
-        at_ms: 0,
-    });
+    // The canonical line tells what became of the request; this is for those who look closer.
+    let loudness = Loudness::Debug;
+    Decided { layer, action, why, peer: None, endpoint: None, loudness }.record(Some(context));
 }
