@@ -88,15 +88,19 @@ pub fn effect(headers: &HeaderMap) -> Option<Effect> {
         .find(|effect| effect.as_str().as_bytes() == value.as_bytes())
 }
 
-/// The `Retry-After` header in whole seconds, at most a day. The date form counts as absent: it would need both
-/// hosts' wall clocks to agree, and only durations are trusted across hosts.
+/// The `Retry-After` header, at most a day. A date is read as the time from the reply's own `Date` to it, both by the
+/// peer's clock: only durations are trusted across hosts. Without a `Date` it counts as absent.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    if value.is_empty() || !value.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let secs = value.parse().unwrap_or(u64::MAX);
-    Some(Duration::from_secs(secs.min(86_400)))
+    let asked = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
+    } else {
+        let until = httpdate::parse_http_date(value).ok()?;
+        let said_at = httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?).ok()?;
+        // A date that has passed asks for nothing more.
+        until.duration_since(said_at).unwrap_or_default()
+    };
+    Some(asked.min(Duration::from_hours(24)))
 }
 
 /// What became of a call, reply or error.
@@ -224,12 +228,28 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_seconds_only() {
+    fn retry_after_is_read_in_seconds() {
         let read = |value| retry_after(&with(header::RETRY_AFTER, value));
         assert_eq!(read("3"), Some(Duration::from_secs(3)));
         assert_eq!(read("99999999999999999999"), Some(Duration::from_hours(24)));
-        for bad in ["", "-1", "1.5", "Sat, 21 Nov 2026 10:00:00 GMT"] {
+        for bad in ["", "-1", "1.5", "soon"] {
             assert_eq!(read(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_date_in_retry_after_is_a_duration_by_the_peers_own_clock() {
+        const AT: &str = "Sat, 21 Nov 2026 10:00:00 GMT";
+        let read = |date: Option<&'static str>| {
+            let mut headers = with(header::RETRY_AFTER, AT);
+            headers.extend(date.map(|date| (header::DATE, HeaderValue::from_static(date))));
+            retry_after(&headers)
+        };
+        assert_eq!(read(Some("Sat, 21 Nov 2026 09:59:30 GMT")), Some(Duration::from_secs(30)));
+        assert_eq!(read(Some("Saturday, 21-Nov-26 09:59:59 GMT")), Some(Duration::from_secs(1)));
+        assert_eq!(read(Some("Fri, 20 Nov 2020 00:00:00 GMT")), Some(Duration::from_hours(24)));
+        assert_eq!(read(Some("Sat, 21 Nov 2026 10:00:01 GMT")), Some(Duration::ZERO), "it has passed");
+        assert_eq!(read(Some("yesterday")), None);
+        assert_eq!(read(None), None, "our own clock may be wrong");
     }
 }

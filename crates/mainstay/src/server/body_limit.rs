@@ -1,13 +1,14 @@
 //! A body that is announced as too large is refused before it takes a place in the queue, and before it is sent:
 //! a client that waits for `100 Continue` never sends it.
 //!
-//! Only the announced length is looked at, so the body's type stays as it is. A body of unknown length is for whoever
-//! reads it to bound: axum's `DefaultBodyLimit`, or `http_body_util::Limited`.
+//! A body that announces nothing is cut off while it is read: at the limit the reader gets
+//! [`http_body_util::LengthLimitError`], of which axum's extractors make a 413.
 
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::Limited;
 use tower::{Layer, Service};
 
 use super::context::{DeadlinePolicy, ensure};
@@ -15,21 +16,27 @@ use super::decide;
 use super::drain::OrRefused;
 use crate::problem::{Effect, Problem};
 
-/// Refuses bodies announced as longer than so many bytes. Without a number it lets everything pass.
+/// Refuses bodies announced as longer than so many bytes, and cuts off the others there. Without a number it lets
+/// everything pass.
 ///
 /// ```
 /// use bytes::Bytes;
 /// use http::{Request, Response, StatusCode};
+/// use http_body_util::{BodyExt, Full, Limited};
 /// use mainstay::server::body_limit::BodyLimitLayer;
 /// use tower::{Layer, ServiceExt, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let service = BodyLimitLayer::new(Some(4)).layer(service_fn(|request: Request<Bytes>| async move {
-///     Ok::<_, std::convert::Infallible>(Response::new(request.into_body()))
+/// let service = BodyLimitLayer::new(Some(4)).layer(service_fn(|request: Request<Limited<Full<Bytes>>>| async {
+///     let read = request.into_body().collect().await.map(|body| body.to_bytes());
+///     Ok::<_, std::convert::Infallible>(Response::new(read.unwrap_or(Bytes::from_static(b"cut off"))))
 /// }));
-/// let request = Request::post("/").header("content-length", 5).body(Bytes::from("fives"))?;
-/// let reply = service.oneshot(request).await?;
+/// let silent = Request::post("/").body(Full::from("fives"))?;
+/// assert_eq!(service.clone().oneshot(silent).await?.into_body(), "cut off");
+///
+/// let announced = Request::post("/").header("content-length", 5).body(Full::from("fives"))?;
+/// let reply = service.oneshot(announced).await?;
 /// assert_eq!(reply.status(), StatusCode::PAYLOAD_TOO_LARGE);
 /// assert_eq!(reply.headers()["x-outcome"], "not-executed");
 /// # Ok(())
@@ -64,7 +71,7 @@ pub struct BodyLimit<S> {
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for BodyLimit<S>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    S: Service<Request<Limited<ReqBody>>, Response = Response<ResBody>>,
     ResBody: From<Bytes>,
 {
     type Response = S::Response;
@@ -78,7 +85,8 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let announced = announced(request.headers());
         let Some(max) = self.max.filter(|max| announced > *max) else {
-            return OrRefused::inner(self.inner.call(request));
+            let most = self.max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+            return OrRefused::inner(self.inner.call(request.map(|body| Limited::new(body, most))));
         };
         let context = ensure(&mut request, &DeadlinePolicy::default(), None);
         let why = format!("a body of {announced} bytes, above the {max} allowed");

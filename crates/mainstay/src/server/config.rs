@@ -52,7 +52,7 @@ pub struct ServerConfig {
     pub queue: QueueConfig,
     /// A quota per principal. Default none.
     pub rate_limit: Option<RateLimitConfig>,
-    /// The longest announced request body, in bytes. Default none.
+    /// The longest request body, in bytes. Default none.
     pub max_body: Option<u64>,
     /// The most that a request may claim in `X-Priority`. Default none: claims are believed.
     pub priority_ceiling: Option<PriorityFn>,

@@ -2,7 +2,9 @@
 //!
 //! Everything inside, refusals included, can then name the request. The correlation id goes back on every reply.
 //! A client's id is taken only when it is 1 to 64 of `A-Za-z0-9._-`: anything else could forge log lines, so it is
-//! replaced, counted in `mainstay_server_correlation_replaced_total`, and logged at most once a minute.
+//! replaced, counted in `mainstay_server_correlation_replaced_total`, and logged at most once a minute. A deadline,
+//! attempt, priority or trace that cannot be read counts as absent, in `mainstay_server_header_ignored_total{header}`, and
+//! is logged likewise.
 
 use std::fmt;
 use std::future::Future;
@@ -12,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::{Layer, Service};
@@ -20,7 +22,7 @@ use tower::{Layer, Service};
 use super::head::RequestHead;
 use super::names;
 use crate::context::Priority;
-use crate::headers::{X_ATTEMPT, X_CORRELATION_ID, X_PRIORITY};
+use crate::headers::{TRACEPARENT, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
 use crate::{CorrelationId, Deadline, DecisionTrail, RequestContext, TraceContext};
 
 /// How much time a request gets.
@@ -74,7 +76,7 @@ pub type PriorityFn = Arc<dyn Fn(&RequestHead<'_>) -> Priority + Send + Sync>;
 pub struct ContextLayer {
     policy: DeadlinePolicy,
     ceiling: Option<PriorityFn>,
-    replaced: Arc<OncePerMinute>,
+    complaints: Arc<Complaints>,
 }
 
 impl ContextLayer {
@@ -99,7 +101,7 @@ impl ContextLayer {
             // What reads the header later must not see the claim either.
             request.headers_mut().insert(X_PRIORITY, HeaderValue::from_static(most.as_str()));
         }
-        ensure(request, &self.policy, Some(&self.replaced))
+        ensure(request, &self.policy, Some(&self.complaints))
     }
 }
 
@@ -143,29 +145,65 @@ where
     }
 }
 
-/// The request's context; made from its headers and inserted when an outer layer has not done so.
+/// The request's context; made from its headers and inserted when an outer layer has not done so. `complaints` is where
+/// it is said that headers could not be read; they are counted in any case.
 pub(super) fn ensure<B>(
     request: &mut Request<B>,
     policy: &DeadlinePolicy,
-    replaced: Option<&OncePerMinute>,
+    complaints: Option<&Complaints>,
 ) -> RequestContext {
     if let Some(context) = request.extensions().get::<RequestContext>() {
         return context.clone();
     }
     let headers = request.headers();
+    let correlation_id = correlation_id(headers, complaints);
+    let reader = Reader { headers, complaints, correlation_id: &correlation_id };
+    let caller = reader.read(&TRACEPARENT, TraceContext::from_headers);
+    let left = reader.read(&X_DEADLINE_MS, Deadline::left_from_headers).unwrap_or(policy.default);
     let context = RequestContext {
-        correlation_id: correlation_id(headers, replaced),
-        trace: TraceContext::from_headers(headers).map_or_else(TraceContext::root, |caller| caller.child()),
-        deadline: policy.deadline(headers),
-        attempt: attempt(headers),
-        priority: priority(headers),
+        trace: caller.map_or_else(TraceContext::root, |caller| caller.child()),
+        deadline: Deadline::after(left.min(policy.max)),
+        attempt: reader.read(&X_ATTEMPT, attempt).unwrap_or(1),
+        priority: reader.read(&X_PRIORITY, priority).unwrap_or_default(),
         trail: DecisionTrail::new(),
+        correlation_id,
     };
     request.extensions_mut().insert(context.clone());
     context
 }
 
-fn correlation_id(headers: &HeaderMap, replaced: Option<&OncePerMinute>) -> CorrelationId {
+/// Reads headers, and does not let one that is there and cannot be read pass in silence.
+struct Reader<'a> {
+    headers: &'a HeaderMap,
+    complaints: Option<&'a Complaints>,
+    correlation_id: &'a CorrelationId,
+}
+
+impl Reader<'_> {
+    fn read<T>(&self, name: &HeaderName, read: impl FnOnce(&HeaderMap) -> Option<T>) -> Option<T> {
+        let value = read(self.headers);
+        if value.is_none() && self.headers.contains_key(name) {
+            self.ignored(name);
+        }
+        value
+    }
+
+    #[cold]
+    fn ignored(&self, name: &HeaderName) {
+        metrics::counter!(names::HEADER_IGNORED, "header" => name.to_string()).increment(1);
+        if self.complaints.is_some_and(|complaints| complaints.due(name)) {
+            tracing::warn!(
+                header = %name,
+                values = self.headers.get_all(name).iter().count(),
+                length = self.headers.get(name).map(HeaderValue::len),
+                correlation_id = %self.correlation_id,
+                "ignored a header that cannot be read, as if it were absent; counted, and logged once a minute"
+            );
+        }
+    }
+}
+
+fn correlation_id(headers: &HeaderMap, complaints: Option<&Complaints>) -> CorrelationId {
     let mut values = headers.get_all(X_CORRELATION_ID).iter();
     let (first, second) = (values.next(), values.next());
     let Some(value) = first else { return CorrelationId::mint() };
@@ -173,7 +211,7 @@ fn correlation_id(headers: &HeaderMap, replaced: Option<&OncePerMinute>) -> Corr
     parsed.unwrap_or_else(|| {
         let minted = CorrelationId::mint();
         metrics::counter!(names::CORRELATION_REPLACED).increment(1);
-        if replaced.is_some_and(|window| window.first(Instant::now())) {
+        if complaints.is_some_and(|complaints| complaints.due(&X_CORRELATION_ID)) {
             tracing::warn!(
                 correlation_id = %minted,
                 length = value.len(),
@@ -184,17 +222,16 @@ fn correlation_id(headers: &HeaderMap, replaced: Option<&OncePerMinute>) -> Corr
     })
 }
 
-/// `X-Attempt`: 1 to 4 digits, at least 1; anything else counts as the first attempt.
-fn attempt(headers: &HeaderMap) -> u32 {
-    single(headers, &X_ATTEMPT)
-        .filter(|text| (1..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()))
-        .and_then(|text| text.parse().ok())
-        .map_or(1, |attempt: u32| attempt.max(1))
+/// `X-Attempt`: 1 to 4 digits, at least 1.
+fn attempt(headers: &HeaderMap) -> Option<u32> {
+    let text = single(headers, &X_ATTEMPT)?;
+    let digits = (1..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|attempt| digits && *attempt >= 1)
 }
 
-/// `X-Priority`: one of the four names; anything else counts as `default`.
-fn priority(headers: &HeaderMap) -> Priority {
-    single(headers, &X_PRIORITY).and_then(Priority::parse).unwrap_or_default()
+/// `X-Priority`: one of the four names.
+fn priority(headers: &HeaderMap) -> Option<Priority> {
+    single(headers, &X_PRIORITY).and_then(Priority::parse)
 }
 
 fn single<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a str> {
@@ -203,9 +240,22 @@ fn single<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a str
     value.to_str().ok()
 }
 
+/// When a complaint about each header was last logged: whoever sends nonsense, sends a lot of it.
+#[derive(Debug, Default)]
+pub(super) struct Complaints([OncePerMinute; 5]);
+
+impl Complaints {
+    const OF: [HeaderName; 5] = [X_CORRELATION_ID, X_DEADLINE_MS, X_ATTEMPT, X_PRIORITY, TRACEPARENT];
+
+    fn due(&self, name: &HeaderName) -> bool {
+        let at = Self::OF.iter().position(|header| header == name);
+        at.is_some_and(|at| self.0[at].first(Instant::now()))
+    }
+}
+
 /// True for the first caller in any minute.
 #[derive(Debug)]
-pub(super) struct OncePerMinute {
+struct OncePerMinute {
     began: Instant,
     /// Milliseconds from `began` to the last time it was true, plus one; 0 before that.
     last: AtomicU64,
@@ -218,7 +268,7 @@ impl Default for OncePerMinute {
 }
 
 impl OncePerMinute {
-    pub(super) fn first(&self, now: Instant) -> bool {
+    fn first(&self, now: Instant) -> bool {
         let at = u64::try_from(now.duration_since(self.began).as_millis()).unwrap_or(u64::MAX - 1) + 1;
         let last = self.last.load(Ordering::Relaxed);
         let due = last == 0 || at.saturating_sub(last) >= 60_000;

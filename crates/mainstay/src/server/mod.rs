@@ -9,7 +9,7 @@
 //! 4. [`panic`](mod@panic): a panic becomes a reply. Outside whatever holds permits and timers, which unwinding gives back.
 //! 5. [`deadline`]: dead work costs neither quota nor a place in the queue.
 //! 6. [`rate_limit`]: a principal over its quota costs nobody else a place in the queue.
-//! 7. [`body_limit`]: what is announced as too large takes no place in the queue.
+//! 7. [`body_limit`]: what is announced as too large takes no place in the queue; the rest is cut off while it is read.
 //! 8. [`shed`]: permits are taken last and held only while there is work.
 //!
 //! Each layer works alone: it makes what it needs of the request's context when no outer layer has.
@@ -72,7 +72,8 @@ pub struct ServerSnapshot {
     pub rate_limit: Option<RateLimitSnapshot>,
 }
 
-/// What [`ServerStack`] makes of a service.
+/// What [`ServerStack`] makes of a service. That one gets its requests with a body that ends at the limit,
+/// [`http_body_util::Limited`].
 pub type ServerService<S> = context::Context<
     observe::Observe<
         drain::Draining<

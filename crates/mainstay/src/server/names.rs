@@ -21,6 +21,8 @@ pub const QUEUE: &str = "mainstay_server_queue_seconds";
 pub const LIMIT: &str = "mainstay_server_concurrency_limit";
 /// Correlation ids that were not acceptable.
 pub const CORRELATION_REPLACED: &str = "mainstay_server_correlation_replaced_total";
+/// Headers that were there and could not be read, by `header`: they count as absent.
+pub const HEADER_IGNORED: &str = "mainstay_server_header_ignored_total";
 
 /// Registers help texts and units with the recorder that is installed. [`super::stack`] calls it.
 pub(super) fn describe() {
@@ -39,4 +41,5 @@ pub(super) fn describe() {
     describe_histogram!(QUEUE, Unit::Seconds, "Time spent waiting for a permit");
     describe_gauge!(LIMIT, "Requests allowed at once");
     describe_counter!(CORRELATION_REPLACED, "Correlation ids that were not acceptable");
+    describe_counter!(HEADER_IGNORED, "Headers that could not be read and count as absent");
 }

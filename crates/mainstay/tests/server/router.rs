@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::MatchedPath;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Router};
 use futures_util::stream;
 use http::{Request, StatusCode};
@@ -52,6 +52,23 @@ async fn a_router_answers_through_the_stack() {
     let response = app.oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
     assert!(response.headers().contains_key("x-correlation-id"));
+}
+
+/// `Transfer-Encoding: chunked` says nothing of the length, so the announced one cannot be what is looked at alone.
+#[tokio::test]
+async fn a_body_that_announces_no_length_is_cut_off_at_the_limit() {
+    let config = ServerConfig { max_body: Some(8), ..config() };
+    let read = |body: Bytes| async move { body.len().to_string() };
+    let app = Router::new().route("/", post(read)).layer(stack(config).unwrap());
+    let send = |chunks: &'static [&'static str]| {
+        let body =
+            Body::from_stream(stream::iter(chunks.iter().map(|chunk| Ok::<_, std::io::Error>(*chunk))));
+        app.clone().oneshot(Request::post("/").body(body).unwrap())
+    };
+    let reply = send(&["four", "four"]).await.unwrap();
+    assert_eq!(reply.status(), StatusCode::OK);
+    assert_eq!(to_bytes(reply.into_body(), 100).await.unwrap(), "8");
+    assert_eq!(send(&["four", "four", "!"]).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
 
 /// A real server stops polling a body as soon as it has sent what was announced, and drops it unread for HEAD: none of

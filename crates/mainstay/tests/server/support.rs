@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, Limited};
 use mainstay::limit::QueueConfig;
 use mainstay::server::{LimitConfig, ServerConfig, ServerService, ServerStack, stack};
 use serde_json::Value;
@@ -16,14 +16,16 @@ use tower::{Service, ServiceExt as _};
 
 pub(crate) use crate::ears::Ears;
 
-pub(crate) type Inner = BoxCloneSyncService<Request<()>, Response<Full<Bytes>>, Infallible>;
+/// What a handler gets.
+pub(crate) type Asked = Request<Limited<()>>;
+pub(crate) type Inner = BoxCloneSyncService<Asked, Response<Full<Bytes>>, Infallible>;
 pub(crate) type Stacked = ServerService<Inner>;
 pub(crate) type Reply = <Stacked as Service<Request<()>>>::Response;
 
 /// A service of a closure.
 pub(crate) fn service<F, Fut>(handler: F) -> Inner
 where
-    F: Fn(Request<()>) -> Fut + Clone + Send + Sync + 'static,
+    F: Fn(Asked) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Response<Full<Bytes>>> + Send + 'static,
 {
     BoxCloneSyncService::new(tower::service_fn(move |request| {

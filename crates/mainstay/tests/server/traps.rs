@@ -159,6 +159,42 @@ async fn a_forged_correlation_id_reaches_neither_the_log_nor_the_reply() {
     assert_eq!(warnings.len(), 1, "logged once a minute, not once a request");
 }
 
+/// What cannot be read is neither trusted nor passed over in silence.
+#[tokio::test(start_paused = true)]
+async fn a_header_that_cannot_be_read_is_absent_counted_and_logged_once_a_minute() {
+    let bad = [
+        ("x-deadline-ms", "soon"),
+        ("x-attempt", "0"),
+        ("x-priority", "urgent"),
+        ("traceparent", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"),
+    ];
+    let ears = Ears::new();
+    let stacked = limited(1, 0).layer(service(|request| async move {
+        let context = request.extensions().get::<mainstay::RequestContext>().unwrap();
+        assert_eq!(context.deadline.remaining(), Duration::from_secs(2), "the default");
+        assert_eq!((context.attempt, context.priority.as_str()), (1, "default"));
+        assert_eq!(context.trace.parent_id, None, "a trace of its own");
+        ok()
+    }));
+    let warnings = || ears.at("mainstay::server::context").len();
+    for _ in 0..3 {
+        assert_eq!(send(&stacked, &bad).await.status(), 200);
+    }
+    assert_eq!(warnings(), bad.len(), "one for each header");
+    tokio::time::advance(Duration::from_mins(1)).await;
+    assert_eq!(send(&stacked, &bad).await.status(), 200);
+    assert_eq!(warnings(), 2 * bad.len(), "and one more in the next minute");
+    let twice = [("x-deadline-ms", "1"), ("x-deadline-ms", "2")];
+    assert_eq!(send(&stacked, &twice).await.status(), 200);
+    assert_eq!(send(&stacked, &[]).await.status(), 200);
+    let metrics = ears.metrics();
+    for (header, _) in bad {
+        // An absent one is not unreadable.
+        let times = if header == "x-deadline-ms" { 5.0 } else { 4.0 };
+        assert_eq!(metrics[&format!("mainstay_server_header_ignored_total{{header={header}}}")], [times]);
+    }
+}
+
 /// The id was lost whenever the reply was an error.
 #[tokio::test(start_paused = true)]
 async fn every_refusal_and_failure_carries_the_correlation_id_in_header_and_body() {
