@@ -3,16 +3,15 @@
 
 mod support;
 
-use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::poll_immediate;
 use journal::database::Limits;
 use journal::{DatabaseError, Step};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use support::{insert, lamps, light, serving};
-use testkit::eventually;
 use testkit::proxy::{Cut, Direction, Flow, TcpProxy};
+use testkit::{TestDatabase, cut_after, eventually};
 use uuid::Uuid;
 
 async fn count(connection: &mut PgConnection, id: Uuid) -> i64 {
@@ -32,37 +31,37 @@ const ONE: Limits = Limits {
     transaction: Duration::from_secs(5),
 };
 
+/// The serving role's database, through a proxy.
+async fn behind_proxy(test: &TestDatabase, limits: Limits) -> (journal::Database, TcpProxy) {
+    let options: PgConnectOptions = test.serving_url().parse().unwrap();
+    let upstream = format!("{}:{}", options.get_host(), options.get_port()).parse().unwrap();
+    let proxy = TcpProxy::start(upstream).await.unwrap();
+    let options = options.host("127.0.0.1").port(proxy.address().port());
+    (journal::Database::new(options, limits), proxy)
+}
+
 #[tokio::test]
 async fn dropping_a_transaction_at_any_await_loses_no_acknowledged_write() {
     let test = lamps().await;
-    let database = serving(&test, ONE);
+    // In this same thread: it stands still while a transaction is being polled, so that every answer of the server
+    // has to be waited for, and every await is a place to leave.
+    let (database, _proxy) = behind_proxy(&test, ONE).await;
     let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
-    let mut finished = false;
-    for polls in 0.. {
+    let mut polls = 0;
+    loop {
         let dropped = Uuid::now_v7();
-        {
-            let mut work = pin!(light(&database, dropped));
-            for _ in 0..polls {
-                if let Some(done) = poll_immediate(work.as_mut()).await {
-                    done.unwrap();
-                    finished = true;
-                    break;
-                }
-                // Long enough for the server's answer to arrive, so that each poll gets one await further.
-                tokio::task::yield_now().await;
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }
+        let finished = cut_after(polls, light(&database, dropped)).await.map(Result::unwrap).is_some();
         let acknowledged = Uuid::now_v7();
         light(&database, acknowledged).await.unwrap();
         assert_eq!(count(&mut admin, acknowledged).await, 1, "after a drop at poll {polls}");
         assert!(count(&mut admin, dropped).await <= 1);
         if finished {
-            assert!(polls > 1, "the transaction was never interrupted");
             break;
         }
-        assert!(polls < 500, "the transaction never finishes");
+        polls += 1;
+        assert!(polls < 300, "the transaction never finishes");
     }
+    assert!(polls >= 4, "BEGIN, two statements and COMMIT are four waits, not {polls}");
     let open =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'";
     assert_eq!(sqlx::query_scalar::<_, i64>(open).fetch_one(&mut admin).await.unwrap(), 0);
@@ -71,11 +70,7 @@ async fn dropping_a_transaction_at_any_await_loses_no_acknowledged_write() {
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_unknown_and_was_done() {
     let test = lamps().await;
-    let mut options: sqlx::postgres::PgConnectOptions = test.serving_url().parse().unwrap();
-    let upstream = format!("{}:{}", options.get_host(), options.get_port()).parse().unwrap();
-    let proxy = TcpProxy::start(upstream).await.unwrap();
-    options = options.host("127.0.0.1").port(proxy.address().port());
-    let database = journal::Database::new(options, Limits::default());
+    let (database, proxy) = behind_proxy(&test, Limits::default()).await;
     light(&database, Uuid::now_v7()).await.unwrap();
 
     let id = Uuid::now_v7();
@@ -95,13 +90,8 @@ async fn a_commit_whose_answer_is_lost_is_unknown_and_was_done() {
 #[tokio::test]
 async fn a_server_that_no_longer_answers_costs_a_bounded_wait() {
     let test = lamps().await;
-    let mut options: sqlx::postgres::PgConnectOptions = test.serving_url().parse().unwrap();
-    let upstream = format!("{}:{}", options.get_host(), options.get_port()).parse().unwrap();
-    let proxy = TcpProxy::start(upstream).await.unwrap();
-    options = options.host("127.0.0.1").port(proxy.address().port());
-    let limits =
-        Limits { transaction: Duration::from_millis(300), acquire: Duration::from_millis(300), ..ONE };
-    let database = journal::Database::new(options, limits);
+    let limits = Limits { transaction: Duration::from_secs(1), acquire: Duration::from_secs(2), ..ONE };
+    let (database, proxy) = behind_proxy(&test, limits).await;
     light(&database, Uuid::now_v7()).await.unwrap();
     proxy.flow(Direction::Down, Flow::Blackhole);
     let error = tokio::time::timeout(Duration::from_secs(20), light(&database, Uuid::now_v7())).await;

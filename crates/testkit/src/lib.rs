@@ -8,14 +8,17 @@
 //! | [`pair`] | both services for one test, replicas, networks, invariants |
 //! | [`proxy`] | networks that fail on command |
 //! | [`http`] | the client and its log |
+//! | [`cancel`] | leaving in the middle |
 //! | [`mod@eventually`] | waiting with a deadline instead of sleeping |
 
+pub mod cancel;
 pub mod databases;
 pub mod eventually;
 pub mod http;
 pub mod pair;
 pub mod proxy;
 
+pub use cancel::cut_after;
 pub use databases::{TestCluster, TestDatabase};
 pub use eventually::{eventually, eventually_now};
 pub use http::{Client, Reply, RequestLog};

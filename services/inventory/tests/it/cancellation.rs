@@ -1,9 +1,6 @@
 //! A use case that is dropped at any of its awaits has happened as a whole or not at all.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::Poll;
-
+use testkit::cut_after;
 use testkit::proxy::TcpProxy;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -15,25 +12,6 @@ use crate::support::{PATIENCE, Stage, ask, ask_with};
 async fn relayed(items: &[(&str, i64)]) -> (Stage, TcpProxy) {
     let stage = Stage::with(items).await;
     stage.behind_proxy().await
-}
-
-/// Polls `future` at most `polls` times and then drops it.
-async fn cut_after<F: Future>(polls: u32, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut left = polls;
-    poll_fn(|context| {
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        left -= 1;
-        match future.as_mut().poll(context) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            // The last poll has begun something; what is dropped is dropped in the middle of it.
-            Poll::Pending if left == 0 => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
 }
 
 /// No session is left in a transaction: what was cut has been undone by the server.
