@@ -73,6 +73,39 @@ pub async fn dump(connection: &mut PgConnection, side: Side) -> Result<Dump, Dum
     Ok(Dump { tables, journal, sessions, now })
 }
 
+/// What is still under way in a service's database, in words; `None` when it is at rest: every key has its reply,
+/// every order is decided, every hold that ran out has been given back, and no session is in a transaction.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn under_way(connection: &mut PgConnection, side: Side) -> Result<Option<String>, sqlx::Error> {
+    let rows = match side {
+        Side::Order => {
+            "SELECT 'order ' || id || ' ' || status FROM orders
+             WHERE status NOT IN ('reserved', 'rejected', 'confirmed', 'cancelled', 'expired')
+                OR (status = 'reserved' AND expires_at < clock_timestamp())"
+        }
+        Side::Inventory => {
+            "SELECT 'reservation ' || id || ' past its time' FROM reservations
+             WHERE status = 'held' AND expires_at < clock_timestamp()"
+        }
+    };
+    let both = [
+        rows,
+        "SELECT 'a key of ' || command || ' without a reply' FROM idempotency WHERE completed_at IS NULL",
+        "SELECT 'a session in a transaction' FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid()
+           AND (state LIKE 'idle in transaction%' OR state = 'active')",
+    ];
+    for query in both {
+        let found: Vec<String> = sqlx::query_scalar(query).fetch_all(&mut *connection).await?;
+        if let Some(first) = found.first() {
+            return Ok(Some(format!("{first}, one of {}", found.len())));
+        }
+    }
+    Ok(None)
+}
+
 impl Observed {
     /// What both databases say, each of one moment; the order service's has to be the older one.
     pub fn of_dumps(order: &mut Dump, inventory: &mut Dump) -> Self {

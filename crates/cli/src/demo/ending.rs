@@ -15,10 +15,13 @@ use super::story::{self, Mended};
 use crate::explain::{Detail, Timeline, picture, text};
 use crate::replay::{Counts, Outcome, RequestLog, at_quantile};
 use crate::screen::grouped;
-use crate::verify::{Evidence, by_invariant};
+use crate::verify::{Evidence, by_invariant, come_to_rest};
 
 /// Orders placed once more under their old keys.
 pub(super) const ASKED_AGAIN: usize = 80;
+
+/// Work that its caller gave up ends within the longest time a transaction may take; twice that.
+const REST_WITHIN: Duration = Duration::from_secs(16);
 
 pub(super) const NEXT: &str = "
 What to try next:
@@ -49,12 +52,15 @@ pub(super) async fn judge(
     narrator: &mut Narrator,
 ) -> anyhow::Result<Verdict> {
     let requests = log.requests();
+    let databases = &pair.ready().databases;
+    if let Some(what) = come_to_rest(databases, REST_WITHIN).await? {
+        narrator.at(&format!("not everything has come to rest within {}: {what}", span(REST_WITHIN)))?;
+    }
     narrator.at(&format!(
         "checking both journals, all tables and {} answers that clients had",
         grouped(requests.len() as u64)
     ))?;
-    let mut evidence =
-        Evidence::of_databases(&pair.ready().databases).await.context("reading both databases")?;
+    let mut evidence = Evidence::of_databases(databases).await.context("reading both databases")?;
     evidence.told(requests);
     let report = evidence.check(true);
     narrator.plain(by_invariant(&report).trim_end())?;

@@ -3,14 +3,14 @@
 use std::fmt::Write;
 
 use anyhow::Context;
-use checker::postgres::{Dump, dump};
+use checker::postgres::{Dump, dump, under_way};
 use checker::{Checker, ClientRequest, Contract, Observed, Recorded, Report, Side};
 use journal::feed::Page;
 use local::Service;
 use local::pair::Databases;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sqlx::{Connection, PgConnection};
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 use crate::client::Client;
 use crate::explain::Feeds;
@@ -20,6 +20,8 @@ use crate::screen::grouped;
 const PAGE: usize = 1_000;
 /// A database that takes longer to accept a session is not there.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// Between two looks at a database that is not at rest yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What both services promise, from their own code.
 pub(crate) fn contract() -> Contract<'static> {
@@ -82,21 +84,45 @@ impl Evidence {
 }
 
 async fn read(service: Service, url: &str) -> anyhow::Result<Dump> {
-    let side = match service {
-        Service::Order => Side::Order,
-        Service::Inventory => Side::Inventory,
-    };
-    let connection = timeout(CONNECT_WITHIN, PgConnection::connect(url)).await;
-    let connection = connection.context("it does not answer").and_then(|connected| Ok(connected?));
-    let mut connection = connection.with_context(|| {
-        format!(
-            "the {service} service's database cannot be reached; is the pair running? See `mainstay status`"
-        )
-    })?;
-    let dump = dump(&mut connection, side).await;
+    let mut connection = connect(service, url).await?;
+    let dump = dump(&mut connection, side(service)).await;
     let dump = dump.with_context(|| format!("the {service} service's database cannot be read"))?;
     connection.close().await.with_context(|| format!("closing the session at the {service} database"))?;
     Ok(dump)
+}
+
+/// Waits until nothing is under way in either database: work that its caller gave up may still be going on. What is
+/// still under way after `within`, if anything.
+pub(crate) async fn come_to_rest(urls: &Databases, within: Duration) -> anyhow::Result<Option<String>> {
+    let until = Instant::now() + within;
+    for (service, url) in [(Service::Order, &urls.order), (Service::Inventory, &urls.inventory)] {
+        let mut connection = connect(service, url).await?;
+        while let Some(what) = under_way(&mut connection, side(service)).await? {
+            if Instant::now() >= until {
+                return Ok(Some(format!("{service}: {what}")));
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+        connection.close().await?;
+    }
+    Ok(None)
+}
+
+fn side(service: Service) -> Side {
+    match service {
+        Service::Order => Side::Order,
+        Service::Inventory => Side::Inventory,
+    }
+}
+
+async fn connect(service: Service, url: &str) -> anyhow::Result<PgConnection> {
+    let connection = timeout(CONNECT_WITHIN, PgConnection::connect(url)).await;
+    let connection = connection.context("it does not answer").and_then(|connected| Ok(connected?));
+    connection.with_context(|| {
+        format!(
+            "the {service} service's database cannot be reached; is the pair running? See `mainstay status`"
+        )
+    })
 }
 
 async fn whole(client: &Client) -> anyhow::Result<Vec<Recorded>> {

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, ensure};
-use checker::postgres::{Dump, dump};
+use checker::postgres::{Dump, dump, under_way};
 use checker::{Call, Side};
 use local::Service;
 use sqlx::{Connection, PgConnection};
-use uuid::Uuid;
 
 use super::{TestPair, side};
 use crate::proxy::HttpProxy;
@@ -25,24 +24,9 @@ pub(super) async fn of(pair: &TestPair, service: Service) -> anyhow::Result<Dump
 pub(super) async fn unsettled(pair: &TestPair) -> anyhow::Result<()> {
     for service in Service::BOTH {
         let mut connection = PgConnection::connect_with(&pair.database(service).admin()).await?;
-        let keys: i64 = sqlx::query_scalar("SELECT count(*) FROM idempotency WHERE completed_at IS NULL")
-            .fetch_one(&mut connection)
-            .await?;
-        let orders: Vec<(Uuid, String)> = match service {
-            Service::Order => {
-                sqlx::query_as(
-                    "SELECT id, status FROM orders
-                     WHERE status NOT IN ('reserved', 'rejected', 'confirmed', 'cancelled', 'expired')
-                        OR (status = 'reserved' AND expires_at < clock_timestamp())
-                     ORDER BY id LIMIT 10",
-                )
-                .fetch_all(&mut connection)
-                .await?
-            }
-            Service::Inventory => Vec::new(),
-        };
+        let under_way = under_way(&mut connection, side(service)).await?;
         connection.close().await?;
-        ensure!(keys == 0 && orders.is_empty(), "{service}: {keys} keys without a reply, orders {orders:?}");
+        ensure!(under_way.is_none(), "{service}: {}", under_way.unwrap_or_default());
     }
     Ok(())
 }
