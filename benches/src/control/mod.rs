@@ -14,15 +14,18 @@ use axum::Router;
 use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 /// Connections of each service, as in the pair.
 const CONNECTIONS: u32 = 16;
 
-/// The columns of a journal entry that the control fills; hash and body are there, and are not computed.
-const ENTRY: &str = "INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state,
-    correlation_id, trace_id, key_hash, body, hash)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+/// Hash and body are there, and are not computed.
+const CLAIM_AND_ENTRY: &str = "WITH claimed AS (
+    INSERT INTO idempotency (principal, key_hash, fingerprint, command, aggregate_id)
+    VALUES ($12, $9, $13, $14, $3) ON CONFLICT DO NOTHING RETURNING 1)
+    INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state,
+        correlation_id, trace_id, key_hash, body, hash)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM claimed";
 
 const NO_HASH: [u8; 32] = [0; 32];
 
@@ -47,12 +50,12 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 fn serve(build: impl FnOnce(PgPool) -> Router) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime for the control");
     runtime.block_on(async {
+        let options: PgConnectOptions = setting("DATABASE_URL").parse().expect("a database URL");
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .test_before_acquire(false)
             .acquire_timeout(Duration::from_secs(5))
-            .connect_lazy(&setting("DATABASE_URL"))
-            .expect("a database URL");
+            .connect_lazy_with(options.options([("plan_cache_mode", "force_generic_plan")]));
         let address = setting("LISTEN_ADDR");
         let listener = tokio::net::TcpListener::bind(&address).await.expect("a free port");
         axum::serve(listener, build(pool)).await.expect("the control serves until it is killed");

@@ -21,7 +21,7 @@ use sqlx::types::Json as Column;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{ENTRY, NO_HASH, is_authentic, key, serve, setting, sha256};
+use super::{CLAIM_AND_ENTRY, NO_HASH, is_authentic, key, serve, setting, sha256};
 
 #[derive(Clone)]
 struct Control {
@@ -75,17 +75,23 @@ impl Control {
         let correlation_id = id.to_string();
 
         let mut tx = self.pool.begin().await?;
-        let claimed = sqlx::query(
-            "INSERT INTO idempotency (principal, key_hash, fingerprint, command, aggregate_id)
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-        )
-        .bind("control")
-        .bind(key)
-        .bind(fingerprint)
-        .bind("place")
-        .bind(id)
-        .execute(&mut *tx)
-        .await?;
+        let claimed = sqlx::query(CLAIM_AND_ENTRY)
+            .bind(entry)
+            .bind("order")
+            .bind(id)
+            .bind(1_i64)
+            .bind("none")
+            .bind("reserving")
+            .bind(&correlation_id)
+            .bind(None::<String>)
+            .bind(key.as_slice())
+            .bind(b"{}".as_slice())
+            .bind(NO_HASH)
+            .bind("control")
+            .bind(fingerprint)
+            .bind("place")
+            .execute(&mut *tx)
+            .await?;
         anyhow::ensure!(claimed.rows_affected() == 1, "the key is taken");
         sqlx::query(
             "INSERT INTO orders (id, principal, customer_id, lines, status, reservation_id, hold_seconds,
@@ -112,7 +118,6 @@ impl Control {
         .bind("0000000000000000")
         .execute(&mut *tx)
         .await?;
-        journal(&mut tx, entry, id, 1, ("none", "reserving"), &correlation_id, key).await?;
         tx.commit().await?;
 
         let request =
@@ -198,30 +203,4 @@ impl Control {
         tx.commit().await?;
         Ok(view)
     }
-}
-
-async fn journal(
-    tx: &mut sqlx::PgConnection,
-    entry: Uuid,
-    order: Uuid,
-    version: i64,
-    (from, to): (&str, &str),
-    correlation_id: &str,
-    key: &[u8; 32],
-) -> Result<(), sqlx::Error> {
-    sqlx::query(ENTRY)
-        .bind(entry)
-        .bind("order")
-        .bind(order)
-        .bind(version)
-        .bind(from)
-        .bind(to)
-        .bind(correlation_id)
-        .bind(None::<String>)
-        .bind(key.as_slice())
-        .bind(b"{}".as_slice())
-        .bind(NO_HASH)
-        .execute(tx)
-        .await
-        .map(drop)
 }

@@ -20,6 +20,11 @@
 //! | [`openapi`] | the API's description as JSON and as a page |
 //! | [`healthcheck`] | a probe for containers that have no other HTTP client |
 
+/// For every program that links this crate. Requests are many short allocations on several threads, which glibc's
+/// allocator pays for with locks and consolidation: about a tenth of all processor time of the pair under load.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub mod auth;
 pub mod config;
 pub mod error;

@@ -10,6 +10,8 @@ use crate::idempotency::{Claim, StoredReply};
 pub enum Keys<'a> {
     /// None: the outcome is not final, or no request asked.
     Leave,
+    /// Claims the key of a command of several transactions. Where it is taken, the entry is not appended either.
+    Claim(&'a Claim),
     /// Records the key of a command that had only this transaction, with its reply.
     Record(&'a Claim, &'a StoredReply),
     /// Completes every unfinished key of this aggregate, by command. A key whose command is not listed stays
@@ -20,6 +22,13 @@ pub enum Keys<'a> {
 const ENTRY: &str = "INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state,
     correlation_id, trace_id, key_hash, body, hash)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+
+const CLAIM_AND_ENTRY: &str = "WITH claimed AS (
+    INSERT INTO idempotency (principal, key_hash, fingerprint, command, aggregate_id)
+    VALUES ($12, $9, $13, $14, $3) ON CONFLICT DO NOTHING RETURNING 1)
+    INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state,
+        correlation_id, trace_id, key_hash, body, hash)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM claimed";
 
 const ENTRY_AND_RECORD: &str = "WITH entry AS (
     INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state,
@@ -39,7 +48,9 @@ const ENTRY_AND_COMPLETE: &str = "WITH entry AS (
         AS r (command, status, content_type, location, body)
     WHERE k.aggregate_id = $3 AND k.command = r.command AND k.completed_at IS NULL";
 
-/// Appends `sealed` and settles `keys`.
+/// Appends `sealed` and settles `keys`. `false`: the key to be claimed is taken, and nothing was written; read it
+/// with [`crate::idempotency::look`], in a new statement, since this one's snapshot may be older than the winner's
+/// commit.
 ///
 /// # Errors
 /// A unique violation on `journal_pkey` means that another transaction moved the aggregate first, one on
@@ -48,10 +59,11 @@ pub async fn append(
     connection: &mut PgConnection,
     sealed: &Sealed,
     keys: Keys<'_>,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let entry = &sealed.entry;
     let statement = match keys {
         Keys::Leave => ENTRY,
+        Keys::Claim(_) => CLAIM_AND_ENTRY,
         Keys::Record(..) => ENTRY_AND_RECORD,
         Keys::Complete(_) => ENTRY_AND_COMPLETE,
     };
@@ -69,6 +81,7 @@ pub async fn append(
         .bind(sealed.hash);
     let query = match keys {
         Keys::Leave => query,
+        Keys::Claim(claim) => query.bind(&claim.principal).bind(claim.fingerprint).bind(claim.command),
         Keys::Record(claim, reply) => query
             .bind(&claim.principal)
             .bind(claim.key_hash.as_bytes().as_slice())
@@ -86,8 +99,8 @@ pub async fn append(
             .bind(replies.iter().map(|(_, r)| r.location.as_deref()).collect::<Vec<_>>())
             .bind(replies.iter().map(|(_, r)| r.body.as_slice()).collect::<Vec<_>>()),
     };
-    query.execute(connection).await?;
-    Ok(())
+    let done = query.execute(connection).await?;
+    Ok(!matches!(keys, Keys::Claim(_)) || done.rows_affected() == 1)
 }
 
 /// Whether `error` is the violation of the named unique constraint (`journal_pkey`, `idempotency_pkey`, …).

@@ -1,17 +1,19 @@
 //! Transactions with a bound on every wait and an honest word on what became of them.
 //!
-//! Three facts about sqlx 0.9 shape this module. A future dropped inside `begin` can hand an open transaction
+//! Four facts about sqlx 0.9 shape this module. A future dropped inside `begin` can hand an open transaction
 //! to the next user of the connection, whose acknowledged write is then lost; so a connection goes back to the
-//! pool only from the one place that saw its transaction end, and is closed from everywhere else. A lost
-//! connection during COMMIT says nothing about the outcome; so that is an error of its own. And sqlx sets no
-//! TCP timeout; so each wait is bounded here, and by the server's own settings.
+//! pool only from the one place that saw its transaction end, and is closed from everywhere else. Its own pool asks
+//! the server, without a bound, whether a connection lives each time one comes back: a fifth of all round trips here;
+//! so the pool is deadpool's, which does nothing of its own. A lost connection during COMMIT says nothing about the
+//! outcome; so that is an error of its own. And sqlx sets no TCP timeout; so each wait is bounded here, and by the
+//! server's own settings.
 
 use std::time::Duration;
 
+use deadpool::managed::{self, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult};
 use futures_util::future::BoxFuture;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Executor, PgConnection, PgPool, Postgres};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Executor, PgConnection};
 use tokio::time::{Instant, timeout_at};
 
 /// Bounds on every wait for the database.
@@ -84,12 +86,13 @@ pub enum Step<T> {
 /// A pool of connections that are used only through bounded transactions and reads.
 #[derive(Debug, Clone)]
 pub struct Database {
-    pool: PgPool,
+    pool: Pool<Opener>,
     limits: Limits,
 }
 
-/// A connection that does not answer within this on its way back to the pool is closed.
-const RETURN: Duration = Duration::from_secs(1);
+/// A connection older than this is closed rather than used again: what a server keeps for a session grows, and a
+/// new primary behind the same name is found.
+const AGE: Duration = Duration::from_mins(30);
 
 /// A conflict is retried this often (serialization, deadlock, lock wait), so a transaction is tried 4 times.
 const CONFLICT_RETRIES: u32 = 3;
@@ -102,25 +105,28 @@ impl Database {
             ("statement_timeout", millis(limits.statement)),
             ("lock_timeout", millis(limits.lock)),
             ("idle_in_transaction_session_timeout", millis(limits.transaction)),
+            // Every statement finds its rows by a key, so one plan serves all; left to itself the server plans those
+            // with arrays anew each time.
+            ("plan_cache_mode", "force_generic_plan".to_owned()),
         ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(limits.connections)
-            .acquire_timeout(limits.acquire)
-            // A check before each use would cost a round trip; a stale connection shows at BEGIN instead, where
-            // nothing has been done yet, and is replaced.
-            .test_before_acquire(false)
-            .connect_lazy_with(options);
+        let pool = Pool::builder(Opener(options))
+            .max_size(usize::try_from(limits.connections).unwrap_or(usize::MAX))
+            // The one used last is the one that is warm.
+            .queue_mode(QueueMode::Lifo)
+            .build()
+            .expect("only a pool with timeouts of its own needs a runtime to be named");
         Self { pool, limits }
     }
 
     /// Connections open and idle, for metrics.
-    pub fn connections(&self) -> (u32, usize) {
-        (self.pool.size(), self.pool.num_idle())
+    pub fn connections(&self) -> (usize, usize) {
+        let status = self.pool.status();
+        (status.size, status.available)
     }
 
-    /// Closes every connection once its work has ended.
-    pub async fn close(&self) {
-        self.pool.close().await;
+    /// Closes every connection that is idle, and the others once their work has ended. Nothing can begin any more.
+    pub fn close(&self) {
+        self.pool.close();
     }
 
     /// Runs `work` in a transaction. Conflicts (40001, 40P01, 55P03) are tried again from the start, so `work`
@@ -246,12 +252,15 @@ impl Database {
         }
         let bound = began + self.limits.acquire;
         let bound = deadline.map_or(bound, |d| d.min(bound));
-        let acquired = timeout_at(bound, self.pool.acquire()).await;
+        let acquired = timeout_at(bound, self.pool.get()).await;
         metrics::histogram!("mainstay_db_acquire_seconds").record(began.elapsed().as_secs_f64());
         match acquired {
             Ok(Ok(connection)) => Ok(Lease(Some(connection))),
-            Ok(Err(error)) => Err(Failure::classify(error).into_error()),
-            Err(_) => Err(DatabaseError::Busy(sqlx::Error::PoolTimedOut)),
+            Ok(Err(PoolError::Backend(error))) => Err(Failure::classify(error).into_error()),
+            Ok(Err(PoolError::Closed)) => Err(DatabaseError::Unavailable(sqlx::Error::PoolClosed)),
+            // The pool has no timeouts and no hooks of its own, so this is ours.
+            Ok(Err(PoolError::Timeout(_) | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_)))
+            | Err(_) => Err(DatabaseError::Busy(sqlx::Error::PoolTimedOut)),
         }
     }
 
@@ -267,21 +276,36 @@ fn jitter(conflicts: u32) -> Duration {
     Duration::from_micros(random * (5_000 << conflicts.min(4)) / 512)
 }
 
+/// Opens the pool's connections.
+#[derive(Debug)]
+struct Opener(PgConnectOptions);
+
+impl managed::Manager for Opener {
+    type Type = PgConnection;
+    type Error = sqlx::Error;
+
+    async fn create(&self) -> Result<PgConnection, sqlx::Error> {
+        self.0.connect().await
+    }
+
+    /// A check before each use would cost a round trip; a stale connection shows at BEGIN instead, where nothing has
+    /// been done yet, and is replaced.
+    async fn recycle(&self, _: &mut PgConnection, metrics: &Metrics) -> RecycleResult<sqlx::Error> {
+        if metrics.age() < AGE { Ok(()) } else { Err(RecycleError::message("it is old")) }
+    }
+}
+
 /// A connection that is closed unless it is given back.
-struct Lease(Option<PoolConnection<Postgres>>);
+struct Lease(Option<Object<Opener>>);
 
 impl Lease {
     fn connection(&mut self) -> &mut PgConnection {
         self.0.as_mut().expect("taken only by give_back, which consumes the lease's use, and by drop")
     }
 
-    /// Back to the pool, which first asks the server whether the connection lives. That question has no bound of
-    /// its own: unanswered, it would hold the connection's place for ever, so it gets one here.
+    /// Back to the pool.
     fn give_back(&mut self) {
-        if let Some(mut connection) = self.0.take() {
-            let returning = connection.return_to_pool();
-            tokio::spawn(tokio::time::timeout(RETURN, returning));
-        }
+        self.0 = None;
     }
 }
 
@@ -289,7 +313,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(connection) = self.0.take() {
             // Out of the pool, then closed: whatever state it is in dies with it.
-            drop(connection.detach());
+            drop(Object::take(connection));
         }
     }
 }

@@ -228,7 +228,7 @@ impl Application {
         let inventory = self.inventory.clone();
         drop(tasks.spawn(async move { reconcile::run(inventory, stopping.stopping()).await }));
         let ending = self.lifecycle.run(self.public, self.operations, signals).await;
-        self.inventory.database().close().await;
+        self.inventory.database().close();
         ending.into()
     }
 }

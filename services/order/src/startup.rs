@@ -247,7 +247,7 @@ impl Application {
         let app = self.app.clone();
         drop(tasks.spawn(async move { reconcile::run(app, stopping.stopping()).await }));
         let ending = self.lifecycle.run(self.public, self.operations, signals).await;
-        self.app.database.close().await;
+        self.app.database.close();
         ending.into()
     }
 }

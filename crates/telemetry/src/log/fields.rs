@@ -1,18 +1,33 @@
 //! Fields of events and spans as JSON values.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::{self, Write};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 
-/// What was recorded, by name.
+/// What was recorded, by name, in the order in which the names came up. A line has some twenty of them, so a list is
+/// searched faster than a map, and names cost nothing.
 #[derive(Debug, Default)]
-pub(super) struct Fields(pub(super) Map<String, Value>);
+pub(super) struct Fields(pub(super) Vec<(Cow<'static, str>, Value)>);
 
 impl Fields {
     fn set(&mut self, field: &Field, value: impl Into<Value>) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.put(Cow::Borrowed(field.name()), value.into());
+    }
+
+    /// The latest word on a name counts.
+    pub(super) fn put(&mut self, name: Cow<'static, str>, value: Value) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+        let at = self.0.iter().position(|(known, _)| known == name)?;
+        Some(self.0.remove(at).1)
     }
 }
 

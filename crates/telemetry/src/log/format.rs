@@ -3,12 +3,14 @@
 //! A value may hold anything that a client sent. In JSON every control character is escaped, those beyond ASCII
 //! too, so that a line stays one line and a terminal that shows it obeys nothing in it.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer as _};
 use serde_json::ser::{CompactFormatter, Formatter};
-use serde_json::{Map, Serializer, Value};
+use serde_json::value::RawValue;
+use serde_json::{Serializer, Value};
 
 use super::layer::Line;
 
@@ -18,28 +20,37 @@ const OWN: [&str; 4] = ["timestamp", "level", "service.name", "target"];
 const NESTED: [&str; 2] = ["decisions", "fields"];
 
 pub(super) fn json(line: Line<'_>) -> Vec<u8> {
-    let own = [line.timestamp.as_str(), line.level, line.service, line.target];
-    let mut object = Map::new();
-    for (name, value) in OWN.into_iter().zip(own) {
-        object.insert(name.to_owned(), value.into());
-    }
-    for (name, value) in line.fields {
-        let name = if OWN.contains(&name.as_str()) { format!("field.{name}") } else { name };
-        let value = match value {
-            Value::String(text)
-                if line.target == "mainstay::canonical" && NESTED.contains(&name.as_str()) =>
-            {
-                serde_json::from_str(&text).unwrap_or(Value::String(text))
-            }
-            value => value,
-        };
-        object.insert(name, value);
-    }
-    let mut bytes = Vec::with_capacity(512);
-    let written = object.serialize(&mut Serializer::with_formatter(&mut bytes, Escaping));
+    let mut bytes = Vec::with_capacity(2_048);
+    let written = Serializer::with_formatter(&mut bytes, Escaping).collect_map(entries(line));
     written.expect("a JSON object can be written to memory");
     bytes.push(b'\n');
     bytes
+}
+
+/// A field's value as it goes into the line.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown {
+    Plain(Value),
+    /// JSON already: neither read nor written again.
+    Nested(Box<RawValue>),
+}
+
+fn entries(line: Line<'_>) -> impl Iterator<Item = (Cow<'static, str>, Shown)> {
+    let own = [&line.timestamp, line.level, line.service, line.target].map(|text| Shown::Plain(text.into()));
+    let own = OWN.into_iter().map(Cow::Borrowed).zip(own);
+    let is_canonical = line.target == "mainstay::canonical";
+    let others = line.fields.0.into_iter().map(move |(name, value)| {
+        let name = if OWN.contains(&&*name) { format!("field.{name}").into() } else { name };
+        let value = match value {
+            Value::String(text) if is_canonical && NESTED.contains(&&*name) => {
+                RawValue::from_string(text.clone()).map_or(Shown::Plain(text.into()), Shown::Nested)
+            }
+            value => Shown::Plain(value),
+        };
+        (name, value)
+    });
+    own.chain(others)
 }
 
 /// `12:00:01.123456 WARN  order::app the message  key=value`, with colours unless `NO_COLOR` is set.
@@ -53,12 +64,12 @@ pub(super) fn readable(mut line: Line<'_>) -> Vec<u8> {
     };
     let plain = if colour.is_empty() { "" } else { "\x1b[0m" };
     let time = line.timestamp.split_once('T').map_or(line.timestamp.as_str(), |(_, time)| time);
-    let message = line.fields.remove("message");
+    let message = line.fields.take("message");
     let mut text = String::with_capacity(256);
     // Writing to a String cannot fail.
     let _ = write!(text, "{} {colour}{:5}{plain} {} ", time.trim_end_matches('Z'), line.level, line.target);
     escape(&mut text, message.as_ref().and_then(Value::as_str).unwrap_or_default());
-    for (name, value) in &line.fields {
+    for (name, value) in &line.fields.0 {
         let _ = write!(text, "  {name}=");
         match value {
             Value::String(value) => escape(&mut text, value),
@@ -101,18 +112,29 @@ impl Formatter for Escaping {
         }
         CompactFormatter.write_string_fragment(writer, rest)
     }
+
+    /// In JSON that is there already, control characters can only stand inside strings.
+    fn write_raw_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        self.write_string_fragment(writer, fragment)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
+    use super::super::fields::Fields;
     use super::*;
 
     const NASTY: &str = "a\nb\r\u{1b}[31m\u{7f}\u{85}\u{9b}\u{2028}\u{2029}\"\\\0 é";
 
     fn line(target: &'static str, fields: Value) -> Line<'static> {
         let Value::Object(fields) = fields else { panic!("fields are an object") };
+        let fields = Fields(fields.into_iter().map(|(name, value)| (name.into(), value)).collect());
         let timestamp = "2026-11-21T12:00:01.123456Z".to_owned();
         Line { timestamp, level: "WARN", service: "order", target, fields }
     }
@@ -146,6 +168,13 @@ mod tests {
         assert_eq!(parsed["fields"]["lines"], 3);
         let other: Value = serde_json::from_slice(&json(line("elsewhere", fields()))).unwrap();
         assert!(other["decisions"].is_string());
+        let broken = line("mainstay::canonical", json!({"decisions": "[{"}));
+        let broken: Value = serde_json::from_slice(&json(broken)).unwrap();
+        assert_eq!(broken["decisions"], "[{", "what is not JSON stays text");
+        let nasty = serde_json::to_string(NASTY).unwrap();
+        let bytes = json(line("mainstay::canonical", json!({"fields": nasty})));
+        assert!(!String::from_utf8_lossy(&bytes).trim_end().chars().any(is_control));
+        assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap()["fields"], NASTY);
     }
 
     #[test]

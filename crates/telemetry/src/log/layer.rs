@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal;
 
-use serde_json::{Map, Value};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -39,7 +38,7 @@ pub(super) struct Line<'a> {
     pub(super) level: &'a str,
     pub(super) service: &'a str,
     pub(super) target: &'a str,
-    pub(super) fields: Map<String, Value>,
+    pub(super) fields: Fields,
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
@@ -64,8 +63,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
             context.event_scope(event).into_iter().flat_map(tracing_subscriber::registry::Scope::from_root)
         {
             if let Some(known) = span.extensions().get::<Fields>() {
-                let visible = known.0.iter().filter(|(name, _)| !name.starts_with("otel."));
-                fields.0.extend(visible.map(|(name, value)| (name.clone(), value.clone())));
+                for (name, value) in known.0.iter().filter(|(name, _)| !name.starts_with("otel.")) {
+                    fields.put(name.clone(), value.clone());
+                }
             }
         }
         event.record(&mut fields);
@@ -75,7 +75,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
             level: metadata.level().as_str(),
             service: self.service,
             target: metadata.target(),
-            fields: fields.0,
+            fields,
         };
         self.lines.write(if self.for_people { format::readable(line) } else { format::json(line) });
     }

@@ -60,7 +60,8 @@ fn is_time(last: &mut Option<Instant>, every: Duration) -> bool {
 
 async fn count(inventory: &Inventory) -> Result<(), DatabaseError> {
     let (open, idle) = inventory.database().connections();
-    metrics::gauge!("mainstay_db_connections", "state" => "open").set(open);
+    metrics::gauge!("mainstay_db_connections", "state" => "open")
+        .set(u32::try_from(open).unwrap_or(u32::MAX));
     metrics::gauge!("mainstay_db_connections", "state" => "idle")
         .set(u32::try_from(idle).unwrap_or(u32::MAX));
     let held = inventory.held().await?;

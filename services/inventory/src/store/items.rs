@@ -105,7 +105,8 @@ pub async fn create(
         .bind(newest.entry_id)
         .execute(&mut *connection)
         .await?;
-    journal::append(connection, sealed, keys).await
+    journal::append(connection, sealed, keys).await?;
+    Ok(())
 }
 
 /// Adds stock to a locked item, with its entry and the key it settles.
@@ -129,5 +130,6 @@ pub async fn receive(
     if done.rows_affected() != 1 {
         return Err(unguarded("an item"));
     }
-    journal::append(connection, sealed, keys).await
+    journal::append(connection, sealed, keys).await?;
+    Ok(())
 }

@@ -244,7 +244,8 @@ pub async fn create(
     if usize::try_from(moved) != Ok(held.len()) {
         return Err(unguarded("an item"));
     }
-    journal::append(connection, sealed, keys).await
+    journal::append(connection, sealed, keys).await?;
+    Ok(())
 }
 
 /// A locked reservation about to leave `held`.
@@ -291,7 +292,8 @@ pub async fn leave_held(
     for other in others {
         journal::append(connection, other.sealed, Keys::Leave).await?;
     }
-    journal::append(connection, last.sealed, keys).await
+    journal::append(connection, last.sealed, keys).await?;
+    Ok(())
 }
 
 /// Per SKU, in order: how many leave `held`, and how many of these leave the building.

@@ -1,7 +1,7 @@
 //! Placing an order: it exists, durably, before inventory is asked.
 
 use inventory_api::Line;
-use journal::idempotency::{claim, look};
+use journal::idempotency::look;
 use journal::{DatabaseError, Decided, Draft, Keys, Step, append};
 use serde_json::json;
 use uuid::Uuid;
@@ -38,11 +38,10 @@ impl App {
                 (&order, &sealed, &key, lease_ms),
                 |connection, &(order, sealed, key, lease_ms)| {
                     Box::pin(async move {
-                        if !claim(connection, key).await? {
+                        if !append(connection, sealed, Keys::Claim(key)).await? {
                             return Ok(Step::Rollback(false));
                         }
                         orders::insert(connection, order, lease_ms).await?;
-                        append(connection, sealed, Keys::Leave).await?;
                         Ok(Step::Commit(true))
                     })
                 },
