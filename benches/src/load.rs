@@ -33,6 +33,7 @@ pub(crate) struct Load {
 /// What came of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
+    pub(crate) orders: f64,
     pub(crate) orders_per_second: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
@@ -70,8 +71,14 @@ pub(crate) async fn run(load: &Load) -> anyhow::Result<Seen> {
         micros / 1_000.0
     };
     #[allow(clippy::cast_precision_loss)] // a count of requests
-    let orders_per_second = all.len() as f64 / elapsed;
-    Ok(Seen { orders_per_second, p50_ms: millis(0.5), p99_ms: millis(0.99), others })
+    let orders = all.len() as f64;
+    Ok(Seen {
+        orders,
+        orders_per_second: orders / elapsed,
+        p50_ms: millis(0.5),
+        p99_ms: millis(0.99),
+        others,
+    })
 }
 
 async fn connection(load: Load, number: u64) -> anyhow::Result<(Histogram<u64>, u64)> {

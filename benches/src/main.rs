@@ -1,6 +1,7 @@
 //! Orders per second of the pair, beside a control that does the same SQL and nothing else.
 
 mod control;
+mod cpu;
 mod load;
 mod run;
 mod variant;

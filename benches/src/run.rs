@@ -7,18 +7,18 @@ use std::time::Duration;
 use clap::Parser;
 use local::{Postgres, PostgresOptions, TemporaryDirectory};
 
-use crate::load;
 use crate::variant::{self, Variant};
+use crate::{cpu, load};
 
 /// Measures orders per second of the pair beside the control, interleaved, over a private PostgreSQL on disk with
 /// fsync on.
 #[derive(Parser, Debug)]
 struct Args {
     /// Rounds; each measures every variant once
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 9)]
     rounds: usize,
     /// Seconds of load for each measurement
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 3)]
     seconds: u64,
     /// Connections, each with one order at a time
     #[arg(long, default_value_t = 32)]
@@ -74,13 +74,28 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         // Connections, prepared statements, the first page of every table.
         load::run(&variant.load(args.connections, Duration::from_secs(2))).await?;
     }
-    let mut rounds: Vec<Vec<load::Seen>> = vec![Vec::new(); variants.len()];
+    let mut rounds: Vec<Vec<Round>> = variants.iter().map(|_| Vec::new()).collect();
+    let server = postgres.pid();
     for round in 1..=args.rounds {
         for (variant, seen) in variants.iter().zip(&mut rounds) {
+            let used = || (cpu::seconds(variant.pids()), cpu::seconds(server));
+            let before = used();
             let one = load::run(&variant.load(args.connections, time)).await?;
+            let after = used();
+            let per_order = |seconds: f64| 1e3 * seconds / one.orders;
+            let one = Round {
+                services_ms: per_order(after.0 - before.0),
+                postgres_ms: per_order(after.1 - before.1),
+                seen: one,
+            };
             println!(
                 "round {round}/{} {:<8} {:>7.0} orders/s  p50 {:>6.1} ms  p99 {:>6.1} ms  {} not placed",
-                args.rounds, variant.name, one.orders_per_second, one.p50_ms, one.p99_ms, one.others
+                args.rounds,
+                variant.name,
+                one.seen.orders_per_second,
+                one.seen.p50_ms,
+                one.seen.p99_ms,
+                one.seen.others
             );
             seen.push(one);
         }
@@ -91,32 +106,53 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn table(args: &Args, variants: &[Variant], rounds: &[Vec<load::Seen>]) {
-    let rate = |seen: &load::Seen| seen.orders_per_second;
-    let base = rounds.first().map_or(f64::NAN, |seen| median(seen, rate));
-    println!("\n{} connections, {} rounds of {} s, fsync on", args.connections, args.rounds, args.seconds);
+/// One variant's measurement in one round.
+struct Round {
+    seen: load::Seen,
+    /// Processor time of both services for one order.
+    services_ms: f64,
+    /// Processor time of PostgreSQL for one order.
+    postgres_ms: f64,
+}
+
+impl Round {
+    fn rate(&self) -> f64 {
+        self.seen.orders_per_second
+    }
+}
+
+fn table(args: &Args, variants: &[Variant], rounds: &[Vec<Round>]) {
+    let (Some(first), Some(base)) = (variants.first(), rounds.first()) else { return };
     println!(
-        "| variant | orders/s, median [range] | p50 ms | p99 ms | {} / it |",
-        variants.first().map_or("", |v| v.name)
+        "\n{} connections, {} rounds of {} s, fsync on; medians",
+        args.connections, args.rounds, args.seconds
     );
-    println!("|---|---|---|---|---|");
-    for (variant, seen) in variants.iter().zip(rounds) {
-        let rates: Vec<f64> = seen.iter().map(rate).collect();
+    println!(
+        "| variant | orders/s [range] | p50 ms | p99 ms | CPU ms/order: services | PostgreSQL | {} / it, by round |",
+        first.name
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for (variant, own) in variants.iter().zip(rounds) {
+        let rates: Vec<f64> = own.iter().map(Round::rate).collect();
         let (low, high) =
             (rates.iter().copied().fold(f64::MAX, f64::min), rates.iter().copied().fold(0.0, f64::max));
-        let middle = median(seen, rate);
+        // Both of a ratio were measured within seconds of each other.
+        let ratios = base.iter().zip(own).map(|(base, it)| base.rate() / it.rate());
         println!(
-            "| {} | {middle:.0} [{low:.0} to {high:.0}] | {:.1} | {:.1} | {:.2} |",
+            "| {} | {:.0} [{low:.0} to {high:.0}] | {:.1} | {:.1} | {:.2} | {:.2} | {:.2} |",
             variant.name,
-            median(seen, |s| s.p50_ms),
-            median(seen, |s| s.p99_ms),
-            base / middle
+            median(rates.iter().copied()),
+            median(own.iter().map(|r| r.seen.p50_ms)),
+            median(own.iter().map(|r| r.seen.p99_ms)),
+            median(own.iter().map(|r| r.services_ms)),
+            median(own.iter().map(|r| r.postgres_ms)),
+            median(ratios)
         );
     }
 }
 
-fn median(seen: &[load::Seen], figure: impl Fn(&load::Seen) -> f64) -> f64 {
-    let mut figures: Vec<f64> = seen.iter().map(figure).collect();
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }

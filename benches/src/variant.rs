@@ -31,6 +31,10 @@ impl Variant {
         let token = CLIENT_TOKEN.to_owned();
         Load { address: self.address, path: self.path, token, body: self.body, connections, time }
     }
+
+    pub(crate) fn pids(&self) -> impl Iterator<Item = u32> {
+        self.processes.iter().map(Child::id)
+    }
 }
 
 impl Drop for Variant {

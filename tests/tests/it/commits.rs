@@ -20,47 +20,53 @@ async fn until_accepted(what: &str, call: impl Fn() -> Call) -> Reply {
     .await
 }
 
-/// Places and confirms an order while the network before a database cuts the connection at one of its commits.
-async fn through(pair: &TestPair, service: Service, cut: Cut, commit: u32) {
+/// Places and confirms an order while the network before a database cuts the connection at the commit of a decision.
+async fn through(pair: &TestPair, service: Service, cut: Cut, rule: &str) {
     let cuts = pair.network(service).counts().cuts;
-    pair.network(service).cut_on(b"COMMIT", commit, cut);
-    let what = format!("{service}, {cut:?} at commit {commit}");
+    let what = format!("{service}, {cut:?} at the commit of {rule}");
+    let of_confirmation = matches!(rule, "order.intend@1" | "inventory.confirm@1");
+    if !of_confirmation {
+        pair.network(service).cut_commit_of(rule.as_bytes(), cut);
+    }
     let placed = until_accepted(&what, || order(pair, &[("A", 1)])).await;
     let id = placed.json()["id"].as_str().unwrap().to_owned();
     becomes(pair, &id, "reserved").await;
+    if of_confirmation {
+        pair.network(service).cut_commit_of(rule.as_bytes(), cut);
+    }
     until_accepted(&what, || command(pair, &id, "confirm")).await;
     becomes(pair, &id, "confirmed").await;
     assert_eq!(pair.network(service).counts().cuts, cuts + 1, "{what}: the cut took place");
 }
 
+const OF_ORDER: [&str; 3] = ["order.place@1", "order.answered@1", "order.intend@1"];
+
 #[tokio::test]
 async fn a_commit_of_the_order_service_whose_answer_is_lost_has_happened_once() {
     let pair = pair().await;
-    // tx1 and tx2 of the order, tx1 and tx2 of its confirmation.
-    for commit in 0..4 {
-        through(&pair, Service::Order, Cut::BeforeReply, commit).await;
+    for rule in OF_ORDER {
+        through(&pair, Service::Order, Cut::BeforeReply, rule).await;
     }
-    assert_eq!(stock(&pair, "A").await, (996, 0));
+    assert_eq!(stock(&pair, "A").await, (997, 0));
     sound(&pair).await;
 }
 
 #[tokio::test]
 async fn a_commit_of_the_order_service_that_never_arrives_has_not_happened_and_is_made_again() {
     let pair = pair().await;
-    for commit in 0..4 {
-        through(&pair, Service::Order, Cut::BeforeDelivery, commit).await;
+    for rule in OF_ORDER {
+        through(&pair, Service::Order, Cut::BeforeDelivery, rule).await;
     }
-    assert_eq!(stock(&pair, "A").await, (996, 0));
+    assert_eq!(stock(&pair, "A").await, (997, 0));
     sound(&pair).await;
 }
 
 #[tokio::test]
 async fn inventorys_commits_are_as_safe_as_the_order_services() {
     let pair = pair().await;
-    // The reservation, then its confirmation.
-    for commit in 0..2 {
-        through(&pair, Service::Inventory, Cut::BeforeReply, commit).await;
-        through(&pair, Service::Inventory, Cut::BeforeDelivery, commit).await;
+    for rule in ["inventory.reserve@1", "inventory.confirm@1"] {
+        through(&pair, Service::Inventory, Cut::BeforeReply, rule).await;
+        through(&pair, Service::Inventory, Cut::BeforeDelivery, rule).await;
     }
     assert_eq!(stock(&pair, "A").await, (996, 0));
     sound(&pair).await;

@@ -6,6 +6,7 @@ mod checked;
 mod clients;
 mod commits;
 mod crash;
+mod crash_matrix;
 mod idempotency;
 mod races;
 mod statuses;

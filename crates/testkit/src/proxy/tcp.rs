@@ -48,6 +48,8 @@ pub struct TcpCounts {
     pub swallowed: u64,
     /// Connections that were cut because of what was sent, or of how much was answered.
     pub cuts: u64,
+    /// Connections that were held: the server has what it will get, and the client waits.
+    pub held: u64,
 }
 
 /// A scripted TCP proxy on loopback. Everything ends when the last handle is dropped.
@@ -68,10 +70,32 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     counts: TcpCounts,
-    trigger: Option<(Vec<u8>, u32, Cut)>,
+    trigger: Option<Trigger>,
     /// How many more bytes of replies arrive before their connection is cut.
     replies_left: Option<u64>,
 }
+
+/// What a client has to send for its connection to end or to be held.
+#[derive(Debug)]
+struct Trigger {
+    /// Bytes that its connection must have carried before.
+    after: Option<Vec<u8>>,
+    bytes: Vec<u8>,
+    /// So many times it may send them.
+    skip: u32,
+    cut: Cut,
+    hold: bool,
+}
+
+/// What becomes of the answer to bytes that were let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Delivered,
+    Cut,
+    Held,
+}
+
+const COMMIT: &[u8] = b"COMMIT";
 
 impl TcpProxy {
     /// Listens on a free port of loopback for the server at `upstream`.
@@ -100,7 +124,23 @@ impl TcpProxy {
 
     /// Cuts the connection whose client next sends `bytes`, after `skip` times that it may.
     pub fn cut_on(&self, bytes: &[u8], skip: u32, cut: Cut) {
-        self.shared.state().trigger = Some((bytes.to_vec(), skip, cut));
+        self.shared.state().trigger =
+            Some(Trigger { after: None, bytes: bytes.to_vec(), skip, cut, hold: false });
+    }
+
+    /// Cuts the connection of the next transaction that sends `bytes`, at its COMMIT.
+    pub fn cut_commit_of(&self, bytes: &[u8], cut: Cut) {
+        let after = Some(bytes.to_vec());
+        self.shared.state().trigger =
+            Some(Trigger { after, bytes: COMMIT.to_vec(), skip: 0, cut, hold: false });
+    }
+
+    /// Holds the connection of the next transaction that sends `bytes`, at its COMMIT: before it arrives, or once the
+    /// server has answered it. It ends when its client does. [`TcpCounts::held`] tells when it is so.
+    pub fn hold_commit_of(&self, bytes: &[u8], cut: Cut) {
+        let after = Some(bytes.to_vec());
+        self.shared.state().trigger =
+            Some(Trigger { after, bytes: COMMIT.to_vec(), skip: 0, cut, hold: true });
     }
 
     /// Cuts the connection that carries the `bytes`-th byte of replies from now on, right after that byte.
@@ -152,19 +192,26 @@ impl Shared {
         state.replies_left = None;
     }
 
-    /// Whether the bytes that a client sent are the ones that end its connection, and how.
-    fn triggered(&self, sent: &[u8]) -> Option<Cut> {
+    /// Whether the bytes that a client sent are the ones that end its connection or hold it, and how. `seen`: whether
+    /// the connection has carried what must come before them.
+    fn triggered(&self, sent: &[u8], seen: &mut bool) -> Option<(Cut, bool)> {
         let mut state = self.state();
-        let (pattern, skip, cut) = state.trigger.as_mut()?;
-        find(sent, pattern)?;
-        if *skip > 0 {
-            *skip -= 1;
+        let trigger = state.trigger.as_mut()?;
+        if let Some(before) = &trigger.after {
+            *seen |= find(sent, before).is_some();
+            if !*seen {
+                return None;
+            }
+        }
+        find(sent, &trigger.bytes)?;
+        if trigger.skip > 0 {
+            trigger.skip -= 1;
             return None;
         }
-        let cut = *cut;
+        let (cut, hold) = (trigger.cut, trigger.hold);
         state.trigger = None;
-        state.counts.cuts += 1;
-        Some(cut)
+        state.counts.cuts += u64::from(!hold);
+        Some((cut, hold))
     }
 
     /// How many of these reply bytes may pass, when the connection ends after them.
@@ -188,7 +235,7 @@ async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
     let Ok(mut server) = TcpStream::connect(shared.upstream).await else { return };
     let _gone = (client.set_nodelay(true), server.set_nodelay(true));
     let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
-    let (losing, lost) = watch::channel(false);
+    let (losing, lost) = watch::channel(Answer::Delivered);
     let _ended = tokio::try_join!(
         up(&shared, from_client, to_server, losing),
         down(&shared, from_server, to_client, lost),
@@ -203,17 +250,22 @@ async fn up(
     shared: &Shared,
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    lose_reply: watch::Sender<bool>,
+    answer: watch::Sender<Answer>,
 ) -> Result<(), Ended> {
     let mut pipe = Pipe::new(shared, Direction::Up);
+    let mut seen = false;
     while let Some(bytes) = pipe.read(&mut from).await? {
-        match shared.triggered(&bytes) {
-            Some(Cut::BeforeDelivery) => return Err(Ended),
-            Some(Cut::BeforeReply) => {
-                lose_reply.send_replace(true);
+        match shared.triggered(&bytes, &mut seen) {
+            Some((Cut::BeforeDelivery, false)) => return Err(Ended),
+            Some((Cut::BeforeDelivery, true)) => {
+                shared.state().counts.held += 1;
+                return gone(&mut pipe, &mut from).await;
+            }
+            Some((Cut::BeforeReply, hold)) => {
+                answer.send_replace(if hold { Answer::Held } else { Answer::Cut });
                 pipe.write(&mut to, &bytes).await?;
-                // The other direction ends the connection when the answer comes.
-                std::future::pending::<()>().await;
+                // Unless the client leaves first, the other direction sees to the answer.
+                return gone(&mut pipe, &mut from).await;
             }
             None => pipe.write(&mut to, &bytes).await?,
         }
@@ -221,17 +273,29 @@ async fn up(
     to.shutdown().await.map_err(|_| Ended)
 }
 
+/// Waits until the client has left.
+async fn gone(pipe: &mut Pipe<'_>, from: &mut ReadHalf<'_>) -> Result<(), Ended> {
+    while pipe.read(from).await?.is_some() {}
+    Err(Ended)
+}
+
 /// Carries what the server answers.
 async fn down(
     shared: &Shared,
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    lost: watch::Receiver<bool>,
+    answer: watch::Receiver<Answer>,
 ) -> Result<(), Ended> {
     let mut pipe = Pipe::new(shared, Direction::Down);
     while let Some(bytes) = pipe.read(&mut from).await? {
-        if *lost.borrow() {
-            return Err(Ended);
+        let answer = *answer.borrow();
+        match answer {
+            Answer::Delivered => {}
+            Answer::Cut => return Err(Ended),
+            Answer::Held => {
+                shared.state().counts.held += 1;
+                return std::future::pending().await;
+            }
         }
         if let Some(last) = shared.last_reply_bytes(bytes.len()) {
             pipe.write(&mut to, &bytes[..last]).await?;
