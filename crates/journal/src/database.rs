@@ -285,7 +285,8 @@ impl managed::Manager for Opener {
     type Error = sqlx::Error;
 
     async fn create(&self) -> Result<PgConnection, sqlx::Error> {
-        self.0.connect().await
+        // Large and rare: boxed, so that every transaction's future need not have room for it.
+        Box::pin(self.0.connect()).await
     }
 
     /// A check before each use would cost a round trip; a stale connection shows at BEGIN instead, where nothing has

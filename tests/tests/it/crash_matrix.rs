@@ -28,16 +28,15 @@ where
         Cut::BeforeDelivery => 2,
         Cut::BeforeReply => 1,
     };
-    let mut held = pair.network(service).counts().held;
+    let before = pair.network(service).counts().held;
     pair.network(service).hold_commit_of(rule.as_bytes(), cut);
     for hit in 1..=hits {
         // The second time everything may already be on its way without this client.
         let asking = tokio::spawn(call(pair).key(&key).deadline(PATIENCE).send());
         eventually(&format!("{what}, hit {hit}: it is come upon"), RESOLVED, || async {
-            pair.network(service).counts().held > held
+            pair.network(service).counts().held == before + hit
         })
         .await;
-        held += 1;
         pair.kill(service, 0).await;
         if hit < hits {
             // Before it is back, and the reconciler with it.
