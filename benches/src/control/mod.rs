@@ -27,6 +27,9 @@ const CLAIM_AND_ENTRY: &str = "WITH claimed AS (
         correlation_id, trace_id, key_hash, body, hash)
     SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM claimed";
 
+/// As in the pair.
+const PLANS: [(&str, &str); 2] = [("plan_cache_mode", "force_generic_plan"), ("random_page_cost", "1.1")];
+
 const NO_HASH: [u8; 32] = [0; 32];
 
 fn setting(name: &str) -> String {
@@ -55,7 +58,7 @@ fn serve(build: impl FnOnce(PgPool) -> Router) -> ExitCode {
             .max_connections(CONNECTIONS)
             .test_before_acquire(false)
             .acquire_timeout(Duration::from_secs(5))
-            .connect_lazy_with(options.options([("plan_cache_mode", "force_generic_plan")]));
+            .connect_lazy_with(options.options(PLANS));
         let address = setting("LISTEN_ADDR");
         let listener = tokio::net::TcpListener::bind(&address).await.expect("a free port");
         axum::serve(listener, build(pool)).await.expect("the control serves until it is killed");
