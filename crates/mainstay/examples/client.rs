@@ -1,6 +1,6 @@
 //! A client of the other example, over hyper-util. Start `--example server`, then
-//! `cargo run -p mainstay --features hyper --example client -- http://127.0.0.1:3000/slow/50`; stop the server while it
-//! runs, and start it again, to see the breaker open and come back.
+//! `cargo run -p mainstay --features hyper --example client -- http://127.0.0.1:3000/slow/50 [CALLS]`; stop the server
+//! while it runs, and start it again, to see the breaker open and come back.
 
 use std::time::Duration;
 
@@ -13,10 +13,11 @@ use tower::ServiceExt as _;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let uri = std::env::args().nth(1).unwrap_or_else(|| "http://127.0.0.1:3000/slow/50".to_owned());
+    let calls = std::env::args().nth(2).map_or(Ok(60), |calls| calls.parse::<u32>())?;
     // One stack for each dependency, built once and cloned: clones share budget, breakers, limit and connections.
     let client = client::stack(ClientConfig::new("example"), HyperTransport::default())?;
 
-    for _ in 0..60 {
+    for _ in 0..calls {
         // In a service, the context of the request in hand: correlation id, deadline and decision trail go along.
         let context = RequestContext::background(Duration::from_secs(2));
         let mut request = Request::get(&uri).body(Full::default())?;

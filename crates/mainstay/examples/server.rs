@@ -1,4 +1,4 @@
-//! An axum service behind the server stack. `cargo run -p mainstay --example server`, then:
+//! An axum service behind the server stack. `cargo run -p mainstay --example server [ADDRESS]`, then:
 //!
 //! ```text
 //! curl -i localhost:3000/slow/50                            # 200, and one canonical line
@@ -39,7 +39,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .layer(stack)
         // Outside the stack: it must answer when nothing else does.
         .route("/state", get(move || async move { Json(watched.snapshot()) }));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    println!("listening on {}", listener.local_addr()?);
     axum::serve(listener, app)
         .with_graceful_shutdown(async move {
             drop(tokio::signal::ctrl_c().await);
