@@ -18,6 +18,7 @@ pub mod correlation;
 pub mod deadline;
 mod decision;
 mod endpoint;
+pub mod fallback;
 #[cfg(feature = "faults")]
 pub mod fault;
 pub mod headers;

@@ -92,6 +92,8 @@ impl ClientConfig {
         self.retry.validate()?;
         if let Some(hedge) = &self.hedge {
             hedge.validate()?;
+            let in_time = hedge.least_delay < self.attempt_timeout;
+            check(in_time, "hedge.least_delay", "shorter than attempt_timeout")?;
         }
         self.throttle.validate()?;
         self.breaker.validate()

@@ -15,6 +15,8 @@ pub const IN_FLIGHT: &str = "mainstay_client_in_flight";
 pub const REJECTED: &str = "mainstay_client_rejected_total";
 /// Reads that joined one under way.
 pub const COALESCED: &str = "mainstay_client_coalesced_total";
+/// Reads that were given a substitute, by the `outcome` it stands for.
+pub const FALLBACKS: &str = "mainstay_client_fallbacks_total";
 /// 1 for the `state` that an `endpoint`'s breaker is in, 0 for the others.
 pub const BREAKER_STATE: &str = "mainstay_breaker_state";
 /// Changes of an `endpoint`'s breaker, by the state `to` which.

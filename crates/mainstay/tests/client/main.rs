@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod coalesce;
+mod config;
 #[path = "../ears/mod.rs"]
 #[allow(dead_code)] // canonical lines are of the server
 mod ears;
+mod fallback;
 #[cfg(feature = "faults")]
 mod faults;
 mod hedge;

@@ -1,0 +1,128 @@
+//! A substitute for a read that brought no answer: yesterday's price list, an empty recommendation. Put it outside the
+//! stack; it is told as what it is: counted, on the decision trail, and marked on the reply by [`Substituted`].
+//!
+//! Only safe methods get one. A write that failed, or may have happened, is nothing that a made-up reply may cover.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use mainstay::fallback::{FallbackLayer, Substituted};
+//! use mainstay::{CallError, Outcome};
+//! use tower::{Layer, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let down = service_fn(|_: Request<Bytes>| async {
+//!     Ok::<_, CallError>(Response::builder().status(503).body(Bytes::new()).unwrap())
+//! });
+//! let client = FallbackLayer::new("prices", |_| Some(Response::new(Bytes::from("yesterday's")))).layer(down);
+//! let reply = client.oneshot(Request::get("http://127.0.0.1/prices").body(Bytes::new())?).await?;
+//! assert_eq!(reply.body(), "yesterday's");
+//! assert_eq!(reply.extensions().get(), Some(&Substituted(Outcome::Unknown)));
+//! # Ok(())
+//! # }
+//! ```
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use metrics::counter;
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use crate::classify::outcome;
+use crate::client::names;
+use crate::context::Party;
+use crate::decision::{Decided, Loudness};
+use crate::{CallError, Outcome, RequestContext};
+
+/// Among a reply's extensions: nobody answered this; the call ended so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Substituted(pub Outcome);
+
+/// Substitutes what `F` makes of the outcome; `None` lets the failure through.
+#[derive(Debug, Clone)]
+pub struct FallbackLayer<F>(Arc<str>, F);
+
+impl<F> FallbackLayer<F> {
+    /// For reads from `peer` that ended neither in success nor in a refusal or a fault of ours.
+    pub fn new<R>(peer: &str, substitute: F) -> Self
+    where
+        F: Fn(Outcome) -> Option<Response<R>> + Clone,
+    {
+        Self(peer.into(), substitute)
+    }
+}
+
+impl<S, F: Clone> Layer<S> for FallbackLayer<F> {
+    type Service = Fallback<S, F>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Fallback { inner, layer: self.clone() }
+    }
+}
+
+/// See [`FallbackLayer`].
+#[derive(Debug, Clone)]
+pub struct Fallback<S, F> {
+    inner: S,
+    layer: FallbackLayer<F>,
+}
+
+impl<S, F, B, R> Service<Request<B>> for Fallback<S, F>
+where
+    S: Service<Request<B>, Response = Response<R>, Error = CallError>,
+    F: Fn(Outcome) -> Option<Response<R>> + Clone,
+{
+    type Response = Response<R>;
+    type Error = CallError;
+    type Future = FallbackFuture<S::Future, F>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let whose = || request.extensions().get::<RequestContext>().map(Party::from);
+        let read = request.method().is_safe().then(|| (self.layer.clone(), whose()));
+        FallbackFuture { call: self.inner.call(request), read }
+    }
+}
+
+pin_project! {
+    /// The call. Dropping it drops the call.
+    #[derive(Debug)]
+    pub struct FallbackFuture<C, F> {
+        #[pin]
+        call: C,
+        read: Option<(FallbackLayer<F>, Option<Party>)>,
+    }
+}
+
+impl<C, F, R> Future for FallbackFuture<C, F>
+where
+    C: Future<Output = Result<Response<R>, CallError>>,
+    F: Fn(Outcome) -> Option<Response<R>>,
+{
+    type Output = C::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let result = ready!(this.call.poll(cx));
+        let became = outcome(&result);
+        let answered = matches!(became, Outcome::Success | Outcome::Refused | Outcome::ClientFault);
+        let Some((FallbackLayer(peer, substitute), whose)) = this.read.as_ref().filter(|_| !answered) else {
+            return Poll::Ready(result);
+        };
+        let Some(mut reply) = substitute(became) else { return Poll::Ready(result) };
+        counter!(names::FALLBACKS, "peer" => peer.to_string(), "outcome" => became.as_str()).increment(1);
+        let (peer, why) = (Some(&**peer), format!("the call ended as {became}").into());
+        let (layer, action, loudness) = ("fallback", "substitute", Loudness::Info);
+        Decided { layer, action, why, peer, endpoint: None, loudness }.record(whose.as_ref());
+        reply.extensions_mut().insert(Substituted(became));
+        Poll::Ready(Ok(reply))
+    }
+}

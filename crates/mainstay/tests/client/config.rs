@@ -1,0 +1,55 @@
+//! Settings that cannot work are refused when the stack is built, by the name of the setting.
+
+use std::time::Duration;
+
+use mainstay::breaker::BreakerConfig;
+use mainstay::budget::BudgetConfig;
+use mainstay::client::ClientConfig;
+use mainstay::hedge::HedgeConfig;
+use mainstay::retry::RetryConfig;
+use mainstay::throttle::ThrottleConfig;
+
+use crate::support::{Do, Peer, config};
+
+#[test]
+fn what_cannot_work_is_refused_by_name() {
+    let ms = Duration::from_millis;
+    let breaker = |breaker| ClientConfig { breaker, ..config() };
+    let budget =
+        |budget| ClientConfig { retry: RetryConfig { budget, ..RetryConfig::default() }, ..config() };
+    let hedge = |hedge| ClientConfig { hedge: Some(hedge), ..config() };
+    let wrong = [
+        (ClientConfig { peer: "a b".into(), ..config() }, "peer"),
+        (ClientConfig { total_timeout: Duration::ZERO, ..config() }, "total_timeout"),
+        (ClientConfig { attempt_timeout: ms(2_001), ..config() }, "attempt_timeout"),
+        (ClientConfig { least_attempt_time: ms(1_001), ..config() }, "least_attempt_time"),
+        (ClientConfig { max_in_flight: 0, ..config() }, "max_in_flight"),
+        (
+            ClientConfig { retry: RetryConfig { max_attempts: 0, ..RetryConfig::default() }, ..config() },
+            "retry.max_attempts",
+        ),
+        (budget(BudgetConfig { percent: 101, ..BudgetConfig::default() }), "budget.percent"),
+        (budget(BudgetConfig { window: Duration::ZERO, ..BudgetConfig::default() }), "budget.window"),
+        (breaker(BreakerConfig { probes: 0, ..BreakerConfig::default() }), "breaker.probes"),
+        (
+            breaker(BreakerConfig { failure_percent: 0, ..BreakerConfig::default() }),
+            "breaker.failure_percent",
+        ),
+        (breaker(BreakerConfig { open_max: ms(1), ..BreakerConfig::default() }), "breaker.open_max"),
+        (
+            ClientConfig {
+                throttle: ThrottleConfig { most_percent: 100, ..ThrottleConfig::default() },
+                ..config()
+            },
+            "throttle.most_percent",
+        ),
+        (hedge(HedgeConfig { percentile: 100, ..HedgeConfig::default() }), "hedge.percentile"),
+        // The attempt is over before it would be asked again.
+        (hedge(HedgeConfig { least_delay: ms(1_000), ..HedgeConfig::default() }), "hedge.least_delay"),
+    ];
+    for (config, field) in wrong {
+        let error = mainstay::client::stack(config, Peer::always(Do::Reply(200))).unwrap_err();
+        assert_eq!(error.field, field);
+        assert!(error.to_string().contains(field) && error.to_string().contains(error.range), "{error}");
+    }
+}
