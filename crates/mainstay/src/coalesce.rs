@@ -5,7 +5,9 @@
 //!
 //! * Calls are the same when method, URI, `Authorization` and `Accept` are, so nobody is given what another principal may
 //!   see. Only safe methods are shared.
-//! * A call is joined only if it may run at least as long as the joiner would wait: nobody inherits a shorter deadline.
+//! * A call is joined only if it may still run for half as long as the joiner would wait. All of it would mean that calls
+//!   with the same timeout, each begun a little after the other, are never shared; so a joiner may be told that time is up
+//!   when up to half of its own is left.
 //! * Whoever leaves leaves alone; the call ends when nobody waits for it any more.
 //!
 //! ```
@@ -179,7 +181,7 @@ impl UnderWay {
         let long_enough = match (self.deadline, deadline) {
             (None, _) => true,
             (Some(_), None) => false,
-            (Some(its), Some(mine)) => its >= mine,
+            (Some(its), Some(mine)) => its.remaining() >= mine.remaining() / 2,
         };
         if long_enough { self.call.upgrade() } else { None }
     }

@@ -58,14 +58,30 @@ async fn whoever_leaves_leaves_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_inherits_a_shorter_deadline() {
+async fn calls_with_the_same_timeout_are_shared_though_each_begins_later() {
+    let (peer, layer) = (slow(), CoalesceLayer::new("inventory"));
+    let client = layer.layer(peer.clone());
+    let replies = join_all((0..50).map(|n| {
+        let client = client.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(n)).await;
+            let context = RequestContext::background(Duration::from_secs(1));
+            client.oneshot(get().with(&context)).await
+        }
+    }));
+    assert!(replies.await.iter().all(Result::is_ok));
+    assert_eq!(peer.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_inherits_less_than_half_of_the_time_it_has() {
     let (peer, layer) = (slow(), CoalesceLayer::new("inventory"));
     let client = layer.layer(peer.clone());
     let ask = |ms| {
         let context = RequestContext::background(Duration::from_millis(ms));
         Box::pin(client.clone().oneshot(get().with(&context)))
     };
-    let (mut short, mut long, mut shorter) = (ask(500), ask(1_000), ask(200));
+    let (mut short, mut long, mut shorter) = (ask(400), ask(1_000), ask(200));
     for call in [&mut short, &mut long, &mut shorter] {
         begin(call).await;
     }
