@@ -1,12 +1,19 @@
 //! Client-side throttling: when a peer sheds more than half of our calls, hold some back here, where a refusal costs
 //! nothing and the peer is spared the work of refusing.
 //!
-//! A call is held back with probability `(requests - K * accepted) / (requests + 1)` over the last ten seconds, at most
-//! `most_percent`, so that some calls always find out whether the peer has room again ("Handling Overload",
-//! Google SRE Book, with K = 2). Only what the peer *throttled* (429, or 503 with `not-executed`) counts against it:
-//! failures are the circuit breaker's, and calls in flight say nothing yet.
+//! Each accepted call earns credit and each *throttled* one (429, or 503 with `not-executed`) costs some, in such a
+//! proportion that the balance holds where one call in K is accepted: with K = 2 the peer is asked for twice what it
+//! does, as in "Handling Overload", Google SRE Book. Below zero, every call of debt holds back a fifth of what is still
+//! sent, down to a share that is always sent, so that the peer is always asked.
 //!
-//! While the peer throttles nothing, a call costs one atomic load on its way out.
+//! The book's own rule compares counts of the last two minutes, held-back calls among them, and so goes on holding back
+//! for as long as its window remembers the worst of it: after a spike to ten times the capacity nearly all of the ordinary
+//! load is refused until the window has moved on. A balance goes by what the peer does now: ten accepted calls take it from
+//! its lowest to zero, and so does a second without a throttled one, for clients that call seldom and for those whose
+//! breaker is open, which would otherwise wait for a tenth of their calls to find out that the peer is well.
+//!
+//! Failures are the circuit breaker's, and calls in flight say nothing yet. While the peer throttles nothing, a call costs
+//! one atomic load on its way out.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -56,20 +63,21 @@ use crate::{CallError, Outcome, RequestContext};
 /// How readily calls are held back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ThrottleConfig {
-    /// How far back calls count; 1 s to 10 min. Default 10 s, in step with the breaker and the budget (the SRE book's
-    /// two minutes would hold back for long after the peer has recovered).
+    /// A peer that has throttled nothing for so long is owed nothing any more; 1 s to 10 min. Default 1 s, what a shed
+    /// client is asked to wait (`Retry-After: 1`).
     pub window: Duration,
     /// K, in tenths: calls are held back once fewer than one in K is accepted; 11 to 100. Default 20, half.
     pub multiplier_tenths: u64,
     /// The highest share of calls held back, in per cent; 1 to 99. Default 90, so that the peer is always asked.
     pub most_percent: u64,
-    /// With fewer calls in the window none is held back; 1 to 10,000. Default 20, as the breaker.
+    /// So many throttled calls, beyond what the accepted ones make good, are forgiven before any is held back; 1 to 10,000.
+    /// Default 20, as many as the breaker needs to judge.
     pub min_calls: u64,
 }
 
 impl Default for ThrottleConfig {
     fn default() -> Self {
-        Self { window: Duration::from_secs(10), multiplier_tenths: 20, most_percent: 90, min_calls: 20 }
+        Self { window: Duration::from_secs(1), multiplier_tenths: 20, most_percent: 90, min_calls: 20 }
     }
 }
 
@@ -87,13 +95,20 @@ impl ThrottleConfig {
 
 const SLOTS: usize = if cfg!(loom) { 2 } else { 20 };
 
+/// A throttled call, in the unit of the balance; an accepted one is worth this times K less one.
+const CALL: u64 = 10;
+/// What one call of debt leaves of the share that is sent. Larger steps come back sooner after an overload and waver more
+/// during one; with this, from a tenth to all takes ten accepted calls.
+const KEPT: f64 = 0.8;
+
 #[derive(Debug)]
 struct Shared {
     peer: Arc<str>,
     config: ThrottleConfig,
     random: Random,
-    /// `a` requests, `b` those that the peer throttled or that were held back here.
+    /// `a` answers, `b` those that said the peer had no room: for events and errors only.
     window: Window<SLOTS>,
+    balance: Balance,
     base: Instant,
     /// When the peer last throttled, in nanoseconds since `base`; zero for never.
     throttled_at: AtomicU64,
@@ -112,6 +127,7 @@ impl ThrottleLayer {
         Ok(Self(Arc::new(Shared {
             peer: peer.into(),
             window: Window::new(config.window),
+            balance: Balance::new(&config),
             config,
             random,
             base: Instant::now(),
@@ -131,14 +147,11 @@ impl Shared {
         let now = nanos_since(self.base, clock::now());
         let window = u64::try_from(self.config.window.as_nanos()).unwrap_or(u64::MAX);
         if now.saturating_sub(throttled_at) > window {
+            self.balance.forgive();
             return None;
         }
-        let counts = self.window.sum(now);
-        let chance = chance(&self.config, counts.a, counts.a - counts.b.min(counts.a));
-        (chance > 0.0 && self.random.chance(chance)).then(|| {
-            self.window.add(now, Counts { a: 1, b: 1, c: 0 });
-            counts
-        })
+        let share = self.balance.held_back();
+        (share > 0.0 && self.random.chance(share)).then(|| self.window.sum(now))
     }
 
     fn count(&self, outcome: Outcome) {
@@ -155,6 +168,9 @@ impl Shared {
         let now = nanos_since(self.base, clock::now());
         if throttled {
             self.throttled_at.store(now.max(1), Ordering::Relaxed);
+            self.balance.throttled();
+        } else {
+            self.balance.accepted();
         }
         self.window.add(now, Counts { a: 1, b: u64::from(throttled), c: 0 });
     }
@@ -175,14 +191,60 @@ impl Shared {
     }
 }
 
-/// The share of calls to hold back.
-#[allow(clippy::cast_precision_loss)] // far below 2^52
-fn chance(config: &ThrottleConfig, requests: u64, accepted: u64) -> f64 {
-    if requests < config.min_calls {
-        return 0.0;
+/// What the peer has accepted against what it has throttled. One atomic, kept above zero: `level` less `zero` is the
+/// balance.
+#[derive(Debug)]
+struct Balance {
+    level: AtomicU64,
+    zero: u64,
+    full: u64,
+    earned: u64,
+    most: f64,
+}
+
+impl Balance {
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // small and positive
+    fn new(config: &ThrottleConfig) -> Self {
+        let most = config.most_percent as f64 / 100.0;
+        // The debt at which the highest share is held back.
+        let zero = ((1.0 - most).ln() / KEPT.ln() * CALL as f64).ceil() as u64;
+        let full = zero + config.min_calls * CALL;
+        Self { level: AtomicU64::new(full), zero, full, earned: config.multiplier_tenths - CALL, most }
     }
-    let beyond = (requests * 10).saturating_sub(accepted * config.multiplier_tenths) as f64 / 10.0;
-    (beyond / (requests + 1) as f64).min(config.most_percent as f64 / 100.0)
+
+    /// No debt, and no credit either: if the peer throttles again, that counts at once.
+    fn forgive(&self) {
+        if self.level.load(Ordering::Relaxed) < self.zero {
+            self.change(|level| level.max(self.zero));
+        }
+    }
+
+    fn throttled(&self) {
+        self.change(|level| level.saturating_sub(CALL));
+    }
+
+    fn accepted(&self) {
+        // The usual case writes nothing.
+        if self.level.load(Ordering::Relaxed) < self.full {
+            self.change(|level| (level + self.earned).min(self.full));
+        }
+    }
+
+    fn change(&self, to: impl Fn(u64) -> u64) {
+        let mut seen = self.level.load(Ordering::Relaxed);
+        while let Err(now) =
+            self.level.compare_exchange_weak(seen, to(seen), Ordering::Relaxed, Ordering::Relaxed)
+        {
+            seen = now;
+        }
+    }
+
+    /// The share of calls to hold back.
+    #[allow(clippy::cast_precision_loss)] // far below 2^52
+    fn held_back(&self) -> f64 {
+        let debt = self.zero.saturating_sub(self.level.load(Ordering::Relaxed));
+        (1.0 - KEPT.powf(debt as f64 / CALL as f64)).min(self.most)
+    }
 }
 
 impl<S> Layer<S> for ThrottleLayer {
@@ -276,14 +338,44 @@ where
 mod tests {
     use super::*;
 
+    fn after(config: &ThrottleConfig, throttled: u32, accepted: u32) -> f64 {
+        let balance = Balance::new(config);
+        (0..throttled).for_each(|_| balance.throttled());
+        (0..accepted).for_each(|_| balance.accepted());
+        (balance.held_back() * 1_000.0).round() / 10.0
+    }
+
     #[test]
-    fn the_share_held_back_follows_the_formula_and_its_cap() {
+    fn the_share_held_back_follows_the_balance_and_its_cap() {
         let config = ThrottleConfig::default();
-        for (requests, accepted, percent) in
-            [(19, 0, 0.0), (100, 100, 0.0), (100, 50, 0.0), (100, 25, 49.5), (100, 5, 89.1), (1_000, 0, 90.0)]
-        {
-            let got = chance(&config, requests, accepted) * 100.0;
-            assert!((got - percent).abs() < 0.1, "{accepted} of {requests}: {got} %");
+        let table = [
+            (0, 0, 0.0),
+            (20, 0, 0.0),
+            (21, 0, 20.0),
+            (22, 0, 36.0),
+            (30, 0, 89.3),
+            (31, 0, 90.0),
+            (9_999, 0, 90.0),
+            (9_999, 5, 70.0),
+            (9_999, 11, 0.0),
+        ];
+        for (throttled, accepted, percent) in table {
+            let got = after(&config, throttled, accepted);
+            assert!((got - percent).abs() < 0.6, "{throttled} throttled, {accepted} accepted: {got} %");
+        }
+    }
+
+    #[test]
+    fn it_balances_where_one_call_in_k_is_accepted() {
+        for (multiplier_tenths, throttled_for_each_accepted) in [(20, 1), (30, 2), (50, 4)] {
+            let balance = Balance::new(&ThrottleConfig { multiplier_tenths, ..ThrottleConfig::default() });
+            (0..23).for_each(|_| balance.throttled());
+            let before = balance.held_back();
+            for _ in 0..1_000 {
+                (0..throttled_for_each_accepted).for_each(|_| balance.throttled());
+                balance.accepted();
+            }
+            assert!((balance.held_back() - before).abs() < 1e-9, "K = {multiplier_tenths} tenths");
         }
     }
 }

@@ -79,6 +79,58 @@ async fn a_peer_that_is_down_is_called_less_than_a_tenth_as_often_and_a_healed_o
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_shed_everything_for_ten_seconds_is_used_in_full_again_within_two() {
+    let peer = Peer::always(Do::after_ms(5, Do::Reply(200)));
+    let stacks = clients(20, &peer);
+    offered(&stacks, 40, 5).await;
+
+    peer.turn([Do::ComeBackAfter(1)]);
+    let shedding = Instant::now();
+    offered(&stacks, 40, 10).await;
+    let attempts: usize = load(&peer, shedding, 100)[20..].iter().sum();
+    assert!(attempts < 960, "of 6,400 calls in the last eight seconds: {attempts}");
+
+    peer.turn([Do::after_ms(5, Do::Reply(200))]);
+    let good = offered(&stacks, 40, 5).await;
+    let at_95 = good.windows(5).position(|half| half.iter().sum::<usize>() >= 380).unwrap();
+    assert!(at_95 + 5 <= 20, "95 % of the calls go well within two seconds: {good:?}");
+    assert!(good[30..].iter().all(|&good| good == 80), "and then all: {good:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_hung_while_it_shed_is_used_in_full_again_within_two_seconds() {
+    let peer = Peer::always(Do::after_ms(5, Do::Reply(200)));
+    let stacks = clients(40, &peer);
+    offered(&stacks, 20, 5).await;
+
+    // What it takes in hangs; what it has no room for is shed.
+    peer.turn([Do::Hang, Do::ComeBackAfter(1), Do::ComeBackAfter(1)].into_iter().cycle().take(9_000));
+    offered(&stacks, 20, 10).await;
+
+    peer.turn([Do::after_ms(5, Do::Reply(200))]);
+    let good = offered(&stacks, 20, 5).await;
+    let at_95 = good.windows(5).position(|half| half.iter().sum::<usize>() >= 380).unwrap();
+    assert!(at_95 + 5 <= 20, "95 % of the calls go well within two seconds: {good:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spike_that_is_over_leaves_nothing_held_back() {
+    let peer = Peer::always(Do::after_ms(5, Do::Reply(200)));
+    let stacks = clients(10, &peer);
+    // Of each ten calls that come, one is let in: ten times the capacity.
+    let mut tenth = vec![Do::ComeBackAfter(1); 9];
+    tenth.push(Do::after_ms(5, Do::Reply(200)));
+    peer.turn(tenth.into_iter().cycle().take(100_000));
+    offered(&stacks, 400, 5).await;
+
+    peer.turn([Do::after_ms(5, Do::Reply(200))]);
+    let good = offered(&stacks, 40, 4).await;
+    let at_95 = good.windows(5).position(|half| half.iter().sum::<usize>() >= 190).unwrap();
+    assert!(at_95 + 5 <= 20, "95 % of the calls go well within two seconds: {good:?}");
+    assert!(good[30..].iter().all(|&good| good == 40), "and then all: {good:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_dead_instance_of_five_takes_nothing_from_the_other_four() {
     let healthy = Peer::always(Do::after_ms(5, Do::Reply(200)));
     let dead = Peer::always(Do::Hang);
