@@ -26,7 +26,7 @@ CMD ["make"]
 FROM rust:1.95-bookworm AS manifests
 WORKDIR /src
 COPY . .
-RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock ! -path '*/src/lib.rs' ! -path '*/src/main.rs' \
+RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock ! -name lib.rs ! -name main.rs \
       ! -path '*/src/bin/*.rs' ! -name build.rs -delete \
  && find . -type d -empty -delete \
  && find . -name '*.rs' | while read -r file; do echo 'fn main() {}' > "$file"; done \
@@ -36,7 +36,9 @@ RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock ! -path '*/src/lib.rs' 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY --from=manifests /src .
-RUN cargo build --release --locked -p order-service -p inventory-service
+# The cargo profile. `dev` is built sooner; tests/compose takes it.
+ARG PROFILE=release
+RUN cargo build --profile $PROFILE --locked -p order-service -p inventory-service
 COPY crates crates
 COPY services services
 COPY migrations migrations
@@ -44,16 +46,17 @@ COPY migrations migrations
 ARG MAINSTAY_REVISION=unknown
 # Sources keep the times they had outside, which are older than the stubs built above: make them newer.
 RUN find crates services -name '*.rs' -exec touch {} + \
- && MAINSTAY_REVISION=$MAINSTAY_REVISION cargo build --release --locked -p order-service -p inventory-service
+ && MAINSTAY_REVISION=$MAINSTAY_REVISION cargo build --profile $PROFILE --locked -p order-service -p inventory-service \
+ && cp target/*/mainstay-order target/*/mainstay-inventory /usr/local/bin/
 
 FROM runtime AS order
-COPY --from=build /src/target/release/mainstay-order /usr/local/bin/
+COPY --from=build /usr/local/bin/mainstay-order /usr/local/bin/
 EXPOSE 8080 9080
 ENTRYPOINT ["mainstay-order"]
 CMD ["serve"]
 
 FROM runtime AS inventory
-COPY --from=build /src/target/release/mainstay-inventory /usr/local/bin/
+COPY --from=build /usr/local/bin/mainstay-inventory /usr/local/bin/
 EXPOSE 8081 9081
 ENTRYPOINT ["mainstay-inventory"]
 CMD ["serve"]
