@@ -60,10 +60,11 @@ fn instructions() -> anyhow::Result<()> {
     let counts: Vec<f64> = counts.into_iter().collect::<Result<_, _>>()?;
     for (id, count) in ours.iter().zip(&counts) {
         println!("{id}: {count:.0} instructions a call");
-        // A slot of the window that begins while it is counted costs a few more.
+        // On a slow machine slots of the window begin while it is counted, and each costs a few hundred more; a window
+        // that was walked at every call would cost more for each of its calls.
         ensure!(
-            (count - counts[0]).abs() <= counts[0] / 50.0,
-            "{id}: a call costs {count}, not {}",
+            *count <= 2.0 * counts[0],
+            "{id}: a call costs {count}, with little in its window {}",
             counts[0]
         );
     }
