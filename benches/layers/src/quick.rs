@@ -56,19 +56,27 @@ fn instructions() -> anyhow::Result<()> {
         .filter(|f| f.owner == "mainstay" && f.calls <= 10_000)
         .map(|f| f.id())
         .collect();
-    let counts = measure::in_pairs(&ours, |id| measure::instructions(id));
+    let counts = measure::in_pairs(&ours, |id| least(id));
     let counts: Vec<f64> = counts.into_iter().collect::<Result<_, _>>()?;
     for (id, count) in ours.iter().zip(&counts) {
         println!("{id}: {count:.0} instructions a call");
-        // On a slow machine slots of the window begin while it is counted, and each costs a few hundred more; a window
-        // that was walked at every call would cost more for each of its calls.
         ensure!(
-            *count <= 2.0 * counts[0],
-            "{id}: a call costs {count}, with little in its window {}",
+            (count - counts[0]).abs() <= counts[0] / 50.0,
+            "{id}: a call costs {count}, not {}",
             counts[0]
         );
     }
     Ok(())
+}
+
+/// The least of three counts: what the clock brings about on a slow machine, such as a slot of the window that begins
+/// meanwhile, only adds to one.
+fn least(id: &str) -> anyhow::Result<f64> {
+    let mut least = f64::INFINITY;
+    for _ in 0..3 {
+        least = least.min(measure::instructions(id)?);
+    }
+    Ok(least)
 }
 
 fn caught() -> anyhow::Result<()> {
