@@ -33,7 +33,7 @@ use tokio::time::{Instant, Sleep};
 use tower::util::Oneshot;
 use tower::{Layer, Service};
 
-use crate::config_error::{ConfigError, check};
+use crate::config_error::{Check, ConfigError};
 use crate::{CallError, Deadline, RequestContext, clock};
 
 /// Ends an attempt after its time.
@@ -44,7 +44,9 @@ impl AttemptTimeoutLayer {
     /// Each attempt may take `timeout` (1 ms to 10 min), or what the request's deadline leaves if that is less.
     pub fn new(timeout: Duration) -> Result<Self, ConfigError> {
         let range = Duration::from_millis(1)..=Duration::from_mins(10);
-        check(range.contains(&timeout), "attempt_timeout", "1 ms to 10 min")?;
+        let mut check = Check::default();
+        check.within("attempt_timeout", &timeout, range, "1 ms to 10 min");
+        check.finish()?;
         Ok(Self(timeout))
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::clock::nanos_since;
-use crate::config_error::{ConfigError, check};
+use crate::config_error::{Check, ConfigError};
 use crate::sync::{Mutex, lock};
 use crate::window::{Counts, Window};
 
@@ -40,10 +40,12 @@ impl Default for BudgetConfig {
 
 impl BudgetConfig {
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        check(self.percent <= 100, "budget.percent", "0 to 100")?;
         let window = Duration::from_secs(1)..=Duration::from_mins(10);
-        check(window.contains(&self.window), "budget.window", "1 s to 10 min")?;
-        check(self.floor_per_second <= 1_000, "budget.floor_per_second", "0 to 1,000")
+        let mut check = Check::default();
+        check.within("budget.percent", &self.percent, 0..=100, "0 to 100");
+        check.within("budget.window", &self.window, window, "1 s to 10 min");
+        check.within("budget.floor_per_second", &self.floor_per_second, 0..=1_000, "0 to 1,000");
+        check.finish()
     }
 }
 

@@ -1,15 +1,78 @@
-//! A setting that is out of its range.
+//! Settings that are out of their range.
 
-/// A setting is out of its range; nothing was built.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field} must be {range}")]
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// A configuration that cannot work: every setting that is wrong, not only the first. Nothing was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
+    /// One for each wrong setting, at least one.
+    pub problems: Vec<ConfigProblem>,
+}
+
+/// One setting that is out of its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {given}, and must be {range}")]
+pub struct ConfigProblem {
     /// Which setting, as a path: `retry.max_attempts`.
     pub field: &'static str,
+    /// What it was set to.
+    pub given: String,
     /// What would be right.
     pub range: &'static str,
 }
 
-pub(crate) fn check(holds: bool, field: &'static str, range: &'static str) -> Result<(), ConfigError> {
-    if holds { Ok(()) } else { Err(ConfigError { field, range }) }
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, problem) in self.problems.iter().enumerate() {
+            write!(f, "{}{problem}", if n == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
 }
+
+impl std::error::Error for ConfigError {}
+
+/// A validation in progress.
+#[derive(Debug, Default)]
+pub(crate) struct Check(Vec<ConfigProblem>);
+
+impl Check {
+    /// `given` must lie in `range`, which `words` say.
+    pub(crate) fn within<T: PartialOrd + fmt::Debug>(
+        &mut self,
+        field: &'static str,
+        given: &T,
+        range: RangeInclusive<T>,
+        words: &'static str,
+    ) {
+        self.that(range.contains(given), field, given, words);
+    }
+
+    /// What `given` must be, which `range` says, has been looked at.
+    pub(crate) fn that(
+        &mut self,
+        holds: bool,
+        field: &'static str,
+        given: &dyn fmt::Debug,
+        range: &'static str,
+    ) {
+        if !holds {
+            self.0.push(ConfigProblem { field, given: format!("{given:?}"), range });
+        }
+    }
+
+    /// What was found wrong with a part.
+    pub(crate) fn part(&mut self, checked: Result<(), ConfigError>) {
+        if let Err(ConfigError { problems }) = checked {
+            self.0.extend(problems);
+        }
+    }
+
+    pub(crate) fn finish(self) -> Result<(), ConfigError> {
+        if self.0.is_empty() { Ok(()) } else { Err(ConfigError { problems: self.0 }) }
+    }
+}
+
+/// A dependency's name stands in metrics, events and errors.
+pub(crate) const PEER: &str = "1 to 64 characters of A-Za-z0-9._-";

@@ -39,7 +39,7 @@ pub mod trail;
 mod window;
 
 pub use client::CallError;
-pub use config_error::ConfigError;
+pub use config_error::{ConfigError, ConfigProblem};
 pub use context::RequestContext;
 pub use correlation::CorrelationId;
 pub use deadline::Deadline;

@@ -53,7 +53,7 @@ use tower::{Layer, Service};
 use crate::classify::HasOutcome;
 use crate::client::names;
 use crate::clock::{self, nanos_since};
-use crate::config_error::{ConfigError, check};
+use crate::config_error::{Check, ConfigError};
 use crate::decision::{Decided, Loudness};
 use crate::random::Random;
 use crate::sync::{AtomicU64, Ordering};
@@ -85,11 +85,12 @@ impl ThrottleConfig {
     /// Checks every range.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let window = Duration::from_secs(1)..=Duration::from_mins(10);
-        check(window.contains(&self.window), "throttle.window", "1 s to 10 min")?;
-        let k = (11..=100).contains(&self.multiplier_tenths);
-        check(k, "throttle.multiplier_tenths", "11 to 100")?;
-        check((1..=99).contains(&self.most_percent), "throttle.most_percent", "1 to 99")?;
-        check((1..=10_000).contains(&self.min_calls), "throttle.min_calls", "1 to 10,000")
+        let mut check = Check::default();
+        check.within("throttle.window", &self.window, window, "1 s to 10 min");
+        check.within("throttle.multiplier_tenths", &self.multiplier_tenths, 11..=100, "11 to 100");
+        check.within("throttle.most_percent", &self.most_percent, 1..=99, "1 to 99");
+        check.within("throttle.min_calls", &self.min_calls, 1..=10_000, "1 to 10,000");
+        check.finish()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config_error::{ConfigError, check};
+use crate::config_error::{Check, ConfigError};
 
 /// Settings shared by the breakers of one dependency.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,22 +64,26 @@ impl Default for BreakerConfig {
 impl BreakerConfig {
     /// Checks every range.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let ten_minutes = Duration::from_mins(10);
-        let millisecond = Duration::from_millis(1);
-        let window = Duration::from_secs(1)..=ten_minutes;
-        check(window.contains(&self.window), "breaker.window", "1 s to 10 min")?;
-        check((1..=10_000).contains(&self.min_calls), "breaker.min_calls", "1 to 10,000")?;
-        check((1..=100).contains(&self.failure_percent), "breaker.failure_percent", "1 to 100")?;
-        check((1..=100).contains(&self.slow_percent), "breaker.slow_percent", "1 to 100")?;
-        check(self.slow_call >= millisecond, "breaker.slow_call", "at least 1 ms")?;
-        let consecutive = (1..=10_000).contains(&self.consecutive_failures);
-        check(consecutive, "breaker.consecutive_failures", "1 to 10,000")?;
-        check(self.open_min >= millisecond, "breaker.open_min", "at least 1 ms")?;
-        let open = self.open_min..=ten_minutes;
-        check(open.contains(&self.open_max), "breaker.open_max", "open_min to 10 min")?;
-        check((1..=100).contains(&self.probes), "breaker.probes", "1 to 100")?;
-        check(self.probe_timeout >= millisecond, "breaker.probe_timeout", "at least 1 ms")?;
-        check(self.ramp <= ten_minutes, "breaker.ramp", "at most 10 min")?;
-        check((1..=100_000).contains(&self.max_endpoints), "breaker.max_endpoints", "1 to 100,000")
+        let (least, most) = (Duration::from_millis(1), Duration::from_mins(10));
+        let mut check = Check::default();
+        check.within("breaker.window", &self.window, Duration::from_secs(1)..=most, "1 s to 10 min");
+        check.within("breaker.min_calls", &self.min_calls, 1..=10_000, "1 to 10,000");
+        check.within("breaker.failure_percent", &self.failure_percent, 1..=100, "1 to 100");
+        check.within("breaker.slow_percent", &self.slow_percent, 1..=100, "1 to 100");
+        check.that(self.slow_call >= least, "breaker.slow_call", &self.slow_call, "at least 1 ms");
+        let consecutive = &self.consecutive_failures;
+        check.within("breaker.consecutive_failures", consecutive, 1..=10_000, "1 to 10,000");
+        check.that(self.open_min >= least, "breaker.open_min", &self.open_min, "at least 1 ms");
+        check.within("breaker.open_max", &self.open_max, self.open_min..=most, "open_min to 10 min");
+        check.within("breaker.probes", &self.probes, 1..=100, "1 to 100");
+        check.that(
+            self.probe_timeout >= least,
+            "breaker.probe_timeout",
+            &self.probe_timeout,
+            "at least 1 ms",
+        );
+        check.that(self.ramp <= most, "breaker.ramp", &self.ramp, "at most 10 min");
+        check.within("breaker.max_endpoints", &self.max_endpoints, 1..=100_000, "1 to 100,000");
+        check.finish()
     }
 }

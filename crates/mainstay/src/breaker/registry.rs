@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::cell::{Cell, Settings};
 use super::core::Order;
 use super::{BreakerConfig, BreakerState, Permit};
-use crate::config_error::ConfigError;
+use crate::config_error::{Check, ConfigError, PEER};
 use crate::random::Random;
 use crate::{CallError, Endpoint, RequestContext};
 
@@ -54,9 +54,12 @@ impl Breakers {
     /// An empty registry for the dependency `peer`. Install the metrics recorder first: gauges are looked up
     /// once for each endpoint.
     pub fn new(peer: &str, config: BreakerConfig, random: Random) -> Result<Self, ConfigError> {
-        config.validate()?;
-        let fallback = Endpoint::parse(peer)
-            .ok_or(ConfigError { field: "peer", range: "1 to 64 characters of A-Za-z0-9._-" })?;
+        let fallback = Endpoint::parse(peer);
+        let mut check = Check::default();
+        check.that(fallback.is_some(), "peer", &peer, PEER);
+        check.part(config.validate());
+        check.finish()?;
+        let fallback = fallback.expect("checked above");
         let settings =
             Arc::new(Settings { peer: peer.into(), slow_nanos: nanos(config.slow_call), config, random });
         Ok(Self(Arc::new(Shared { settings, fallback, cells: RwLock::default() })))

@@ -59,5 +59,5 @@ fn a_silent_client_can_still_repeat_once_a_second() {
 #[test]
 fn settings_out_of_range_are_named() {
     let wrong = BudgetConfig { percent: 101, ..BudgetConfig::default() };
-    assert_eq!(RetryBudget::new(&wrong).unwrap_err().field, "budget.percent");
+    assert_eq!(RetryBudget::new(&wrong).unwrap_err().problems[0].field, "budget.percent");
 }

@@ -38,7 +38,7 @@ use tower::{Layer, Service};
 
 pub use self::streaming::{HeldBody, StreamingBulkhead, StreamingBulkheadFuture, StreamingBulkheadLayer};
 use crate::client::names;
-use crate::config_error::{ConfigError, check};
+use crate::config_error::{Check, ConfigError};
 use crate::decision::{Decided, Loudness};
 use crate::sync::{AtomicUsize, Ordering};
 use crate::{CallError, RequestContext};
@@ -92,7 +92,9 @@ pub struct BulkheadLayer(Arc<Shared>);
 impl BulkheadLayer {
     /// At most `limit` calls (1 to 1,000,000) to `peer` at once.
     pub fn new(peer: &str, limit: usize) -> Result<Self, ConfigError> {
-        check((1..=1_000_000).contains(&limit), "max_in_flight", "1 to 1,000,000")?;
+        let mut check = Check::default();
+        check.within("max_in_flight", &limit, 1..=1_000_000, "1 to 1,000,000");
+        check.finish()?;
         let name = peer.to_owned();
         Ok(Self(Arc::new(Shared {
             peer: peer.into(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::breaker::BreakerConfig;
-use crate::config_error::{ConfigError, check};
+use crate::config_error::{Check, ConfigError, PEER};
 use crate::hedge::HedgeConfig;
 use crate::retry::RetryConfig;
 use crate::throttle::ThrottleConfig;
@@ -65,37 +65,38 @@ impl Default for ClientConfig {
     }
 }
 
-const MINUTES_10: Duration = Duration::from_mins(10);
-
 impl ClientConfig {
     /// The defaults, for the dependency of this name.
     pub fn new(peer: impl Into<String>) -> Self {
         Self { peer: peer.into(), ..Self::default() }
     }
 
-    /// Checks every range; the first setting that is out of its own is named.
+    /// Checks every range.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        check(crate::CorrelationId::parse(&self.peer).is_ok(), "peer", "1 to 64 characters of A-Za-z0-9._-")?;
-        let millisecond = Duration::from_millis(1);
-        let span = millisecond..=MINUTES_10;
-        check(span.contains(&self.total_timeout), "total_timeout", "1 ms to 10 min")?;
-        check(span.contains(&self.attempt_timeout), "attempt_timeout", "1 ms to 10 min")?;
-        check(self.attempt_timeout <= self.total_timeout, "attempt_timeout", "at most total_timeout")?;
-        check(self.reserve <= Duration::from_secs(10), "reserve", "at most 10 s")?;
-        check(self.least_attempt_time <= Duration::from_secs(10), "least_attempt_time", "at most 10 s")?;
-        check(
-            self.least_attempt_time <= self.attempt_timeout,
+        let (zero, millisecond) = (Duration::ZERO, Duration::from_millis(1));
+        let (seconds_10, minutes_10) = (Duration::from_secs(10), Duration::from_mins(10));
+        let mut check = Check::default();
+        check.that(crate::CorrelationId::parse(&self.peer).is_ok(), "peer", &self.peer, PEER);
+        check.within("total_timeout", &self.total_timeout, millisecond..=minutes_10, "1 ms to 10 min");
+        let attempt = millisecond..=self.total_timeout.min(minutes_10);
+        check.within("attempt_timeout", &self.attempt_timeout, attempt, "1 ms to total_timeout");
+        check.within("reserve", &self.reserve, zero..=seconds_10, "at most 10 s");
+        let least = zero..=self.attempt_timeout.min(seconds_10);
+        check.within(
             "least_attempt_time",
-            "at most attempt_timeout",
-        )?;
-        check((1..=1_000_000).contains(&self.max_in_flight), "max_in_flight", "1 to 1,000,000")?;
-        self.retry.validate()?;
+            &self.least_attempt_time,
+            least,
+            "at most attempt_timeout, and at most 10 s",
+        );
+        check.within("max_in_flight", &self.max_in_flight, 1..=1_000_000, "1 to 1,000,000");
+        check.part(self.retry.validate());
         if let Some(hedge) = &self.hedge {
-            hedge.validate()?;
+            check.part(hedge.validate());
             let in_time = hedge.least_delay < self.attempt_timeout;
-            check(in_time, "hedge.least_delay", "shorter than attempt_timeout")?;
+            check.that(in_time, "hedge.least_delay", &hedge.least_delay, "shorter than attempt_timeout");
         }
-        self.throttle.validate()?;
-        self.breaker.validate()
+        check.part(self.throttle.validate());
+        check.part(self.breaker.validate());
+        check.finish()
     }
 }

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 pub use self::future::HedgeFuture;
 pub use self::service::{Hedge, HedgeLayer};
-use crate::config_error::{ConfigError, check};
+use crate::config_error::{Check, ConfigError};
 
 /// When a read is asked again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,9 +65,11 @@ impl Default for HedgeConfig {
 impl HedgeConfig {
     /// Checks every range.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        check((50..=99).contains(&self.percentile), "hedge.percentile", "50 to 99")?;
-        check((1..=10_000).contains(&self.min_samples), "hedge.min_samples", "1 to 10,000")?;
+        let mut check = Check::default();
+        check.within("hedge.percentile", &self.percentile, 50..=99, "50 to 99");
+        check.within("hedge.min_samples", &self.min_samples, 1..=10_000, "1 to 10,000");
         let span = Duration::from_secs(1)..=Duration::from_mins(10);
-        check(span.contains(&self.span), "hedge.span", "1 s to 10 min")
+        check.within("hedge.span", &self.span, span, "1 s to 10 min");
+        check.finish()
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::budget::BudgetConfig;
-use crate::config_error::{ConfigError, check};
+use crate::config_error::{Check, ConfigError};
 
 /// Settings of the retries to one dependency.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,14 +39,17 @@ impl Default for RetryConfig {
 impl RetryConfig {
     /// Checks every range.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        check((1..=10).contains(&self.max_attempts), "retry.max_attempts", "1 to 10")?;
+        let zero = Duration::ZERO;
         let minute = Duration::from_mins(1);
-        check(self.backoff_base <= minute, "retry.backoff_base", "at most 1 min")?;
+        let mut check = Check::default();
+        check.within("retry.max_attempts", &self.max_attempts, 1..=10, "1 to 10");
+        check.within("retry.backoff_base", &self.backoff_base, zero..=minute, "at most 1 min");
         let cap = self.backoff_base..=10 * minute;
-        check(cap.contains(&self.backoff_cap), "retry.backoff_cap", "backoff_base to 10 min")?;
-        check(self.throttled_wait <= 10 * minute, "retry.throttled_wait", "at most 10 min")?;
-        let least = self.least_attempt_time <= Duration::from_secs(10);
-        check(least, "retry.least_attempt_time", "at most 10 s")?;
-        self.budget.validate()
+        check.within("retry.backoff_cap", &self.backoff_cap, cap, "backoff_base to 10 min");
+        check.within("retry.throttled_wait", &self.throttled_wait, zero..=10 * minute, "at most 10 min");
+        let least = zero..=Duration::from_secs(10);
+        check.within("retry.least_attempt_time", &self.least_attempt_time, least, "at most 10 s");
+        check.part(self.budget.validate());
+        check.finish()
     }
 }

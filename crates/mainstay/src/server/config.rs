@@ -10,6 +10,7 @@ use super::deadline::DeadlineLayer;
 use super::head::RequestHead;
 use super::observe::RouteFn;
 use super::rate_limit::RateLimitConfig;
+use crate::config_error::{Check, ConfigError};
 use crate::context::Priority;
 use crate::limit::{Aimd, Algorithm, Bounds, Fixed, Gradient, QueueConfig};
 
@@ -100,36 +101,34 @@ impl ServerConfig {
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         let (zero, day) = (Duration::ZERO, Duration::from_hours(24));
-        let rate = self.rate_limit.as_ref();
-        let bounds = match &self.limit {
-            LimitConfig::Gradient(bounds) | LimitConfig::Aimd(bounds) => Some(*bounds),
-            LimitConfig::Fixed(_) | LimitConfig::Custom(_) => None,
-        };
-        let rules = [
-            (self.deadline.default == zero, "deadline.default", "longer than zero"),
-            (self.deadline.max < self.deadline.default, "deadline.max", "at least deadline.default"),
-            (self.deadline.max > day, "deadline.max", "at most a day"),
-            (self.deadline_grace > day, "deadline_grace", "at most a day"),
-            (matches!(self.limit, LimitConfig::Fixed(0)), "limit", "at least 1"),
-            (bounds.is_some_and(|b| b.min == 0), "limit.min", "at least 1"),
-            (bounds.is_some_and(|b| b.max < b.min), "limit.max", "at least limit.min"),
-            (
-                bounds.is_some_and(|b| !(b.min..=b.max).contains(&b.start)),
-                "limit.start",
-                "between limit.min and limit.max",
-            ),
-            (bounds.is_some_and(|b| b.ceiling == zero), "limit.ceiling", "longer than zero"),
-            (self.queue.target == zero, "queue.target", "longer than zero"),
-            (self.queue.interval <= self.queue.target, "queue.interval", "longer than queue.target"),
-            (self.queue.interval > day, "queue.interval", "at most a day"),
-            (rate.is_some_and(|r| r.window < Duration::from_millis(1)), "rate_limit.window", "at least 1 ms"),
-            (rate.is_some_and(|r| r.max_keys == 0), "rate_limit.max_keys", "at least 1"),
-        ];
-        let problems: Vec<_> = rules
-            .into_iter()
-            .filter_map(|(bad, field, range)| bad.then_some(crate::ConfigError { field, range }))
-            .collect();
-        if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
+        let mut check = Check::default();
+        let deadline = &self.deadline;
+        check.that(deadline.default > zero, "deadline.default", &deadline.default, "longer than zero");
+        let most = deadline.default..=day;
+        check.within("deadline.max", &deadline.max, most, "at least deadline.default, and at most a day");
+        check.within("deadline_grace", &self.deadline_grace, zero..=day, "at most a day");
+        match &self.limit {
+            LimitConfig::Fixed(limit) => check.that(*limit > 0, "limit", limit, "at least 1"),
+            LimitConfig::Gradient(bounds) | LimitConfig::Aimd(bounds) => {
+                let Bounds { min, start, max, ceiling } = bounds;
+                check.that(*min > 0, "limit.min", min, "at least 1");
+                check.that(max >= min, "limit.max", max, "at least limit.min");
+                check.within("limit.start", start, *min..=*max, "between limit.min and limit.max");
+                check.that(*ceiling > zero, "limit.ceiling", ceiling, "longer than zero");
+            }
+            LimitConfig::Custom(_) => {}
+        }
+        let queue = &self.queue;
+        check.that(queue.target > zero, "queue.target", &queue.target, "longer than zero");
+        let interval = queue.interval > queue.target && queue.interval <= day;
+        let words = "longer than queue.target, and at most a day";
+        check.that(interval, "queue.interval", &queue.interval, words);
+        if let Some(rate) = &self.rate_limit {
+            let millisecond = Duration::from_millis(1);
+            check.that(rate.window >= millisecond, "rate_limit.window", &rate.window, "at least 1 ms");
+            check.that(rate.max_keys > 0, "rate_limit.max_keys", &rate.max_keys, "at least 1");
+        }
+        check.finish()
     }
 }
 
@@ -145,21 +144,3 @@ impl fmt::Debug for ServerConfig {
             .finish_non_exhaustive()
     }
 }
-
-/// Every setting that is out of its range, not only the first; nothing was built.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// One for each wrong setting.
-    pub problems: Vec<crate::ConfigError>,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, problem) in self.problems.iter().enumerate() {
-            write!(f, "{}{problem}", if n == 0 { "" } else { "; " })?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigError {}

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tower::Layer;
 
-pub use config::{ConfigError, LimitConfig, ServerConfig};
+pub use config::{LimitConfig, ServerConfig};
 pub use context::DeadlinePolicy;
 pub use drain::Drain;
 pub use head::RequestHead;
@@ -44,6 +44,7 @@ pub use observe::RouteLabel;
 pub use rate_limit::{RateLimitConfig, RateLimitSnapshot};
 pub use record::CANONICAL;
 
+pub use crate::config_error::ConfigError;
 use crate::limit::{Limiter, LimiterSnapshot};
 
 /// All layers, in order. A clone, and every service it is applied to, shares one limit, one queue, one set of quotas
@@ -96,7 +97,7 @@ pub type ServerService<S> = context::Context<
 /// let stack = stack(config)?;
 /// let drain = stack.drain();
 /// let app: Router = Router::new().route("/orders/{id}", get(|| async { "an order" })).layer(stack);
-/// # Ok::<(), mainstay::server::ConfigError>(())
+/// # Ok::<(), mainstay::ConfigError>(())
 /// ```
 pub fn stack(config: ServerConfig) -> Result<ServerStack, ConfigError> {
     config.validate()?;

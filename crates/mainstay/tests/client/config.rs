@@ -49,7 +49,19 @@ fn what_cannot_work_is_refused_by_name() {
     ];
     for (config, field) in wrong {
         let error = mainstay::client::stack(config, Peer::always(Do::Reply(200))).unwrap_err();
-        assert_eq!(error.field, field);
-        assert!(error.to_string().contains(field) && error.to_string().contains(error.range), "{error}");
+        let [problem] = &error.problems[..] else { panic!("{error}") };
+        assert_eq!(problem.field, field);
+        assert!(error.to_string().contains(field) && error.to_string().contains(problem.range), "{error}");
     }
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once_with_what_was_given() {
+    let retry = RetryConfig { max_attempts: 11, ..RetryConfig::default() };
+    let wrong = ClientConfig { retry, max_in_flight: 0, ..config() };
+    let error = mainstay::client::stack(wrong, Peer::always(Do::Reply(200))).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "max_in_flight is 0, and must be 1 to 1,000,000; retry.max_attempts is 11, and must be 1 to 10"
+    );
 }
