@@ -1,9 +1,9 @@
 //! Idempotency keys: claimed once, answered once, replayed byte for byte.
 //!
-//! A command of one transaction looks its key up, and records key, effect and reply together at the end; of
-//! two at once the table's primary key lets one through, and the other rolls back and reads its reply. A
-//! command of several transactions claims its key in the first, and whoever brings it to its end, the request
-//! or the reconciler, completes the claim.
+//! A command of one transaction records key, effect and reply together; of two with one key, at once or one after the
+//! other, the table's primary key lets one through, and the other rolls back and reads its reply. A command of several
+//! transactions claims its key in the first, and whoever brings it to its end, the request or the reconciler, completes
+//! the claim.
 
 use std::fmt;
 

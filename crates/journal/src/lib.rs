@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`rule`] | decisions as pure functions of recorded inputs |
 //! | [`entry`] | the entry, its canonical bytes, the hash chain |
-//! | [`mod@append`] | the one statement that writes an entry and settles the keys it answers |
+//! | [`mod@append`] | the statement that writes an entry, settles the keys it answers, and may write the row it explains |
 //! | [`idempotency`] | claims and stored replies |
 //! | [`feed`] | reading in commit order without losing rows |
 //! | [`database`] | transactions that cannot be half-cancelled, with a bound on every wait |

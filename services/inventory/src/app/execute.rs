@@ -150,7 +150,10 @@ impl Inventory {
         let (mut restarts, mut looks) = (0, 0);
         let mut lost = None;
         loop {
-            let error = match self.database.transaction(Some(deadline), (&scene, &command), attempt).await {
+            // A new key is the rule, so the first round does not ask: see [`attempt`].
+            let ask_first = restarts + looks > 0;
+            let input = (&scene, &command, ask_first);
+            let error = match self.database.transaction(Some(deadline), input, attempt).await {
                 Ok(Round { moved, end: Some(result) }) => {
                     if let Some(moved) = moved {
                         moved.count();
@@ -197,33 +200,54 @@ struct Round {
     end: Option<Result<Reply, Failure>>,
 }
 
+/// Looks the key up, unless the work itself shows that it is new: it is recorded together with what is written, and two
+/// of one key cannot both be. So it is looked up first only where it may well be known (`ask_first`), and otherwise
+/// before anything but a write is answered.
 fn attempt<'c, C: Command>(
     connection: &'c mut PgConnection,
-    &(scene, command): &'c (&Scene, &C),
+    &(scene, command, ask_first): &'c (&Scene, &C, bool),
 ) -> Work<'c, Step<Round>> {
     Box::pin(async move {
-        let claim = &scene.claim;
-        let over = |end| Round { moved: None, end: Some(end) };
-        if let Some(row) = journal::idempotency::look(connection, &claim.principal, &claim.key_hash).await? {
-            let known = match row.reply {
-                _ if row.fingerprint != claim.fingerprint => Err(Failure::KeyReused),
-                Some(stored) => Ok(Reply { stored, entry_id: row.entry_id, replayed: true }),
-                None => Err(Failure::InFlight),
-            };
-            return Ok(Step::Rollback(over(known)));
+        if ask_first && let Some(known) = known(scene, connection).await? {
+            return Ok(Step::Rollback(known));
         }
-        Ok(match command.carry_out(scene, connection).await? {
+        let ending = command.carry_out(scene, connection).await?;
+        let is_new = ask_first || matches!(ending, Ending::Written { .. });
+        if !is_new && let Some(known) = known(scene, connection).await? {
+            return Ok(Step::Rollback(known));
+        }
+        Ok(match ending {
             Ending::Written { reply, entry_id, moved } => {
                 let reply = Reply { stored: reply, entry_id: Some(entry_id), replayed: false };
                 Step::Commit(Round { moved: Some(moved), end: Some(Ok(reply)) })
             }
             Ending::Settled { answer, entry_id } => {
                 let stored = scene.render(&answer);
-                store::keys::record(connection, claim, &stored, entry_id).await?;
-                Step::Commit(over(Ok(Reply { stored, entry_id: Some(entry_id), replayed: false })))
+                store::keys::record(connection, &scene.claim, &stored, entry_id).await?;
+                Step::Commit(Round::over(Ok(Reply { stored, entry_id: Some(entry_id), replayed: false })))
             }
-            Ending::Passing(refusal) => Step::Rollback(over(Err(Failure::Refused(Box::new(refusal))))),
+            Ending::Passing(refusal) => Step::Rollback(Round::over(Err(Failure::Refused(Box::new(refusal))))),
             Ending::TooLate => Step::Rollback(Round { moved: None, end: None }),
         })
     })
+}
+
+impl Round {
+    /// It ends here, and nothing moved.
+    fn over(end: Result<Reply, Failure>) -> Self {
+        Self { moved: None, end: Some(end) }
+    }
+}
+
+/// What the key stands for, if it is known.
+async fn known(scene: &Scene, connection: &mut PgConnection) -> Result<Option<Round>, sqlx::Error> {
+    let claim = &scene.claim;
+    let row = journal::idempotency::look(connection, &claim.principal, &claim.key_hash).await?;
+    Ok(row.map(|row| {
+        Round::over(match row.reply {
+            _ if row.fingerprint != claim.fingerprint => Err(Failure::KeyReused),
+            Some(stored) => Ok(Reply { stored, entry_id: row.entry_id, replayed: true }),
+            None => Err(Failure::InFlight),
+        })
+    }))
 }

@@ -87,8 +87,7 @@ impl Release {
             newest: Newest::of(&sealed),
         };
         let reply = scene.render(&Answer::Present(new.clone()));
-        let keys = Keys::Record(&scene.claim, &reply);
-        reservations::create(connection, &new, sealed.entry.at, &sealed, keys).await?;
+        reservations::create(connection, &new, sealed.entry.at, &sealed, (&scene.claim, &reply)).await?;
         Ok(Ending::Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) })
     }
 }

@@ -1,7 +1,7 @@
 //! Promising stock to an order, all lines or none.
 
 use journal::append::is_taken;
-use journal::{Decided, Keys, State as _};
+use journal::{Decided, State as _};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -83,7 +83,7 @@ impl Command for Reserve {
             | ReservationState::Voided => Answer::Refused(self.why(&rule)),
         };
         let reply = scene.render(&answer);
-        reservations::create(connection, &new, now, &sealed, Keys::Record(&scene.claim, &reply)).await?;
+        reservations::create(connection, &new, now, &sealed, (&scene.claim, &reply)).await?;
         Ok(Ending::Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) })
     }
 

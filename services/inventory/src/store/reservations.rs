@@ -1,8 +1,9 @@
 //! Reservations, and the stock that they hold.
 
-use journal::{Keys, Sealed, State as _};
+use journal::append::bind;
+use journal::{Claim, Keys, Sealed, State as _, StoredReply, entry};
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{FromRow as _, PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -74,15 +75,18 @@ const LOCK_DUE: &str = concat!(
 );
 
 /// The items are locked already: see [`LOCK_TO_RESERVE`].
-const CREATE: &str = "WITH moved AS (
+const CREATE: &str = concat!(
+    "WITH moved AS (
         UPDATE items i SET held = i.held + l.quantity
-        FROM unnest($13::text[], $14::bigint[]) AS l (sku, quantity)
+        FROM unnest($33::text[], $34::bigint[]) AS l (sku, quantity)
         WHERE i.sku = l.sku RETURNING 1),
-    made AS (
+     made AS (
         INSERT INTO reservations (id, order_id, status, lines, hold_seconds, expires_at, correlation_id, version,
             head_hash, hlc, entry_id, created_at, updated_at)
-        VALUES ($1, $2, $3, $4::text::jsonb, $5, $6, $7, $8, $9, $10, $11, $12, $12))
-    SELECT count(*) FROM moved";
+        VALUES ($21, $22, $23, $24::text::jsonb, $25, $26, $27, $28, $29, $30, $31, $32, $32) RETURNING 1), ",
+    entry!(record when "made"),
+    " SELECT count(*) FROM moved"
+);
 
 /// Locks the items in SKU order, then takes the lines out of `held` and the shipped ones out of `on_hand`, and
 /// moves the reservations, which are locked already.
@@ -195,7 +199,6 @@ pub async fn lock_to_reserve(
     id: Uuid,
     skus: &[&str],
 ) -> Result<Ground, sqlx::Error> {
-    use sqlx::{FromRow as _, Row as _};
     let row = sqlx::query(LOCK_TO_RESERVE).bind(id).bind(skus).fetch_one(connection).await?;
     if row.try_get::<Option<Uuid>, _>("id")?.is_some() {
         return Ok(Ground::Taken(Row::from_row(&row)?.try_into()?));
@@ -207,14 +210,14 @@ pub async fn lock_to_reserve(
     Ok(Ground::Free { now: row.try_get("now")?, stock: skus.into_iter().zip(stock).collect() })
 }
 
-/// Writes a new reservation, its entry and the key it settles. `Held` takes its lines out of what is available;
-/// call [`lock_to_reserve`] before.
+/// Writes a new reservation, its entry and the key it settles with `reply`. `Held` takes its lines out of what is
+/// available; call [`lock_to_reserve`] before.
 pub async fn create(
     connection: &mut PgConnection,
     new: &Reservation,
     now: OffsetDateTime,
     sealed: &Sealed,
-    keys: Keys<'_>,
+    (claim, reply): (&Claim, &StoredReply),
 ) -> Result<(), sqlx::Error> {
     let held = match new.state {
         ReservationState::Held => new.lines.as_slice(),
@@ -224,7 +227,7 @@ pub async fn create(
         | ReservationState::Released
         | ReservationState::Expired => &[],
     };
-    let moved: i64 = sqlx::query_scalar(CREATE)
+    let done = bind(sqlx::query(CREATE), sealed, Keys::Record(claim, reply))
         .bind(new.id)
         .bind(new.order_id)
         .bind(new.state.as_str())
@@ -239,12 +242,11 @@ pub async fn create(
         .bind(now)
         .bind(held.iter().map(|line| line.sku.as_str()).collect::<Vec<_>>())
         .bind(held.iter().map(|line| line.quantity.get()).collect::<Vec<_>>())
-        .fetch_one(&mut *connection)
+        .fetch_one(connection)
         .await?;
-    if usize::try_from(moved) != Ok(held.len()) {
+    if usize::try_from(done.try_get::<i64, _>(0)?) != Ok(held.len()) {
         return Err(unguarded("an item"));
     }
-    journal::append(connection, sealed, keys).await?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use inventory_api::{Answer, CallContext, Refusal, Reservation, ReserveRequest};
-use journal::{Cause, DatabaseError, Decided, Draft, Keys, Step as TxStep, append};
+use journal::{Cause, DatabaseError, Decided, Draft, Step as TxStep};
 use mainstay::RequestContext;
 use serde_json::json;
 use time::OffsetDateTime;
@@ -170,12 +170,8 @@ impl App {
                 (&order, &moved, &sealed, &replies, due),
                 |connection, &(order, moved, sealed, replies, due)| {
                     Box::pin(async move {
-                        if !orders::advance(connection, order, moved, due).await? {
-                            return Ok(TxStep::Rollback(false));
-                        }
-                        let keys = if replies.is_empty() { Keys::Leave } else { Keys::Complete(replies) };
-                        append(connection, sealed, keys).await?;
-                        Ok(TxStep::Commit(true))
+                        let ours = orders::advance(connection, order, moved, due, sealed, replies).await?;
+                        Ok(if ours { TxStep::Commit(true) } else { TxStep::Rollback(false) })
                     })
                 },
             )

@@ -1,7 +1,7 @@
 //! Holds that should have run out: inventory is asked, and its word decides.
 
 use inventory_api::{Answer, CallContext};
-use journal::{Cause, DatabaseError, Decided, Draft, Keys, Step, append};
+use journal::{Cause, DatabaseError, Decided, Draft, Step};
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 
@@ -58,11 +58,8 @@ impl App {
             .database
             .transaction(None, (&order, &moved, &sealed), |connection, &(order, moved, sealed)| {
                 Box::pin(async move {
-                    if !orders::advance(connection, order, moved, Due::AtRest).await? {
-                        return Ok(Step::Rollback(false));
-                    }
-                    append(connection, sealed, Keys::Leave).await?;
-                    Ok(Step::Commit(true))
+                    let ours = orders::advance(connection, order, moved, Due::AtRest, sealed, &[]).await?;
+                    Ok(if ours { Step::Commit(true) } else { Step::Rollback(false) })
                 })
             })
             .await?;

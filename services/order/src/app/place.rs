@@ -2,7 +2,7 @@
 
 use inventory_api::Line;
 use journal::idempotency::look;
-use journal::{DatabaseError, Decided, Draft, Keys, Step, append};
+use journal::{DatabaseError, Decided, Draft, Step};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -38,11 +38,8 @@ impl App {
                 (&order, &sealed, &key, lease_ms),
                 |connection, &(order, sealed, key, lease_ms)| {
                     Box::pin(async move {
-                        if !append(connection, sealed, Keys::Claim(key)).await? {
-                            return Ok(Step::Rollback(false));
-                        }
-                        orders::insert(connection, order, lease_ms).await?;
-                        Ok(Step::Commit(true))
+                        let is_new = orders::place(connection, order, lease_ms, sealed, key).await?;
+                        Ok(if is_new { Step::Commit(true) } else { Step::Rollback(false) })
                     })
                 },
             )

@@ -1,7 +1,7 @@
 //! Confirming and cancelling: the intent is committed, then inventory is asked.
 
 use journal::idempotency::{claim, complete};
-use journal::{DatabaseError, Decided, Draft, Keys, Step, append};
+use journal::{DatabaseError, Decided, Draft, Step};
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -45,10 +45,9 @@ impl App {
                         if order.status.after(wish.event()).is_ok() {
                             let (moved, sealed) = app.intend(caller, &order, wish);
                             let due = Due::Lease(lease_ms(caller));
-                            if !orders::advance(connection, &order, &moved, due).await? {
+                            if !orders::advance(connection, &order, &moved, due, &sealed, &[]).await? {
                                 return Err(sqlx::Error::Protocol("a locked row was changed".to_owned()));
                             }
-                            append(connection, &sealed, Keys::Leave).await?;
                             return Ok(Step::Commit(Begin::Intent(Box::new(moved))));
                         }
                         let correlation_id = caller.context.correlation_id.as_str();

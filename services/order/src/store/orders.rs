@@ -1,7 +1,8 @@
 //! Orders: read, created, and moved from state to state.
 
 use inventory_api::Line;
-use journal::{Head, HybridTime, State};
+use journal::append::bind;
+use journal::{Claim, Head, HybridTime, Keys, Sealed, State, StoredReply, entry};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Row};
@@ -105,34 +106,46 @@ macro_rules! columns {
 }
 pub(super) use columns;
 
-/// Creates the order with a request's lease of `lease_ms` on it.
-pub async fn insert(connection: &mut PgConnection, order: &Order, lease_ms: i64) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO orders (id, principal, customer_id, lines, status, reservation_id, hold_seconds,
-             correlation_id, trace_id, created_at, updated_at, version, head_hash, head_entry, epoch, holder, due_at,
-             head_clock, head_correlation_id)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, 'request',
-             clock_timestamp() + $15 * interval '1 millisecond', $16, $8)",
-    )
-    .bind(order.id)
-    .bind(&order.principal)
-    .bind(&order.customer_id)
-    .bind(Json(&order.lines))
-    .bind(order.status.as_str())
-    .bind(order.reservation_id)
-    .bind(order.hold_seconds)
-    .bind(&order.correlation_id)
-    .bind(&order.trace_id)
-    .bind(order.created_at)
-    .bind(order.version)
-    .bind(order.head_hash)
-    .bind(order.head_entry)
-    .bind(order.epoch)
-    .bind(lease_ms)
-    .bind(order.head_clock.to_string())
-    .execute(connection)
-    .await?;
-    Ok(())
+const PLACE: &str = concat!(
+    "WITH ",
+    entry!(claim),
+    ", made AS (INSERT INTO orders (id, principal, customer_id, lines, status, reservation_id, hold_seconds,
+        correlation_id, trace_id, created_at, updated_at, version, head_hash, head_entry, epoch, holder, due_at,
+        head_clock, head_correlation_id)
+     SELECT $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $24, $25, $26, $27, $28, 'request',
+        clock_timestamp() + $29 * interval '1 millisecond', $30, $22 FROM claimed)
+     SELECT count(*) FROM claimed"
+);
+
+/// Creates the order with its first entry, under its key and with a request's lease of `lease_ms` on it. `false`: the
+/// key is taken, and nothing was written; see [`append`](journal::append()).
+pub async fn place(
+    connection: &mut PgConnection,
+    order: &Order,
+    lease_ms: i64,
+    sealed: &Sealed,
+    key: &Claim,
+) -> Result<bool, sqlx::Error> {
+    let done = bind(sqlx::query(PLACE), sealed, Keys::Claim(key))
+        .bind(order.id)
+        .bind(&order.principal)
+        .bind(&order.customer_id)
+        .bind(Json(&order.lines))
+        .bind(order.status.as_str())
+        .bind(order.reservation_id)
+        .bind(order.hold_seconds)
+        .bind(&order.correlation_id)
+        .bind(&order.trace_id)
+        .bind(order.created_at)
+        .bind(order.version)
+        .bind(order.head_hash)
+        .bind(order.head_entry)
+        .bind(order.epoch)
+        .bind(lease_ms)
+        .bind(order.head_clock.to_string())
+        .fetch_one(connection)
+        .await?;
+    Ok(done.try_get::<i64, _>(0)? == 1)
 }
 
 /// When the reconciler may take an order after a transition.
@@ -146,44 +159,50 @@ pub enum Due {
     Backoff(i64),
 }
 
-/// Moves the order to what `moved` says, provided that it still is at `from`'s version and epoch. `false`:
-/// someone else has moved it or taken it over, and nothing may be written.
+const ADVANCE: &str = concat!(
+    "WITH moved AS (UPDATE orders SET status = $20, version = $21, head_hash = $22, head_entry = $23,
+        expires_at = $24, updated_at = $25, epoch = $26, holder = $27, tries = $28,
+        due_at = clock_timestamp() + $29 * interval '1 millisecond', head_clock = $30, head_correlation_id = $31
+     WHERE id = $17 AND version = $18 AND epoch = $19 RETURNING 1), ",
+    entry!(complete when "moved"),
+    " SELECT count(*) FROM moved"
+);
+
+/// Moves the order to what `moved` says, appends the entry that says why and completes the keys it answers by
+/// `replies`, provided that it still is at `from`'s version and epoch. `false`: someone else has moved it or taken it
+/// over, and nothing was written.
 pub async fn advance(
     connection: &mut PgConnection,
     from: &Order,
     moved: &Order,
     due: Due,
+    sealed: &Sealed,
+    replies: &[(&'static str, StoredReply)],
 ) -> Result<bool, sqlx::Error> {
     let (holder, millis) = match due {
         Due::AtRest => (None, None),
         Due::Lease(ms) => (Some("request"), Some(ms)),
         Due::Backoff(ms) => (None, Some(ms)),
     };
-    let done = sqlx::query(
-        "UPDATE orders SET status = $4, version = $5, head_hash = $6, head_entry = $7, expires_at = $8,
-             updated_at = $9, epoch = $10, holder = $11, tries = $12,
-             due_at = clock_timestamp() + $13 * interval '1 millisecond', head_clock = $14,
-             head_correlation_id = $15
-         WHERE id = $1 AND version = $2 AND epoch = $3",
-    )
-    .bind(from.id)
-    .bind(from.version)
-    .bind(from.epoch)
-    .bind(moved.status.as_str())
-    .bind(moved.version)
-    .bind(moved.head_hash)
-    .bind(moved.head_entry)
-    .bind(moved.expires_at)
-    .bind(moved.updated_at)
-    .bind(moved.epoch)
-    .bind(holder)
-    .bind(moved.tries)
-    .bind(millis)
-    .bind(moved.head_clock.to_string())
-    .bind(&moved.head_correlation_id)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    let done = bind(sqlx::query(ADVANCE), sealed, Keys::Complete(replies))
+        .bind(from.id)
+        .bind(from.version)
+        .bind(from.epoch)
+        .bind(moved.status.as_str())
+        .bind(moved.version)
+        .bind(moved.head_hash)
+        .bind(moved.head_entry)
+        .bind(moved.expires_at)
+        .bind(moved.updated_at)
+        .bind(moved.epoch)
+        .bind(holder)
+        .bind(moved.tries)
+        .bind(millis)
+        .bind(moved.head_clock.to_string())
+        .bind(&moved.head_correlation_id)
+        .fetch_one(connection)
+        .await?;
+    Ok(done.try_get::<i64, _>(0)? == 1)
 }
 
 /// Reads an order; with `principal`, only that principal's.
