@@ -8,31 +8,53 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
 use local::{Postgres, Service, ports, provision};
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use uuid::Uuid;
 
-use crate::load::{Load, SKUS};
+use crate::draw::{Draw, SKUS};
 
 const CLIENT_TOKEN: &str = "bench-client-token";
 const PEER_TOKEN: &str = "bench-peer-token";
 
 /// A variant with its processes running; they end when it is dropped.
-pub(crate) struct Variant {
-    pub(crate) name: &'static str,
-    pub(crate) address: SocketAddr,
-    path: &'static str,
-    body: fn(u64, u64) -> String,
+#[derive(Debug)]
+pub struct Variant {
+    pub name: &'static str,
+    pub target: Target,
+    /// A superuser's way to the databases: order, inventory.
+    pub databases: [String; 2],
     processes: Vec<Child>,
 }
 
-impl Variant {
-    pub(crate) fn load(&self, connections: u64, time: Duration) -> Load {
-        let token = CLIENT_TOKEN.to_owned();
-        Load { address: self.address, path: self.path, token, body: self.body, connections, time }
-    }
+/// Where orders go, and what they look like there.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub address: SocketAddr,
+    pub path: &'static str,
+    /// The body for two SKUs.
+    body: fn(u64, u64) -> String,
+}
 
-    pub(crate) fn pids(&self) -> impl Iterator<Item = u32> {
+impl Target {
+    /// An order of two lines with a key of its own.
+    pub fn order(&self, uri: &str, draw: &mut Draw) -> http::Result<Request<Full<Bytes>>> {
+        let (one, other) = draw.two_skus();
+        Request::post(uri)
+            .header("host", self.address.to_string())
+            .header("authorization", format!("Bearer {CLIENT_TOKEN}"))
+            .header("content-type", "application/json")
+            .header("idempotency-key", Uuid::new_v4().to_string())
+            .body(Full::from((self.body)(one, other)))
+    }
+}
+
+impl Variant {
+    pub fn pids(&self) -> impl Iterator<Item = u32> {
         self.processes.iter().map(Child::id)
     }
 }
@@ -59,17 +81,18 @@ fn plain_order(one: u64, other: u64) -> String {
     )
 }
 
-/// The pair as it ships, or the control, over databases of its own.
-pub(crate) async fn ours(
+/// The pair as it ships, or the control, over databases of its own, with further settings for both services.
+pub async fn ours(
     postgres: &Postgres,
     name: &'static str,
     programs: [&str; 2],
     home: &Path,
+    further: &[(&str, &str)],
 ) -> anyhow::Result<Variant> {
     let own = std::env::current_exe().context("the path of this program")?;
     let admin = postgres.connect_options("postgres");
-    let mut urls = Vec::new();
-    for service in Service::BOTH {
+    let mut urls = [String::new(), String::new()];
+    for (service, url) in Service::BOTH.into_iter().zip(&mut urls) {
         let passwords = provision::roles(&admin, service).await?;
         let made = provision::database(&admin, service, &format!("{name}_{service}"), &passwords).await?;
         let program = match service {
@@ -81,7 +104,7 @@ pub(crate) async fn ours(
         let migrated = migrate.status().context("migrating")?;
         ensure!(migrated.success(), "the migration of {name} failed");
         // As a superuser on either role's behalf: passwords of the roles are drawn anew for the next variant.
-        urls.push(postgres.url(&format!("{name}_{service}")));
+        *url = postgres.url(&format!("{name}_{service}"));
     }
     let mut connection = PgConnection::connect(&urls[1]).await?;
     let stock = format!(
@@ -95,7 +118,7 @@ pub(crate) async fn ours(
 
     let mut text = String::new();
     for (role, who, token) in [("client", "control", CLIENT_TOKEN), ("service", "order", PEER_TOKEN)] {
-        writeln!(text, "{role} {who} {:x}", bytes::Bytes::copy_from_slice(&Sha256::digest(token)))?;
+        writeln!(text, "{role} {who} {:x}", Bytes::copy_from_slice(&Sha256::digest(token)))?;
     }
     let tokens = home.join(format!("{name}.tokens"));
     std::fs::write(&tokens, text)?;
@@ -118,23 +141,31 @@ pub(crate) async fn ours(
             ("PEER_TOKEN", PEER_TOKEN.into()),
             ("RUST_LOG", "info".into()),
         ];
-        let child =
-            Command::new(&own).arg(program).envs(settings).stdout(log.try_clone()?).stderr(log).spawn();
+        let mut command = Command::new(&own);
+        command.arg(program).envs(settings).envs(further.iter().copied());
+        let child = command.stdout(log.try_clone()?).stderr(log).spawn();
         processes.push(child.with_context(|| format!("starting {program}"))?);
     }
     let address = SocketAddr::from(([127, 0, 0, 1], order_port));
-    let variant = Variant { name, address, path: "/v1/orders", body: order, processes };
+    let target = Target { address, path: "/v1/orders", body: order };
+    let variant = Variant { name, target, databases: urls, processes };
     listening(SocketAddr::from(([127, 0, 0, 1], inventory_port))).await?;
     listening(address).await?;
     Ok(variant)
 }
 
 /// Somebody else's pair: `naive` and `sql/schema.sql` in a folder.
-pub(crate) async fn plain(postgres: &Postgres, folder: &Path, program: &Path) -> anyhow::Result<Variant> {
+pub async fn plain(
+    postgres: &Postgres,
+    folder: &Path,
+    program: &Path,
+    further: &[(&str, &str)],
+) -> anyhow::Result<Variant> {
     let schema = folder.join("sql/schema.sql");
     let schema = std::fs::read_to_string(&schema).with_context(|| format!("reading {}", schema.display()))?;
     let mut admin = PgConnection::connect(&postgres.url("postgres")).await?;
-    for database in ["plain_orders", "plain_inventory"] {
+    let databases = ["plain_orders", "plain_inventory"];
+    for database in databases {
         sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&mut admin).await?;
         let mut connection = PgConnection::connect(&postgres.url(database)).await?;
         sqlx::raw_sql(AssertSqlSafe(schema.clone()))
@@ -144,26 +175,24 @@ pub(crate) async fn plain(postgres: &Postgres, folder: &Path, program: &Path) ->
         connection.close().await?;
     }
     let [order_port, inventory_port] = [ports::free()?, ports::free()?];
-    let start = |args: &[String]| Command::new(program).args(args).stderr(Stdio::null()).spawn();
+    let start = |args: &[String]| {
+        Command::new(program).args(args).envs(further.iter().copied()).stderr(Stdio::null()).spawn()
+    };
     let inventory =
         start(&["inventory".into(), inventory_port.to_string(), postgres.url("plain_inventory")])?;
     let reservations = format!("http://127.0.0.1:{inventory_port}/reservations");
     let order = start(&["order".into(), order_port.to_string(), postgres.url("plain_orders"), reservations])?;
     let address = SocketAddr::from(([127, 0, 0, 1], order_port));
-    let variant = Variant {
-        name: "plain",
-        address,
-        path: "/orders",
-        body: plain_order,
-        processes: vec![order, inventory],
-    };
+    let target = Target { address, path: "/orders", body: plain_order };
+    let databases = databases.map(|name| postgres.url(name));
+    let variant = Variant { name: "plain", target, databases, processes: vec![order, inventory] };
     listening(SocketAddr::from(([127, 0, 0, 1], inventory_port))).await?;
     listening(address).await?;
     Ok(variant)
 }
 
 /// The `naive` program of a folder, built there if need be.
-pub(crate) fn build(folder: &Path, target: &Path) -> anyhow::Result<PathBuf> {
+pub fn build(folder: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new("cargo");
     cargo
         .args(["build", "--release", "--quiet", "--bin", "naive"])

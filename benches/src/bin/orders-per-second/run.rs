@@ -7,8 +7,10 @@ use std::time::Duration;
 use clap::Parser;
 use local::{Postgres, PostgresOptions, TemporaryDirectory};
 
-use crate::variant::{self, Variant};
-use crate::{cpu, load};
+use pair_benches::variant::{self, Variant};
+use pair_benches::{load, median};
+
+use crate::cpu;
 
 /// Measures orders per second of the pair beside the control, interleaved, over a private PostgreSQL on disk with
 /// fsync on.
@@ -57,22 +59,22 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     let mut variants: Vec<Variant> = Vec::new();
     if wanted("pair") {
         let programs = ["mainstay-order", "mainstay-inventory"];
-        variants.push(variant::ours(&postgres, "pair", programs, home.path()).await?);
+        variants.push(variant::ours(&postgres, "pair", programs, home.path(), &[]).await?);
     }
     if wanted("control") {
         let programs = ["control-order", "control-inventory"];
-        variants.push(variant::ours(&postgres, "control", programs, home.path()).await?);
+        variants.push(variant::ours(&postgres, "control", programs, home.path(), &[]).await?);
     }
     if let (Some(folder), true) = (&args.plain, wanted("plain")) {
         let target =
             std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| home.path().join("target"), PathBuf::from);
         let program = variant::build(folder, &target)?;
-        variants.push(variant::plain(&postgres, folder, &program).await?);
+        variants.push(variant::plain(&postgres, folder, &program, &[]).await?);
     }
     let time = Duration::from_secs(args.seconds);
     for variant in &variants {
         // Connections, prepared statements, the first page of every table.
-        load::run(&variant.load(args.connections, Duration::from_secs(2))).await?;
+        load::run(&variant.target, args.connections, Duration::from_secs(2)).await?;
     }
     let mut rounds: Vec<Vec<Round>> = variants.iter().map(|_| Vec::new()).collect();
     let server = postgres.pid();
@@ -80,7 +82,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         for (variant, seen) in variants.iter().zip(&mut rounds) {
             let used = || (cpu::seconds(variant.pids()), cpu::seconds(server));
             let before = used();
-            let one = load::run(&variant.load(args.connections, time)).await?;
+            let one = load::run(&variant.target, args.connections, time).await?;
             let after = used();
             let per_order = |seconds: f64| 1e3 * seconds / one.orders;
             let one = Round {
@@ -149,10 +151,4 @@ fn table(args: &Args, variants: &[Variant], rounds: &[Vec<Round>]) {
             median(ratios)
         );
     }
-}
-
-fn median(figures: impl Iterator<Item = f64>) -> f64 {
-    let mut figures: Vec<f64> = figures.collect();
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }

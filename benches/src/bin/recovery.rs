@@ -34,13 +34,8 @@ struct Args {
 type Http = Client<HttpConnector, Full<Bytes>>;
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os();
-    let own = args.next();
-    let rest = || own.clone().into_iter().chain(std::env::args_os().skip(2));
-    match args.next().as_deref().and_then(|name| name.to_str()) {
-        Some("mainstay-order") => return order_service::run(rest()),
-        Some("mainstay-inventory") => return inventory_service::run(rest()),
-        _ => {}
+    if let Some(ended) = pair_benches::as_service() {
+        return ended;
     }
     let args = Args::parse();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime for the load");

@@ -1,0 +1,18 @@
+//! Orders per second of the pair, beside a control that does the same SQL and nothing else.
+
+mod control;
+mod cpu;
+mod run;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(ended) = pair_benches::as_service() {
+        return ended;
+    }
+    match std::env::args().nth(1).as_deref() {
+        Some("control-order") => control::order::main(),
+        Some("control-inventory") => control::inventory::main(),
+        _ => run::main(),
+    }
+}

@@ -1,0 +1,28 @@
+//! Drawing SKUs.
+
+/// SKUs that exist; their names are `sku-00001` and so on.
+pub const SKUS: u64 = 1_000;
+
+/// xorshift64*: cheap, seedable, good enough to draw SKUs.
+#[derive(Debug, Clone)]
+pub struct Draw(u64);
+
+impl Draw {
+    /// Another sequence for every seed.
+    pub fn seeded(seed: u64) -> Self {
+        Self(0x9E37_79B9_7F4A_7C15 ^ (seed + 1) << 17)
+    }
+
+    fn next(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % below
+    }
+
+    /// Two different SKUs, the lower first.
+    pub fn two_skus(&mut self) -> (u64, u64) {
+        let one = 1 + self.next(SKUS - 1);
+        (one, one + 1 + self.next(SKUS - one))
+    }
+}
