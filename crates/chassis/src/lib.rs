@@ -5,6 +5,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`program`] | a service's subcommands, its start and its end |
 //! | [`config`] | settings from environment and flags, validated whole |
 //! | [`auth`] | bearer tokens, roles, who may call what |
 //! | [`error`] | from an error to a problem document, in one place |
@@ -37,6 +38,7 @@ pub mod openapi;
 pub mod ops;
 pub mod params;
 pub mod problem_document;
+pub mod program;
 pub mod routes;
 pub mod schema;
 pub mod secret;

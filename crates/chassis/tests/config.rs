@@ -77,18 +77,20 @@ fn every_problem_is_listed_at_once_and_the_exit_code_is_2() {
             ("RUST_LOG", "order=loud"),
             ("FAULTS_ENABLED", "perhaps"),
         ],
-        "--max-connections 0 --shutdown-seconds soon --otel-exporter-otlp-endpoint ftp://h",
+        "--database-connections 0 --principal-quota none --max-connections 0 --shutdown-seconds soon --otel-exporter-otlp-endpoint ftp://h",
     );
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("8 problems"), "{text}");
+    assert!(text.contains("10 problems"), "{text}");
     for name in [
         "DATABASE_URL",
         "AUTH_TOKENS_FILE",
         "LISTEN_ADDR",
         "RUST_LOG",
         "FAULTS_ENABLED",
+        "DATABASE_CONNECTIONS",
         "MAX_CONNECTIONS",
+        "PRINCIPAL_QUOTA",
         "SHUTDOWN_SECONDS",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
     ] {

@@ -9,10 +9,12 @@
 //! | [`proxy`] | networks that fail on command |
 //! | [`http`] | the client and its log |
 //! | [`cancel`] | leaving in the middle |
+//! | [`documented`] | an API held to its description |
 //! | [`mod@eventually`] | waiting with a deadline instead of sleeping |
 
 pub mod cancel;
 pub mod databases;
+pub mod documented;
 pub mod eventually;
 pub mod http;
 pub mod pair;

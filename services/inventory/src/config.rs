@@ -13,6 +13,12 @@ pub struct InventoryArgs {
     pub common: CommonArgs,
 }
 
+impl AsRef<CommonArgs> for InventoryArgs {
+    fn as_ref(&self) -> &CommonArgs {
+        &self.common
+    }
+}
+
 /// The settings, valid.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -20,6 +26,12 @@ pub struct Config {
     pub common: CommonConfig,
     /// SHA-256 of the settings, for the journal.
     pub hash: String,
+}
+
+impl AsRef<CommonConfig> for Config {
+    fn as_ref(&self) -> &CommonConfig {
+        &self.common
+    }
 }
 
 impl Config {

@@ -3,132 +3,56 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use axum::Router;
-use chassis::Secret;
-use chassis::config::setting;
+use chassis::config::{ConfigProblems, Defaults};
 use chassis::ops::{self, ChangeLog, Operations};
+use chassis::program::Program;
 use chassis::server::{BindError, Lifecycle, Limits, Listener, Served, Signals, bind};
-use clap::{Parser, Subcommand};
-use journal::database::Limits as DatabaseLimits;
-use journal::{Database, Journal};
+use journal::Journal;
 use mainstay::fault::{Faults, ServerFault, ServerFaultLayer};
-use mainstay::server::ServerConfig;
 use sqlx::migrate::Migrator;
-use telemetry::TelemetryConfig;
 use tower::Layer;
 use utoipa::OpenApi;
 
 use crate::app::Inventory;
-use crate::config::{Config, InventoryArgs};
+use crate::config::{Config, DEFAULTS, InventoryArgs};
 use crate::http::{Api, Description};
 use crate::{http, reconcile, store};
 
-/// The service's name in logs, spans and the journal.
-const SERVICE: &str = "inventory";
+/// The service as a program.
+#[derive(Debug)]
+pub struct Service;
 
-/// Knows what there is of each item, and holds it for orders until they are confirmed, released or out of time.
-#[derive(Parser, Debug)]
-#[command(name = "mainstay-inventory", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    args: InventoryArgs,
-}
+impl Program for Service {
+    const NAME: &'static str = "inventory";
+    const COMMAND: &'static str = "mainstay-inventory";
+    const ABOUT: &'static str = "Knows what there is of each item, and holds it for orders until they are confirmed, released or out of time";
+    const DEFAULTS: Defaults = DEFAULTS;
+    type Args = InventoryArgs;
+    type Config = Config;
+    type StartError = StartError;
 
-#[derive(Subcommand, Debug)]
-enum Command {
-    /// Serve the API (the default)
-    Serve,
-    /// Bring the database to this release's schema, as its owner
-    Migrate {
-        /// The service's own database, with the role that owns it
-        #[arg(long, env = "MIGRATION_DATABASE_URL", hide_env_values = true, value_name = "URL")]
-        migration_database_url: Option<Secret>,
-    },
-    /// Print the API's description (OpenAPI 3.1)
-    Openapi,
-    /// Ask the running service whether it is ready; for containers
-    Healthcheck,
+    fn load(args: &InventoryArgs) -> Result<Config, ConfigProblems> {
+        Config::load(args)
+    }
+
+    fn migrator() -> Migrator {
+        migrator()
+    }
+
+    fn openapi() -> utoipa::openapi::OpenApi {
+        Description::openapi()
+    }
+
+    async fn serve(config: Config, signals: Signals) -> Result<ExitCode, StartError> {
+        Ok(build(config).await?.run(signals).await)
+    }
 }
 
 /// The whole program, as `args` say (the first is its own name).
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let Cli { command, args } = Cli::parse_from(args);
-    match command.unwrap_or(Command::Serve) {
-        Command::Serve => match Config::load(&args) {
-            Err(problems) => problems.exit(),
-            Ok(_) if args.common.check_config => {
-                println!("the configuration is valid");
-                ExitCode::SUCCESS
-            }
-            Ok(config) => on_runtime(serve(config)),
-        },
-        Command::Migrate { migration_database_url } => {
-            on_runtime(
-                async move { chassis::migrate::run(&migrator(), migration_database_url.as_ref()).await },
-            )
-        }
-        Command::Openapi => {
-            print!("{}", chassis::openapi::json(&Description::openapi()));
-            ExitCode::SUCCESS
-        }
-        Command::Healthcheck => healthcheck(&args),
-    }
-}
-
-fn healthcheck(args: &InventoryArgs) -> ExitCode {
-    let address = args.common.ops_listen_addr.as_deref().unwrap_or(crate::config::DEFAULTS.ops_listen_addr);
-    match setting::socket_addr(address) {
-        Ok(address) => chassis::healthcheck::run(address),
-        Err(why) => {
-            eprintln!("OPS_LISTEN_ADDR: {why}");
-            ExitCode::from(chassis::config::EXIT_CONFIG)
-        }
-    }
-}
-
-fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(work),
-        Err(error) => {
-            eprintln!("the runtime could not be started: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn serve(config: Config) -> ExitCode {
-    let settings = TelemetryConfig {
-        log_filter: config.common.log_filter.clone(),
-        otlp_endpoint: config.common.otlp_endpoint.clone(),
-        ..TelemetryConfig::new(SERVICE, env!("CARGO_PKG_VERSION"), chassis::config::REVISION)
-    };
-    // Held to the end: dropping it flushes what is still queued.
-    let _telemetry = match telemetry::init(&settings) {
-        Ok(guard) => guard,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let signals = match Signals::install(config.common.exit_with_stdin) {
-        Ok(signals) => signals,
-        Err(error) => {
-            tracing::error!(%error, "signals cannot be handled");
-            return ExitCode::FAILURE;
-        }
-    };
-    match build(config).await {
-        Ok(application) => application.run(signals).await,
-        Err(error) => {
-            tracing::error!(%error, "could not start");
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    chassis::program::run::<Service>(args)
 }
 
 /// The schema this release needs.
@@ -142,9 +66,9 @@ pub enum StartError {
     /// A port cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The server stack refused its settings.
-    #[error("the server: {0}")]
-    Server(#[from] mainstay::server::ConfigError),
+    /// The middleware refused its settings.
+    #[error("the middleware: {0}")]
+    Middleware(#[from] mainstay::ConfigError),
 }
 
 /// A service that is listening and not yet serving.
@@ -164,16 +88,13 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     let public = bind("LISTEN_ADDR", common.listen_addr).await?;
     let operations = bind("OPS_LISTEN_ADDR", common.ops_listen_addr).await?;
     let lifecycle = Lifecycle::new(common.shutdown_grace);
-    let database = Database::new(common.database_url.expose().clone(), DatabaseLimits::default());
+    let database = common.database();
     let faults = Faults::new(mainstay::random::Random::from_entropy());
 
-    let journal = Journal::new(SERVICE, chassis::config::REVISION, &hash);
+    let journal = Journal::new(Service::NAME, chassis::config::REVISION, &hash);
     let inventory = Inventory::new(database.clone(), journal, http::reply::render);
 
-    let server = mainstay::server::stack(ServerConfig {
-        route: Some(Arc::new(chassis::routes::matched)),
-        ..ServerConfig::default()
-    })?;
+    let server = mainstay::server::stack(common.server())?;
     let drain = server.drain().clone();
     lifecycle.on_stop(move || drain.start());
     let api = Api { inventory: inventory.clone(), tasks: lifecycle.tasks().clone() };
@@ -186,7 +107,7 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     };
     let changes = ChangeLog::none();
     let mut admin = Router::new()
-        .merge(chassis::journal_feed::routes(SERVICE, database.clone()))
+        .merge(chassis::journal_feed::routes(Service::NAME, database.clone()))
         .merge(reconcile::admin::routes(inventory.clone()))
         .merge(ops::breaker_routes(Vec::new(), changes.clone()));
     if common.faults_enabled {

@@ -23,6 +23,12 @@ pub struct OrderArgs {
     pub hold_seconds: Option<String>,
 }
 
+impl AsRef<CommonArgs> for OrderArgs {
+    fn as_ref(&self) -> &CommonArgs {
+        &self.common
+    }
+}
+
 /// The settings, valid.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -36,6 +42,12 @@ pub struct Config {
     pub hold_seconds: i64,
     /// SHA-256 of the settings, for the journal.
     pub hash: String,
+}
+
+impl AsRef<CommonConfig> for Config {
+    fn as_ref(&self) -> &CommonConfig {
+        &self.common
+    }
 }
 
 impl Config {

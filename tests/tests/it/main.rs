@@ -7,6 +7,7 @@ mod clients;
 mod commits;
 mod crash;
 mod crash_matrix;
+mod documented;
 mod idempotency;
 mod races;
 mod statuses;

@@ -169,7 +169,7 @@ async fn connect(pair: &TestPair, service: Service) -> sqlx::PgConnection {
 async fn who_may_not_is_told_so_and_who_owns_not_finds_nothing() {
     let pair = pair().await;
     let id = reserved(&pair, &[("A", 1)]).await;
-    let nobody = testkit::http::Client::new(&format!("http://127.0.0.1:{}", public_port(&pair)));
+    let nobody = testkit::http::Client::new(&pair.url(Service::Order, 0));
     let reply = nobody.get("/v1/orders").send().await.unwrap().expect(401);
     assert!(reply.header("www-authenticate").starts_with("Bearer"));
     nobody.token("not-a-token").get("/v1/orders").send().await.unwrap().expect(401);
@@ -196,12 +196,6 @@ async fn who_may_not_is_told_so_and_who_owns_not_finds_nothing() {
     assert!(reply.header("allow").contains("GET"), "{reply}");
     pair.client().get("/v1/nothing").send().await.unwrap().expect(404);
     sound(&pair).await;
-}
-
-fn public_port(pair: &TestPair) -> u16 {
-    let url = format!("{:?}", pair.client());
-    let digits = url.split("127.0.0.1:").nth(1).unwrap();
-    digits.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
 }
 
 #[tokio::test]

@@ -1,9 +1,15 @@
 //! The settings that both services take.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use journal::Database;
+use journal::database::Limits;
+use mainstay::server::{LimitConfig, RateLimitConfig, ServerConfig};
 use sqlx::postgres::PgConnectOptions;
 
 use super::{Check, setting};
@@ -16,6 +22,9 @@ pub struct CommonArgs {
     /// The service's own database, with the serving role
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true, value_name = "URL")]
     pub database_url: Option<Secret>,
+    /// Connections to the database at once; four times as many requests are worked on at once [default: 16]
+    #[arg(long, env = "DATABASE_CONNECTIONS", global = true, value_name = "N")]
+    pub database_connections: Option<String>,
     /// Where the public API listens
     #[arg(long, env = "LISTEN_ADDR", global = true, value_name = "ADDR:PORT")]
     pub listen_addr: Option<String>,
@@ -45,6 +54,10 @@ pub struct CommonArgs {
     /// Open connections at once on the public listener [default: 1024]
     #[arg(long, env = "MAX_CONNECTIONS", global = true, value_name = "N")]
     pub max_connections: Option<String>,
+    /// Requests a second that each principal may make, all at once if it likes; refused with 429 beyond
+    /// [default: no quota]
+    #[arg(long, env = "PRINCIPAL_QUOTA", global = true, value_name = "N")]
+    pub principal_quota: Option<String>,
     /// How long a shutdown waits for work in hand [default: 10]
     #[arg(long, env = "SHUTDOWN_SECONDS", global = true, value_name = "SECONDS")]
     pub shutdown_seconds: Option<String>,
@@ -70,6 +83,8 @@ pub struct Defaults {
 pub struct CommonConfig {
     /// `DATABASE_URL`.
     pub database_url: Secret<PgConnectOptions>,
+    /// `DATABASE_CONNECTIONS`.
+    pub database_connections: u32,
     /// `LISTEN_ADDR`.
     pub listen_addr: SocketAddr,
     /// `OPS_LISTEN_ADDR`.
@@ -84,6 +99,8 @@ pub struct CommonConfig {
     pub faults_enabled: bool,
     /// `MAX_CONNECTIONS`.
     pub max_connections: usize,
+    /// `PRINCIPAL_QUOTA`.
+    pub quota: Option<NonZeroU32>,
     /// `SHUTDOWN_SECONDS`.
     pub shutdown_grace: Duration,
     /// `MAINSTAY_EXIT_WITH_STDIN`.
@@ -95,6 +112,9 @@ impl CommonConfig {
     pub fn read(args: &CommonArgs, defaults: Defaults, check: &mut Check) -> Option<Self> {
         let url = args.database_url.as_ref().map(|url| url.expose().as_str());
         let database_url = check.secret("DATABASE_URL", url, setting::postgres_url);
+        let connections = args.database_connections.as_deref();
+        let database_connections =
+            check.or("DATABASE_CONNECTIONS", connections, "16", |t| setting::whole(t, 1..=1_000));
         let listen_addr = args.listen_addr.as_deref();
         let listen_addr = check.or("LISTEN_ADDR", listen_addr, defaults.listen_addr, setting::socket_addr);
         let ops = args.ops_listen_addr.as_deref();
@@ -116,12 +136,15 @@ impl CommonConfig {
         let max_connections = args.max_connections.as_deref();
         let max_connections =
             check.or("MAX_CONNECTIONS", max_connections, "1024", |t| setting::whole(t, 1..=65_536));
+        let quota = args.principal_quota.as_deref();
+        let quota = check.optional("PRINCIPAL_QUOTA", quota, |t| setting::whole(t, 1..=1_000_000));
         let shutdown = args.shutdown_seconds.as_deref();
         let shutdown_seconds = check.or("SHUTDOWN_SECONDS", shutdown, "10", |t| setting::whole(t, 0..=300));
         let stdin = args.exit_with_stdin.as_deref();
         let exit_with_stdin = check.or("MAINSTAY_EXIT_WITH_STDIN", stdin, "false", setting::boolean);
         Some(Self {
             database_url: database_url?,
+            database_connections: database_connections?,
             listen_addr: listen_addr?,
             ops_listen_addr: ops_listen_addr?,
             tokens: tokens?,
@@ -129,9 +152,34 @@ impl CommonConfig {
             log_filter: log_filter?,
             faults_enabled: faults_enabled?,
             max_connections: max_connections?,
+            quota: quota?.and_then(NonZeroU32::new),
             shutdown_grace: Duration::from_secs(shutdown_seconds?),
             exit_with_stdin: exit_with_stdin?,
         })
+    }
+
+    /// The service's own database; nothing is connected yet.
+    pub fn database(&self) -> Database {
+        let limits = Limits { connections: self.database_connections, ..Limits::default() };
+        Database::new(self.database_url.expose().clone(), limits)
+    }
+
+    /// What the public listener's server stack is told.
+    pub fn server(&self) -> ServerConfig {
+        let tokens = self.tokens.clone();
+        let quota = self.quota.map(|quota| {
+            RateLimitConfig::new(quota, Duration::from_secs(1), move |head| {
+                tokens.principal(head.headers).map(|principal| Cow::Owned(principal.name.to_string()))
+            })
+        });
+        ServerConfig {
+            route: Some(Arc::new(crate::routes::matched)),
+            // For each connection to the database the request that uses it and three that are about to: it never waits
+            // for them, and the queue in front of it stays short.
+            limit: LimitConfig::Fixed(4 * self.database_connections as usize),
+            rate_limit: quota,
+            ..ServerConfig::default()
+        }
     }
 }
 

@@ -76,9 +76,17 @@ impl TestPair {
 
     /// Somebody's client of a replica's public listener. What it is told goes into the log.
     pub fn client_of(&self, service: Service, replica: usize, who: Who) -> Client {
-        let url = format!("http://127.0.0.1:{}", self.replicas(service)[replica].public);
         let principal = self.tokens.principal(who);
-        Client::new(&url).token(self.tokens.secret(who)).logged(&self.log, side(service), principal)
+        Client::new(&self.url(service, replica)).token(self.tokens.secret(who)).logged(
+            &self.log,
+            side(service),
+            principal,
+        )
+    }
+
+    /// `http://127.0.0.1:port` of a replica's public listener.
+    pub fn url(&self, service: Service, replica: usize) -> String {
+        format!("http://127.0.0.1:{}", self.replicas(service)[replica].public)
     }
 
     /// An operator's client of a replica's operations listener.

@@ -4,6 +4,7 @@
 
 mod cancellation;
 mod database;
+mod documented;
 mod expiry;
 mod http;
 mod idempotency;

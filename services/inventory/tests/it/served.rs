@@ -41,6 +41,8 @@ pub fn config(stage: &Stage, faults_enabled: bool) -> Config {
     let any = "127.0.0.1:0".parse().unwrap();
     let common = CommonConfig {
         database_url: Secret::new(stage.options.clone()),
+        database_connections: 16,
+        quota: None,
         listen_addr: any,
         ops_listen_addr: any,
         tokens: Tokens::parse(&tokens).unwrap(),
@@ -54,7 +56,7 @@ pub fn config(stage: &Stage, faults_enabled: bool) -> Config {
     Config { common, hash: "00".to_owned() }
 }
 
-fn token(role: &str) -> String {
+pub fn token(role: &str) -> String {
     format!("a-token-of-the-{role}")
 }
 
