@@ -49,7 +49,8 @@ fn what_cannot_work_is_refused_by_name() {
     ];
     for (config, field) in wrong {
         let error = mainstay::client::stack(config, Peer::always(Do::Reply(200))).unwrap_err();
-        let [problem] = &error.problems[..] else { panic!("{error}") };
+        // Others may follow from it: no attempt fits into a total of zero.
+        let problem = &error.problems[0];
         assert_eq!(problem.field, field);
         assert!(error.to_string().contains(field) && error.to_string().contains(problem.range), "{error}");
     }
