@@ -152,7 +152,7 @@ where
         if let Some(call) = calls.get(&key).and_then(|under_way| under_way.joinable(deadline)) {
             drop(calls);
             self.state.joined.increment(1);
-            let (peer, why) = (Some(&*self.state.peer), "the same read is under way".into());
+            let (peer, why) = (Some(&*self.state.peer), "the same read is under way");
             let loudness = Loudness::Debug;
             Decided { layer: "coalesce", action: "join", why, peer, endpoint: None, loudness }
                 .record(context);

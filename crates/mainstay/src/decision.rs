@@ -1,6 +1,7 @@
 //! One decision: one structured event, and one line of the request's decision trail.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 use crate::context::Party;
 use crate::trail::Decision;
@@ -33,10 +34,11 @@ pub(crate) enum Loudness {
 
 /// A decision about to be recorded.
 #[derive(Debug)]
-pub(crate) struct Decided<'a> {
+pub(crate) struct Decided<'a, W = Cow<'static, str>> {
     pub(crate) layer: &'static str,
     pub(crate) action: &'static str,
-    pub(crate) why: Cow<'static, str>,
+    /// Text, or what becomes text if there is anybody to read it.
+    pub(crate) why: W,
     /// The dependency it is about; `None` for what a server decides of its own request.
     pub(crate) peer: Option<&'a str>,
     /// `host:port`; the peer's name stands in when there is none.
@@ -61,7 +63,7 @@ macro_rules! emit {
     };
 }
 
-impl Decided<'_> {
+impl<W: Display + Into<Cow<'static, str>>> Decided<'_, W> {
     /// Emits the event and, when there is a request, keeps the decision on its trail.
     pub(crate) fn record(self, whose: Option<&impl Concerns>) {
         let whose = whose.map(Concerns::concerns);
@@ -76,7 +78,7 @@ impl Decided<'_> {
             trail.push(Decision {
                 layer: self.layer.into(),
                 action: self.action.into(),
-                why: self.why,
+                why: self.why.into(),
                 attempt,
                 endpoint: self.endpoint.or_else(|| Some(self.peer?.to_owned().into())),
                 deadline_left_ms: left,

@@ -119,7 +119,7 @@ where
         };
         let Some(mut reply) = substitute(became) else { return Poll::Ready(result) };
         counter!(names::FALLBACKS, "peer" => peer.to_string(), "outcome" => became.as_str()).increment(1);
-        let (peer, why) = (Some(&**peer), format!("the call ended as {became}").into());
+        let (peer, why) = (Some(&**peer), format!("the call ended as {became}"));
         let (layer, action, loudness) = ("fallback", "substitute", Loudness::Info);
         Decided { layer, action, why, peer, endpoint: None, loudness }.record(whose.as_ref());
         reply.extensions_mut().insert(Substituted(became));

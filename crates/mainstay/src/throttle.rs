@@ -182,7 +182,7 @@ impl Shared {
         Decided {
             layer: "throttle",
             action: "reject",
-            why: format!("{} of {} calls were throttled", counts.b, counts.a).into(),
+            why: format!("{} of {} calls were throttled", counts.b, counts.a),
             peer: Some(&self.peer),
             endpoint: None,
             loudness: Loudness::Info,

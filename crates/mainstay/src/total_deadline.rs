@@ -132,8 +132,7 @@ impl Shared {
                 left.as_micros(),
                 self.reserve.as_millis(),
                 self.least.as_micros()
-            )
-            .into(),
+            ),
             peer: Some(&self.peer),
             endpoint: None,
             loudness: Loudness::Info,

@@ -1,5 +1,6 @@
 //! One endpoint's breaker with its name, its watchers and its gauges: the state machine made visible.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,6 +22,8 @@ use crate::{CallError, Endpoint, RequestContext, clock};
 #[derive(Debug)]
 pub(super) struct Cell {
     pub(super) endpoint: Endpoint,
+    /// Its name in records.
+    name: Cow<'static, str>,
     settings: Arc<Settings>,
     /// When its life began.
     base: Instant,
@@ -57,6 +60,7 @@ impl Cell {
         });
         let rejected = counter!(names::REJECTED, "peer" => peer.clone(), "reason" => "breaker-rejected");
         let cell = Self {
+            name: endpoint.name(),
             endpoint,
             base: Instant::now(),
             core: Core::new(&settings.config),
@@ -107,22 +111,16 @@ impl Cell {
     #[cold]
     fn reject(&self, rejected: Rejected, context: Option<&RequestContext>) -> CallError {
         self.rejected.increment(1);
-        let Rejected { state, open_for } = rejected;
         Decided {
             layer: "circuit_breaker",
             action: "reject",
-            why: match state {
-                BreakerState::Open => format!("open for another {} ms", open_for.as_millis()).into(),
-                BreakerState::HalfOpen => "half-open, every probe is taken".into(),
-                BreakerState::Ramping => "ramping, this call's share is used".into(),
-                BreakerState::ForcedOpen => "forced open by an operator".into(),
-                BreakerState::Closed | BreakerState::ForcedClosed => "closed".into(),
-            },
+            why: rejected,
             peer: Some(&self.settings.peer),
-            endpoint: Some(self.endpoint.name()),
+            endpoint: Some(self.name.clone()),
             loudness: Loudness::Info,
         }
         .record(context);
+        let Rejected { state, open_for } = rejected;
         CallError::BreakerRejected { endpoint: self.endpoint.clone(), state, open_for }
     }
 
@@ -161,9 +159,9 @@ impl Cell {
         Decided {
             layer: "circuit_breaker",
             action: to.as_str(),
-            why: format!("was {from}: {why}").into(),
+            why: format!("was {from}: {why}"),
             peer: Some(&self.settings.peer),
-            endpoint: Some(self.endpoint.name()),
+            endpoint: Some(self.name.clone()),
             loudness: Loudness::Warn,
         }
         .record(whose);

@@ -1,6 +1,7 @@
 //! The tower layer and its named future.
 
 use std::future::Future;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,7 +15,7 @@ use tower::{Layer, Service};
 use super::Breakers;
 use super::cell::Cell;
 use super::core::{Admitted, Verdict};
-use crate::classify::HasOutcome;
+use crate::classify::{HasOutcome, outcome};
 use crate::context::Party;
 use crate::{CallError, Deadline, Outcome, RequestContext, clock};
 
@@ -135,25 +136,18 @@ where
             }
             StateProj::Running { call, probe, permit } => {
                 // The call first: a reply that is there beats a timer that is due.
-                match call.poll(cx) {
-                    Poll::Ready(Ok(reply)) => {
-                        permit.count(reply.outcome());
-                        Poll::Ready(Ok(reply))
-                    }
-                    Poll::Ready(Err(error)) => {
-                        let error = error.into();
-                        permit.count(error.outcome());
-                        Poll::Ready(Err(error))
-                    }
-                    Poll::Pending => {
-                        let after = permit.waits();
-                        let Some(timer) = probe else { return Poll::Pending };
-                        ready!(timer.as_mut().poll(cx));
-                        let error = CallError::AttemptTimedOut { after };
-                        permit.count(error.outcome());
-                        Poll::Ready(Err(error))
-                    }
+                let mut polled = call.poll(cx).map_err(Into::into);
+                if polled.is_pending() {
+                    let after = permit.waits();
+                    let Some(timer) = probe else { return polled };
+                    ready!(timer.as_mut().poll(cx));
+                    polled = Poll::Ready(Err(CallError::AttemptTimedOut { after }));
                 }
+                // Looked at where it lies: taking it out and putting it back would move it twice.
+                if let Poll::Ready(result) = &polled {
+                    permit.count(outcome(result));
+                }
+                polled
             }
         }
     }
@@ -163,18 +157,19 @@ where
 #[derive(Debug)]
 pub struct Permit {
     cell: Arc<Cell>,
-    admitted: Admitted,
-    /// When, in the breaker's life, the call first had to wait. A call that never did took no time, and costs one reading of the clock less.
-    waiting_since: Option<u64>,
+    /// Until it has counted.
+    admitted: Option<Admitted>,
+    /// When, in the breaker's life, the call first had to wait. A call that never did took no time, and costs one reading
+    /// of the clock less.
+    waiting_since: Option<NonZeroU64>,
     whose: Option<Party>,
-    counted: bool,
 }
 
 impl Permit {
     #[inline]
     fn new(cell: &Arc<Cell>, admitted: Admitted, context: Option<&RequestContext>) -> Self {
         let (cell, whose) = (Arc::clone(cell), context.map(Party::from));
-        Self { cell, admitted, waiting_since: None, whose, counted: false }
+        Self { cell, admitted: Some(admitted), waiting_since: None, whose }
     }
 
     /// Leave that counts from now on.
@@ -189,7 +184,8 @@ impl Permit {
     #[inline]
     fn waits(&mut self) -> Duration {
         let now = self.cell.now();
-        Duration::from_nanos(now.saturating_sub(*self.waiting_since.get_or_insert(now)))
+        let since = self.waiting_since.get_or_insert(NonZeroU64::new(now).unwrap_or(NonZeroU64::MIN));
+        Duration::from_nanos(now.saturating_sub(since.get()))
     }
 
     /// Counts the call with what became of it. The time it took runs from the first poll that had to wait, or, for a
@@ -200,17 +196,17 @@ impl Permit {
 
     #[inline]
     fn count(&mut self, outcome: Outcome) {
-        self.counted = true;
-        let verdict = verdict(outcome, self.admitted.probe);
+        let Some(admitted) = self.admitted.take() else { return };
+        let verdict = verdict(outcome, admitted.probe);
         let now = self.cell.now();
-        let took = self.waiting_since.map_or(0, |since| now.saturating_sub(since));
-        self.cell.record(self.admitted, verdict, took, now, self.whose.as_ref());
+        let took = self.waiting_since.map_or(0, |since| now.saturating_sub(since.get()));
+        self.cell.record(admitted, verdict, took, now, self.whose.as_ref());
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if !self.counted {
+        if self.admitted.is_some() {
             // A call that is dropped at its deadline was too slow for its caller; before, the caller just left.
             let late = self.whose.as_ref().is_some_and(|whose| whose.deadline.has_passed());
             self.count(if late { Outcome::Unknown } else { Outcome::Cancelled });

@@ -170,7 +170,7 @@ impl Shared {
         Decided {
             layer: "bulkhead",
             action: "reject",
-            why: format!("{limit} calls in flight, the limit").into(),
+            why: format!("{limit} calls in flight, the limit"),
             peer: Some(&self.peer),
             endpoint: None,
             loudness: Loudness::Info,

@@ -179,7 +179,7 @@ fn announce(name: &str, fault: &Fault, context: Option<&RequestContext>) {
     Decided {
         layer: "fault",
         action: fault.as_str(),
-        why: "injected by an operator".into(),
+        why: "injected by an operator",
         peer: Some(name),
         endpoint: None,
         loudness: Loudness::Warn,

@@ -43,7 +43,7 @@ impl Shared {
     }
 
     pub(super) fn decided(&self, action: &'static str, why: String, context: Option<&RequestContext>) {
-        let (peer, why) = (Some(&*self.peer), why.into());
+        let peer = Some(&*self.peer);
         Decided { layer: "hedge", action, why, peer, endpoint: None, loudness: Loudness::Info }
             .record(context);
     }
