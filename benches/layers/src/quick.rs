@@ -21,8 +21,8 @@ const MOST_ALLOCATIONS: [(&str, &str, f64); 13] = [
     ("timeout/mainstay/attempt-timeout", PLAIN, 1.0),
     // Why it refuses is put into words for a request that keeps them, or a subscriber; here is neither.
     ("open-breakers-refusal/mainstay/breaker", PLAIN, 0.0),
-    // The boxed request, six headers in their map with two values that are no literals, and the record of the attempt.
-    ("client-stack/mainstay/all-layers", CONTEXT, 7.0),
+    // The boxed request, six headers in their map with one value that is no literal, and the record of the attempt.
+    ("client-stack/mainstay/all-layers", CONTEXT, 6.0),
     ("server-stack/mainstay/all-layers-fixed-limit", INCOMING, 13.0),
     ("server-stack/mainstay/all-layers-gradient", INCOMING, 13.0),
 ];

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
@@ -23,11 +24,13 @@ impl Deadline {
     }
 
     /// At `instant`.
+    #[inline]
     pub fn at(instant: Instant) -> Self {
         Self(instant)
     }
 
     /// The instant itself, for `tokio::time::timeout_at`.
+    #[inline]
     pub fn instant(self) -> Instant {
         self.0
     }
@@ -50,6 +53,7 @@ impl Deadline {
 
     /// The earlier of the two.
     #[must_use]
+    #[inline]
     pub fn earliest(self, other: Self) -> Self {
         self.min(other)
     }
@@ -69,21 +73,38 @@ impl Deadline {
     /// What goes out as `X-Deadline-Ms`: whole milliseconds left, rounded down, so that time only ever shrinks
     /// from hop to hop.
     pub fn to_header_value(self) -> HeaderValue {
-        let mut millis = u64::try_from(self.remaining().as_millis()).unwrap_or(u64::MAX);
-        // Written from behind. `HeaderValue::from` would allocate twice.
-        let mut digits = [b'0'; 20];
-        let mut at = digits.len();
-        for digit in digits.iter_mut().rev() {
-            *digit += u8::try_from(millis % 10).unwrap_or(0);
-            millis /= 10;
-            at -= 1;
-            if millis == 0 {
-                break;
-            }
-        }
-        HeaderValue::from_bytes(&digits[at..]).expect("decimal digits are header-safe")
+        let millis = u64::try_from(self.remaining().as_millis()).unwrap_or(u64::MAX);
+        let Some(digits) = usize::try_from(millis).ok().and_then(|millis| NUMERALS.get(millis)) else {
+            // `HeaderValue::from` would allocate twice.
+            return HeaderValue::try_from(millis.to_string()).expect("decimal digits are header-safe");
+        };
+        let zeros = match millis {
+            ..10 => 3,
+            10..100 => 2,
+            100..1_000 => 1,
+            _ => 0,
+        };
+        HeaderValue::from_maybe_shared(Bytes::from_static(&digits[zeros..]))
+            .expect("decimal digits are header-safe")
     }
 }
+
+/// The milliseconds that most attempts are left, in four digits each, so that their header needs no memory of its own.
+static NUMERALS: [[u8; 4]; 2_048] = {
+    let mut numerals = [*b"0000"; 2_048];
+    let mut n = 1;
+    while n < numerals.len() {
+        numerals[n] = numerals[n - 1];
+        let mut digit = 3;
+        while numerals[n][digit] == b'9' {
+            numerals[n][digit] = b'0';
+            digit -= 1;
+        }
+        numerals[n][digit] += 1;
+        n += 1;
+    }
+    numerals
+};
 
 #[cfg(test)]
 mod tests {
@@ -99,6 +120,10 @@ mod tests {
         assert_eq!(deadline.to_header_value(), "0");
         let far = Duration::from_millis(12_345_678_901_234);
         assert_eq!(Deadline::after(far).to_header_value(), "12345678901234");
+        for millis in [0, 9, 10, 99, 100, 999, 1_000, 1_999, 2_047, 2_048] {
+            let deadline = Deadline::after(Duration::from_millis(millis));
+            assert_eq!(deadline.to_header_value(), millis.to_string());
+        }
     }
 
     #[test]
