@@ -105,8 +105,11 @@ impl Core {
         }
     }
 
-    pub(crate) fn deposit(&self, now: Instant) {
-        self.window.add(nanos_since(self.base, now), Counts { a: 1, ..Counts::default() });
+    /// Says, as nanoseconds of the budget's life, when it was.
+    pub(crate) fn deposit(&self, now: Instant) -> u64 {
+        let at = nanos_since(self.base, now);
+        self.window.add(at, Counts { a: 1, ..Counts::default() });
+        at
     }
 
     pub(crate) fn withdraw(&self, now: Instant) -> Result<(), BudgetSpent> {
@@ -138,6 +141,11 @@ impl RetryBudget {
     /// Counts a definite answer of the peer.
     pub fn deposit(&self, now: Instant) {
         self.0.deposit(now);
+    }
+
+    /// The same, and says in which second of the budget's life, from 1.
+    pub(crate) fn deposit_in_second(&self, now: Instant) -> u64 {
+        self.0.deposit(now) / 1_000_000_000 + 1
     }
 
     /// Takes one retry or hedge, or says why there is none.

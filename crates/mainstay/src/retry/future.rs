@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::Sleep;
 use tower::Service;
 
 use super::backoff;
-use super::service::{GiveUp, Plan, Shared};
+use super::service::{Again, GiveUp, Plan, Shared, Template};
 use crate::classify::{HasOutcome, outcome};
 use crate::{CallError, Outcome, RequestContext, clock};
 
@@ -24,14 +24,11 @@ pin_project! {
         S: Service<Request<B>>,
     {
         #[pin]
-        state: State<S::Future>,
-        spare: Arc<Mutex<S>>,
-        // What later attempts are made with; the first was made with the service that was ready.
-        service: Option<S>,
+        state: State<S::Future, S>,
+        again: Arc<Again<S>>,
         // What later attempts are copied from; `None` when there can be none.
-        template: Option<Request<B>>,
+        template: Option<Template<B>>,
         plan: Plan,
-        shared: Arc<Shared>,
         // The attempt being made or waited for, from 1.
         attempt: u32,
         first_unknown: Option<u32>,
@@ -41,7 +38,7 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     #[derive(Debug)]
-    enum State<F> {
+    enum State<F, S> {
         Calling {
             #[pin]
             call: F,
@@ -50,7 +47,10 @@ pin_project! {
             #[pin]
             sleep: Sleep,
         },
-        Readying,
+        // A later attempt; the first is made with the service that was ready.
+        Readying {
+            service: S,
+        },
     }
 }
 
@@ -60,13 +60,11 @@ where
 {
     pub(super) fn new(
         call: S::Future,
-        spare: Arc<Mutex<S>>,
-        template: Option<Request<B>>,
+        again: Arc<Again<S>>,
+        template: Option<Template<B>>,
         plan: Plan,
-        shared: Arc<Shared>,
     ) -> Self {
-        let state = State::Calling { call };
-        Self { state, spare, service: None, template, plan, shared, attempt: 1, first_unknown: None }
+        Self { state: State::Calling { call }, again, template, plan, attempt: 1, first_unknown: None }
     }
 }
 
@@ -82,20 +80,21 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let shared = &this.again.shared;
         loop {
             match this.state.as_mut().project() {
                 StateProj::Calling { call } => {
                     let result = ready!(call.poll(cx)).map_err(Into::into);
                     let became = outcome(&result);
                     if matches!(became, Outcome::Success | Outcome::Refused) {
-                        this.shared.deposit();
+                        shared.deposit();
                         return Poll::Ready(result);
                     }
                     if became == Outcome::Unknown && this.first_unknown.is_none() {
                         *this.first_unknown = Some(*this.attempt);
                     }
                     let can = this.template.is_some();
-                    let next = this.shared.after_failure(this.plan, can, *this.attempt, became, &result);
+                    let next = shared.after_failure(this.plan, can, *this.attempt, became, &result);
                     let Some(wait) = next else {
                         let whole = *this.attempt;
                         return Poll::Ready(settle(result, became, this.plan, *this.first_unknown, whole));
@@ -105,20 +104,18 @@ where
                 }
                 StateProj::Waiting { sleep } => {
                     ready!(sleep.poll(cx));
-                    this.state.set(State::Readying);
+                    let service = this.again.service.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    this.state.set(State::Readying { service });
                 }
-                StateProj::Readying => {
-                    let service = this.service.get_or_insert_with(|| {
-                        this.spare.lock().unwrap_or_else(PoisonError::into_inner).clone()
-                    });
+                StateProj::Readying { service } => {
                     if let Err(error) = ready!(service.poll_ready(cx)) {
                         let error: CallError = error.into();
                         let (became, made) = (error.outcome(), *this.attempt - 1);
                         return Poll::Ready(settle(Err(error), became, this.plan, *this.first_unknown, made));
                     }
-                    let last = *this.attempt >= this.shared.config.max_attempts;
-                    let template = if last { this.template.take() } else { this.template.clone() };
-                    let mut request = template.expect("a wait is begun only with a template to follow it");
+                    let template = this.template.as_ref();
+                    let template = template.expect("a wait is begun only with a template to follow it");
+                    let mut request = template.request();
                     if let Some(context) = &this.plan.context {
                         let context = RequestContext { attempt: *this.attempt, ..context.clone() };
                         request.extensions_mut().insert(context);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use http::Request;
+use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
 use metrics::{Counter, Gauge, counter, gauge};
 use tokio::time::Instant;
 use tower::{Layer, Service};
@@ -14,7 +14,6 @@ use super::{RetryConfig, RetryFuture};
 use crate::budget::RetryBudget;
 use crate::classify::HasOutcome;
 use crate::client::names;
-use crate::clock::nanos_since;
 use crate::config_error::ConfigError;
 use crate::decision::{Decided, Loudness};
 use crate::headers::IDEMPOTENCY_KEY;
@@ -30,9 +29,8 @@ pub(super) struct Shared {
     pub(super) random: Random,
     pub(super) retries: Counter,
     tokens: Gauge,
-    /// The second in which the gauge was last set, counted from `base`.
+    /// The second of the budget's life in which the gauge was last set; zero for never.
     shown: AtomicU64,
-    base: Instant,
     given_up: [Counter; GiveUp::ALL.len()],
 }
 
@@ -82,7 +80,6 @@ impl RetryLayer {
             random,
             retries: counter!(names::RETRIES, "peer" => name()),
             shown: AtomicU64::new(0),
-            base: clock::now(),
             tokens: gauge!(names::RETRY_BUDGET, "peer" => name()),
             given_up: GiveUp::ALL
                 .map(|why| counter!(names::RETRY_GIVEN_UP, "peer" => name(), "reason" => why.as_str())),
@@ -95,8 +92,8 @@ impl<S: Clone> Layer<S> for RetryLayer {
     type Service = Retry<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let spare = Arc::new(Mutex::new(inner.clone()));
-        Retry { inner, spare, shared: Arc::clone(&self.0) }
+        let again = Arc::new(Again { shared: Arc::clone(&self.0), service: Mutex::new(inner.clone()) });
+        Retry { inner, again }
     }
 }
 
@@ -104,9 +101,15 @@ impl<S: Clone> Layer<S> for RetryLayer {
 #[derive(Debug, Clone)]
 pub struct Retry<S> {
     inner: S,
-    /// Copied by a call that has to try again; the many that have not pay for one reference only.
-    spare: Arc<Mutex<S>>,
-    shared: Arc<Shared>,
+    again: Arc<Again<S>>,
+}
+
+/// What a call needs to try again. The many that do not have to pay for one reference only.
+#[derive(Debug)]
+pub(super) struct Again<S> {
+    pub(super) shared: Arc<Shared>,
+    /// To be copied.
+    pub(super) service: Mutex<S>,
 }
 
 impl<S, B> Service<Request<B>> for Retry<S>
@@ -126,30 +129,51 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let context = request.extensions().get::<RequestContext>().cloned();
-        let caller_retries = context.as_ref().is_some_and(|context| context.attempt > 1);
-        let template = (!caller_retries && self.shared.config.max_attempts > 1)
-            .then(|| template(&request, context.is_some()));
+        let context = request.extensions().get::<RequestContext>();
+        let caller_retries = context.is_some_and(|context| context.attempt > 1);
+        let template = (!caller_retries && self.again.shared.config.max_attempts > 1)
+            .then(|| Template::of(&request, context.is_some()));
         let safe = request.method().is_safe();
         let keyed = request.headers().get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty());
-        let plan = Plan { context, caller_retries, safe, keyed };
-        let call = self.inner.call(request);
-        RetryFuture::new(call, Arc::clone(&self.spare), template, plan, Arc::clone(&self.shared))
+        let plan = Plan { context: context.cloned(), caller_retries, safe, keyed };
+        RetryFuture::new(self.inner.call(request), Arc::clone(&self.again), template, plan)
     }
 }
 
-/// What later attempts are copied from. Each gets the context of its own attempt, so a context that is alone among the
-/// extensions need not be copied.
-fn template<B: Clone>(request: &Request<B>, has_context: bool) -> Request<B> {
-    if request.extensions().len() > usize::from(has_context) {
-        return request.clone();
+/// What later attempts are copied from. In parts, since a whole request would first be filled with defaults.
+#[derive(Debug)]
+pub(super) struct Template<B> {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: HeaderMap,
+    extensions: Extensions,
+    body: B,
+}
+
+impl<B: Clone> Template<B> {
+    /// Each attempt gets a context of its own, so one that is alone among the extensions need not be copied.
+    fn of(request: &Request<B>, has_context: bool) -> Self {
+        let context_only = request.extensions().len() <= usize::from(has_context);
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            headers: request.headers().clone(),
+            extensions: if context_only { Extensions::new() } else { request.extensions().clone() },
+            body: request.body().clone(),
+        }
     }
-    let mut template = Request::new(request.body().clone());
-    request.method().clone_into(template.method_mut());
-    request.uri().clone_into(template.uri_mut());
-    request.headers().clone_into(template.headers_mut());
-    *template.version_mut() = request.version();
-    template
+
+    pub(super) fn request(&self) -> Request<B> {
+        let mut request = Request::new(self.body.clone());
+        request.method_mut().clone_from(&self.method);
+        request.uri_mut().clone_from(&self.uri);
+        *request.version_mut() = self.version;
+        request.headers_mut().clone_from(&self.headers);
+        request.extensions_mut().clone_from(&self.extensions);
+        request
+    }
 }
 
 /// What is known of a request before its first attempt.
@@ -164,8 +188,7 @@ pub(super) struct Plan {
 impl Shared {
     pub(super) fn deposit(&self) {
         let now = clock::now();
-        self.budget.deposit(now);
-        let second = nanos_since(self.base, now) / 1_000_000_000 + 1;
+        let second = self.budget.deposit_in_second(now);
         if self.shown.load(Ordering::Relaxed) != second {
             self.shown.store(second, Ordering::Relaxed);
             self.show(now);
