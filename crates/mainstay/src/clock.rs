@@ -18,18 +18,29 @@ pub(crate) fn now() -> Instant {
     TURN.get().unwrap_or_else(Instant::now)
 }
 
-/// Runs one synchronous turn at one instant. Ends with it, also by panic; an inner turn reads the clock anew.
-#[inline]
-pub(crate) fn turn<R>(work: impl FnOnce(Instant) -> R) -> R {
-    struct Restore(Option<Instant>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            TURN.set(self.0);
-        }
+/// One synchronous turn at one instant, for as long as this is kept: never across an await. A turn begun within it reads
+/// the clock anew.
+///
+/// A guard, not a function that runs a closure: what a closure takes with it and gives back is copied on the way.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    pub(crate) now: Instant,
+    outer: Option<Instant>,
+}
+
+impl Turn {
+    #[inline]
+    pub(crate) fn begin() -> Self {
+        let now = Instant::now();
+        Self { now, outer: TURN.replace(Some(now)) }
     }
-    let now = Instant::now();
-    let _restore = Restore(TURN.replace(Some(now)));
-    work(now)
+}
+
+impl Drop for Turn {
+    #[inline]
+    fn drop(&mut self) {
+        TURN.set(self.outer);
+    }
 }
 
 /// Nanoseconds from `base` to `now`, in 64 bits: 584 years.
@@ -47,13 +58,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn time_moves_between_turns_and_not_within_one() {
-        let first = turn(|outer| {
-            assert_eq!(now(), outer);
-            outer
-        });
+        let in_turn = || {
+            let turn = Turn::begin();
+            assert_eq!(now(), turn.now);
+            turn.now
+        };
+        let first = in_turn();
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(turn(|_| now()), first + Duration::from_secs(1));
-        let panicked = std::panic::catch_unwind(|| turn(|_| panic!("in the middle of a turn")));
+        assert_eq!(in_turn(), first + Duration::from_secs(1));
+        let panicked = std::panic::catch_unwind(|| {
+            let _turn = Turn::begin();
+            panic!("in the middle of a turn");
+        });
         assert!(panicked.is_err());
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(now(), first + Duration::from_secs(2));

@@ -110,8 +110,8 @@ where
             context.deadline = until;
         }
         let until = until.instant();
-        let left = until.saturating_duration_since(began);
-        if left < self.shared.least {
+        if until < began + self.shared.least {
+            let left = until.saturating_duration_since(began);
             let error = self.shared.refuse(left, request.extensions().get());
             return TotalDeadlineFuture { state: State::Rejected { error: Some(error) } };
         }

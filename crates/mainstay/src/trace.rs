@@ -34,7 +34,15 @@ impl TraceContext {
     /// The same trace with a new span id, part of this span.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self { span_id: fresh_span_id(), parent_id: Some(self.span_id), ..self.clone() }
+        let mut child = self.clone();
+        child.descend();
+        child
+    }
+
+    /// Becomes [`TraceContext::child`] of itself.
+    pub(crate) fn descend(&mut self) {
+        self.parent_id = Some(self.span_id);
+        self.span_id = fresh_span_id();
     }
 
     /// Reads `traceparent` (version 00, or a later one's common prefix) and `tracestate`. `None` when absent or

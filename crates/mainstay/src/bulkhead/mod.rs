@@ -109,12 +109,12 @@ impl BulkheadLayer {
         StreamingBulkheadLayer(self.clone())
     }
 
-    fn enter(&self, context: Option<&RequestContext>) -> Result<Place, CallError> {
+    fn enter<B>(&self, request: &Request<B>) -> Result<Place, CallError> {
         if self.0.in_flight.try_enter() {
             self.0.gauge.increment(1.0);
             Ok(Place(Arc::clone(&self.0)))
         } else {
-            Err(self.0.refuse(context))
+            Err(self.0.refuse(request.extensions().get()))
         }
     }
 
@@ -154,7 +154,7 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let state = match self.layer.enter(request.extensions().get()) {
+        let state = match self.layer.enter(&request) {
             Ok(place) => State::Running { call: self.inner.call(request), place },
             Err(error) => State::Rejected { error: Some(error) },
         };

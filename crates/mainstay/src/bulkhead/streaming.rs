@@ -47,7 +47,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         StreamingBulkheadFuture {
-            state: match self.layer.enter(request.extensions().get()) {
+            state: match self.layer.enter(&request) {
                 Ok(place) => State::Running { call: self.inner.call(request), place: Some(place) },
                 Err(error) => State::Rejected { error: Some(error) },
             },

@@ -15,7 +15,6 @@ use metrics::{Counter, counter};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tracing::Span;
-use tracing::instrument::{Instrument as _, Instrumented};
 
 use super::names;
 use crate::classify::{Classified, HasOutcome, Summary};
@@ -78,9 +77,10 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let endpoint = self.name_of(request.uri());
         let method = request.method().clone();
-        let mut span = Span::none();
+        let (mut span, mut whose) = (Span::none(), None);
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
-            context.trace = context.trace.child();
+            context.trace.descend();
+            whose = Some(Party::from(&*context));
             span = tracing::info_span!(
                 target: "mainstay::client",
                 "attempt",
@@ -99,15 +99,11 @@ where
                 parent_span_id = context.trace.parent_id_hex(),
             );
         }
-        let note = Note {
-            whose: request.extensions().get::<RequestContext>().map(Party::from),
-            endpoint,
-            span: span.clone(),
-            shared: Arc::clone(&self.shared),
-            open: true,
-        };
-        let call = span.in_scope(|| self.inner.call(request));
-        AttemptFuture { call: call.instrument(span), note }
+        let note = Note { whose, endpoint, span, shared: Arc::clone(&self.shared), open: true };
+        let entered = note.span.enter();
+        let call = Some(self.inner.call(request));
+        drop(entered);
+        AttemptFuture { call, note }
     }
 }
 
@@ -130,9 +126,18 @@ pin_project! {
     /// The attempt. Dropping it counts a cancelled one.
     #[derive(Debug)]
     pub struct AttemptFuture<F> {
+        // Taken out by drop only, so that what the call says then is said in its span.
         #[pin]
-        call: Instrumented<F>,
+        call: Option<F>,
         note: Note,
+    }
+
+    impl<F> PinnedDrop for AttemptFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let _entered = this.note.span.enter();
+            this.call.set(None);
+        }
     }
 }
 
@@ -201,7 +206,10 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let result = ready!(this.call.poll(cx)).map(Classified::read).map_err(Into::into);
+        let call = this.call.as_pin_mut().expect("only drop takes it out");
+        let entered = this.note.span.enter();
+        let result = ready!(call.poll(cx)).map(Classified::read).map_err(Into::into);
+        drop(entered);
         this.note.finished(&result);
         Poll::Ready(result)
     }

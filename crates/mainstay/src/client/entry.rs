@@ -14,7 +14,8 @@ use tower::Service;
 
 use super::names;
 use crate::classify::Classified;
-use crate::{CallError, Outcome, RequestContext, clock};
+use crate::clock::{self, Turn};
+use crate::{CallError, Outcome, RequestContext};
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -59,18 +60,17 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        clock::turn(|began| {
-            let measure = Some(Measure { shared: Arc::clone(&self.shared), began });
-            if request.uri().authority().is_none() {
-                let error = CallError::InvalidRequest { reason: "its URI names no host" };
-                return EntryFuture { state: State::Rejected { error: Some(error) }, measure };
-            }
-            if request.extensions().get::<RequestContext>().is_none() {
-                let context = RequestContext::background(self.shared.total_timeout);
-                request.extensions_mut().insert(context);
-            }
-            EntryFuture { state: State::Running { call: self.inner.call(request) }, measure }
-        })
+        let turn = Turn::begin();
+        let measure = Some(Measure { shared: Arc::clone(&self.shared), began: turn.now });
+        if request.uri().authority().is_none() {
+            let error = CallError::InvalidRequest { reason: "its URI names no host" };
+            return EntryFuture { state: State::Rejected { error: Some(error) }, measure };
+        }
+        if request.extensions().get::<RequestContext>().is_none() {
+            let context = RequestContext::background(self.shared.total_timeout);
+            request.extensions_mut().insert(context);
+        }
+        EntryFuture { state: State::Running { call: self.inner.call(request) }, measure }
     }
 }
 
@@ -136,17 +136,16 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        clock::turn(|now| {
-            let result = match this.state.project() {
-                StateProj::Rejected { error } => {
-                    Err(error.take().expect("a future is not polled after it is ready"))
-                }
-                StateProj::Running { call } => ready!(call.poll(cx)),
-            };
-            if let Some(measure) = this.measure.take() {
-                measure.finished(crate::classify::outcome(&result), now);
+        let turn = Turn::begin();
+        let result = match this.state.project() {
+            StateProj::Rejected { error } => {
+                Err(error.take().expect("a future is not polled after it is ready"))
             }
-            Poll::Ready(result.map(|classified| classified.reply))
-        })
+            StateProj::Running { call } => ready!(call.poll(cx)),
+        };
+        if let Some(measure) = this.measure.take() {
+            measure.finished(crate::classify::outcome(&result), turn.now);
+        }
+        Poll::Ready(result.map(|classified| classified.reply))
     }
 }

@@ -107,7 +107,10 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let race = self.shared.as_ref().filter(|_| request.method().is_safe()).map(|shared| {
+        let Some(shared) = &self.shared else {
+            return HedgeFuture::new(self.inner.call(request), None);
+        };
+        let race = request.method().is_safe().then(|| {
             let caller_retries = request.extensions().get::<RequestContext>().is_some_and(|c| c.attempt > 1);
             let delay = shared.delay().filter(|_| !caller_retries);
             // Without a delay it is only timed, so that there will be one.
