@@ -109,9 +109,10 @@ where
             until = until.earliest(context.deadline.less(self.shared.reserve));
             context.deadline = until;
         }
-        let until = until.instant();
+        let until = until.instant().max(began);
+        // Instants are compared: to take one from the other costs more, and is needed for a refusal only.
         if until < began + self.shared.least {
-            let left = until.saturating_duration_since(began);
+            let left = until - began;
             let error = self.shared.refuse(left, request.extensions().get());
             return TotalDeadlineFuture { state: State::Rejected { error: Some(error) } };
         }
