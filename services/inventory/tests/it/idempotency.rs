@@ -44,8 +44,13 @@ async fn another_request_under_the_same_key_is_refused_and_leaves_the_first_alon
     let first = stage.reserve(ask_with(KEY), id, &[("a", 3)]).await.unwrap();
     let mut other = ask_with(KEY);
     other.fingerprint = [9; 32];
-    let refused = stage.reserve(other, Uuid::now_v7(), &[("a", 3)]).await.unwrap_err();
+    let refused = stage.reserve(other.clone(), Uuid::now_v7(), &[("a", 3)]).await.unwrap_err();
     assert!(matches!(refused, Failure::KeyReused));
+    // Whatever else there is to say: that the reservation holds something else, that there is none.
+    let refused = stage.reserve(other.clone(), id, &[("a", 4)]).await.unwrap_err();
+    assert!(matches!(refused, Failure::KeyReused), "{refused:?}");
+    let refused = stage.confirm(other, Uuid::now_v7()).await.unwrap_err();
+    assert!(matches!(refused, Failure::KeyReused), "{refused:?}");
     assert_eq!(stage.reserve(ask_with(KEY), id, &[("a", 3)]).await.unwrap().stored, first.stored);
     assert_eq!(stage.stock("a").await, (10, 3));
 }
