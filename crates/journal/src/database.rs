@@ -47,8 +47,8 @@ impl Default for Limits {
 /// What became of a transaction that did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// The deadline passed before it began. Nothing was done.
-    #[error("the deadline passed before the database was asked")]
+    /// The deadline passed before it began, or before what was only to be read was there. Nothing was done.
+    #[error("the deadline passed before the database had answered")]
     Deadline,
     /// No connection or lock came free in time, or the retries of a conflict ran out. Nothing was done.
     #[error("the database is busy: {0}")]
@@ -193,7 +193,14 @@ impl Database {
                     return Ok(value);
                 }
                 Ok(Err(error)) => Failure::before_commit(error, &mut lease),
-                Err(_) => Failure::Other(sqlx::Error::PoolTimedOut),
+                // Nothing was changed, so nothing is unknown; and that nobody answers in time is nobody's defect here.
+                Err(_) if deadline.is_some_and(|d| d <= Instant::now()) => {
+                    Failure::Final(DatabaseError::Deadline)
+                }
+                Err(_) => {
+                    let silence = sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+                    Failure::Final(DatabaseError::Unavailable(silence))
+                }
             };
             match failure {
                 // A read may simply be repeated on a fresh connection.

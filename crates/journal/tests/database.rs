@@ -102,6 +102,29 @@ async fn a_server_that_no_longer_answers_costs_a_bounded_wait() {
 }
 
 #[tokio::test]
+async fn a_read_that_runs_out_of_time_has_done_nothing_and_is_nobodys_defect() {
+    let test = lamps().await;
+    let limits = Limits { transaction: Duration::from_secs(1), ..ONE };
+    let (database, proxy) = behind_proxy(&test, limits).await;
+    light(&database, Uuid::now_v7()).await.unwrap();
+    let read = async |deadline| {
+        let one = database.read(deadline, (), |connection, ()| {
+            Box::pin(sqlx::query_scalar::<_, i32>("SELECT 1").fetch_one(connection))
+        });
+        one.await
+    };
+    proxy.flow(Direction::Down, Flow::Freeze);
+    let soon = tokio::time::Instant::now() + Duration::from_millis(200);
+    let late = read(Some(soon)).await;
+    assert!(matches!(late, Err(DatabaseError::Deadline)), "{late:?}");
+    proxy.heal().await;
+    light(&database, Uuid::now_v7()).await.unwrap();
+    proxy.flow(Direction::Down, Flow::Freeze);
+    let silent = read(None).await;
+    assert!(matches!(silent, Err(DatabaseError::Unavailable(_))), "{silent:?}");
+}
+
+#[tokio::test]
 async fn connections_that_died_in_the_pool_are_replaced_without_an_error() {
     let test = lamps().await;
     let database = serving(&test, Limits::default());
