@@ -132,6 +132,26 @@ async fn a_child_that_ignores_sigterm_is_killed_in_the_end() {
 }
 
 #[tokio::test]
+async fn a_paused_child_stands_still_until_it_is_resumed_or_stopped() {
+    let scene = Scene::new();
+    let child = scene.spawn(scene.spec("trap 'exit 7' TERM; while :; do sleep 0.01; done"));
+    let pid = child.pid().unwrap();
+    // "pid (command) state …"; T is stopped.
+    let is_paused = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    };
+    child.pause().await;
+    wait_for(|| is_paused().then_some(())).await;
+    child.resume().await;
+    wait_for(|| (!is_paused()).then_some(())).await;
+    child.pause().await;
+    wait_for(|| is_paused().then_some(())).await;
+    let Stopped::ByItself(status) = child.stop().await else { panic!("it was killed") };
+    assert_eq!(status.code(), Some(7));
+}
+
+#[tokio::test]
 async fn dropping_the_handle_stops_the_child() {
     let scene = Scene::new();
     let child = scene.spawn(scene.spec("exec sleep 1000"));

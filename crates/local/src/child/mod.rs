@@ -13,6 +13,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use supervisor::{Order, Supervisor};
@@ -145,9 +146,20 @@ impl Child {
         self.order(Order::Kill).await;
     }
 
-    /// SIGTERM, then SIGKILL when the child takes too long. It stays stopped until [`Child::start`].
+    /// SIGTERM, which a paused child is resumed for, then SIGKILL when it takes too long. It stays stopped until
+    /// [`Child::start`].
     pub async fn stop(&self) -> Stopped {
         self.order(Order::Stop).await.unwrap_or(Stopped::WasDead)
+    }
+
+    /// SIGSTOP: the child stands still, as a process does whose machine has none left for it. Its sockets stay open.
+    pub async fn pause(&self) {
+        self.order(|done| Order::Signal(Signal::STOP, done)).await;
+    }
+
+    /// SIGCONT: a paused child goes on as if no time had passed.
+    pub async fn resume(&self) {
+        self.order(|done| Order::Signal(Signal::CONT, done)).await;
     }
 
     /// Starts a dead child now, without the rest of a back-off. Does nothing to a running one.

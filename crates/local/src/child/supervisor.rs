@@ -18,6 +18,8 @@ use super::{ChildEvent, ChildSpec, EXIT_WITH_STDIN, OnEvent, Restart, State, Sto
 pub(super) enum Order {
     Kill(oneshot::Sender<Stopped>),
     Stop(oneshot::Sender<Stopped>),
+    /// One that the child need not answer.
+    Signal(Signal, oneshot::Sender<Stopped>),
     Start(oneshot::Sender<Stopped>),
 }
 
@@ -80,6 +82,10 @@ impl Supervisor {
                 }
                 Turn::Ordered(Order::Stop(done)) => {
                     let _caller_left = done.send(self.stop().await);
+                }
+                Turn::Ordered(Order::Signal(signal, done)) => {
+                    self.signal(signal);
+                    let _caller_left = done.send(Stopped::WasDead);
                 }
                 Turn::HandleDropped => {
                     self.stop().await;
@@ -146,12 +152,18 @@ impl Supervisor {
         Stopped::Killed
     }
 
+    fn signal(&self, signal: Signal) {
+        let pid = self.running.as_ref().and_then(|running| Pid::from_raw(i32::try_from(running.pid).ok()?));
+        if let Some(pid) = pid {
+            let _already_dead = kill_process(pid, signal);
+        }
+    }
+
     async fn stop(&mut self) -> Stopped {
         self.restart_at = None;
+        self.signal(Signal::TERM);
+        self.signal(Signal::CONT); // one that is paused would not see the other
         let Some(mut running) = self.running.take() else { return Stopped::WasDead };
-        if let Some(pid) = i32::try_from(running.pid).ok().and_then(Pid::from_raw) {
-            let _already_dead = kill_process(pid, Signal::TERM);
-        }
         let stopped = match timeout(self.spec.stop_within, running.process.wait()).await {
             Ok(status) => Stopped::ByItself(status.unwrap_or_default()),
             Err(_too_slow) => {
