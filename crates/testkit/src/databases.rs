@@ -20,13 +20,16 @@ use uuid::Uuid;
 
 static CLUSTER: OnceCell<TestCluster> = OnceCell::const_new();
 
-/// The private cluster of this process.
+/// A private cluster: the one of this process, or one of a single test's own.
 #[derive(Debug)]
 pub struct TestCluster {
-    postgres: Postgres,
+    postgres: Mutex<Postgres>,
+    admin: PgConnectOptions,
     passwords: HashMap<Service, Passwords>,
     /// The names of the migrated templates. Held while one is made, so that it is made once.
     templates: Mutex<HashMap<Service, String>>,
+    /// Whether it lives on when a test ends; its databases are then removed one by one.
+    shared: bool,
 }
 
 /// How a template comes by its tables.
@@ -38,21 +41,27 @@ pub enum Migration<'a> {
     Program(&'a [OsString]),
 }
 
-/// One service's database for one test. Dropping it removes it.
+/// One service's database for one test. Dropping it removes it, where the cluster does not end with the test.
 #[derive(Debug)]
 pub struct TestDatabase {
     name: String,
     urls: DatabaseUrls,
     admin: PgConnectOptions,
+    cluster_is_shared: bool,
 }
 
 impl TestCluster {
     /// The cluster of this process, started on first use.
     pub async fn get() -> anyhow::Result<&'static Self> {
-        CLUSTER.get_or_try_init(Self::start).await
+        CLUSTER.get_or_try_init(|| Self::start(true)).await
     }
 
-    async fn start() -> anyhow::Result<Self> {
+    /// A cluster of one test's own, which may be killed without anybody else noticing.
+    pub async fn own() -> anyhow::Result<Self> {
+        Self::start(false).await
+    }
+
+    async fn start(shared: bool) -> anyhow::Result<Self> {
         let postgres =
             Postgres::start(PostgresOptions::for_tests()).await.context("the tests' PostgreSQL")?;
         let admin = postgres.connect_options("postgres");
@@ -60,12 +69,27 @@ impl TestCluster {
         for service in Service::BOTH {
             passwords.insert(service, provision::roles(&admin, service).await.context("roles")?);
         }
-        Ok(Self { postgres, passwords, templates: Mutex::default() })
+        Ok(Self { postgres: Mutex::new(postgres), admin, passwords, templates: Mutex::default(), shared })
+    }
+
+    /// SIGKILL. Returns when the server is gone; it stays so until [`TestCluster::start_again`].
+    pub async fn kill(&self) {
+        self.postgres.lock().await.kill().await;
+    }
+
+    /// Starts a killed server again on its port and data, and waits until it has recovered.
+    pub async fn start_again(&self) -> anyhow::Result<()> {
+        self.postgres.lock().await.start_again().await.context("the tests' PostgreSQL, again")
+    }
+
+    /// Ends it and waits until nothing of it is left.
+    pub async fn end(self) -> anyhow::Result<()> {
+        self.postgres.into_inner().stop().await.context("the tests' PostgreSQL, at its end")
     }
 
     /// A superuser's way to a database of the cluster.
     pub fn admin(&self, database: &str) -> PgConnectOptions {
-        self.postgres.connect_options(database)
+        self.admin.clone().database(database)
     }
 
     /// A new database of `service`, migrated by `migration`. All calls for one service must bring the same one.
@@ -76,7 +100,7 @@ impl TestCluster {
         self.execute(copy).await.context("copying the template")?;
         // What is granted on a database is not copied with it.
         let urls = self.grant(service, &name).await?;
-        Ok(TestDatabase { name, urls, admin: self.admin("postgres") })
+        Ok(TestDatabase { name, urls, admin: self.admin("postgres"), cluster_is_shared: self.shared })
     }
 
     async fn template(&self, service: Service, migration: Migration<'_>) -> anyhow::Result<String> {
@@ -131,6 +155,9 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
+        if !self.cluster_is_shared {
+            return;
+        }
         let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         // Nobody receives once the process is ending, and the cluster with it.
         let _ending = remover().send((self.admin.clone(), statement));

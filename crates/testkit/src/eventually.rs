@@ -45,8 +45,23 @@ impl<T, E: Display> Look for Result<T, E> {
 pub fn eventually<C, F>(
     what: &str,
     within: Duration,
-    mut condition: C,
+    condition: C,
 ) -> impl Future<Output = <F::Output as Look>::Found>
+where
+    C: FnMut() -> F,
+    F: Future<Output: Look>,
+{
+    let place = Location::caller();
+    async move { in_time(what, within, condition).await.unwrap_or_else(|never| panic!("{place}: {never}")) }
+}
+
+/// The same for whoever can go on without: says what was waited for, for how long, how often it was looked at and
+/// what was missing the last time.
+pub async fn in_time<C, F>(
+    what: &str,
+    within: Duration,
+    mut condition: C,
+) -> Result<<F::Output as Look>::Found, String>
 where
     C: FnMut() -> F,
     F: Future<Output: Look>,
@@ -55,26 +70,24 @@ where
     const FIRST: Duration = Duration::from_millis(2);
     const LAST: Duration = Duration::from_millis(50);
 
-    let place = Location::caller();
-    async move {
-        let (began, mut pause) = (Instant::now(), FIRST);
-        let (mut looks, mut missing) = (0_u32, "it was never looked at to the end".to_owned());
-        loop {
-            match timeout_at(began + within, condition()).await.map(Look::look) {
-                Ok(Ok(found)) => return found,
-                Ok(Err(still)) => {
-                    looks += 1;
-                    missing = still;
-                }
-                Err(_) => {}
+    let (began, mut pause) = (Instant::now(), FIRST);
+    let (mut looks, mut missing) = (0_u32, "it was never looked at to the end".to_owned());
+    loop {
+        match timeout_at(began + within, condition()).await.map(Look::look) {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(still)) => {
+                looks += 1;
+                missing = still;
             }
-            assert!(
-                began.elapsed() < within,
-                "{place}: not within {within:?}: {what}\n  looked {looks} times; the last time: {missing}"
-            );
-            sleep(pause).await;
-            pause = (pause * 2).min(LAST);
+            Err(_) => {}
         }
+        if began.elapsed() >= within {
+            return Err(format!(
+                "not within {within:?}: {what}\n  looked {looks} times; the last time: {missing}"
+            ));
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LAST);
     }
 }
 

@@ -179,6 +179,11 @@ impl Call {
         self.key.as_deref()
     }
 
+    /// Gives it up after this long.
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { client: self.client.patience(patience), ..self }
+    }
+
     /// Sets the correlation id.
     pub fn correlation(self, id: &str) -> Self {
         self.header(&mainstay::headers::X_CORRELATION_ID, id)
@@ -298,7 +303,7 @@ impl Reply {
     }
 
     /// What the checker needs to know of it.
-    fn as_told(&self, service: Side) -> ClientReply {
+    pub(crate) fn as_told(&self, service: Side) -> ClientReply {
         ClientReply::read(service, self.status.as_u16(), &self.body)
     }
 }

@@ -20,14 +20,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use checker::{Checker, Contract, Gauge, Observed, Recorded, Report, Side};
+use local::child::Stopped;
 use local::{Child, Service, TemporaryDirectory};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::TestDatabase;
 use crate::eventually::eventually;
 use crate::http::{Client, Reply, RequestLog};
 use crate::proxy::{HttpProxy, TcpProxy};
+use crate::{TestCluster, TestDatabase};
 
 pub use setup::PairSetup;
 pub use tokens::{Tokens, Who};
@@ -56,6 +57,7 @@ pub struct TestPair {
     inventory_network: TcpProxy,
     order_database: TestDatabase,
     inventory_database: TestDatabase,
+    postgres: Option<TestCluster>,
     tokens: Tokens,
     log: RequestLog,
     contract: Contract<'static>,
@@ -131,6 +133,14 @@ impl TestPair {
         }
     }
 
+    /// The PostgreSQL of this pair's own.
+    ///
+    /// # Panics
+    /// When it was set up without one.
+    pub fn postgres(&self) -> &TestCluster {
+        self.postgres.as_ref().expect("a pair that was set up with a PostgreSQL of its own")
+    }
+
     /// The log file of a replica.
     pub fn log_file(&self, service: Service, replica: usize) -> &Path {
         &self.replicas(service)[replica].log
@@ -152,8 +162,23 @@ impl TestPair {
     }
 
     /// SIGTERM: the process drains and ends.
-    pub async fn stop(&self, service: Service, replica: usize) -> local::child::Stopped {
+    pub async fn stop(&self, service: Service, replica: usize) -> Stopped {
         self.replicas(service)[replica].child.stop().await
+    }
+
+    /// SIGSTOP. The process stands still until [`TestPair::resume`].
+    pub async fn pause(&self, service: Service, replica: usize) {
+        self.replicas(service)[replica].child.pause().await;
+    }
+
+    /// SIGCONT.
+    pub async fn resume(&self, service: Service, replica: usize) {
+        self.replicas(service)[replica].child.resume().await;
+    }
+
+    /// Starts a dead replica on its old ports, without waiting until it is ready.
+    pub async fn launch(&self, service: Service, replica: usize) {
+        self.replicas(service)[replica].child.start().await;
     }
 
     /// Starts a dead replica on its old ports and waits until it is ready.
@@ -196,7 +221,26 @@ impl TestPair {
     /// Waits until nothing is in flight: no order that inventory still has to be asked about, no key without its
     /// final reply.
     pub async fn settle(&self, within: Duration) {
-        eventually("the pair settles", within, || dump::unsettled(self)).await;
+        eventually("the pair settles", within, || self.is_settled()).await;
+    }
+
+    /// `Ok` when nothing is in flight; otherwise what is.
+    pub async fn is_settled(&self) -> anyhow::Result<()> {
+        dump::unsettled(self).await
+    }
+
+    /// Has every process shut down in good order, and what was the pair's own with them.
+    pub async fn end(self) -> anyhow::Result<()> {
+        for service in Service::BOTH {
+            for replica in 0..self.replicas(service).len() {
+                let stopped = self.stop(service, replica).await;
+                anyhow::ensure!(matches!(stopped, Stopped::ByItself(_)), "{service} {replica}: {stopped:?}");
+            }
+        }
+        match self.postgres {
+            Some(own) => own.end().await,
+            None => Ok(()),
+        }
     }
 
     /// Both journals in commit order and everything else that can be observed. Each service's tables and journal

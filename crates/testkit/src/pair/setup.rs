@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use checker::Contract;
+use checker::{AttemptBudget, Contract};
 use local::child::{Restart, State};
 use local::pair::Programs;
 use local::{Child, ChildSpec, Service, TemporaryDirectory, ports};
@@ -31,12 +31,13 @@ pub struct PairSetup {
     contract: Contract<'static>,
     orders: usize,
     inventories: usize,
+    own_postgres: bool,
     environment: Vec<(Service, OsString, OsString)>,
 }
 
 impl PairSetup {
     pub(super) fn new(programs: Programs, contract: Contract<'static>) -> Self {
-        Self { programs, contract, orders: 1, inventories: 1, environment: Vec::new() }
+        Self { programs, contract, orders: 1, inventories: 1, own_postgres: false, environment: Vec::new() }
     }
 
     /// How many processes each service has. Order replica `n` calls inventory replica `n` modulo their number.
@@ -44,6 +45,18 @@ impl PairSetup {
     pub fn replicas(self, orders: usize, inventories: usize) -> Self {
         assert!(orders > 0 && inventories > 0, "a service without a process is one that was killed");
         Self { orders, inventories, ..self }
+    }
+
+    /// Gives the pair a PostgreSQL of its own, which the test may then kill.
+    #[must_use]
+    pub fn own_postgres(self) -> Self {
+        Self { own_postgres: true, ..self }
+    }
+
+    /// Replaces the attempts that the checker allows.
+    #[must_use]
+    pub fn budget(self, budget: AttemptBudget) -> Self {
+        Self { contract: self.contract.budget(budget), ..self }
     }
 
     /// Sets a variable in the environment of every replica of a service. It wins over what is set here.
@@ -57,7 +70,11 @@ impl PairSetup {
     pub async fn start(self) -> anyhow::Result<TestPair> {
         let home = TemporaryDirectory::create_in(&std::env::temp_dir()).context("a directory")?;
         let tokens = Tokens::create(home.path())?;
-        let cluster = TestCluster::get().await?;
+        let own = if self.own_postgres { Some(TestCluster::own().await?) } else { None };
+        let cluster = match &own {
+            Some(own) => own,
+            None => TestCluster::get().await?,
+        };
         let (order, inventory) = (&self.programs.order, &self.programs.inventory);
         let (order_database, inventory_database) = tokio::try_join!(
             cluster.database(Service::Order, Migration::Program(order)),
@@ -89,6 +106,7 @@ impl PairSetup {
             inventory_network,
             order_database,
             inventory_database,
+            postgres: own,
             tokens,
             log: RequestLog::default(),
             contract: self.contract,

@@ -5,6 +5,8 @@
 //! PostgreSQL first of all, and knows bytes and directions only. Both listen on loopback, close and open their
 //! port on demand, and count what they did, so that a test can prove that its fault took place.
 
+use serde::{Deserialize, Serialize};
+
 mod http;
 mod message;
 mod port;
@@ -17,7 +19,8 @@ pub use script::{Ending, Fault, When};
 pub use tcp::{Cut, Flow, TcpCounts, TcpProxy};
 
 /// Which way bytes go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// From the client to the server.
     Up,
