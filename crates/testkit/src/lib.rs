@@ -8,6 +8,7 @@
 //! | [`pair`] | both services for one test, replicas, networks, invariants |
 //! | [`proxy`] | networks that fail on command |
 //! | [`http`] | the client and its log |
+//! | [`nemesis`] | seeded schedules of faults under load, which replay and shrink |
 //! | [`cancel`] | leaving in the middle |
 //! | [`documented`] | an API held to its description |
 //! | [`mod@eventually`] | waiting with a deadline instead of sleeping |
@@ -17,11 +18,12 @@ pub mod databases;
 pub mod documented;
 pub mod eventually;
 pub mod http;
+pub mod nemesis;
 pub mod pair;
 pub mod proxy;
 
 pub use cancel::cut_after;
 pub use databases::{TestCluster, TestDatabase};
-pub use eventually::{eventually, eventually_now};
+pub use eventually::{eventually, eventually_now, in_time};
 pub use http::{Client, Reply, RequestLog};
 pub use pair::{TestPair, Who};

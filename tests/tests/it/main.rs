@@ -9,6 +9,7 @@ mod crash;
 mod crash_matrix;
 mod documented;
 mod idempotency;
+mod nemesis;
 mod races;
 mod statuses;
 mod support;

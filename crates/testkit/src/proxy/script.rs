@@ -67,10 +67,11 @@ impl Fault {
     }
 }
 
-/// Which requests a fault is for: those whose `METHOD path` contains a text.
+/// Which requests a fault is for: those whose `METHOD path` contains a text, or ends with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct When {
-    contains: String,
+    text: String,
+    at_end: bool,
     skip: u32,
     times: Option<u32>,
 }
@@ -78,7 +79,17 @@ pub struct When {
 impl When {
     /// Every one from now on.
     pub fn every(contains: &str) -> Self {
-        Self { contains: contains.to_owned(), skip: 0, times: None }
+        Self { text: contains.to_owned(), at_end: false, skip: 0, times: None }
+    }
+
+    /// Every one from now on whose path ends so: `/reservations` is a reserve, and no confirm or release.
+    pub fn ending(text: &str) -> Self {
+        Self { at_end: true, ..Self::every(text) }
+    }
+
+    /// Whether it is for this `METHOD path`.
+    pub(crate) fn is_for(&self, subject: &str) -> bool {
+        if self.at_end { subject.ends_with(&self.text) } else { subject.contains(&self.text) }
     }
 
     /// The next one only.
@@ -116,7 +127,7 @@ impl Script {
     pub(super) fn take(&mut self, request: &Message) -> Option<Fault> {
         let subject = request.subject();
         let index = self.0.iter_mut().position(|(when, _)| {
-            if !subject.contains(&when.contains) {
+            if !when.is_for(&subject) {
                 return false;
             }
             if when.skip > 0 {

@@ -87,6 +87,8 @@ struct Trigger {
     skip: u32,
     cut: Cut,
     hold: bool,
+    /// Not only the next time.
+    again: bool,
 }
 
 /// What becomes of the answer to bytes that were let through.
@@ -127,14 +129,20 @@ impl TcpProxy {
     /// Cuts the connection whose client next sends `bytes`, after `skip` times that it may.
     pub fn cut_on(&self, bytes: &[u8], skip: u32, cut: Cut) {
         self.shared.state().trigger =
-            Some(Trigger { after: None, bytes: bytes.to_vec(), skip, cut, hold: false });
+            Some(Trigger { after: None, bytes: bytes.to_vec(), skip, cut, hold: false, again: false });
+    }
+
+    /// Cuts every connection whose client sends COMMIT, until it heals.
+    pub fn cut_every_commit(&self, cut: Cut) {
+        self.shared.state().trigger =
+            Some(Trigger { after: None, bytes: COMMIT.to_vec(), skip: 0, cut, hold: false, again: true });
     }
 
     /// Cuts the connection of the next transaction that sends `bytes`, at its COMMIT.
     pub fn cut_commit_of(&self, bytes: &[u8], cut: Cut) {
         let after = Some(bytes.to_vec());
         self.shared.state().trigger =
-            Some(Trigger { after, bytes: COMMIT.to_vec(), skip: 0, cut, hold: false });
+            Some(Trigger { after, bytes: COMMIT.to_vec(), skip: 0, cut, hold: false, again: false });
     }
 
     /// Holds the connection of the next transaction that sends `bytes`, at its COMMIT: before it arrives, or once the
@@ -142,7 +150,7 @@ impl TcpProxy {
     pub fn hold_commit_of(&self, bytes: &[u8], cut: Cut) {
         let after = Some(bytes.to_vec());
         self.shared.state().trigger =
-            Some(Trigger { after, bytes: COMMIT.to_vec(), skip: 0, cut, hold: true });
+            Some(Trigger { after, bytes: COMMIT.to_vec(), skip: 0, cut, hold: true, again: false });
     }
 
     /// Cuts the connection that carries the `bytes`-th byte of replies from now on, right after that byte.
@@ -211,7 +219,9 @@ impl Shared {
             return None;
         }
         let (cut, hold) = (trigger.cut, trigger.hold);
-        state.trigger = None;
+        if !trigger.again {
+            state.trigger = None;
+        }
         state.counts.cuts += u64::from(!hold);
         Some((cut, hold))
     }
