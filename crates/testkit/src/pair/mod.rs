@@ -11,6 +11,7 @@
 //! each process's own, and two replicas share nothing but their database.
 
 mod dump;
+mod ending;
 mod resources;
 mod setup;
 mod starts;
@@ -216,31 +217,6 @@ impl TestPair {
         let lines: Vec<_> =
             lines.iter().map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity})).collect();
         json!({"customer_id": "17850", "lines": lines})
-    }
-
-    /// Waits until nothing is in flight: no order that inventory still has to be asked about, no key without its
-    /// final reply.
-    pub async fn settle(&self, within: Duration) {
-        eventually("the pair settles", within, || self.is_settled()).await;
-    }
-
-    /// `Ok` when nothing is in flight; otherwise what is.
-    pub async fn is_settled(&self) -> anyhow::Result<()> {
-        dump::unsettled(self).await
-    }
-
-    /// Has every process shut down in good order, and what was the pair's own with them.
-    pub async fn end(self) -> anyhow::Result<()> {
-        for service in Service::BOTH {
-            for replica in 0..self.replicas(service).len() {
-                let stopped = self.stop(service, replica).await;
-                anyhow::ensure!(matches!(stopped, Stopped::ByItself(_)), "{service} {replica}: {stopped:?}");
-            }
-        }
-        match self.postgres {
-            Some(own) => own.end().await,
-            None => Ok(()),
-        }
     }
 
     /// Both journals in commit order and everything else that can be observed. Each service's tables and journal
