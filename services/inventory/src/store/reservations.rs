@@ -52,7 +52,7 @@ const LOCK: &str = concat!(
 );
 
 /// The reservation first; the items only if there is none yet, in SKU order; the clock after both.
-const LOCK_TO_RESERVE: &str = concat!(
+pub const LOCK_TO_RESERVE: &str = concat!(
     "WITH known AS MATERIALIZED (SELECT ",
     columns!(),
     " FROM reservations WHERE id = $1 FOR NO KEY UPDATE),
@@ -74,8 +74,8 @@ const LOCK_DUE: &str = concat!(
       ORDER BY expires_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED) r"
 );
 
-/// The items are locked already: see [`LOCK_TO_RESERVE`].
-const CREATE: &str = concat!(
+/// The items are locked already: see [`LOCK_TO_RESERVE`]. The parameters of [`entry!`]`(record)` come first.
+pub const CREATE: &str = concat!(
     "WITH moved AS (
         UPDATE items i SET held = i.held + l.quantity
         FROM unnest($33::text[], $34::bigint[]) AS l (sku, quantity)

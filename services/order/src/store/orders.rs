@@ -106,7 +106,8 @@ macro_rules! columns {
 }
 pub(super) use columns;
 
-const PLACE: &str = concat!(
+/// The parameters of [`entry!`]`(claim)`, then the order's as [`place`] binds them.
+pub const PLACE: &str = concat!(
     "WITH ",
     entry!(claim),
     ", made AS (INSERT INTO orders (id, principal, customer_id, lines, status, reservation_id, hold_seconds,
@@ -159,7 +160,8 @@ pub enum Due {
     Backoff(i64),
 }
 
-const ADVANCE: &str = concat!(
+/// The parameters of [`entry!`]`(complete)`, then the order's as [`advance`] binds them.
+pub const ADVANCE: &str = concat!(
     "WITH moved AS (UPDATE orders SET status = $20, version = $21, head_hash = $22, head_entry = $23,
         expires_at = $24, updated_at = $25, epoch = $26, holder = $27, tries = $28,
         due_at = clock_timestamp() + $29 * interval '1 millisecond', head_clock = $30, head_correlation_id = $31

@@ -9,21 +9,23 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use inventory_api::{Reservation, ReservationStatus, ReserveRequest, validate};
-use sqlx::{PgPool, Row};
+use inventory_service::store::reservations::{CREATE, LOCK_TO_RESERVE};
+use journal::{Database, Step};
+use sqlx::{PgConnection, Row};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::{NO_HASH, is_authentic, key, serve, setting, sha256};
+use super::{NO_HASH, is_authentic, key, refused, serve, setting, sha256};
 
 #[derive(Clone)]
 struct Control {
-    pool: PgPool,
+    database: Database,
     accepted: [u8; 32],
 }
 
 pub(crate) fn main() -> ExitCode {
-    serve(|pool| {
-        let control = Control { pool, accepted: sha256(setting("PEER_TOKEN").as_bytes()) };
+    serve(|database| {
+        let control = Control { database, accepted: sha256(setting("PEER_TOKEN").as_bytes()) };
         Router::new().route("/v1/reservations", post(reserve)).with_state(control)
     })
 }
@@ -51,98 +53,52 @@ impl Control {
         fingerprint: &[u8; 32],
         request: ReserveRequest,
     ) -> anyhow::Result<Reservation> {
-        let ReserveRequest { reservation_id: id, order_id, lines, hold_seconds } = request;
-        let entry = Uuid::now_v7();
-        let skus: Vec<_> = lines.iter().map(|line| line.sku.as_str()).collect();
-        let quantities: Vec<_> = lines.iter().map(|line| line.quantity).collect();
+        let input = (key, fingerprint, &request);
+        let reserved = self.database.transaction(None, input, |connection, &(key, fingerprint, request)| {
+            Box::pin(async move { hold(connection, key, fingerprint, request).await.map(Step::Commit) })
+        });
+        Ok(reserved.await?)
+    }
+}
 
-        let mut tx = self.pool.begin().await?;
-        let seen = sqlx::query(
-            "SELECT fingerprint, command, aggregate_id, status, content_type, location, entry_id, body
-             FROM idempotency WHERE principal = $1 AND key_hash = $2",
-        )
-        .bind("control")
-        .bind(key)
-        .fetch_optional(&mut *tx)
-        .await?;
-        anyhow::ensure!(seen.is_none(), "the key is taken");
-        let ground = sqlx::query(
-            "WITH known AS MATERIALIZED (SELECT id, order_id, status, lines::text AS lines, hold_seconds,
-                     expires_at, correlation_id, version, head_hash, hlc, entry_id
-                 FROM reservations WHERE id = $1 FOR NO KEY UPDATE),
-             stock AS MATERIALIZED (
-                SELECT sku, version, on_hand, held FROM items
-                WHERE sku = ANY($2) AND NOT EXISTS (SELECT FROM known)
-                ORDER BY sku FOR NO KEY UPDATE)
-             SELECT clock_timestamp() AS now, s.skus, s.versions, s.on_hands, s.helds, known.*
-             FROM (SELECT array_agg(sku) AS skus, array_agg(version) AS versions, array_agg(on_hand) AS on_hands,
-                          array_agg(held) AS helds FROM stock) s
-             LEFT JOIN known ON true",
-        )
-        .bind(id)
-        .bind(&skus)
-        .fetch_one(&mut *tx)
-        .await?;
-        let now: OffsetDateTime = ground.try_get("now")?;
-        let found: Vec<String> = ground.try_get::<Option<Vec<String>>, _>("skus")?.unwrap_or_default();
-        let on_hand: Vec<i64> = ground.try_get::<Option<Vec<i64>>, _>("on_hands")?.unwrap_or_default();
-        let held: Vec<i64> = ground.try_get::<Option<Vec<i64>>, _>("helds")?.unwrap_or_default();
-        for line in &lines {
-            let n = found.iter().position(|sku| *sku == line.sku);
-            let n = n.ok_or_else(|| anyhow::anyhow!("no item {}", line.sku))?;
-            anyhow::ensure!(on_hand[n] - held[n] >= line.quantity, "not enough {}", line.sku);
+async fn hold(
+    connection: &mut PgConnection,
+    key: &[u8; 32],
+    fingerprint: &[u8; 32],
+    ReserveRequest { reservation_id, order_id, lines, hold_seconds }: &ReserveRequest,
+) -> Result<Reservation, sqlx::Error> {
+    let (id, entry) = (*reservation_id, Uuid::now_v7());
+    let skus: Vec<_> = lines.iter().map(|line| line.sku.as_str()).collect();
+    let quantities: Vec<_> = lines.iter().map(|line| line.quantity).collect();
+    let ground = sqlx::query(LOCK_TO_RESERVE).bind(id).bind(&skus).fetch_one(&mut *connection).await?;
+    let now: OffsetDateTime = ground.try_get("now")?;
+    let numbers = |name| ground.try_get::<Option<Vec<i64>>, _>(name).map(Option::unwrap_or_default);
+    let found = ground.try_get::<Option<Vec<String>>, _>("skus")?.unwrap_or_default();
+    let (on_hand, held) = (numbers("on_hands")?, numbers("helds")?);
+    for line in lines {
+        let available = found.iter().position(|sku| *sku == line.sku).map(|n| on_hand[n] - held[n]);
+        if available.is_none_or(|available| available < line.quantity) {
+            return Err(refused(format!("not enough {}", line.sku)));
         }
-        let expires_at = now + Duration::seconds(hold_seconds);
-        let reservation = Reservation {
-            id,
-            order_id: Some(order_id),
-            status: ReservationStatus::Held,
-            lines: lines.clone(),
-            expires_at: Some(expires_at),
-        };
-        sqlx::query(
-            "WITH moved AS (
-                UPDATE items i SET held = i.held + l.quantity
-                FROM unnest($13::text[], $14::bigint[]) AS l (sku, quantity)
-                WHERE i.sku = l.sku RETURNING 1),
-            made AS (
-                INSERT INTO reservations (id, order_id, status, lines, hold_seconds, expires_at, correlation_id,
-                    version, head_hash, hlc, entry_id, created_at, updated_at)
-                VALUES ($1, $2, $3, $4::text::jsonb, $5, $6, $7, $8, $9, $10, $11, $12, $12))
-            SELECT count(*) FROM moved",
-        )
-        .bind(id)
-        .bind(order_id)
-        .bind("held")
-        .bind(serde_json::to_string(&lines)?)
-        .bind(hold_seconds)
-        .bind(expires_at)
-        .bind(order_id.to_string())
-        .bind(1_i64)
-        .bind(NO_HASH)
-        .bind("0000000000000000")
-        .bind(entry)
-        .bind(now)
-        .bind(&skus)
-        .bind(&quantities)
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query(
-            "WITH entry AS (
-                 INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state,
-                     correlation_id, trace_id, key_hash, body, hash)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11))
-             INSERT INTO idempotency (entry_id, principal, key_hash, fingerprint, command, aggregate_id,
-                 completed_at, status, content_type, location, body)
-             VALUES ($1, $12, $13, $14, $15, $16, clock_timestamp(), $17, $18, $19, $20)",
-        )
+    }
+    let expires_at = now + Duration::seconds(*hold_seconds);
+    let reservation = Reservation {
+        id,
+        order_id: Some(*order_id),
+        status: ReservationStatus::Held,
+        lines: lines.clone(),
+        expires_at: Some(expires_at),
+    };
+    let json = |value: serde_json::Result<String>| value.map_err(|error| refused(error.to_string()));
+    let correlation_id = order_id.to_string();
+    sqlx::query(CREATE)
         .bind(entry)
         .bind("reservation")
         .bind(id)
         .bind(1_i64)
         .bind("none")
         .bind("held")
-        .bind(order_id.to_string())
+        .bind(&correlation_id)
         .bind(None::<String>)
         .bind(key.as_slice())
         .bind(b"{}".as_slice())
@@ -155,10 +111,22 @@ impl Control {
         .bind(201_i16)
         .bind("application/json")
         .bind(None::<String>)
-        .bind(serde_json::to_vec(&reservation)?)
-        .execute(&mut *tx)
+        .bind(json(serde_json::to_string(&reservation))?.into_bytes())
+        .bind(id)
+        .bind(order_id)
+        .bind("held")
+        .bind(json(serde_json::to_string(lines))?)
+        .bind(hold_seconds)
+        .bind(expires_at)
+        .bind(&correlation_id)
+        .bind(1_i64)
+        .bind(NO_HASH)
+        .bind("0000000000000000")
+        .bind(entry)
+        .bind(now)
+        .bind(&skus)
+        .bind(&quantities)
+        .execute(connection)
         .await?;
-        tx.commit().await?;
-        Ok(reservation)
-    }
+    Ok(reservation)
 }

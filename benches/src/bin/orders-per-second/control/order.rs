@@ -13,19 +13,21 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use inventory_api::{Reservation, ReserveRequest, validate};
+use journal::{Database, Step};
 use order_service::app::view::{OrderView, ReservationView};
 use order_service::domain::Status;
 use order_service::http::PlaceOrder;
-use sqlx::PgPool;
+use order_service::store::orders::{ADVANCE, PLACE};
 use sqlx::types::Json as Column;
+use sqlx::{PgConnection, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{CLAIM_AND_ENTRY, NO_HASH, is_authentic, key, serve, setting, sha256};
+use super::{NO_HASH, is_authentic, key, refused, serve, setting, sha256};
 
 #[derive(Clone)]
 struct Control {
-    pool: PgPool,
+    database: Database,
     client: Client<HttpConnector, Full<Bytes>>,
     reservations: String,
     token: String,
@@ -33,11 +35,11 @@ struct Control {
 }
 
 pub(crate) fn main() -> ExitCode {
-    serve(|pool| {
+    serve(|database| {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let control = Control {
-            pool,
+            database,
             client: Client::builder(TokioExecutor::new()).build(connector),
             reservations: format!("{}/v1/reservations", setting("INVENTORY_URL")),
             token: format!("Bearer {}", setting("PEER_TOKEN")),
@@ -72,53 +74,13 @@ impl Control {
     ) -> anyhow::Result<OrderView> {
         let (id, entry, now) = (Uuid::now_v7(), Uuid::now_v7(), OffsetDateTime::now_utc());
         let reservation_id = Uuid::new_v5(&id, b"reservation");
-        let correlation_id = id.to_string();
 
-        let mut tx = self.pool.begin().await?;
-        let claimed = sqlx::query(CLAIM_AND_ENTRY)
-            .bind(entry)
-            .bind("order")
-            .bind(id)
-            .bind(1_i64)
-            .bind("none")
-            .bind("reserving")
-            .bind(&correlation_id)
-            .bind(None::<String>)
-            .bind(key.as_slice())
-            .bind(b"{}".as_slice())
-            .bind(NO_HASH)
-            .bind("control")
-            .bind(fingerprint)
-            .bind("place")
-            .execute(&mut *tx)
+        let new = Placed { key, fingerprint, id, entry, now, reservation_id, order: &order };
+        self.database
+            .transaction(None, new, |connection, new| {
+                Box::pin(async move { new.write(connection).await.map(Step::Commit) })
+            })
             .await?;
-        anyhow::ensure!(claimed.rows_affected() == 1, "the key is taken");
-        sqlx::query(
-            "INSERT INTO orders (id, principal, customer_id, lines, status, reservation_id, hold_seconds,
-                 correlation_id, trace_id, created_at, updated_at, version, head_hash, head_entry, epoch, holder,
-                 due_at, head_clock, head_correlation_id)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, 'request',
-                 clock_timestamp() + $15 * interval '1 millisecond', $16, $8)",
-        )
-        .bind(id)
-        .bind("control")
-        .bind(&order.customer_id)
-        .bind(Column(&order.lines))
-        .bind("reserving")
-        .bind(reservation_id)
-        .bind(900_i64)
-        .bind(&correlation_id)
-        .bind(None::<String>)
-        .bind(now)
-        .bind(1_i64)
-        .bind(NO_HASH)
-        .bind(entry)
-        .bind(1_i64)
-        .bind(4_000_i64)
-        .bind("0000000000000000")
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
 
         let request =
             ReserveRequest { reservation_id, order_id: id, lines: order.lines.clone(), hold_seconds: 900 };
@@ -143,64 +105,113 @@ impl Control {
             reservation: Some(ReservationView { id: reservation_id, expires_at }),
             created_at: now,
             updated_at: OffsetDateTime::now_utc(),
-            correlation_id: correlation_id.clone(),
+            correlation_id: id.to_string(),
         };
-        let entry = Uuid::now_v7();
-        let mut tx = self.pool.begin().await?;
-        sqlx::query(
-            "UPDATE orders SET status = $4, version = $5, head_hash = $6, head_entry = $7, expires_at = $8,
-                 updated_at = $9, epoch = $10, holder = $11, tries = $12,
-                 due_at = clock_timestamp() + $13 * interval '1 millisecond', head_clock = $14,
-                 head_correlation_id = $15
-             WHERE id = $1 AND version = $2 AND epoch = $3",
-        )
-        .bind(id)
-        .bind(1_i64)
-        .bind(1_i64)
-        .bind("reserved")
-        .bind(2_i64)
-        .bind(NO_HASH)
-        .bind(entry)
-        .bind(expires_at)
-        .bind(view.updated_at)
-        .bind(1_i64)
-        .bind(None::<String>)
-        .bind(0_i32)
-        .bind(None::<i64>)
-        .bind("0000000000000000")
-        .bind(&correlation_id)
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query(
-            "WITH entry AS (
-                 INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state,
-                     correlation_id, trace_id, key_hash, body, hash)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11))
-             UPDATE idempotency k SET completed_at = clock_timestamp(), entry_id = $1, status = r.status,
-                 content_type = r.content_type, location = r.location, body = r.body
-             FROM unnest($12::text[], $13::smallint[], $14::text[], $15::text[], $16::bytea[])
-                 AS r (command, status, content_type, location, body)
-             WHERE k.aggregate_id = $3 AND k.command = r.command AND k.completed_at IS NULL",
-        )
-        .bind(entry)
-        .bind("order")
-        .bind(id)
-        .bind(2_i64)
-        .bind("reserving")
-        .bind("reserved")
-        .bind(&correlation_id)
-        .bind(None::<String>)
-        .bind(key.as_slice())
-        .bind(b"{}".as_slice())
-        .bind(NO_HASH)
-        .bind(vec!["place"])
-        .bind(vec![201_i16])
-        .bind(vec!["application/json"])
-        .bind(vec![Some(format!("/v1/orders/{id}"))])
-        .bind(vec![serde_json::to_vec(&view)?])
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
+        let reserved = Reserved { key, entry: Uuid::now_v7(), expires_at, view: &view };
+        self.database
+            .transaction(None, reserved, |connection, reserved| {
+                Box::pin(async move { reserved.write(connection).await.map(Step::Commit) })
+            })
+            .await?;
         Ok(view)
+    }
+}
+
+struct Placed<'a> {
+    key: &'a [u8; 32],
+    fingerprint: &'a [u8; 32],
+    id: Uuid,
+    entry: Uuid,
+    now: OffsetDateTime,
+    reservation_id: Uuid,
+    order: &'a PlaceOrder,
+}
+
+impl Placed<'_> {
+    async fn write(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let correlation_id = self.id.to_string();
+        let placed = sqlx::query(PLACE)
+            .bind(self.entry)
+            .bind("order")
+            .bind(self.id)
+            .bind(1_i64)
+            .bind("none")
+            .bind("reserving")
+            .bind(&correlation_id)
+            .bind(None::<String>)
+            .bind(self.key.as_slice())
+            .bind(b"{}".as_slice())
+            .bind(NO_HASH)
+            .bind("control")
+            .bind(self.fingerprint)
+            .bind("place")
+            .bind(self.id)
+            .bind("control")
+            .bind(&self.order.customer_id)
+            .bind(Column(&self.order.lines))
+            .bind("reserving")
+            .bind(self.reservation_id)
+            .bind(900_i64)
+            .bind(&correlation_id)
+            .bind(None::<String>)
+            .bind(self.now)
+            .bind(1_i64)
+            .bind(NO_HASH)
+            .bind(self.entry)
+            .bind(1_i64)
+            .bind(4_000_i64)
+            .bind("0000000000000000")
+            .fetch_one(connection)
+            .await?;
+        if placed.try_get::<i64, _>(0)? == 1 { Ok(()) } else { Err(refused("the key is taken")) }
+    }
+}
+
+struct Reserved<'a> {
+    key: &'a [u8; 32],
+    entry: Uuid,
+    expires_at: OffsetDateTime,
+    view: &'a OrderView,
+}
+
+impl Reserved<'_> {
+    async fn write(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let view = self.view;
+        let body = serde_json::to_vec(view).map_err(|error| refused(error.to_string()))?;
+        let moved = sqlx::query(ADVANCE)
+            .bind(self.entry)
+            .bind("order")
+            .bind(view.id)
+            .bind(2_i64)
+            .bind("reserving")
+            .bind("reserved")
+            .bind(&view.correlation_id)
+            .bind(None::<String>)
+            .bind(self.key.as_slice())
+            .bind(b"{}".as_slice())
+            .bind(NO_HASH)
+            .bind(vec!["place"])
+            .bind(vec![201_i16])
+            .bind(vec!["application/json"])
+            .bind(vec![Some(format!("/v1/orders/{}", view.id))])
+            .bind(vec![body])
+            .bind(view.id)
+            .bind(1_i64)
+            .bind(1_i64)
+            .bind("reserved")
+            .bind(2_i64)
+            .bind(NO_HASH)
+            .bind(self.entry)
+            .bind(self.expires_at)
+            .bind(view.updated_at)
+            .bind(1_i64)
+            .bind(None::<String>)
+            .bind(0_i32)
+            .bind(None::<i64>)
+            .bind("0000000000000000")
+            .bind(&view.correlation_id)
+            .fetch_one(connection)
+            .await?;
+        if moved.try_get::<i64, _>(0)? == 1 { Ok(()) } else { Err(refused("the order was moved")) }
     }
 }
