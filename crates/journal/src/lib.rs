@@ -8,7 +8,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`rule`] | decisions as pure functions of recorded inputs |
-//! | [`entry`] | the entry, its canonical bytes, the hash chain |
+//! | [`mod@entry`] | the entry, its canonical bytes, the hash chain |
 //! | [`mod@append`] | the statement that writes an entry, settles the keys it answers, and may write the row it explains |
 //! | [`idempotency`] | claims and stored replies |
 //! | [`feed`] | reading in commit order without losing rows |

@@ -52,7 +52,9 @@ pub(crate) fn main() -> ExitCode {
     match runtime.block_on(measure(&args)) {
         Ok(missed) if missed.is_empty() => ExitCode::SUCCESS,
         Ok(missed) => {
-            missed.iter().for_each(|goal| eprintln!("missed: {goal}"));
+            for goal in missed {
+                eprintln!("missed: {goal}");
+            }
             ExitCode::FAILURE
         }
         Err(error) => {
