@@ -17,7 +17,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use bytes::Bytes;
 use chassis::server::Limits;
-use common::{PATIENCE, ask, start};
+use common::{PATIENCE, ask, start, until};
 use http_body_util::Full;
 use mainstay::client::{self, ClientConfig, HyperTransport, TransportConfig};
 use mainstay::{Outcome, RequestContext, classify};
@@ -99,8 +99,9 @@ async fn many_spans() {
         slowest = slowest.max(began.elapsed());
     }
     eprintln!("slowest in {} ms", slowest.as_millis());
-    // The exporter looks at its queue every second.
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    // The exporter has found out what its collector is like.
+    let failed = "telemetry_spans_total{result=\"failed\"}";
+    until(|| async { telemetry::render_metrics().contains(failed) }).await;
 }
 
 fn run(scene: &str, endpoint: Option<String>, filter: &str) -> Output {

@@ -22,7 +22,7 @@ use tower::{Layer, Service};
 use super::head::RequestHead;
 use super::names;
 use crate::context::Priority;
-use crate::headers::{TRACEPARENT, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
+use crate::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
 use crate::{CorrelationId, Deadline, DecisionTrail, RequestContext, TraceContext};
 
 /// How much time a request gets.
@@ -159,6 +159,9 @@ pub(super) fn ensure<B>(
     let correlation_id = correlation_id(headers, complaints);
     let reader = Reader { headers, complaints, correlation_id: &correlation_id };
     let caller = reader.read(&TRACEPARENT, TraceContext::from_headers);
+    if caller.as_ref().is_some_and(|caller| caller.state.is_none()) && headers.contains_key(TRACESTATE) {
+        reader.ignored(&TRACESTATE);
+    }
     let left = reader.read(&X_DEADLINE_MS, Deadline::left_from_headers).unwrap_or(policy.default);
     let context = RequestContext {
         trace: caller.map_or_else(TraceContext::root, |caller| caller.child()),
@@ -242,10 +245,11 @@ fn single<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a str
 
 /// When a complaint about each header was last logged: whoever sends nonsense, sends a lot of it.
 #[derive(Debug, Default)]
-pub(super) struct Complaints([OncePerMinute; 5]);
+pub(super) struct Complaints([OncePerMinute; 6]);
 
 impl Complaints {
-    const OF: [HeaderName; 5] = [X_CORRELATION_ID, X_DEADLINE_MS, X_ATTEMPT, X_PRIORITY, TRACEPARENT];
+    const OF: [HeaderName; 6] =
+        [X_CORRELATION_ID, X_DEADLINE_MS, X_ATTEMPT, X_PRIORITY, TRACEPARENT, TRACESTATE];
 
     fn due(&self, name: &HeaderName) -> bool {
         let at = Self::OF.iter().position(|header| header == name);

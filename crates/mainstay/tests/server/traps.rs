@@ -184,6 +184,14 @@ async fn a_header_that_cannot_be_read_is_absent_counted_and_logged_once_a_minute
     tokio::time::advance(Duration::from_mins(1)).await;
     assert_eq!(send(&stacked, &bad).await.status(), 200);
     assert_eq!(warnings(), 2 * bad.len(), "and one more in the next minute");
+    // Without the state, which is too long to be passed on, the trace is still the caller's.
+    let (parent, state) = ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "v=".repeat(257));
+    let stateless = limited(1, 0).layer(service(|request| async move {
+        let trace = &request.extensions().get::<mainstay::RequestContext>().unwrap().trace;
+        assert_eq!((trace.parent_id.is_some(), &trace.state), (true, &None));
+        ok()
+    }));
+    assert_eq!(send(&stateless, &[("traceparent", parent), ("tracestate", &state)]).await.status(), 200);
     let twice = [("x-deadline-ms", "1"), ("x-deadline-ms", "2")];
     assert_eq!(send(&stacked, &twice).await.status(), 200);
     assert_eq!(send(&stacked, &[]).await.status(), 200);
@@ -193,6 +201,7 @@ async fn a_header_that_cannot_be_read_is_absent_counted_and_logged_once_a_minute
         let times = if header == "x-deadline-ms" { 5.0 } else { 4.0 };
         assert_eq!(metrics[&format!("mainstay_server_header_ignored_total{{header={header}}}")], [times]);
     }
+    assert_eq!(metrics["mainstay_server_header_ignored_total{header=tracestate}"], [1.0]);
 }
 
 /// The id was lost whenever the reply was an error.
