@@ -134,8 +134,9 @@ async fn a_child_that_ignores_sigterm_is_killed_in_the_end() {
 #[tokio::test]
 async fn a_paused_child_stands_still_until_it_is_resumed_or_stopped() {
     let scene = Scene::new();
-    let child = scene.spawn(scene.spec("trap 'exit 7' TERM; while :; do sleep 0.01; done"));
+    let child = scene.spawn(scene.spec("trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done"));
     let pid = child.pid().unwrap();
+    wait_for(|| scene.log().contains("ready").then_some(())).await;
     // "pid (command) state …"; T is stopped.
     let is_paused = || {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
