@@ -29,6 +29,23 @@ struct Shared {
 }
 
 /// Classifies and counts attempts.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use mainstay::client::AttemptLayer;
+/// use mainstay::{CallError, Outcome, classify};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let transport = service_fn(|_: Request<()>| async { Ok::<_, CallError>(Response::new(Bytes::new())) });
+/// let attempt = AttemptLayer::new("inventory").layer(transport);
+/// let request = Request::get("http://127.0.0.1:8081/v1/items").body(())?;
+/// assert_eq!(classify::outcome(&attempt.oneshot(request).await), Outcome::Success);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct AttemptLayer(Arc<Shared>);
 

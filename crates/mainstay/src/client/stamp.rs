@@ -11,6 +11,24 @@ use crate::RequestContext;
 use crate::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
 
 /// Stamps every request that carries a [`RequestContext`], replacing headers of the same names.
+///
+/// ```
+/// use http::Request;
+/// use mainstay::RequestContext;
+/// use mainstay::client::StampLayer;
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let transport = service_fn(|request: Request<()>| async move {
+///     Ok::<_, std::convert::Infallible>(request.headers()["x-attempt"].clone())
+/// });
+/// let mut request = Request::new(());
+/// request.extensions_mut().insert(RequestContext::background(std::time::Duration::from_secs(1)));
+/// assert_eq!(StampLayer.layer(transport).oneshot(request).await?, "1");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StampLayer;
 
