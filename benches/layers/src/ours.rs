@@ -124,7 +124,7 @@ pub fn variants() -> Vec<Variant> {
         plain("breaker", "breaker", || shared(breaker(BreakerConfig::default()).0, Baseline::Plain)),
         plain("open breaker's refusal", "breaker", open_breaker),
         plain("timeout", "attempt timeout", || {
-            alone(&AttemptTimeoutLayer::new(Duration::from_secs(1)).expect(VALID))
+            alone(&AttemptTimeoutLayer::new(PEER, Duration::from_secs(1)).expect(VALID))
         }),
         plain("timeout", "total deadline", || {
             alone(&TotalDeadlineLayer::new(PEER, Duration::from_secs(2), Duration::from_millis(50)))
@@ -161,7 +161,7 @@ pub fn variants() -> Vec<Variant> {
             shared(AttemptLayer::new(PEER).layer(noop()), Baseline::Context)
         }),
         row("only here", "stamp: six headers", Baseline::Context, || {
-            shared(StampLayer.layer(noop()), Baseline::Context)
+            shared(StampLayer::new(PEER).layer(noop()), Baseline::Context)
         }),
         incoming("only here", "server context", || {
             serving(&context::ContextLayer::default(), Baseline::Incoming)

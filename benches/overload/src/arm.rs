@@ -199,8 +199,10 @@ impl Client {
         Ok(match arm {
             Arm::Control | Arm::Alone(Layer::Limit) => plain(timed),
             Arm::Alone(Layer::Deadline) => {
-                let stamped = StampLayer.layer(transport);
-                plain(BoxCloneSyncService::new(AttemptTimeoutLayer::new(ATTEMPT)?.layer(stamped)))
+                let stamped = StampLayer::new("dependency").layer(transport);
+                plain(BoxCloneSyncService::new(
+                    AttemptTimeoutLayer::new("dependency", ATTEMPT)?.layer(stamped),
+                ))
             }
             Arm::Alone(Layer::Budget) => {
                 let budget = RetryBudget::new(&BudgetConfig::default())?;

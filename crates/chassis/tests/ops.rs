@@ -14,6 +14,7 @@ use chassis::server::{Lifecycle, Limits, Signals};
 use common::{Reply, Running, ask, start_with, tokens};
 use http::Request;
 use http_body_util::BodyExt;
+use mainstay::Registry;
 use mainstay::breaker::Breakers;
 use mainstay::fault::Faults;
 use mainstay::random::Random;
@@ -47,10 +48,13 @@ async fn service(faults_enabled: bool, ledger_works: bool) -> Fixture {
     let breakers =
         Breakers::new("inventory", mainstay::breaker::BreakerConfig::default(), Random::seeded(1)).unwrap();
     breakers.endpoint(&mainstay::Endpoint::parse("127.0.0.1:8081").unwrap());
+    let registry = Registry::default();
+    registry.breakers(&breakers);
     let faults = Faults::new(Random::seeded(1));
     faults.declare("inventory-client");
     let mut admin = Router::new()
-        .merge(ops::breaker_routes(vec![breakers.clone()], log.clone()))
+        .merge(ops::limit_routes(registry.clone()))
+        .merge(ops::breaker_routes(registry, log.clone()))
         .route("/own", get(|| async { "the service's own" }));
     if faults_enabled {
         admin = admin.merge(ops::fault_routes(faults, log));
@@ -73,7 +77,7 @@ async fn health_and_metrics_need_no_token_and_administration_an_operators() {
     for path in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(ask(address, &format!("GET {path}"), &[], "").await.status, 200, "{path}");
     }
-    for path in ["/admin/v1/own", "/admin/v1/breakers", "/admin/v1/faults"] {
+    for path in ["/admin/v1/own", "/admin/v1/breakers", "/admin/v1/limits", "/admin/v1/faults"] {
         let line = format!("GET {path}");
         assert_eq!(ask(address, &line, &[], "").await.status, 401, "{path}");
         for other in ["Bearer shop-token", "Bearer order-token"] {

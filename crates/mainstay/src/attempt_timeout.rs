@@ -4,6 +4,8 @@
 //! * The call is polled before the timer, so a reply that is there is never thrown away.
 //! * A timeout is an error, so that a breaker outside sees it. (As `Ok(504)` it would pass for an answer.)
 //! * The timer exists only once the call has had to wait.
+//! * An attempt that is cut off is counted in `mainstay_client_timeouts_total{limit="attempt"}`, and one that has no time
+//!   left to begin in `mainstay_client_rejected_total`; both are decisions on the trail.
 //!
 //! ```
 //! use std::time::Duration;
@@ -15,7 +17,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let silent = service_fn(|_: Request<Bytes>| std::future::pending::<Result<Response<Bytes>, CallError>>());
-//! let client = AttemptTimeoutLayer::new(Duration::from_millis(5))?.layer(silent);
+//! let client = AttemptTimeoutLayer::new("inventory", Duration::from_millis(5))?.layer(silent);
 //! let error = client.oneshot(Request::new(Bytes::new())).await.unwrap_err();
 //! assert!(matches!(error, CallError::AttemptTimedOut { .. }));
 //! # Ok(())
@@ -24,30 +26,57 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Request;
+use metrics::{Counter, counter};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 use tower::util::Oneshot;
 use tower::{Layer, Service};
 
+use crate::client::names;
 use crate::config_error::{Check, ConfigError};
+use crate::context::Party;
+use crate::decision::{Decided, Loudness};
 use crate::{CallError, Deadline, RequestContext, clock};
 
+#[derive(Debug)]
+struct Shared {
+    peer: Arc<str>,
+    timeout: Duration,
+    timeouts: Counter,
+    rejected: Counter,
+}
+
+impl Shared {
+    #[cold]
+    fn decided(&self, action: &'static str, why: String, whose: Option<&Party>) {
+        let (layer, peer, loudness) = ("attempt_timeout", Some(&*self.peer), Loudness::Info);
+        Decided { layer, action, why, peer, endpoint: None, loudness }.record(whose);
+    }
+}
+
 /// Ends an attempt after its time.
-#[derive(Debug, Clone, Copy)]
-pub struct AttemptTimeoutLayer(Duration);
+#[derive(Debug, Clone)]
+pub struct AttemptTimeoutLayer(Arc<Shared>);
 
 impl AttemptTimeoutLayer {
-    /// Each attempt may take `timeout` (1 ms to 10 min), or what the request's deadline leaves if that is less.
-    pub fn new(timeout: Duration) -> Result<Self, ConfigError> {
+    /// Each attempt at `peer` may take `timeout` (1 ms to 10 min), or what the request's deadline leaves if that is less.
+    pub fn new(peer: &str, timeout: Duration) -> Result<Self, ConfigError> {
         let range = Duration::from_millis(1)..=Duration::from_mins(10);
         let mut check = Check::default();
         check.within("attempt_timeout", &timeout, range, "1 ms to 10 min");
         check.finish()?;
-        Ok(Self(timeout))
+        let name = || peer.to_owned();
+        Ok(Self(Arc::new(Shared {
+            peer: peer.into(),
+            timeout,
+            timeouts: counter!(names::TIMEOUTS, "peer" => name(), "limit" => "attempt"),
+            rejected: counter!(names::REJECTED, "peer" => name(), "reason" => "deadline-too-near"),
+        })))
     }
 }
 
@@ -55,7 +84,7 @@ impl<S> Layer<S> for AttemptTimeoutLayer {
     type Service = AttemptTimeout<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AttemptTimeout { inner, timeout: self.0 }
+        AttemptTimeout { inner, shared: Arc::clone(&self.0) }
     }
 }
 
@@ -64,7 +93,7 @@ impl<S> Layer<S> for AttemptTimeoutLayer {
 #[derive(Debug, Clone)]
 pub struct AttemptTimeout<S> {
     inner: S,
-    timeout: Duration,
+    shared: Arc<Shared>,
 }
 
 impl<S, B> Service<Request<B>> for AttemptTimeout<S>
@@ -83,14 +112,17 @@ where
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let began = clock::now();
-        let mut until = Deadline::at(began + self.timeout);
+        let mut until = Deadline::at(began + self.shared.timeout);
+        let mut whose = None;
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             until = until.earliest(context.deadline);
             // What goes out is the attempt's own time: the peer need not work for longer than it is listened to.
             context.deadline = until;
+            whose = Some(Party::from(&*context));
         }
         let call = Oneshot::new(self.inner.clone(), request);
-        AttemptTimeoutFuture(Box::pin(Timed { call, timer: None, began, until: until.instant() }))
+        let (until, shared) = (until.instant(), Arc::clone(&self.shared));
+        AttemptTimeoutFuture(Box::pin(Timed { call, timer: None, began, until, shared, whose }))
     }
 }
 
@@ -108,6 +140,8 @@ pin_project! {
         timer: Option<Sleep>,
         began: Instant,
         until: Instant,
+        shared: Arc<Shared>,
+        whose: Option<Party>,
     }
 }
 
@@ -121,8 +155,10 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.0.as_mut().project();
-        if *this.until <= *this.began {
-            // The deadline had passed before the attempt began: it is not begun.
+        if this.timer.is_none() && *this.until <= clock::now() {
+            // The first poll, and the deadline has passed: the attempt is not begun.
+            this.shared.rejected.increment(1);
+            this.shared.decided("reject", "no time is left to begin".to_owned(), this.whose.as_ref());
             return Poll::Ready(Err(CallError::DeadlineTooNear {
                 left: Duration::ZERO,
                 needed: Duration::ZERO,
@@ -136,7 +172,13 @@ where
         }
         let timer = this.timer.as_pin_mut().expect("set just above");
         timer.poll(cx).map(|()| {
-            Err(CallError::AttemptTimedOut { after: clock::now().saturating_duration_since(*this.began) })
+            let after = clock::now().saturating_duration_since(*this.began);
+            let limit =
+                if after < this.shared.timeout { "what the deadline left" } else { "an attempt's time" };
+            let why = format!("no reply within {} ms, {limit}", after.as_millis());
+            this.shared.timeouts.increment(1);
+            this.shared.decided("cut_off", why, this.whose.as_ref());
+            Err(CallError::AttemptTimedOut { after })
         })
     }
 }

@@ -8,9 +8,10 @@
 //! Deposits are one atomic addition. Withdrawals, which are rare, take a short mutex, so that two callers can never
 //! both spend the last one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::clock::nanos_since;
@@ -94,6 +95,17 @@ pub struct BudgetSpent {
     pub deposits: u64,
 }
 
+/// A budget as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct BudgetSnapshot {
+    /// Definite answers in the window.
+    pub deposits: u64,
+    /// Retries and hedges in the window that those paid for.
+    pub spent: u64,
+    /// How many more they allow, the floor left out.
+    pub available: u64,
+}
+
 impl Core {
     pub(crate) fn new(config: &BudgetConfig, now: Instant) -> Self {
         Self {
@@ -110,6 +122,11 @@ impl Core {
         let at = nanos_since(self.base, now);
         self.window.add(at, Counts { a: 1, ..Counts::default() });
         at
+    }
+
+    pub(crate) fn snapshot(&self) -> BudgetSnapshot {
+        let Counts { a: deposits, b: spent, .. } = self.window.sum(nanos_since(self.base, Instant::now()));
+        BudgetSnapshot { deposits, spent, available: (deposits * self.percent / 100).saturating_sub(spent) }
     }
 
     pub(crate) fn withdraw(&self, now: Instant) -> Result<(), BudgetSpent> {
@@ -136,6 +153,11 @@ impl RetryBudget {
     pub fn new(config: &BudgetConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self(Arc::new(Core::new(config, Instant::now()))))
+    }
+
+    /// To watch it without keeping it.
+    pub(crate) fn downgrade(&self) -> Weak<Core> {
+        Arc::downgrade(&self.0)
     }
 
     /// Counts a definite answer of the peer.

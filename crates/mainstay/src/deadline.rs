@@ -73,20 +73,24 @@ impl Deadline {
     /// What goes out as `X-Deadline-Ms`: whole milliseconds left, rounded down, so that time only ever shrinks
     /// from hop to hop.
     pub fn to_header_value(self) -> HeaderValue {
-        let millis = u64::try_from(self.remaining().as_millis()).unwrap_or(u64::MAX);
-        let Some(digits) = usize::try_from(millis).ok().and_then(|millis| NUMERALS.get(millis)) else {
-            // `HeaderValue::from` would allocate twice.
-            return HeaderValue::try_from(millis.to_string()).expect("decimal digits are header-safe");
-        };
-        let zeros = match millis {
-            ..10 => 3,
-            10..100 => 2,
-            100..1_000 => 1,
-            _ => 0,
-        };
-        HeaderValue::from_maybe_shared(Bytes::from_static(&digits[zeros..]))
-            .expect("decimal digits are header-safe")
+        header_value(u64::try_from(self.remaining().as_millis()).unwrap_or(u64::MAX))
     }
+}
+
+/// Milliseconds, as `X-Deadline-Ms` has them.
+pub(crate) fn header_value(millis: u64) -> HeaderValue {
+    let Some(digits) = usize::try_from(millis).ok().and_then(|millis| NUMERALS.get(millis)) else {
+        // `HeaderValue::from` would allocate twice.
+        return HeaderValue::try_from(millis.to_string()).expect("decimal digits are header-safe");
+    };
+    let zeros = match millis {
+        ..10 => 3,
+        10..100 => 2,
+        100..1_000 => 1,
+        _ => 0,
+    };
+    HeaderValue::from_maybe_shared(Bytes::from_static(&digits[zeros..]))
+        .expect("decimal digits are header-safe")
 }
 
 /// The milliseconds that most attempts are left, in four digits each, so that their header needs no memory of its own.

@@ -29,6 +29,7 @@ mod loom_models;
 pub mod outcome;
 pub mod problem;
 pub mod random;
+pub mod registry;
 pub mod retry;
 pub mod server;
 mod sync;
@@ -46,6 +47,7 @@ pub use deadline::Deadline;
 pub use endpoint::Endpoint;
 pub use outcome::Outcome;
 pub use problem::Problem;
+pub use registry::Registry;
 pub use trace::TraceContext;
 pub use trail::DecisionTrail;
 

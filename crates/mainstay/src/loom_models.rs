@@ -1,6 +1,6 @@
 //! Every interleaving of two threads over the state that calls share, explored by loom.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p mainstay --lib --release loom`
+//! `RUSTFLAGS="--cfg loom" cargo test -p mainstay --lib --target-dir target/loom loom`
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::breaker::{BreakerConfig, BreakerState};
 use crate::budget::{BudgetConfig, Core as Budget};
 use crate::bulkhead::InFlight;
 use crate::random::Random;
+use crate::throttle::{Balance, ThrottleConfig};
 use crate::window::{Counts, Window};
 
 const ONE: Counts = Counts { a: 1, b: 0, c: 0 };
@@ -69,6 +70,40 @@ fn the_last_place_is_taken_once_and_always_given_back() {
         });
         assert_eq!(places.count(), 0);
         assert!(places.try_enter());
+    });
+}
+
+/// In debt by `calls`.
+fn in_debt(calls: u64) -> Arc<Balance> {
+    let config = ThrottleConfig { min_calls: 1, ..ThrottleConfig::default() };
+    let balance = Balance::new(&config);
+    (0..config.min_calls + calls).for_each(|_| balance.throttled());
+    Arc::new(balance)
+}
+
+#[test]
+fn a_throttled_and_an_accepted_call_make_each_other_good() {
+    loom::model(|| {
+        let balance = in_debt(2);
+        let before = balance.held_back();
+        let other = Arc::clone(&balance);
+        let throttled = thread::spawn(move || other.throttled());
+        balance.accepted();
+        throttled.join().unwrap();
+        assert!((balance.held_back() - before).abs() < 1e-9, "{} after {before}", balance.held_back());
+    });
+}
+
+#[test]
+fn a_throttled_call_is_forgiven_or_counts_but_old_debt_never_comes_back() {
+    loom::model(|| {
+        let balance = in_debt(5);
+        let other = Arc::clone(&balance);
+        let throttled = thread::spawn(move || other.throttled());
+        balance.forgive();
+        throttled.join().unwrap();
+        let after = balance.held_back();
+        assert!(after <= in_debt(1).held_back() + 1e-9, "{after}");
     });
 }
 

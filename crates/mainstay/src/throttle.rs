@@ -40,13 +40,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::Request;
 use metrics::{Counter, counter};
 use pin_project_lite::pin_project;
+use serde::Serialize;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
@@ -102,8 +103,19 @@ const CALL: u64 = 10;
 /// during one; with this, from a tenth to all takes ten accepted calls.
 const KEPT: f64 = 0.8;
 
+/// A throttle as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ThrottleSnapshot {
+    /// The share of calls that is held back now, in per cent.
+    pub held_back_percent: u32,
+    /// Calls the peer has answered in the window.
+    pub answered: u64,
+    /// Those of them that it throttled.
+    pub throttled: u64,
+}
+
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     peer: Arc<str>,
     config: ThrottleConfig,
     random: Random,
@@ -138,21 +150,42 @@ impl ThrottleLayer {
     }
 }
 
+impl ThrottleLayer {
+    /// To watch it without keeping it.
+    pub(crate) fn downgrade(&self) -> Weak<Shared> {
+        Arc::downgrade(&self.0)
+    }
+}
+
 impl Shared {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // 0 to 99
+    pub(crate) fn snapshot(&self) -> ThrottleSnapshot {
+        let Counts { a: answered, b: throttled, .. } =
+            self.window.sum(nanos_since(self.base, Instant::now()));
+        let share = self.share(Instant::now());
+        ThrottleSnapshot { held_back_percent: (share * 100.0).round() as u32, answered, throttled }
+    }
+
     /// Whether this call is held back, and by what numbers.
     fn holds_back(&self) -> Option<Counts> {
-        let throttled_at = self.throttled_at.load(Ordering::Relaxed);
-        if throttled_at == 0 {
+        if self.throttled_at.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let now = nanos_since(self.base, clock::now());
+        let now = clock::now();
+        let share = self.share(now);
+        let held_back = share > 0.0 && self.random.chance(share);
+        held_back.then(|| self.window.sum(nanos_since(self.base, now)))
+    }
+
+    /// The share of calls to hold back now.
+    fn share(&self, now: Instant) -> f64 {
+        let throttled_at = self.throttled_at.load(Ordering::Relaxed);
+        let now = nanos_since(self.base, now);
         let window = u64::try_from(self.config.window.as_nanos()).unwrap_or(u64::MAX);
         if now.saturating_sub(throttled_at) > window {
             self.balance.forgive();
-            return None;
         }
-        let share = self.balance.held_back();
-        (share > 0.0 && self.random.chance(share)).then(|| self.window.sum(now))
+        self.balance.held_back()
     }
 
     fn count(&self, outcome: Outcome) {
@@ -195,7 +228,7 @@ impl Shared {
 /// What the peer has accepted against what it has throttled. One atomic, kept above zero: `level` less `zero` is the
 /// balance.
 #[derive(Debug)]
-struct Balance {
+pub(crate) struct Balance {
     level: AtomicU64,
     zero: u64,
     full: u64,
@@ -205,7 +238,7 @@ struct Balance {
 
 impl Balance {
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // small and positive
-    fn new(config: &ThrottleConfig) -> Self {
+    pub(crate) fn new(config: &ThrottleConfig) -> Self {
         let most = config.most_percent as f64 / 100.0;
         // The debt at which the highest share is held back.
         let zero = ((1.0 - most).ln() / KEPT.ln() * CALL as f64).ceil() as u64;
@@ -214,17 +247,17 @@ impl Balance {
     }
 
     /// No debt, and no credit either: if the peer throttles again, that counts at once.
-    fn forgive(&self) {
+    pub(crate) fn forgive(&self) {
         if self.level.load(Ordering::Relaxed) < self.zero {
             self.change(|level| level.max(self.zero));
         }
     }
 
-    fn throttled(&self) {
+    pub(crate) fn throttled(&self) {
         self.change(|level| level.saturating_sub(CALL));
     }
 
-    fn accepted(&self) {
+    pub(crate) fn accepted(&self) {
         // The usual case writes nothing.
         if self.level.load(Ordering::Relaxed) < self.full {
             self.change(|level| (level + self.earned).min(self.full));
@@ -242,7 +275,7 @@ impl Balance {
 
     /// The share of calls to hold back.
     #[allow(clippy::cast_precision_loss)] // far below 2^52
-    fn held_back(&self) -> f64 {
+    pub(crate) fn held_back(&self) -> f64 {
         let debt = self.zero.saturating_sub(self.level.load(Ordering::Relaxed));
         (1.0 - KEPT.powf(debt as f64 / CALL as f64)).min(self.most)
     }

@@ -1,7 +1,9 @@
 //! The most that a whole call may take, retries and waits included, and the reserve this hop keeps for itself.
 //!
 //! The outermost limit of a client stack. Inside, everything works with the deadline set here: a retry whose wait
-//! cannot fit is not begun, an attempt is cut short by it, and what remains of it goes out in `X-Deadline-Ms`.
+//! cannot fit is not begun, an attempt is cut short by it, and what remains of it goes out in `X-Deadline-Ms`. A call that
+//! is cut off is counted in `mainstay_client_timeouts_total{limit="total"}`, and one that is refused for want of time in
+//! `mainstay_client_rejected_total`; both are decisions on the trail.
 //!
 //! ```
 //! use std::time::Duration;
@@ -35,7 +37,8 @@ use tokio::time::{Instant, Sleep};
 use tower::{Layer, Service};
 
 use crate::client::names;
-use crate::decision::{Decided, Loudness};
+use crate::context::Party;
+use crate::decision::{Concerns, Decided, Loudness};
 use crate::{CallError, Deadline, RequestContext, clock};
 
 #[derive(Debug)]
@@ -45,6 +48,7 @@ struct Shared {
     reserve: Duration,
     least: Duration,
     rejected: Counter,
+    timeouts: Counter,
 }
 
 /// Bounds whole calls.
@@ -54,21 +58,24 @@ pub struct TotalDeadlineLayer(Arc<Shared>);
 impl TotalDeadlineLayer {
     /// A call to `peer` may take `total`, or what its caller's deadline leaves after `reserve` if that is less.
     pub fn new(peer: &str, total: Duration, reserve: Duration) -> Self {
-        let rejected = counter!(names::REJECTED, "peer" => peer.to_owned(), "reason" => "deadline-too-near");
+        let name = || peer.to_owned();
+        let rejected = counter!(names::REJECTED, "peer" => name(), "reason" => "deadline-too-near");
+        let timeouts = counter!(names::TIMEOUTS, "peer" => name(), "limit" => "total");
         let least = Duration::from_millis(1);
-        Self(Arc::new(Shared { peer: peer.into(), total, reserve, least, rejected }))
+        Self(Arc::new(Shared { peer: peer.into(), total, reserve, least, rejected, timeouts }))
     }
 
     /// Refuses a call that has less time than `least` (default 1 ms, the unit in which time is sent on).
     #[must_use]
     pub fn least(self, least: Duration) -> Self {
-        let Shared { peer, total, reserve, rejected, .. } = &*self.0;
+        let Shared { peer, total, reserve, rejected, timeouts, .. } = &*self.0;
         Self(Arc::new(Shared {
             peer: Arc::clone(peer),
             total: *total,
             reserve: *reserve,
             least,
             rejected: rejected.clone(),
+            timeouts: timeouts.clone(),
         }))
     }
 }
@@ -105,9 +112,11 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let began = clock::now();
         let mut until = Deadline::at(began + self.shared.total);
+        let mut whose = None;
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             until = until.earliest(context.deadline.less(self.shared.reserve));
             context.deadline = until;
+            whose = Some(Party::from(&*context));
         }
         let until = until.instant().max(began);
         // Instants are compared: to take one from the other costs more, and is needed for a refusal only.
@@ -117,7 +126,8 @@ where
             return TotalDeadlineFuture { state: State::Rejected { error: Some(error) } };
         }
         let call = self.inner.call(request);
-        TotalDeadlineFuture { state: State::Running { call, timer: None, began, until } }
+        let shared = Arc::clone(&self.shared);
+        TotalDeadlineFuture { state: State::Running { call, timer: None, began, until, shared, whose } }
     }
 }
 
@@ -125,21 +135,23 @@ impl Shared {
     #[cold]
     fn refuse(&self, left: Duration, context: Option<&RequestContext>) -> CallError {
         self.rejected.increment(1);
-        Decided {
-            layer: "deadline",
-            action: "reject",
-            why: format!(
-                "{} us left after {} ms of reserve, {} us needed",
-                left.as_micros(),
-                self.reserve.as_millis(),
-                self.least.as_micros()
-            ),
-            peer: Some(&self.peer),
-            endpoint: None,
-            loudness: Loudness::Info,
-        }
-        .record(context);
+        let (left_us, reserve) = (left.as_micros(), self.reserve.as_millis());
+        let least = self.least.as_micros();
+        let why = format!("{left_us} us left after {reserve} ms of reserve, {least} us needed");
+        self.decided("reject", why, context);
         CallError::DeadlineTooNear { left, needed: self.least }
+    }
+
+    #[cold]
+    fn cut_off(&self, after: Duration, whose: Option<&Party>) -> CallError {
+        self.timeouts.increment(1);
+        self.decided("cut_off", format!("no reply within {} ms", after.as_millis()), whose);
+        CallError::DeadlineExceeded { after }
+    }
+
+    fn decided(&self, action: &'static str, why: String, whose: Option<&impl Concerns>) {
+        let (layer, peer, loudness) = ("deadline", Some(&*self.peer), Loudness::Info);
+        Decided { layer, action, why, peer, endpoint: None, loudness }.record(whose);
     }
 }
 
@@ -164,6 +176,8 @@ pin_project! {
             timer: Option<Sleep>,
             began: Instant,
             until: Instant,
+            shared: Arc<Shared>,
+            whose: Option<Party>,
         },
     }
 }
@@ -181,7 +195,7 @@ where
             StateProj::Rejected { error } => {
                 Poll::Ready(Err(error.take().expect("a future is not polled after it is ready")))
             }
-            StateProj::Running { call, mut timer, began, until } => {
+            StateProj::Running { call, mut timer, began, until, shared, whose } => {
                 if let Poll::Ready(result) = call.poll(cx) {
                     return Poll::Ready(result.map_err(Into::into));
                 }
@@ -190,7 +204,8 @@ where
                 }
                 let timer = timer.as_pin_mut().expect("set just above");
                 timer.poll(cx).map(|()| {
-                    Err(CallError::DeadlineExceeded { after: clock::now().saturating_duration_since(*began) })
+                    let after = clock::now().saturating_duration_since(*began);
+                    Err(shared.cut_off(after, whose.as_ref()))
                 })
             }
         }

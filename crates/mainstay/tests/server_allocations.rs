@@ -9,13 +9,14 @@ use allocation_counter::measure;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Request, Response};
-use http_body_util::{Full, Limited};
+use http_body_util::Full;
 use mainstay::context::Priority;
 use mainstay::limit::{Bounds, Fixed, Gradient, Limiter, QueueConfig, RateLimiter};
+use mainstay::server::body_limit::LimitedBody;
 use mainstay::server::{LimitConfig, ServerConfig, stack};
 use tower::{Layer as _, Service as _};
 
-fn handler(_: Request<Limited<()>>) -> Ready<Result<Response<Full<Bytes>>, Infallible>> {
+fn handler(_: Request<LimitedBody<()>>) -> Ready<Result<Response<Full<Bytes>>, Infallible>> {
     ready(Ok(Response::new(Full::new(Bytes::from_static(b"ok")))))
 }
 

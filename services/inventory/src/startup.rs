@@ -10,6 +10,7 @@ use chassis::ops::{self, ChangeLog, Operations};
 use chassis::program::Program;
 use chassis::server::{BindError, Lifecycle, Limits, Listener, Served, Signals, bind};
 use journal::Journal;
+use mainstay::Registry;
 use mainstay::fault::{Faults, ServerFault, ServerFaultLayer};
 use sqlx::migrate::Migrator;
 use tower::Layer;
@@ -95,6 +96,8 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     let inventory = Inventory::new(database.clone(), journal, http::reply::render);
 
     let server = mainstay::server::stack(common.server())?;
+    let registry = Registry::default();
+    registry.server("public", &server);
     let drain = server.drain().clone();
     lifecycle.on_stop(move || drain.start());
     let api = Api { inventory: inventory.clone(), tasks: lifecycle.tasks().clone() };
@@ -109,7 +112,8 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     let mut admin = Router::new()
         .merge(chassis::journal_feed::routes(Service::NAME, database.clone()))
         .merge(reconcile::admin::routes(inventory.clone()))
-        .merge(ops::breaker_routes(Vec::new(), changes.clone()));
+        .merge(ops::limit_routes(registry.clone()))
+        .merge(ops::breaker_routes(registry, changes.clone()));
     if common.faults_enabled {
         admin = admin.merge(ops::fault_routes(faults, changes));
     }

@@ -10,6 +10,7 @@ use chassis::ops::{self, ChangeLog, Condition, Operations};
 use chassis::program::Program;
 use chassis::server::{BindError, Lifecycle, Limits, Listener, Served, Signals, bind};
 use journal::{Database, Journal};
+use mainstay::Registry;
 use mainstay::client::{ClientConfig, HyperTransport, TransportConfig};
 use mainstay::context::Priority;
 use mainstay::fault::{Faults, ServerFault, ServerFaultLayer};
@@ -104,6 +105,8 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
         ..ClientConfig::new("inventory")
     };
     let stack = mainstay::client::stack(client, HyperTransport::new(&TransportConfig::default()))?;
+    let registry = Registry::default();
+    registry.client(&stack);
     let breakers = stack.breakers().clone();
     let app = App::new(Parts {
         database: database.clone(),
@@ -116,6 +119,7 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
 
     // Only what resolves begun work is critical, and that does not come from clients.
     let server = mainstay::server::stack(common.server().priority_ceiling(|_| Priority::Default))?;
+    registry.server("public", &server);
     let drain = server.drain().clone();
     lifecycle.on_stop(move || drain.start());
     let api = Api { app: app.clone(), tasks: lifecycle.tasks().clone() };
@@ -130,7 +134,8 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     let mut admin = Router::new()
         .merge(chassis::journal_feed::routes(Service::NAME, database.clone()))
         .merge(reconcile::admin::routes(app.clone()))
-        .merge(ops::breaker_routes(vec![breakers.clone()], changes.clone()));
+        .merge(ops::limit_routes(registry.clone()))
+        .merge(ops::breaker_routes(registry, changes.clone()));
     if common.faults_enabled {
         admin = admin.merge(ops::fault_routes(faults, changes));
     }

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, header};
-use http_body_util::{Empty, Full, Limited};
+use http_body_util::{Empty, Full};
 use mainstay::attempt_timeout::AttemptTimeoutLayer;
 use mainstay::client::{ClientRequest, StampLayer};
 use mainstay::headers::X_DEADLINE_MS;
 use mainstay::limit::QueueConfig;
 use mainstay::random::Random;
+use mainstay::server::body_limit::LimitedBody;
 use mainstay::server::{self, DeadlinePolicy, LimitConfig, ServerConfig};
 use mainstay::total_deadline::TotalDeadlineLayer;
 use mainstay::{CallError, Deadline, RequestContext};
@@ -55,7 +56,7 @@ async fn cross(requests: u64, network: Network) -> anyhow::Result<Arc<Counts>> {
     let counts = Arc::new(Counts::default());
     let random = Random::seeded(9);
     let (seen, draws, base) = (Arc::clone(&counts), random.clone(), Instant::now());
-    let handler = service_fn(move |request: Request<Limited<Empty<Bytes>>>| {
+    let handler = service_fn(move |request: Request<LimitedBody<Empty<Bytes>>>| {
         let (seen, work) = (Arc::clone(&seen), draws.up_to(WORK));
         seen.begun.fetch_add(1, Ordering::Relaxed);
         let given_up_at = request.headers().get(crate::service::GIVEN_UP_AT);
@@ -100,7 +101,8 @@ async fn cross(requests: u64, network: Network) -> anyhow::Result<Arc<Counts>> {
             }
         }
     });
-    let client = AttemptTimeoutLayer::new(TIME)?.layer(StampLayer.layer(transport));
+    let client =
+        AttemptTimeoutLayer::new("dependency", TIME)?.layer(StampLayer::new("dependency").layer(transport));
     let client = TotalDeadlineLayer::new("dependency", TIME, Duration::ZERO).layer(client);
     let mut callers = JoinSet::new();
     for n in 0..CALLERS {

@@ -3,7 +3,8 @@
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
-use mainstay::breaker::{BreakerHandle, BreakerSnapshot, Breakers};
+use mainstay::Registry;
+use mainstay::breaker::{BreakerHandle, BreakerSnapshot};
 use mainstay::problem::FieldError;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,16 +15,16 @@ use crate::{ApiError, ValidJson, ValidPath, Validate};
 
 #[derive(Debug, Clone)]
 struct Held {
-    breakers: Vec<Breakers>,
+    registry: Registry,
     log: ChangeLog,
 }
 
 /// `GET breakers`, `GET|PUT breakers/{name}` with `{"action": "force_open", "reason": "…"}`.
-pub fn routes(breakers: Vec<Breakers>, log: ChangeLog) -> Router {
+pub fn routes(registry: Registry, log: ChangeLog) -> Router {
     Router::new()
         .route("/breakers", get(list))
         .route("/breakers/{name}", get(one).put(order))
-        .with_state(Held { breakers, log })
+        .with_state(Held { registry, log })
 }
 
 #[derive(Debug, Serialize)]
@@ -33,7 +34,7 @@ struct Listed {
 }
 
 async fn list(State(held): State<Held>) -> Json<Listed> {
-    Json(Listed { items: held.all(), next: None })
+    Json(Listed { items: held.registry.snapshot().breakers, next: None })
 }
 
 async fn one(
@@ -109,13 +110,10 @@ async fn order(
 }
 
 impl Held {
-    fn all(&self) -> Vec<BreakerSnapshot> {
-        self.breakers.iter().flat_map(Breakers::list).collect()
-    }
-
     fn find(&self, name: &str) -> Result<BreakerHandle, ApiError> {
-        self.breakers.iter().find_map(|breakers| breakers.get(name)).ok_or_else(|| {
-            let known: Vec<_> = self.all().into_iter().map(|breaker| breaker.name).collect();
+        self.registry.breaker(name).ok_or_else(|| {
+            let known: Vec<_> =
+                self.registry.snapshot().breakers.into_iter().map(|breaker| breaker.name).collect();
             ApiError::not_found(format!("no breaker is called {name:?}; there are: {}", known.join(", ")))
         })
     }

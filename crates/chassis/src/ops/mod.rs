@@ -8,6 +8,7 @@ mod breakers;
 mod changes;
 mod faults;
 mod health;
+mod limits;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use breakers::routes as breaker_routes;
 pub use changes::{Change, ChangeLog};
 pub use faults::routes as fault_routes;
 pub use health::{Condition, Health};
+pub use limits::routes as limit_routes;
 
 use crate::auth::{Caller, Operators, Tokens};
 use crate::routes;
@@ -37,8 +39,8 @@ pub struct Operations<R> {
     pub tokens: Tokens,
     /// Looks at what the service needs, each time it is asked; see [`Condition`].
     pub readiness: R,
-    /// Routes under `/admin/v1`, as paths without that prefix: [`breaker_routes`], [`fault_routes`] when faults are
-    /// enabled, and the service's own. All of them take an operator's token.
+    /// Routes under `/admin/v1`, as paths without that prefix: [`breaker_routes`], [`limit_routes`], [`fault_routes`] when
+    /// faults are enabled, and the service's own. All of them take an operator's token.
     pub admin: Router,
 }
 

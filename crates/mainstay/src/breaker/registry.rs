@@ -1,7 +1,7 @@
 //! The breakers of one dependency, by endpoint, and the handles an operator works them with.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use http::Uri;
@@ -20,7 +20,7 @@ use crate::{CallError, Endpoint, RequestContext};
 pub struct Breakers(Arc<Shared>);
 
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     settings: Arc<Settings>,
     /// Names the breaker of requests whose URI has no host.
     fallback: Endpoint,
@@ -63,6 +63,15 @@ impl Breakers {
         let settings =
             Arc::new(Settings { peer: peer.into(), slow_nanos: nanos(config.slow_call), config, random });
         Ok(Self(Arc::new(Shared { settings, fallback, cells: RwLock::default() })))
+    }
+
+    /// To watch them without keeping them.
+    pub(crate) fn downgrade(&self) -> Weak<Shared> {
+        Arc::downgrade(&self.0)
+    }
+
+    pub(crate) fn from_shared(shared: Arc<Shared>) -> Self {
+        Self(shared)
     }
 
     /// The dependency's name.

@@ -28,12 +28,13 @@ mod streaming;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use http::Request;
 use metrics::{Counter, Gauge, counter, gauge};
 use pin_project_lite::pin_project;
+use serde::Serialize;
 use tower::{Layer, Service};
 
 pub use self::streaming::{HeldBody, StreamingBulkhead, StreamingBulkheadFuture, StreamingBulkheadLayer};
@@ -77,8 +78,17 @@ impl InFlight {
     }
 }
 
+/// A bulkhead as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct BulkheadSnapshot {
+    /// Calls allowed at once.
+    pub limit: usize,
+    /// Calls in flight.
+    pub in_flight: usize,
+}
+
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     peer: Arc<str>,
     in_flight: InFlight,
     gauge: Gauge,
@@ -122,6 +132,11 @@ impl BulkheadLayer {
     pub fn in_flight(&self) -> usize {
         self.0.in_flight.count()
     }
+
+    /// To watch it without keeping it.
+    pub(crate) fn downgrade(&self) -> Weak<Shared> {
+        Arc::downgrade(&self.0)
+    }
 }
 
 impl<S> Layer<S> for BulkheadLayer {
@@ -163,6 +178,10 @@ where
 }
 
 impl Shared {
+    pub(crate) fn snapshot(&self) -> BulkheadSnapshot {
+        BulkheadSnapshot { limit: self.in_flight.limit, in_flight: self.in_flight.count() }
+    }
+
     #[cold]
     fn refuse(&self, context: Option<&RequestContext>) -> CallError {
         self.rejected.increment(1);

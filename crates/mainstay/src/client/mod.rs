@@ -13,7 +13,7 @@
 //! | [breaker](crate::breaker) | inside the bulkhead: only calls that are really made are counted |
 //! | attempt | inside the breaker: a refused call is no attempt. Reads the reply, once for all layers outside |
 //! | [attempt timeout](crate::attempt_timeout) | inside the breaker, which must see timeouts |
-//! | stamp | the headers say what is left of this attempt |
+//! | stamp | the headers say what is left of this attempt., and one that has none left is not sent |
 //! | fault (feature `faults`) | what it injects passes through everything, as the real thing would |
 //! | transport | |
 
@@ -43,7 +43,7 @@ use self::entry::Entry;
 pub use self::error::{CallError, Cause};
 #[cfg(feature = "hyper")]
 pub use self::hyper::{HyperFuture, HyperTransport, TransportConfig};
-pub use self::stamp::{Stamp, StampLayer};
+pub use self::stamp::{Stamp, StampFuture, StampLayer};
 use crate::attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer};
 use crate::breaker::{Breaker, BreakerLayer, Breakers};
 use crate::budget::RetryBudget;
@@ -113,41 +113,57 @@ where
 
     #[cfg(feature = "faults")]
     let transport = crate::fault::ClientFault::new(transport, config.faults);
-    let attempt = StampLayer.layer(transport);
-    let attempt = AttemptTimeoutLayer::new(config.attempt_timeout)?.layer(attempt);
+    let attempt = StampLayer::new(peer).layer(transport);
+    let attempt = AttemptTimeoutLayer::new(peer, config.attempt_timeout)?.layer(attempt);
     let attempt = AttemptLayer::new(peer).layer(attempt);
     let attempt = BreakerLayer::new(breakers.clone()).layer(attempt);
     let attempt = bulkhead.layer(attempt);
-    let attempt = ThrottleLayer::new(peer, config.throttle, random)?.layer(attempt);
+    let throttle = ThrottleLayer::new(peer, config.throttle, random)?;
+    let attempt = throttle.layer(attempt);
     let attempt = hedge.layer(attempt);
     let inner = total.layer(retry.layer(attempt));
     let whole = Entry { inner, shared: Arc::new(entry::Shared::new(peer, config.total_timeout)) };
-    Ok(ClientStack { whole, breakers, budget, bulkhead })
+    Ok(ClientStack { whole, parts: Arc::new(Parts { breakers, budget, bulkhead, throttle }) })
 }
 
 /// A client for one dependency; see [`stack`]. Always ready.
 #[derive(Debug, Clone)]
 pub struct ClientStack<T> {
     whole: Whole<T>,
+    parts: Arc<Parts>,
+}
+
+/// What can be looked at and worked from outside.
+#[derive(Debug)]
+struct Parts {
     breakers: Breakers,
     budget: RetryBudget,
     bulkhead: BulkheadLayer,
+    throttle: ThrottleLayer,
 }
 
 impl<T> ClientStack<T> {
     /// The breakers, one for each endpoint called so far.
     pub fn breakers(&self) -> &Breakers {
-        &self.breakers
+        &self.parts.breakers
     }
 
     /// The retry budget.
     pub fn budget(&self) -> &RetryBudget {
-        &self.budget
+        &self.parts.budget
+    }
+
+    pub(crate) fn bulkhead(&self) -> &BulkheadLayer {
+        &self.parts.bulkhead
+    }
+
+    pub(crate) fn throttle(&self) -> &ThrottleLayer {
+        &self.parts.throttle
     }
 
     /// Calls in flight now.
     pub fn in_flight(&self) -> usize {
-        self.bulkhead.in_flight()
+        self.parts.bulkhead.in_flight()
     }
 }
 

@@ -13,6 +13,8 @@ pub const IN_FLIGHT: &str = "mainstay_client_in_flight";
 /// Calls or attempts that were not sent, by `reason`: `breaker-rejected`, `bulkhead-full`, `held-back`,
 /// `deadline-too-near`.
 pub const REJECTED: &str = "mainstay_client_rejected_total";
+/// Attempts and calls cut off when their time was up, by `limit`: `attempt`, `total`.
+pub const TIMEOUTS: &str = "mainstay_client_timeouts_total";
 /// Reads that joined one under way.
 pub const COALESCED: &str = "mainstay_client_coalesced_total";
 /// Reads that were given a substitute, by the `outcome` it stands for.
@@ -44,6 +46,9 @@ pub(super) fn describe() {
     describe_counter!(ATTEMPTS, "Attempts that were sent, by outcome");
     describe_gauge!(IN_FLIGHT, "Calls in flight");
     describe_counter!(REJECTED, "Calls or attempts that were not sent, by reason");
+    describe_counter!(TIMEOUTS, "Attempts and calls cut off when their time was up");
+    describe_counter!(COALESCED, "Reads that joined one under way");
+    describe_counter!(FALLBACKS, "Reads that were given a substitute, by the outcome it stands for");
     describe_gauge!(BREAKER_STATE, "1 for the state that an endpoint's circuit breaker is in");
     describe_counter!(BREAKER_TRANSITIONS, "Changes of an endpoint's circuit breaker, by the state reached");
     describe_counter!(RETRIES, "Attempts after the first");

@@ -1,66 +1,111 @@
 //! Writes onto each attempt what the next hop needs: what time remains, which attempt this is, and whose span asks.
 //!
-//! Innermost of ours, since only here is known how long this attempt may really take.
+//! Innermost of ours, since only here is known how long this attempt may really take. What would have to say that no time
+//! remains (a process that was stopped on the way here, say) is not sent: counted in `mainstay_client_rejected_total`, and a
+//! decision on the trail.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{HeaderValue, Request};
+use metrics::{Counter, counter};
+use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use crate::RequestContext;
+use super::names;
+use crate::decision::{Decided, Loudness};
 use crate::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
+use crate::{CallError, RequestContext, deadline};
+
+#[derive(Debug)]
+struct Shared {
+    peer: Arc<str>,
+    rejected: Counter,
+}
+
+impl Shared {
+    #[cold]
+    fn refuse(&self, context: &RequestContext) -> CallError {
+        self.rejected.increment(1);
+        let (left, needed) = (context.deadline.remaining(), Duration::from_millis(1));
+        let why = format!("{} us left, less than can be sent on", left.as_micros());
+        let (layer, action, peer) = ("stamp", "reject", Some(&*self.peer));
+        Decided { layer, action, why, peer, endpoint: None, loudness: Loudness::Info }.record(Some(context));
+        CallError::DeadlineTooNear { left, needed }
+    }
+}
 
 /// Stamps every request that carries a [`RequestContext`], replacing headers of the same names.
 ///
 /// ```
 /// use http::Request;
-/// use mainstay::RequestContext;
 /// use mainstay::client::StampLayer;
+/// use mainstay::{CallError, RequestContext};
 /// use tower::{Layer, ServiceExt, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let transport = service_fn(|request: Request<()>| async move {
-///     Ok::<_, std::convert::Infallible>(request.headers()["x-attempt"].clone())
+///     Ok::<_, CallError>(request.headers()["x-attempt"].clone())
 /// });
 /// let mut request = Request::new(());
 /// request.extensions_mut().insert(RequestContext::background(std::time::Duration::from_secs(1)));
-/// assert_eq!(StampLayer.layer(transport).oneshot(request).await?, "1");
+/// assert_eq!(StampLayer::new("inventory").layer(transport).oneshot(request).await?, "1");
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, Copy, Default)]
-pub struct StampLayer;
+#[derive(Debug, Clone)]
+pub struct StampLayer(Arc<Shared>);
+
+impl StampLayer {
+    /// For requests to `peer`.
+    pub fn new(peer: &str) -> Self {
+        let rejected = counter!(names::REJECTED, "peer" => peer.to_owned(), "reason" => "deadline-too-near");
+        Self(Arc::new(Shared { peer: peer.into(), rejected }))
+    }
+}
 
 impl<S> Layer<S> for StampLayer {
     type Service = Stamp<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Stamp(inner)
+        Stamp { inner, shared: Arc::clone(&self.0) }
     }
 }
 
 /// See [`StampLayer`].
 #[derive(Debug, Clone)]
-pub struct Stamp<S>(S);
+pub struct Stamp<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
 
 impl<S, B> Service<Request<B>> for Stamp<S>
 where
     S: Service<Request<B>>,
+    S::Error: Into<CallError>,
 {
     type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
+    type Error = CallError;
+    type Future = StampFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
+        self.inner.poll_ready(cx).map_err(Into::into)
     }
 
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if let Some(context) = request.extensions().get::<RequestContext>() {
+            let left = u64::try_from(context.deadline.remaining().as_millis()).unwrap_or(u64::MAX);
+            if left == 0 {
+                let error = Some(self.shared.refuse(context));
+                return StampFuture { state: State::Rejected { error } };
+            }
             let correlation_id = context.correlation_id.to_header_value();
-            let deadline = context.deadline.to_header_value();
+            let deadline = deadline::header_value(left);
             let attempt = number(context.attempt);
             let priority = HeaderValue::from_static(context.priority.as_str());
             // In the assembled stack this is the attempt's own span.
@@ -78,7 +123,46 @@ where
                 headers.insert(TRACESTATE, state);
             }
         }
-        self.0.call(request)
+        StampFuture { state: State::Sent { call: self.inner.call(request) } }
+    }
+}
+
+pin_project! {
+    /// The request on its way. Dropping it drops the request.
+    #[derive(Debug)]
+    pub struct StampFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    #[derive(Debug)]
+    enum State<F> {
+        Rejected { error: Option<CallError> },
+        Sent {
+            #[pin]
+            call: F,
+        },
+    }
+}
+
+impl<F, R, E> Future for StampFuture<F>
+where
+    F: Future<Output = Result<R, E>>,
+    E: Into<CallError>,
+{
+    type Output = Result<R, CallError>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Rejected { error } => {
+                Poll::Ready(Err(error.take().expect("a future is not polled after it is ready")))
+            }
+            StateProj::Sent { call } => call.poll(cx).map_err(Into::into),
+        }
     }
 }
 

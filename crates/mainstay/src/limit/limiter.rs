@@ -1,5 +1,6 @@
 //! Permits, and the queue in front of them, behind one lock that is never held across an await.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,10 @@ use tokio::time::Instant;
 use super::algorithm::{Algorithm, Sample, Verdict};
 use super::permit::{Acquire, Permit, Ticket};
 use super::queue::{Queue, QueueConfig, Refusal, State, Wake};
-use crate::Deadline;
 use crate::context::Priority;
+use crate::decision::{Decided, Loudness};
 use crate::sync::{Mutex, MutexGuard, lock};
+use crate::{Deadline, RequestContext};
 
 /// Sheddable work may fill this share of the limit, in percent; the rest stays free for what matters more. The
 /// fifth kept back is the reserve that a large payment provider publishes for its critical traffic.
@@ -181,9 +183,11 @@ impl Limiter {
         let before = core.limit;
         let limit = core.algorithm.observe(sample).max(1);
         core.limit = limit;
+        let algorithm = core.algorithm.name();
         drop(core);
         if limit != before {
             publish(limit);
+            Moved { algorithm, before, limit, sample }.tell();
         }
         if limit > before {
             self.dispatch();
@@ -198,6 +202,43 @@ impl Limiter {
 fn publish(limit: usize) {
     let limit = u32::try_from(limit).unwrap_or(u32::MAX);
     metrics::gauge!(crate::server::names::LIMIT).set(limit);
+}
+
+/// A change of the limit. It concerns no one request, though one completed what was observed.
+struct Moved {
+    algorithm: &'static str,
+    before: usize,
+    limit: usize,
+    sample: Sample,
+}
+
+impl Moved {
+    fn tell(self) {
+        let action = if self.limit > self.before { "grow" } else { "shrink" };
+        let (layer, peer, loudness) = ("concurrency_limit", None, Loudness::Debug);
+        Decided { layer, action, why: self, peer, endpoint: None, loudness }.record(None::<&RequestContext>);
+    }
+}
+
+impl fmt::Display for Moved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { algorithm, before, limit, sample } = self;
+        let Sample { latency, in_flight, verdict, .. } = sample;
+        let verdict = match verdict {
+            Verdict::Answered => "answered",
+            Verdict::Dropped => "dropped",
+        };
+        write!(
+            f,
+            "{algorithm}: {before} to {limit}, with {in_flight} in flight, the last {verdict} after {latency:?}"
+        )
+    }
+}
+
+impl From<Moved> for Cow<'static, str> {
+    fn from(moved: Moved) -> Self {
+        moved.to_string().into()
+    }
 }
 
 impl fmt::Debug for Limiter {

@@ -2,18 +2,23 @@
 //! a client that waits for `100 Continue` never sends it.
 //!
 //! A body that announces nothing is cut off while it is read: at the limit the reader gets
-//! [`http_body_util::LengthLimitError`], of which axum's extractors make a 413.
+//! [`http_body_util::LengthLimitError`], of which axum's extractors make a 413. That is counted in
+//! `mainstay_server_body_cut_off_total`, and a decision of its own, since the handler has been begun.
 
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
-use http_body_util::Limited;
-use tower::{Layer, Service};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{LengthLimitError, Limited};
+use pin_project_lite::pin_project;
+use tower::{BoxError, Layer, Service};
 
 use super::context::{DeadlinePolicy, ensure};
-use super::decide;
 use super::drain::OrRefused;
+use super::{decide, names};
+use crate::RequestContext;
 use crate::problem::{Effect, Problem};
 
 /// Refuses bodies announced as longer than so many bytes, and cuts off the others there. Without a number it lets
@@ -22,13 +27,13 @@ use crate::problem::{Effect, Problem};
 /// ```
 /// use bytes::Bytes;
 /// use http::{Request, Response, StatusCode};
-/// use http_body_util::{BodyExt, Full, Limited};
-/// use mainstay::server::body_limit::BodyLimitLayer;
+/// use http_body_util::{BodyExt, Full};
+/// use mainstay::server::body_limit::{BodyLimitLayer, LimitedBody};
 /// use tower::{Layer, ServiceExt, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let service = BodyLimitLayer::new(Some(4)).layer(service_fn(|request: Request<Limited<Full<Bytes>>>| async {
+/// let service = BodyLimitLayer::new(Some(4)).layer(service_fn(|request: Request<LimitedBody<Full<Bytes>>>| async {
 ///     let read = request.into_body().collect().await.map(|body| body.to_bytes());
 ///     Ok::<_, std::convert::Infallible>(Response::new(read.unwrap_or(Bytes::from_static(b"cut off"))))
 /// }));
@@ -71,7 +76,7 @@ pub struct BodyLimit<S> {
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for BodyLimit<S>
 where
-    S: Service<Request<Limited<ReqBody>>, Response = Response<ResBody>>,
+    S: Service<Request<LimitedBody<ReqBody>>, Response = Response<ResBody>>,
     ResBody: From<Bytes>,
 {
     type Response = S::Response;
@@ -84,10 +89,15 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let announced = announced(request.headers());
-        let Some(max) = self.max.filter(|max| announced > *max) else {
-            let most = self.max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
-            return OrRefused::inner(self.inner.call(request.map(|body| Limited::new(body, most))));
+        let Some(max) = self.max.filter(|max| announced.is_some_and(|announced| announced > *max)) else {
+            // What is announced and fits is never cut off, so only the others need to know whose they are.
+            let silent = self.max.is_some() && announced.is_none();
+            let whose = silent.then(|| ensure(&mut request, &DeadlinePolicy::default(), None));
+            let max = self.max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+            let limit = |body| LimitedBody { inner: Limited::new(body, max), max, whose };
+            return OrRefused::inner(self.inner.call(request.map(limit)));
         };
+        let announced = announced.unwrap_or_default();
         let context = ensure(&mut request, &DeadlinePolicy::default(), None);
         let why = format!("a body of {announced} bytes, above the {max} allowed");
         decide::shed(&context, "body_limit", "body-limit", why.into());
@@ -100,7 +110,52 @@ where
     }
 }
 
-/// What `Content-Length` says; 0 when it is absent or no number, which the server in front has ruled out.
-fn announced(headers: &HeaderMap) -> u64 {
-    headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or_default()
+/// What `Content-Length` says; `None` when it is absent or no number, which the server in front has ruled out.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok())
+}
+
+pin_project! {
+    /// A request's body that ends in an error at the limit.
+    #[derive(Debug)]
+    pub struct LimitedBody<B> {
+        #[pin]
+        inner: Limited<B>,
+        max: usize,
+        whose: Option<RequestContext>,
+    }
+}
+
+impl<B> Body for LimitedBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, BoxError>>> {
+        let this = self.project();
+        let frame = ready!(this.inner.poll_frame(cx));
+        if let Some(Err(error)) = &frame
+            && error.is::<LengthLimitError>()
+            && let Some(context) = this.whose.take()
+        {
+            metrics::counter!(names::BODY_CUT_OFF).increment(1);
+            let why = format!("more than the {} bytes allowed came, unannounced", this.max);
+            decide::note(&context, "body_limit", "cut_off", why.into());
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
 }

@@ -4,7 +4,8 @@
 //! A client's id is taken only when it is 1 to 64 of `A-Za-z0-9._-`: anything else could forge log lines, so it is
 //! replaced, counted in `mainstay_server_correlation_replaced_total`, and logged at most once a minute. A deadline,
 //! attempt, priority or trace that cannot be read counts as absent, in `mainstay_server_header_ignored_total{header}`, and
-//! is logged likewise.
+//! is logged likewise. A priority that is lowered and a deadline that is cut to the longest allowed are decisions on the
+//! trail.
 
 use std::fmt;
 use std::future::Future;
@@ -20,7 +21,7 @@ use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use super::head::RequestHead;
-use super::names;
+use super::{decide, names};
 use crate::context::Priority;
 use crate::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
 use crate::{CorrelationId, Deadline, DecisionTrail, RequestContext, TraceContext};
@@ -97,11 +98,16 @@ impl ContextLayer {
         let claimed = single(request.headers(), &X_PRIORITY).and_then(Priority::parse);
         let ceiling = self.ceiling.as_ref().filter(|_| claimed.is_some());
         let most = ceiling.map_or(Priority::Critical, |ceiling| ceiling(&RequestHead::from(&*request)));
-        if claimed > Some(most) {
-            // What reads the header later must not see the claim either.
-            request.headers_mut().insert(X_PRIORITY, HeaderValue::from_static(most.as_str()));
-        }
-        ensure(request, &self.policy, Some(&self.complaints))
+        let Some(claimed) = claimed.filter(|claimed| *claimed > most) else {
+            return ensure(request, &self.policy, Some(&self.complaints));
+        };
+        // What reads the header later must not see the claim either.
+        request.headers_mut().insert(X_PRIORITY, HeaderValue::from_static(most.as_str()));
+        let context = ensure(request, &self.policy, Some(&self.complaints));
+        metrics::counter!(names::PRIORITY_LOWERED).increment(1);
+        let why = format!("claimed {}, may be {} at most", claimed.as_str(), most.as_str());
+        decide::note(&context, "context", "lower_priority", why.into());
+        context
     }
 }
 
@@ -162,15 +168,19 @@ pub(super) fn ensure<B>(
     if caller.as_ref().is_some_and(|caller| caller.state.is_none()) && headers.contains_key(TRACESTATE) {
         reader.ignored(&TRACESTATE);
     }
-    let left = reader.read(&X_DEADLINE_MS, Deadline::left_from_headers).unwrap_or(policy.default);
+    let asked = reader.read(&X_DEADLINE_MS, Deadline::left_from_headers);
     let context = RequestContext {
         trace: caller.map_or_else(TraceContext::root, |caller| caller.child()),
-        deadline: Deadline::after(left.min(policy.max)),
+        deadline: Deadline::after(asked.unwrap_or(policy.default).min(policy.max)),
         attempt: reader.read(&X_ATTEMPT, attempt).unwrap_or(1),
         priority: reader.read(&X_PRIORITY, priority).unwrap_or_default(),
         trail: DecisionTrail::new(),
         correlation_id,
     };
+    if let Some(asked) = asked.filter(|asked| *asked > policy.max) {
+        let why = format!("{} ms asked for, {} at most", asked.as_millis(), policy.max.as_millis());
+        decide::note(&context, "context", "cut_deadline", why.into());
+    }
     request.extensions_mut().insert(context.clone());
     context
 }

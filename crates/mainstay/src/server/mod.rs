@@ -74,7 +74,7 @@ pub struct ServerSnapshot {
 }
 
 /// What [`ServerStack`] makes of a service. That one gets its requests with a body that ends at the limit,
-/// [`http_body_util::Limited`].
+/// [`LimitedBody`](body_limit::LimitedBody).
 pub type ServerService<S> = context::Context<
     observe::Observe<
         drain::Draining<
@@ -128,6 +128,10 @@ impl ServerStack {
             limiter: self.limiter.snapshot(),
             rate_limit: self.rate_limit.snapshot(),
         }
+    }
+
+    pub(crate) fn quotas(&self) -> &rate_limit::RateLimitLayer {
+        &self.rate_limit
     }
 
     /// The concurrency limit and its queue, to look at.

@@ -13,11 +13,16 @@ pub const PANICS: &str = "mainstay_server_panics_total";
 /// Requests refused before the handler, by `reason`: `queue-full`, `displaced`, `standing`, `expired` (all from the
 /// queue), `deadline` (expired on arrival), `rate-limit`, `body-limit`, `draining`.
 pub const SHED: &str = "mainstay_server_shed_total";
+/// Bodies of unannounced length that were cut off at the limit while they were read.
+pub const BODY_CUT_OFF: &str = "mainstay_server_body_cut_off_total";
+/// Requests that claimed more in `X-Priority` than they may.
+pub const PRIORITY_LOWERED: &str = "mainstay_server_priority_lowered_total";
 /// Requests whose handler had not answered a grace after the deadline.
 pub const OVERRUN: &str = "mainstay_server_deadline_overrun_total";
 /// Seconds that requests waited in the queue, whether they were admitted or not; those with room at once not counted.
 pub const QUEUE: &str = "mainstay_server_queue_seconds";
-/// The concurrency limit now.
+/// The concurrency limit now. One for the process: with several limiters it shows the one that last changed, and
+/// [`Registry`](crate::Registry) shows all.
 pub const LIMIT: &str = "mainstay_server_concurrency_limit";
 /// Correlation ids that were not acceptable.
 pub const CORRELATION_REPLACED: &str = "mainstay_server_correlation_replaced_total";
@@ -37,6 +42,8 @@ pub(super) fn describe() {
     describe_counter!(CANCELLED, "Requests whose caller left before the reply was complete");
     describe_counter!(PANICS, "Handlers that panicked");
     describe_counter!(SHED, "Requests refused before the handler, by reason");
+    describe_counter!(BODY_CUT_OFF, "Bodies of unannounced length cut off at the limit");
+    describe_counter!(PRIORITY_LOWERED, "Requests that claimed more than they may");
     describe_counter!(OVERRUN, "Requests whose handler had not answered shortly after the deadline");
     describe_histogram!(QUEUE, Unit::Seconds, "Time spent waiting for a permit");
     describe_gauge!(LIMIT, "Requests allowed at once");

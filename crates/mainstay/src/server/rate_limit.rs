@@ -9,7 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::num::NonZeroU32;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ pub struct RateLimitLayer {
     quota: Option<Arc<Quota>>,
 }
 
-struct Quota {
+pub(crate) struct Quota {
     limiter: RateLimiter,
     key: KeyFn,
     policy: HeaderValue,
@@ -138,11 +138,23 @@ pub struct RateLimitSnapshot {
 
 impl RateLimitLayer {
     pub(super) fn snapshot(&self) -> Option<RateLimitSnapshot> {
-        self.quota.as_ref().map(|quota| RateLimitSnapshot {
-            quota: quota.limiter.quota(),
-            window_ms: millis(quota.limiter.window()),
-            keys: quota.limiter.keys(),
-        })
+        self.quota.as_ref().map(|quota| quota.snapshot())
+    }
+
+    /// To watch the quotas, if there are any, without keeping them.
+    pub(crate) fn downgrade(&self) -> Option<Weak<Quota>> {
+        self.quota.as_ref().map(Arc::downgrade)
+    }
+}
+
+impl Quota {
+    pub(crate) fn snapshot(&self) -> RateLimitSnapshot {
+        let limiter = &self.limiter;
+        RateLimitSnapshot {
+            quota: limiter.quota(),
+            window_ms: millis(limiter.window()),
+            keys: limiter.keys(),
+        }
     }
 }
 

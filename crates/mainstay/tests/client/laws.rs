@@ -138,6 +138,19 @@ async fn law_03_an_attempt_is_told_no_more_time_than_it_has() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn law_03_a_process_that_was_stopped_begins_nothing_that_is_late_by_now() {
+    let peer = Peer::always(Do::Reply(200));
+    let mut stack = stack(config(), &peer);
+    let context = RequestContext::background(Duration::from_secs(1));
+    // Every layer has looked at the deadline; then the process stands still, and only then is the attempt begun.
+    let call = stack.ready().await.unwrap().call(get().with(&context));
+    tokio::time::advance(Duration::from_secs(3)).await;
+    let error = call.await.unwrap_err();
+    assert!(matches!(error, CallError::DeadlineTooNear { .. }), "{error:?}");
+    assert_eq!(peer.calls(), 0, "the peer would have to be told that no time is left");
+}
+
+#[tokio::test(start_paused = true)]
 async fn law_03_what_cannot_fit_is_not_begun() {
     let peer = Peer::always(Do::ComeBackAfter(1));
     let stack = stack(config(), &peer);

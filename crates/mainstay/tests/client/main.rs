@@ -2,6 +2,7 @@
 // Clippy lets `#[test]` functions unwrap, but not what they share.
 #![allow(clippy::unwrap_used)]
 
+mod alone;
 mod coalesce;
 mod config;
 #[path = "../ears/mod.rs"]

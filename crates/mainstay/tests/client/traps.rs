@@ -295,7 +295,7 @@ async fn a_reply_that_is_there_beats_a_timer_that_is_due() {
         tokio::time::sleep(timeout).await;
         Ok::<_, CallError>(Response::new(Bytes::new()))
     });
-    let client = AttemptTimeoutLayer::new(timeout).unwrap().layer(peer);
+    let client = AttemptTimeoutLayer::new("inventory", timeout).unwrap().layer(peer);
     for _ in 0..20 {
         assert!(client.clone().oneshot(Request::new(Bytes::new())).await.is_ok());
     }
@@ -317,7 +317,7 @@ async fn a_transport_that_is_never_ready_is_timed_out() {
             std::future::pending()
         }
     }
-    let client = AttemptTimeoutLayer::new(Duration::from_millis(50)).unwrap().layer(Unready);
+    let client = AttemptTimeoutLayer::new("inventory", Duration::from_millis(50)).unwrap().layer(Unready);
     let error = client.oneshot(Request::new(Bytes::new())).await.unwrap_err();
     assert!(matches!(error, CallError::AttemptTimedOut { .. }));
 }

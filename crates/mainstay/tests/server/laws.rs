@@ -21,7 +21,7 @@ fn answering(status: u16, outcome: Option<&'static str>) -> Response<Full<bytes:
 }
 
 #[tokio::test]
-async fn law_1_one_vocabulary_of_outcomes() {
+async fn law_01_one_vocabulary_of_outcomes() {
     let cases = [
         (200, None, "success"),
         (202, None, "success"),
@@ -52,7 +52,7 @@ async fn law_1_one_vocabulary_of_outcomes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_3_an_absolute_deadline_lives_in_the_extensions_and_bounds_everything() {
+async fn law_03_an_absolute_deadline_lives_in_the_extensions_and_bounds_everything() {
     let stacked = limited(1, 0).layer(service(|request| async move {
         let context = request.extensions().get::<RequestContext>().unwrap().clone();
         let at_first = context.deadline.remaining();
@@ -81,7 +81,7 @@ async fn law_3_an_absolute_deadline_lives_in_the_extensions_and_bounds_everythin
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_3_expired_work_is_refused_before_the_handler() {
+async fn law_03_expired_work_is_refused_before_the_handler() {
     let (ears, crowd) = (Ears::new(), Crowd::default());
     let stacked = {
         let crowd = crowd.clone();
@@ -115,7 +115,7 @@ async fn law_3_expired_work_is_refused_before_the_handler() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_7_a_caller_that_left_is_told_from_our_own_timeout() {
+async fn law_07_a_caller_that_left_is_told_from_our_own_timeout() {
     let ears = Ears::new();
     let stacked = limited(2, 0).layer(service(|_| std::future::pending()));
     let left = tokio::spawn(stacked.clone().oneshot(request(&[])));
@@ -132,7 +132,7 @@ async fn law_7_a_caller_that_left_is_told_from_our_own_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_7_a_reply_that_is_cut_while_it_is_sent_is_cancelled_and_one_that_is_sent_is_not() {
+async fn law_07_a_reply_that_is_cut_while_it_is_sent_is_cancelled_and_one_that_is_sent_is_not() {
     let ears = Ears::new();
     let stacked = limited(2, 0).layer(service(|_| async { ok() }));
     drop(send(&stacked, &[]).await);
@@ -147,7 +147,7 @@ async fn law_7_a_reply_that_is_cut_while_it_is_sent_is_cancelled_and_one_that_is
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_8_nothing_scarce_is_held_while_idle() {
+async fn law_08_nothing_scarce_is_held_while_idle() {
     let stack = limited(3, 3);
     let mut ready = Vec::new();
     for _ in 0..100 {
@@ -164,7 +164,7 @@ async fn law_8_nothing_scarce_is_held_while_idle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_9_a_clone_of_the_stack_shares_its_limit_quota_and_drain() {
+async fn law_09_a_clone_of_the_stack_shares_its_limit_quota_and_drain() {
     let settings = ServerConfig {
         rate_limit: Some(RateLimitConfig::new(NonZeroU32::new(3).unwrap(), Duration::from_mins(1), |_| {
             Some("one".into())

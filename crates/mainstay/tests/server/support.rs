@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full};
 use mainstay::limit::QueueConfig;
+use mainstay::server::body_limit::LimitedBody;
 use mainstay::server::{LimitConfig, ServerConfig, ServerService, ServerStack, stack};
 use serde_json::Value;
 use tower::util::BoxCloneSyncService;
@@ -17,7 +18,7 @@ use tower::{Service, ServiceExt as _};
 pub(crate) use crate::ears::Ears;
 
 /// What a handler gets.
-pub(crate) type Asked = Request<Limited<()>>;
+pub(crate) type Asked = Request<LimitedBody<()>>;
 pub(crate) type Inner = BoxCloneSyncService<Asked, Response<Full<Bytes>>, Infallible>;
 pub(crate) type Stacked = ServerService<Inner>;
 pub(crate) type Reply = <Stacked as Service<Request<()>>>::Response;
