@@ -14,6 +14,27 @@ use super::{BulkheadLayer, Place};
 use crate::CallError;
 
 /// Limits the calls in flight, bodies included. Shares its limit with the [`BulkheadLayer`] it was made from.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use mainstay::{CallError, bulkhead::BulkheadLayer};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let peer = service_fn(|_: Request<()>| async { Ok::<_, CallError>(Response::new(Full::new(Bytes::new()))) });
+/// let bulkhead = BulkheadLayer::new("inventory", 1)?;
+/// let client = bulkhead.streaming().layer(peer);
+/// let reply = client.clone().oneshot(Request::new(())).await?;
+/// let refused = client.oneshot(Request::new(())).await;
+/// assert!(matches!(refused, Err(CallError::BulkheadFull { .. })), "the first one's body is still unread");
+/// drop(reply);
+/// assert_eq!(bulkhead.in_flight(), 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct StreamingBulkheadLayer(pub(super) BulkheadLayer);
 

@@ -23,7 +23,7 @@ use crate::domain::Status;
 use crate::store::{Order, work};
 
 /// How often a sweep looks for work that nobody has told it of. A fifth of a second is well inside the five
-/// seconds in which everything is to be resolved, and costs two index look-ups.
+/// seconds in which everything is to be resolved once inventory is back, and costs two index look-ups.
 const TICK: Duration = Duration::from_millis(200);
 /// Orders taken at once while inventory is well.
 const BATCH: i64 = 128;

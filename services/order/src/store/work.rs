@@ -4,8 +4,9 @@ use sqlx::PgConnection;
 
 use super::orders::{Order, columns};
 
-/// How long the reconciler may work on an order before another replica may take it: more than one call to
-/// inventory with its retries, and short beside the time people notice.
+/// How long the reconciler may work on an order before another replica may take it. The last of a batch waits for three
+/// others, each of which may take a whole call: twelve seconds. So long, too, an order rests that a replica had taken when
+/// it was killed.
 const LEASE_MS: i64 = 15_000;
 
 /// Takes at most `limit` unresolved orders whose lease or back-off has ended. Any number of replicas may ask at
