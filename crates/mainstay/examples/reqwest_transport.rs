@@ -39,8 +39,10 @@ async fn send(client: reqwest::Client, request: ClientRequest) -> Result<Respons
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let uri = std::env::args().nth(1).unwrap_or_else(|| "http://127.0.0.1:3000/slow/50".to_owned());
-    // Retries live at one layer, and that is the stack's.
-    let reqwest = reqwest::Client::builder().retry(reqwest::retry::never()).build()?;
+    // Retries live at one layer, and that is the stack's. A redirect followed here would be a second request, whose
+    // failure to connect says nothing about the first.
+    let redirect = reqwest::redirect::Policy::none();
+    let reqwest = reqwest::Client::builder().retry(reqwest::retry::never()).redirect(redirect).build()?;
     let transport = service_fn(move |request| send(reqwest.clone(), request));
     let client = client::stack(ClientConfig::new("example"), transport)?;
     let result = client.oneshot(Request::get(uri).body(Full::default())?).await;

@@ -17,6 +17,9 @@ use crate::problem::Effect;
 pub trait HasOutcome {
     /// What is known about the call's effect.
     fn outcome(&self) -> Outcome;
+    /// Whether this tells what became of an earlier attempt with the same idempotency key, too. A 409 or 425 that does not
+    /// say what it did may mean that the earlier one is still being worked on (as the IETF's draft on the header has it).
+    fn settles_earlier(&self) -> bool;
     /// How long the peer, or the layer that refused, asks to be left alone.
     fn retry_after(&self) -> Option<Duration>;
     /// A few words for events and the decision trail.
@@ -123,6 +126,10 @@ impl<B> HasOutcome for Response<B> {
         reply(self.status(), self.headers())
     }
 
+    fn settles_earlier(&self) -> bool {
+        !matches!(self.status().as_u16(), 409 | 425) || effect(self.headers()).is_some()
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         retry_after(self.headers())
     }
@@ -151,6 +158,10 @@ impl<R: HasOutcome> Classified<R> {
 impl<R: HasOutcome> HasOutcome for Classified<R> {
     fn outcome(&self) -> Outcome {
         self.outcome
+    }
+
+    fn settles_earlier(&self) -> bool {
+        self.reply.settles_earlier()
     }
 
     fn retry_after(&self) -> Option<Duration> {

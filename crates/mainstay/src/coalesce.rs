@@ -3,12 +3,15 @@
 //!
 //! Not part of the assembled stack; put it outside:
 //!
-//! * Calls are the same when method, URI, `Authorization` and `Accept` are, so nobody is given what another principal may
-//!   see. Only safe methods are shared.
+//! * Calls are the same when method, URI and all headers are, but for those that this crate puts on a request: nobody is
+//!   given what another principal may see, or another range or version of it. Only safe methods are shared, and none that
+//!   announces a body.
 //! * A call is joined only if it may still run for half as long as the joiner would wait. All of it would mean that calls
 //!   with the same timeout, each begun a little after the other, are never shared; so a joiner may be told that time is up
 //!   when up to half of its own is left.
-//! * Whoever leaves leaves alone; the call ends when nobody waits for it any more.
+//! * Nobody waits for longer than its own deadline, and whoever leaves leaves alone; the call ends when nobody waits for it
+//!   any more.
+//! * A transport that panics fails the call for all who wait for it.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -27,47 +30,63 @@
 //! # }
 //! ```
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::Future;
+use std::hash::{Hash, Hasher};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
-use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderMap, Method, Request, Response, Uri, header};
 use metrics::{Counter, counter};
 use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tower::util::Oneshot;
 use tower::{Layer, Service};
 
 use crate::client::names;
-use crate::decision::{Decided, Loudness};
-use crate::{CallError, Deadline, RequestContext};
+use crate::context::Party;
+use crate::decision::{Concerns, Decided, Loudness};
+use crate::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
+use crate::{CallError, Deadline, RequestContext, clock};
 
 type Answer = Result<Response<Bytes>, CallError>;
 type Flight = Shared<BoxFuture<'static, Answer>>;
 
 /// What makes two reads the same.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Key {
     method: Method,
     uri: Uri,
-    authorization: Option<HeaderValue>,
-    accept: Option<HeaderValue>,
+    headers: HeaderMap,
 }
 
 impl Key {
     fn of<B>(request: &Request<B>) -> Option<Self> {
-        request.method().is_safe().then(|| Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            authorization: request.headers().get(header::AUTHORIZATION).cloned(),
-            accept: request.headers().get(header::ACCEPT).cloned(),
-        })
+        let mut headers = request.headers().clone();
+        let has_body = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
+            || headers.contains_key(header::TRANSFER_ENCODING);
+        if has_body || !request.method().is_safe() {
+            return None;
+        }
+        for ours in [X_CORRELATION_ID, X_DEADLINE_MS, X_ATTEMPT, X_PRIORITY, TRACEPARENT, TRACESTATE] {
+            headers.remove(ours);
+        }
+        Some(Self { method: request.method().clone(), uri: request.uri().clone(), headers })
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // What differs in its headers only is told apart by comparing.
+        (&self.method, &self.uri).hash(state);
     }
 }
 
@@ -83,12 +102,18 @@ struct UnderWay {
 struct State {
     peer: Arc<str>,
     joined: Counter,
+    timeouts: Counter,
     /// As many entries as calls under way: each is removed when its call ends or is given up.
     calls: Mutex<HashMap<Key, UnderWay>>,
     numbers: AtomicU64,
 }
 
 impl State {
+    fn decided(&self, action: &'static str, why: Cow<'static, str>, whose: Option<&impl Concerns>) {
+        let (layer, peer, loudness) = ("coalesce", Some(&*self.peer), Loudness::Debug);
+        Decided { layer, action, why, peer, endpoint: None, loudness }.record(whose);
+    }
+
     fn calls(&self) -> MutexGuard<'_, HashMap<Key, UnderWay>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,8 +127,9 @@ impl CoalesceLayer {
     /// For calls to `peer`.
     pub fn new(peer: &str) -> Self {
         let joined = counter!(names::COALESCED, "peer" => peer.to_owned());
+        let timeouts = counter!(names::TIMEOUTS, "peer" => peer.to_owned(), "limit" => "joined");
         let (calls, numbers) = (Mutex::default(), AtomicU64::new(0));
-        Self(Arc::new(State { peer: peer.into(), joined, calls, numbers }))
+        Self(Arc::new(State { peer: peer.into(), joined, timeouts, calls, numbers }))
     }
 
     /// Shared calls under way now.
@@ -152,11 +178,9 @@ where
         if let Some(call) = calls.get(&key).and_then(|under_way| under_way.joinable(deadline)) {
             drop(calls);
             self.state.joined.increment(1);
-            let (peer, why) = (Some(&*self.state.peer), "the same read is under way");
-            let loudness = Loudness::Debug;
-            Decided { layer: "coalesce", action: "join", why, peer, endpoint: None, loudness }
-                .record(context);
-            return CoalesceFuture { call: Call::Together { call } };
+            self.state.decided("join", "the same read is under way".into(), context);
+            let wait = context.map(|context| Wait::of(&self.state, context));
+            return CoalesceFuture { call: Call::Together { call, wait } };
         }
         let number = self.state.numbers.fetch_add(1, Ordering::Relaxed);
         let ended = Ended { key: key.clone(), number, state: Arc::clone(&self.state) };
@@ -165,14 +189,49 @@ where
         let call = Oneshot::new(std::mem::replace(&mut self.inner, next), request);
         let call = async move {
             let _ended = ended;
-            call.await.map_err(Into::into)
+            // A panic that passed through the shared call would leave those who wait for it asleep.
+            match AssertUnwindSafe(call).catch_unwind().await {
+                Ok(answer) => answer.map_err(Into::into),
+                Err(_) => Err(CallError::Transport(Arc::new(Panicked))),
+            }
         };
         let call = call.boxed().shared();
         if let Some(weak) = call.downgrade() {
             calls.insert(key, UnderWay { number, call: weak, deadline });
         }
         drop(calls);
-        CoalesceFuture { call: Call::Together { call } }
+        // Its own deadline is kept by the stack inside, as it would be without this layer.
+        CoalesceFuture { call: Call::Together { call, wait: None } }
+    }
+}
+
+/// The transport panicked while a call was shared. What the peer has done is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the transport panicked")]
+pub struct Panicked;
+
+/// How long a joiner waits for a call that may run for longer.
+#[derive(Debug)]
+struct Wait {
+    began: Instant,
+    timer: Pin<Box<Sleep>>,
+    whose: Party,
+    state: Arc<State>,
+}
+
+impl Wait {
+    fn of(state: &Arc<State>, context: &RequestContext) -> Self {
+        let timer = Box::pin(sleep_until(context.deadline.instant()));
+        Self { began: clock::now(), timer, whose: context.into(), state: Arc::clone(state) }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CallError> {
+        ready!(self.timer.as_mut().poll(cx));
+        let after = clock::now().saturating_duration_since(self.began);
+        self.state.timeouts.increment(1);
+        let why = format!("the call that was joined took longer than {} ms", after.as_millis());
+        self.state.decided("cut_off", why.into(), Some(&self.whose));
+        Poll::Ready(CallError::DeadlineExceeded { after })
     }
 }
 
@@ -226,6 +285,7 @@ pin_project! {
         Together {
             #[pin]
             call: Flight,
+            wait: Option<Wait>,
         },
     }
 }
@@ -240,7 +300,12 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().call.project() {
             CallProj::Alone { call } => call.poll(cx).map_err(Into::into),
-            CallProj::Together { call } => call.poll(cx),
+            CallProj::Together { call, wait } => {
+                if let Poll::Ready(answer) = call.poll(cx) {
+                    return Poll::Ready(answer);
+                }
+                wait.as_mut().map_or(Poll::Pending, |wait| wait.poll(cx).map(Err))
+            }
         }
     }
 }

@@ -169,7 +169,7 @@ impl Bench {
     }
 
     fn admit(&self, now: u64) -> Option<Admitted> {
-        self.core.admit_closed().or_else(|| self.core.admit(now, &self.config).0.ok())
+        self.core.admit_closed().or_else(|| self.core.admit(now, &self.config, &self.random).0.ok())
     }
 
     /// Whether the result changed the state.
@@ -255,7 +255,7 @@ fn a_straggler_cannot_close_or_open_what_came_after_it() {
                 }
             })
         };
-        bench.core.order(Order::ForceOpen);
+        bench.core.order(Order::ForceOpen, bench.now);
         assert!(!bench.end(straggler, Verdict::Good));
         assert!(!bench.end(straggler, Verdict::Bad));
         failing.join().unwrap();

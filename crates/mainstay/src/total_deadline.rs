@@ -56,16 +56,17 @@ struct Shared {
 pub struct TotalDeadlineLayer(Arc<Shared>);
 
 impl TotalDeadlineLayer {
-    /// A call to `peer` may take `total`, or what its caller's deadline leaves after `reserve` if that is less.
+    /// A call to `peer` may take `total`, or what its caller's deadline leaves after `reserve` if that is less. More than a
+    /// day is taken as a day.
     pub fn new(peer: &str, total: Duration, reserve: Duration) -> Self {
         let name = || peer.to_owned();
         let rejected = counter!(names::REJECTED, "peer" => name(), "reason" => "deadline-too-near");
         let timeouts = counter!(names::TIMEOUTS, "peer" => name(), "limit" => "total");
-        let least = Duration::from_millis(1);
+        let (total, least) = (total.min(Duration::from_hours(24)), Duration::from_millis(1));
         Self(Arc::new(Shared { peer: peer.into(), total, reserve, least, rejected, timeouts }))
     }
 
-    /// Refuses a call that has less time than `least` (default 1 ms, the unit in which time is sent on).
+    /// Refuses a call that has less time than `least` (default 1 ms, the unit in which time is sent on; at most a day).
     #[must_use]
     pub fn least(self, least: Duration) -> Self {
         let Shared { peer, total, reserve, rejected, timeouts, .. } = &*self.0;
@@ -73,7 +74,7 @@ impl TotalDeadlineLayer {
             peer: Arc::clone(peer),
             total: *total,
             reserve: *reserve,
-            least,
+            least: least.min(Duration::from_hours(24)),
             rejected: rejected.clone(),
             timeouts: timeouts.clone(),
         }))

@@ -7,14 +7,16 @@
 //!
 //! * A slot holds up to [`Window::MOST`] of each count; beyond that it stops counting, which keeps the ratio of
 //!   what came first. With the breaker's slots of 100 ms that is 640,000 calls a second to one endpoint.
-//! * A `turn` repeats after 65,536 laps (a week, for ten seconds). Only a slot that nobody touched for exactly
-//!   that long could be misread.
+//! * A `turn` repeats after 65,536 laps (a week, for ten seconds). Only a slot that nobody touched for that long, to within
+//!   [`LATE`] laps, could be misread.
 
 use std::time::Duration;
 
 use crate::sync::{AtomicU64, Ordering};
 
 const FIELD: u64 = 0xffff;
+/// A thread that was held up between reading the clock and counting may be this many laps behind, and then counts nothing.
+const LATE: u64 = 8;
 const TURN_SHIFT: u32 = 48;
 
 /// What to add to a slot.
@@ -78,7 +80,7 @@ impl<const N: usize> Window<N> {
                 }
                 return;
             }
-            if behind > FIELD / 2 {
+            if behind > FIELD - LATE {
                 // Somebody with a later clock has turned the slot already: this event has left the window.
                 return;
             }
@@ -108,9 +110,11 @@ impl<const N: usize> Window<N> {
     }
 
     /// Forgets everything. A call that is being counted at this moment may survive it.
-    pub(crate) fn clear(&self) {
-        for slot in &self.slots {
-            slot.store(0, Ordering::Relaxed);
+    pub(crate) fn clear(&self, now: u64) {
+        let last = now / self.slot_nanos;
+        for slot in (last + 1).saturating_sub(N as u64)..=last {
+            // Each keeps its turn: a turn of long ago would be one that is still to come.
+            self.at(slot).store(Self::turn(slot) << TURN_SHIFT, Ordering::Relaxed);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::Uri;
 use metrics::{Counter, Gauge, counter, gauge};
@@ -88,20 +89,35 @@ impl Cell {
         nanos_since(self.base, clock::now())
     }
 
+    /// A call that took this long is slow.
+    pub(super) fn slow_nanos(&self) -> u64 {
+        self.settings.slow_nanos
+    }
+
     pub(super) fn config(&self) -> &BreakerConfig {
         &self.settings.config
     }
 
     #[inline]
-    pub(super) fn admit(&self, context: Option<&RequestContext>) -> Result<Admitted, CallError> {
+    pub(super) fn admit(
+        &self,
+        context: Option<&RequestContext>,
+        is_hedge: impl FnOnce() -> bool,
+    ) -> Result<Admitted, CallError> {
         match self.core.admit_closed() {
             Some(admitted) => Ok(admitted),
-            None => self.admit_slowly(context),
+            None => self.admit_slowly(context, is_hedge()),
         }
     }
 
-    fn admit_slowly(&self, context: Option<&RequestContext>) -> Result<Admitted, CallError> {
-        let (admitted, transition) = self.core.admit(self.now(), &self.settings.config);
+    fn admit_slowly(&self, context: Option<&RequestContext>, is_hedge: bool) -> Result<Admitted, CallError> {
+        let Settings { config, random, .. } = &*self.settings;
+        let state = self.core.state(self.now(), config);
+        if is_hedge && state == BreakerState::HalfOpen {
+            // One of the two would be dropped when the other has answered, and a dropped probe is a failed one.
+            return Err(self.reject(Rejected { state, open_for: Duration::ZERO }, context));
+        }
+        let (admitted, transition) = self.core.admit(self.now(), config, random);
         if let Some(transition) = transition {
             self.publish(transition, context);
         }
@@ -168,7 +184,7 @@ impl Cell {
     }
 
     pub(super) fn order(&self, order: Order) {
-        let transition = self.core.order(order);
+        let transition = self.core.order(order, self.now());
         self.publish(transition, None::<&Party>);
     }
 

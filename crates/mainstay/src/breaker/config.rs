@@ -19,7 +19,9 @@ pub struct BreakerConfig {
     /// Slow calls in the window, in per cent, that trip it; 1 to 100. Default 50.
     pub slow_percent: u64,
     /// A call that took this long is slow, whatever its answer; from 1 ms. Default 500 ms, half the attempt
-    /// timeout: a threshold above the timeout would never be reached.
+    /// timeout: a threshold above the timeout would never be reached. A call that its caller's deadline ends sooner does
+    /// not count, so keep this below the shortest deadline that callers usually have. In the assembled stack at most half
+    /// of the total timeout.
     pub slow_call: Duration,
     /// This many failures in a row trip it while fewer than `min_calls` are in the window; 1 to 10,000. Default 5,
     /// as Envoy and Finagle.
@@ -32,7 +34,7 @@ pub struct BreakerConfig {
     pub open_max: Duration,
     /// Calls let through half-open, which must all succeed; 1 to 100. Default 3.
     pub probes: u32,
-    /// The most a probe may take; from 1 ms. Default 500 ms. Short, since a peer that is not well costs every probe
+    /// The most a probe may take; 1 ms to 10 min. Default 500 ms. Short, since a peer that is not well costs every probe
     /// its whole time (Shopify cut the capacity lost to probing from 263 % to 4 % this way).
     pub probe_timeout: Duration,
     /// Time over which traffic grows back from a tenth to all after the probes succeeded; up to 10 min, zero for
@@ -76,12 +78,7 @@ impl BreakerConfig {
         check.that(self.open_min >= least, "breaker.open_min", &self.open_min, "at least 1 ms");
         check.within("breaker.open_max", &self.open_max, self.open_min..=most, "open_min to 10 min");
         check.within("breaker.probes", &self.probes, 1..=100, "1 to 100");
-        check.that(
-            self.probe_timeout >= least,
-            "breaker.probe_timeout",
-            &self.probe_timeout,
-            "at least 1 ms",
-        );
+        check.within("breaker.probe_timeout", &self.probe_timeout, least..=most, "1 ms to 10 min");
         check.that(self.ramp <= most, "breaker.ramp", &self.ramp, "at most 10 min");
         check.within("breaker.max_endpoints", &self.max_endpoints, 1..=100_000, "1 to 100,000");
         check.finish()

@@ -159,6 +159,7 @@ impl Core {
         &self,
         now: u64,
         config: &BreakerConfig,
+        random: &Random,
     ) -> (Result<Admitted, Rejected>, Option<Transition>) {
         let word = self.load();
         match word.state() {
@@ -174,9 +175,9 @@ impl Core {
                     let open_for = Duration::from_millis(left);
                     return (Err(Rejected { state: BreakerState::Open, open_for }), None);
                 }
-                self.admit_slowly(now, config)
+                self.admit_slowly(now, config, random)
             }
-            BreakerState::HalfOpen | BreakerState::Ramping => self.admit_slowly(now, config),
+            BreakerState::HalfOpen | BreakerState::Ramping => self.admit_slowly(now, config, random),
         }
     }
 
@@ -185,6 +186,7 @@ impl Core {
         &self,
         now: u64,
         config: &BreakerConfig,
+        random: &Random,
     ) -> (Result<Admitted, Rejected>, Option<Transition>) {
         let mut slow = lock(&self.slow);
         let mut word = self.load();
@@ -194,6 +196,12 @@ impl Core {
                 slow.probes_taken = 0;
                 slow.probes_succeeded = 0;
                 transition = Some(self.change(word, BreakerState::HalfOpen, 0, "the wait is over".into()));
+                word = self.load();
+            }
+            BreakerState::HalfOpen if slow.probes_taken >= config.probes && overdue(word, now, config) => {
+                // Whoever has them does not give them back: permits taken by hand, or futures that nobody polls.
+                let why = "no probe came back in twice its time".into();
+                transition = Some(self.open(&mut slow, word, why, now, config, random));
                 word = self.load();
             }
             BreakerState::Ramping if Self::ramp_left(word, now, config).is_zero() => {
@@ -216,6 +224,7 @@ impl Core {
             BreakerState::Open => reject(Duration::from_millis(word.millis().saturating_sub(millis(now)))),
             BreakerState::HalfOpen if slow.probes_taken < config.probes => {
                 slow.probes_taken += 1;
+                self.store(Word::new(BreakerState::HalfOpen, generation, millis(now)));
                 Ok(Admitted { generation, probe: true })
             }
             BreakerState::HalfOpen | BreakerState::ForcedOpen => reject(Duration::ZERO),
@@ -338,7 +347,7 @@ impl Core {
                 if slow.probes_succeeded < config.probes {
                     return None;
                 }
-                self.forget();
+                self.forget(now);
                 slow.ramp_asked = 0;
                 slow.ramp_admitted = 0;
                 let why = format!("{} of {} probes succeeded", slow.probes_succeeded, config.probes).into();
@@ -366,19 +375,19 @@ impl Core {
         let wait = open_wait(slow.reopened, config, random);
         slow.reopened = slow.reopened.saturating_add(1);
         slow.trips += 1;
-        self.forget();
+        self.forget(now);
         let wait = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(MILLIS);
         let until = millis(now).saturating_add(wait).min(MILLIS);
         self.change(word, BreakerState::Open, until, why)
     }
 
-    fn forget(&self) {
-        self.window.clear();
+    fn forget(&self, now: u64) {
+        self.window.clear(now);
         self.consecutive.store(0, Ordering::Relaxed);
     }
 
     /// Carries out an operator's order.
-    pub(crate) fn order(&self, order: Order) -> Transition {
+    pub(crate) fn order(&self, order: Order, now: u64) -> Transition {
         let mut slow = lock(&self.slow);
         let word = self.load();
         let to = match order {
@@ -386,7 +395,7 @@ impl Core {
             Order::ForceClosed => BreakerState::ForcedClosed,
             Order::Reset => BreakerState::Closed,
         };
-        self.forget();
+        self.forget(now);
         *slow = Slow { trips: slow.trips, ..Slow::default() };
         self.change(word, to, 0, "ordered by an operator".into())
     }
@@ -423,6 +432,11 @@ impl Core {
         let trips = lock(&self.slow).trips;
         View { state, open_for, calls, failures, slow, consecutive_failures, trips }
     }
+}
+
+/// Whether the last probe should have come back long ago: its own timer ends it after `probe_timeout`.
+fn overdue(word: Word, now: u64, config: &BreakerConfig) -> bool {
+    Duration::from_millis(millis(now).saturating_sub(word.millis())) > config.probe_timeout * 2
 }
 
 fn millis(nanos: u64) -> u64 {

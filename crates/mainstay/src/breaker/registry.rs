@@ -174,7 +174,8 @@ impl BreakerHandle {
     }
 
     /// Leave for one call that is not made through the tower service. Dropping the permit without
-    /// [`Permit::finish`] records a call whose caller left.
+    /// [`Permit::finish`] records a call whose caller left. A probe that is kept for longer than twice `probe_timeout`
+    /// counts as failed once another call asks: end your calls in time.
     pub fn try_acquire(&self, context: Option<&RequestContext>) -> Result<Permit, CallError> {
         Permit::acquire(&self.0, context)
     }

@@ -17,6 +17,7 @@ use super::cell::Cell;
 use super::core::{Admitted, Verdict};
 use crate::classify::{HasOutcome, outcome};
 use crate::context::Party;
+use crate::hedge::IsHedge;
 use crate::{CallError, Deadline, Outcome, RequestContext, clock};
 
 /// Puts the breaker of each request's endpoint in front of a service.
@@ -68,7 +69,8 @@ where
             _ => self.last.insert(self.breakers.of(request.uri())),
         };
         let context = request.extensions().get::<RequestContext>();
-        let admitted = match cell.admit(context) {
+        let is_hedge = || request.extensions().get::<IsHedge>().is_some();
+        let admitted = match cell.admit(context, is_hedge) {
             Ok(admitted) => admitted,
             Err(error) => return BreakerFuture { state: State::Rejected { error: Some(error) } },
         };
@@ -174,7 +176,7 @@ impl Permit {
 
     /// Leave that counts from now on.
     pub(super) fn acquire(cell: &Arc<Cell>, context: Option<&RequestContext>) -> Result<Self, CallError> {
-        let admitted = cell.admit(context)?;
+        let admitted = cell.admit(context, || false)?;
         let mut permit = Self::new(cell, admitted, context);
         permit.waits();
         Ok(permit)
@@ -197,10 +199,21 @@ impl Permit {
     #[inline]
     fn count(&mut self, outcome: Outcome) {
         let Some(admitted) = self.admitted.take() else { return };
-        let verdict = verdict(outcome, admitted.probe);
         let now = self.cell.now();
         let took = self.waiting_since.map_or(0, |since| now.saturating_sub(since.get()));
+        let mut verdict = verdict(outcome, admitted.probe);
+        if verdict == Verdict::Bad && outcome == Outcome::Unknown && self.cut_short(took) && !admitted.probe {
+            verdict = Verdict::Neutral;
+        }
         self.cell.record(admitted, verdict, took, now, self.whose.as_ref());
+    }
+}
+
+impl Permit {
+    /// Whether the caller's own deadline ended the call, and sooner than any call is slow. That says how little time the
+    /// caller had, and nothing of the endpoint: otherwise one impatient caller could open the breaker for all.
+    fn cut_short(&self, took: u64) -> bool {
+        took < self.cell.slow_nanos() && self.whose.as_ref().is_some_and(|whose| whose.deadline.has_passed())
     }
 }
 

@@ -4,7 +4,8 @@ use super::BreakerState;
 
 /// The present state in one word: 4 bits of state, 20 of generation, 40 of milliseconds.
 ///
-/// The time is the end of the wait when open, the beginning when ramping, and unused otherwise. 40 bits are 34 years.
+/// The time is the end of the wait when open, the last probe's start when half-open, the beginning when ramping, and unused
+/// otherwise. 40 bits are 34 years.
 /// The generation repeats after a million changes: six days of tripping every half second, longer than any call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Word(pub(super) u64);

@@ -205,6 +205,10 @@ impl HasOutcome for CallError {
         Self::outcome(self)
     }
 
+    fn settles_earlier(&self) -> bool {
+        false
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         Self::retry_after(self)
     }

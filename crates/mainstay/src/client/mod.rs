@@ -30,6 +30,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -45,7 +46,7 @@ pub use self::error::{CallError, Cause};
 pub use self::hyper::{HyperFuture, HyperTransport, TransportConfig};
 pub use self::stamp::{Stamp, StampFuture, StampLayer};
 use crate::attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer};
-use crate::breaker::{Breaker, BreakerLayer, Breakers};
+use crate::breaker::{Breaker, BreakerConfig, BreakerLayer, Breakers};
 use crate::budget::RetryBudget;
 use crate::bulkhead::{Bulkhead, BulkheadLayer};
 pub use crate::config_error::ConfigError;
@@ -101,7 +102,10 @@ where
     let peer = &*config.peer;
     let random = config.seed.map_or_else(Random::from_entropy, Random::seeded);
     let budget = RetryBudget::new(&config.retry.budget)?;
-    let breakers = Breakers::new(peer, config.breaker, random.clone())?;
+    // With less time in all than that, half of it is slow: a call that its deadline ends must not count as too short.
+    let most = (config.total_timeout.saturating_sub(config.reserve) / 2).max(Duration::from_millis(1));
+    let breaker = BreakerConfig { slow_call: config.breaker.slow_call.min(most), ..config.breaker };
+    let breakers = Breakers::new(peer, breaker, random.clone())?;
     let retry = RetryLayer::new(peer, config.retry, budget.clone(), random.clone())?;
     let hedge = match config.hedge {
         Some(hedge) => HedgeLayer::new(peer, hedge, budget.clone())?,

@@ -13,7 +13,8 @@ pub const IN_FLIGHT: &str = "mainstay_client_in_flight";
 /// Calls or attempts that were not sent, by `reason`: `breaker-rejected`, `bulkhead-full`, `held-back`,
 /// `deadline-too-near`.
 pub const REJECTED: &str = "mainstay_client_rejected_total";
-/// Attempts and calls cut off when their time was up, by `limit`: `attempt`, `total`.
+/// Attempts and calls cut off when their time was up, by `limit`: `attempt`, `total`, and `joined` for a read that
+/// waited for another's call.
 pub const TIMEOUTS: &str = "mainstay_client_timeouts_total";
 /// Reads that joined one under way.
 pub const COALESCED: &str = "mainstay_client_coalesced_total";

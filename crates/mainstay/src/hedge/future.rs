@@ -12,6 +12,7 @@ use tokio::time::{Instant, Sleep};
 use tower::Service;
 use tower::util::Oneshot;
 
+use super::IsHedge;
 use super::service::Shared;
 use crate::classify::{HasOutcome, outcome};
 use crate::{CallError, Outcome, RequestContext, clock};
@@ -65,7 +66,7 @@ pin_project! {
         S: Service<Request<B>>,
     {
         fn drop(this: Pin<&mut Self>) {
-            this.time();
+            this.time(true);
         }
     }
 }
@@ -83,10 +84,10 @@ where
         Self { shared, began, timer: None, delay, again, second: None, failed: None, timed: false }
     }
 
-    /// Records, once, how long the first call took, or had taken when it was given up.
-    fn time(self: Pin<&mut Self>) {
+    /// Records, once, how long the first call took to be answered, or had taken when it was given up.
+    fn time(self: Pin<&mut Self>, answered: bool) {
         let this = self.project();
-        if !std::mem::replace(this.timed, true) {
+        if !std::mem::replace(this.timed, true) && answered {
             this.shared.record(clock::now().saturating_duration_since(*this.began));
         }
     }
@@ -144,6 +145,7 @@ where
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             context.attempt += 1;
         }
+        request.extensions_mut().insert(IsHedge);
         this.second.set(Some(Oneshot::new(service, request)));
     }
 }
@@ -183,8 +185,9 @@ where
             let result = result.map_err(Into::into);
             this.first.set(First::Over);
             let Some(race) = this.race else { return Poll::Ready(result) };
-            race.as_mut().time();
-            if race.second.is_none() || settles(outcome(&result)) {
+            let answered = settles(outcome(&result));
+            race.as_mut().time(answered);
+            if race.second.is_none() || answered {
                 *this.race = None;
                 return Poll::Ready(result);
             }

@@ -7,7 +7,9 @@
 //! * Safe methods only, and not when the caller is already retrying.
 //! * Each hedge is paid for from the retry budget, so that retries and hedges together keep to one share.
 //! * A failure does not win over a call that is still under way.
-//! * A call that was given up counts in the percentile with the time it had taken.
+//! * A call that was given up counts in the percentile with the time it had taken; a failure, which may have taken none,
+//!   does not count.
+//! * A breaker that is half-open refuses it: of two probes for one read, one would be dropped, and count as failed.
 //!
 //! ```
 //! use std::time::Duration;
@@ -38,12 +40,16 @@ pub use self::future::HedgeFuture;
 pub use self::service::{Hedge, HedgeLayer};
 use crate::config_error::{Check, ConfigError};
 
+/// Among a request's extensions: it is the second of a pair.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IsHedge;
+
 /// When a read is asked again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HedgeConfig {
     /// After as long as this share of recent reads took, in per cent; 50 to 99. Default 95.
     pub percentile: u64,
-    /// But not before this. Default 10 ms: below it there is no tail worth a second request.
+    /// But not before this; at most 10 min. Default 10 ms: below it there is no tail worth a second request.
     pub least_delay: Duration,
     /// Reads that must have been seen first; 1 to 10,000. Default 20.
     pub min_samples: u64,
@@ -67,6 +73,8 @@ impl HedgeConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut check = Check::default();
         check.within("hedge.percentile", &self.percentile, 50..=99, "50 to 99");
+        let least = Duration::ZERO..=Duration::from_mins(10);
+        check.within("hedge.least_delay", &self.least_delay, least, "at most 10 min");
         check.within("hedge.min_samples", &self.min_samples, 1..=10_000, "1 to 10,000");
         let span = Duration::from_secs(1)..=Duration::from_mins(10);
         check.within("hedge.span", &self.span, span, "1 s to 10 min");

@@ -35,6 +35,8 @@ struct Run<A> {
     in_flight: BinaryHeap<Reverse<(u64, u64, bool)>>,
     next_arrival: u64,
     arrival_us: u64,
+    /// Requests come only in the first so many microseconds of each so many.
+    bursts: Option<(u64, u64)>,
     answered: u64,
     seed: u64,
 }
@@ -50,6 +52,7 @@ impl<A: Algorithm> Run<A> {
             in_flight: BinaryHeap::new(),
             next_arrival: 0,
             arrival_us,
+            bursts: None,
             answered: 0,
             seed: 42,
         }
@@ -89,6 +92,11 @@ impl<A: Algorithm> Run<A> {
                 });
             } else {
                 self.next_arrival = self.now + self.random(self.arrival_us).max(1);
+                if let Some((of, every)) = self.bursts
+                    && self.next_arrival % every > of
+                {
+                    self.next_arrival = (self.next_arrival / every + 1) * every;
+                }
                 if self.in_flight.len() < self.algorithm.limit() {
                     self.begin();
                 }
@@ -160,6 +168,21 @@ fn the_limit_follows_the_capacity_down_and_up() {
     run.run(15_000);
     let risen = mean(&run.run(20_000));
     assert!(risen > 50.0, "{risen}");
+}
+
+/// What comes in bursts has long silences between its samples, and a throughput that counts them looks as if it had stayed
+/// however far the limit was cut.
+#[test]
+fn bursts_with_silence_between_them_do_not_ratchet_it_down() {
+    for (of, every) in [(300, 5_000), (600, 5_000), (1_000, 5_000), (300, 800)] {
+        let bounds = Bounds { start: 60, ..Bounds::default() };
+        // More workers than the limit may reach: no request ever waits for another.
+        let mut run = Run::new(Gradient::new(bounds), 1_000, 20 * MS, 20 * MS / 150);
+        run.bursts = Some((of * MS, every * MS));
+        run.run(60_000);
+        let limits = run.run(240_000);
+        assert!(mean(&limits) > 60.0, "{of} ms in {every}: {}", mean(&limits));
+    }
 }
 
 /// A baseline that never follows what is observed pins the limit to its floor when a dependency becomes slower for

@@ -13,6 +13,8 @@
 //! * throughput fell along: the concurrency was needed. The limit goes back to what it was, and the latency seen during
 //!   the probe, which our own queueing cannot have caused, becomes the baseline.
 //!
+//! A window in which there was for a while nothing to do proves nothing, and changes nothing.
+//!
 //! Timeouts, drops, and a mean latency above the absolute ceiling shrink the limit by a tenth per window, probing or
 //! not. It grows only when it is used, all is well and latency is near the baseline.
 
@@ -93,6 +95,14 @@ impl Gradient {
             return;
         }
         let Some(latency) = window.latency else { return };
+        if !window.steady {
+            // Before and after a silence throughput follows the demand, and a probe would always find that it stayed.
+            if let Phase::Settle { doubted, .. } | Phase::Measure { doubted, .. } = self.phase {
+                self.phase = Phase::Track;
+                self.move_to(doubted);
+            }
+            return;
+        }
         let used = window.used(self.limit());
         match self.phase {
             Phase::Track => self.track(window, latency, used, now),

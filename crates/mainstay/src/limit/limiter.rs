@@ -176,6 +176,13 @@ impl Limiter {
         }
     }
 
+    pub(super) fn cut_off(&self, latency: Duration, at: Instant) {
+        let usual = self.lock().usual;
+        if latency >= usual {
+            self.observe(latency, Verdict::Dropped, at);
+        }
+    }
+
     pub(super) fn observe(&self, latency: Duration, verdict: Verdict, at: Instant) {
         let mut core = self.lock();
         let sample = Sample { latency, in_flight: core.in_flight, verdict, at };

@@ -40,6 +40,15 @@ impl Permit {
     }
 }
 
+impl Permit {
+    /// The request was ended by its own deadline. That is a sign of overload only if it had as long as requests usually
+    /// take: otherwise one impatient caller could shrink the limit for all.
+    pub(crate) fn cut_off(&self) {
+        let now = Instant::now();
+        self.limiter.cut_off(now.duration_since(self.since), now);
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.limiter.release();

@@ -48,6 +48,8 @@ pub(super) struct Summary {
     pub(super) latency: Option<f64>,
     /// Answers per second.
     pub(super) throughput: f64,
+    /// Whether there was something to do all the time. If not, the throughput says nothing about the limit.
+    pub(super) steady: bool,
     /// The most requests in flight at any one end of a request.
     pub(super) peak: usize,
     /// Whether anything timed out or was refused for want of room.
@@ -70,6 +72,10 @@ impl Summary {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Window {
     began: Option<Instant>,
+    /// When the last sample left nothing in flight, if it did.
+    idle_since: Option<Instant>,
+    /// Whether there was for a while nothing to do.
+    rested: bool,
     answered: u32,
     seconds: f64,
     peak: usize,
@@ -80,6 +86,11 @@ impl Window {
     /// Adds a sample. When that completes the window, returns what it amounted to and begins a new one.
     pub(super) fn add(&mut self, sample: Sample) -> Option<Summary> {
         let began = *self.began.get_or_insert(sample.at);
+        if let Some(since) = self.idle_since.take() {
+            let until = sample.at.checked_sub(sample.latency).unwrap_or(sample.at);
+            self.rested |= until > since;
+        }
+        self.idle_since = (sample.in_flight <= 1).then_some(sample.at);
         self.peak = self.peak.max(sample.in_flight);
         match sample.verdict {
             Verdict::Dropped => self.dropped = true,
@@ -99,10 +110,11 @@ impl Window {
             latency: (self.answered > 0).then(|| self.seconds / answered),
             // A sample starts the window, so it is not part of the rate.
             throughput: (answered - 1.0).max(0.0) / age.as_secs_f64(),
+            steady: !self.rested,
             peak: self.peak,
             dropped: self.dropped,
         };
-        *self = Self { began: Some(sample.at), ..Self::default() };
+        *self = Self { began: Some(sample.at), idle_since: self.idle_since, ..Self::default() };
         Some(summary)
     }
 }

@@ -88,7 +88,9 @@ where
                     let became = outcome(&result);
                     if matches!(became, Outcome::Success | Outcome::Refused) {
                         shared.deposit();
-                        return Poll::Ready(result);
+                        let settled = result.as_ref().is_ok_and(HasOutcome::settles_earlier);
+                        let open = this.first_unknown.filter(|_| !settled);
+                        return Poll::Ready(settle(result, became, this.plan, open, *this.attempt));
                     }
                     if became == Outcome::Unknown && this.first_unknown.is_none() {
                         *this.first_unknown = Some(*this.attempt);

@@ -12,7 +12,8 @@
 //! is not retried: three layers of three attempts are 27 calls.
 //!
 //! Once an attempt's effect is unknown, the whole stays unknown until the peer settles it: a later attempt that was
-//! refused by our breaker, or that the peer did not execute, says nothing about the first. The caller then gets
+//! refused by our breaker, that the peer did not execute, or that was answered 409 or 425 without `X-Outcome` (the first
+//! may still be worked on), says nothing about the first. The caller then gets
 //! [`CallError::EarlierAttemptUnknown`](crate::CallError::EarlierAttemptUnknown).
 //!
 //! ```

@@ -64,7 +64,9 @@ impl GiveUp {
 pub struct RetryLayer(Arc<Shared>);
 
 impl RetryLayer {
-    /// Retries calls to `peer`, paid for from `budget`, which may be shared with a hedging layer.
+    /// Retries calls to `peer`, paid for from `budget`, which may be shared with a hedging layer. A request without a
+    /// [`RequestContext`] has no deadline of its own: with no [total deadline](crate::total_deadline) outside, what a peer
+    /// asks for in `Retry-After`, at most a day, is waited out.
     pub fn new(
         peer: &str,
         config: RetryConfig,

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::sync::Notify;
 use tower::{Layer, Service};
@@ -18,26 +19,34 @@ use super::context::{DeadlinePolicy, ensure};
 use super::decide;
 use crate::problem::{Effect, Problem};
 
-/// How many requests are in hand, for gauges and for [`Drain::drained`].
+/// How many requests are in hand. Sequentially consistent, like the switch: one side counts and then looks at the switch, the
+/// other throws the switch and then looks at the count, and one of them must see the other.
 #[derive(Debug, Default)]
-pub(super) struct InFlight {
+struct InFlight {
     count: AtomicUsize,
     none: Notify,
 }
 
 impl InFlight {
-    pub(super) fn enter(&self) {
-        self.count.fetch_add(1, Ordering::Relaxed);
+    fn enter(self: &Arc<Self>) -> InHand {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        InHand(Arc::clone(self))
     }
+}
 
-    pub(super) fn leave(&self) {
-        if self.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.none.notify_waiters();
+/// One request in hand, until this is dropped.
+#[derive(Debug)]
+struct InHand(Arc<InFlight>);
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.none.notify_waiters();
         }
     }
 }
 
-/// Tells a stack to take no more requests. Clones are one switch.
+/// Tells a [`DrainLayer`], or the stack that has one, to take no more requests. Clones are one switch.
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
     draining: Arc<AtomicBool>,
@@ -45,23 +54,19 @@ pub struct Drain {
 }
 
 impl Drain {
-    pub(super) fn new(in_flight: Arc<InFlight>) -> Self {
-        Self { draining: Arc::default(), in_flight }
-    }
-
     /// From now on new requests get 503 `shutting-down`, `not-executed`, with `Connection: close`. Not undone.
     pub fn start(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.draining.store(true, Ordering::SeqCst);
     }
 
     /// Whether [`Drain::start`] was called.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.draining.load(Ordering::SeqCst)
     }
 
-    /// Requests in hand: arrived, and their reply not yet sent to its end.
+    /// Requests in hand: let through, and their reply's body neither at its end nor dropped.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.count.load(Ordering::Acquire)
+        self.in_flight.count.load(Ordering::SeqCst)
     }
 
     /// Waits until no request is in hand. Cancel safe. Bound it by a timeout: a client may read slowly for ever.
@@ -77,11 +82,12 @@ impl Drain {
     }
 }
 
-/// Refuses requests once its [`Drain`] has been started.
+/// Refuses requests once its [`Drain`] has been started, and counts those in hand until then.
 ///
 /// ```
 /// use bytes::Bytes;
 /// use http::{Request, Response, StatusCode};
+/// use http_body_util::Full;
 /// use mainstay::server::Drain;
 /// use mainstay::server::drain::DrainLayer;
 /// use tower::{Layer, ServiceExt, service_fn};
@@ -90,9 +96,14 @@ impl Drain {
 /// # async fn main() -> Result<(), std::convert::Infallible> {
 /// let drain = Drain::default();
 /// let service = DrainLayer::new(drain.clone())
-///     .layer(service_fn(|_: Request<()>| async { Ok::<_, std::convert::Infallible>(Response::new(Bytes::new())) }));
-/// assert_eq!(service.clone().oneshot(Request::new(())).await?.status(), StatusCode::OK);
+///     .layer(service_fn(|_: Request<()>| async {
+///         Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from("hello"))))
+///     }));
+/// let reply = service.clone().oneshot(Request::new(())).await?;
 /// drain.start();
+/// assert_eq!((reply.status(), drain.in_flight()), (StatusCode::OK, 1));
+/// drop(reply);
+/// drain.drained().await;
 /// let refused = service.oneshot(Request::new(())).await?;
 /// assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
 /// assert_eq!(refused.headers()["x-outcome"], "not-executed");
@@ -131,18 +142,21 @@ where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     ResBody: From<Bytes>,
 {
-    type Response = S::Response;
+    type Response = Response<DrainedBody<ResBody>>;
     type Error = S::Error;
-    type Future = OrRefused<S::Future, ResBody>;
+    type Future = OrRefused<DrainFuture<S::Future>, DrainedBody<ResBody>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        // Counted before the switch is looked at: whoever has thrown it sees this request or has turned it away.
+        let in_hand = self.drain.in_flight.enter();
         if !self.drain.is_draining() {
-            return OrRefused::inner(self.inner.call(request));
+            return OrRefused::inner(DrainFuture { inner: self.inner.call(request), in_hand: Some(in_hand) });
         }
+        drop(in_hand);
         let context = ensure(&mut request, &DeadlinePolicy::default(), None);
         decide::shed(&context, "drain", "draining", "the service is shutting down".into());
         let mut response =
@@ -153,6 +167,72 @@ where
                 .into_response();
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         OrRefused::refused(response)
+    }
+}
+
+pin_project! {
+    /// The future of [`Draining`]. Dropping it drops the request, which is then no longer in hand.
+    #[derive(Debug)]
+    pub struct DrainFuture<F> {
+        // Before `in_hand`: it is in hand until it is gone.
+        #[pin]
+        inner: F,
+        in_hand: Option<InHand>,
+    }
+}
+
+impl<F, ResBody, E> Future for DrainFuture<F>
+where
+    F: Future<Output = Result<Response<ResBody>, E>>,
+{
+    type Output = Result<Response<DrainedBody<ResBody>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let reply = ready!(this.inner.poll(cx));
+        let in_hand = this.in_hand.take();
+        Poll::Ready(reply.map(|reply| reply.map(|inner| DrainedBody { inner, in_hand })))
+    }
+}
+
+pin_project! {
+    /// A reply's body whose request is in hand until it ends or is dropped.
+    #[derive(Debug)]
+    pub struct DrainedBody<B> {
+        #[pin]
+        inner: B,
+        in_hand: Option<InHand>,
+    }
+}
+
+impl<B: From<Bytes>> From<Bytes> for DrainedBody<B> {
+    fn from(bytes: Bytes) -> Self {
+        Self { inner: B::from(bytes), in_hand: None }
+    }
+}
+
+impl<B: Body> Body for DrainedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.project();
+        let frame = ready!(this.inner.poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            *this.in_hand = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 

@@ -13,7 +13,6 @@ use std::time::Duration;
 use http::StatusCode;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use super::drain::InFlight;
 use super::names;
 use crate::Outcome;
 
@@ -22,10 +21,9 @@ const MAX_ROUTES: usize = 512;
 /// Statuses times outcomes that one route and method can show, generously.
 const MAX_REPLIES: usize = 64;
 
-/// The metrics of one stack, and its count of requests in hand. Shared by all its services.
+/// The metrics of one stack. Shared by all its services.
 #[derive(Default)]
 pub(super) struct Meters {
-    pub(super) in_flight: Arc<InFlight>,
     gauge: OnceLock<Gauge>,
     cancelled: OnceLock<Counter>,
     routes: RwLock<HashMap<Route, Arc<PerRoute>>>,
@@ -47,7 +45,6 @@ impl Meters {
     /// A request has arrived.
     pub(super) fn enter(&self) {
         self.gauge().increment(1.0);
-        self.in_flight.enter();
     }
 
     /// It is over.
@@ -59,7 +56,6 @@ impl Meters {
             self.cancelled.get_or_init(|| counter!(names::CANCELLED)).increment(1);
         }
         self.gauge().decrement(1.0);
-        self.in_flight.leave();
     }
 
     fn gauge(&self) -> &Gauge {

@@ -63,7 +63,7 @@ pub struct ServerStack {
 /// A stack's state at one moment. Its parts are read one after the other, so under load they may differ by a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServerSnapshot {
-    /// Requests between arrival and the end of the reply.
+    /// Requests let in, whose reply has not ended.
     pub in_flight: usize,
     /// Whether new requests are turned away.
     pub draining: bool,
@@ -105,7 +105,7 @@ pub fn stack(config: ServerConfig) -> Result<ServerStack, ConfigError> {
     let observe = observe::ObserveLayer::new(config.route);
     Ok(ServerStack {
         context: context::ContextLayer::new(config.deadline).priority_ceiling(config.priority_ceiling),
-        drain: Drain::new(observe.in_flight()),
+        drain: Drain::default(),
         observe,
         deadline: deadline::DeadlineLayer::new(config.deadline, config.deadline_grace),
         rate_limit: rate_limit::RateLimitLayer::new(config.rate_limit),

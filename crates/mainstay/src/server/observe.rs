@@ -18,7 +18,6 @@ use tower::{Layer, Service};
 use tracing::instrument::{Instrument as _, Instrumented};
 
 use super::context::{DeadlinePolicy, ensure};
-use super::drain::InFlight;
 use super::head::RequestHead;
 use super::log_fields::LogFields;
 use super::meters::Meters;
@@ -66,10 +65,6 @@ impl ObserveLayer {
         Self { route, meters: Arc::default() }
     }
 
-    pub(super) fn in_flight(&self) -> Arc<InFlight> {
-        Arc::clone(&self.meters.in_flight)
-    }
-
     fn route_of(&self, head: &RequestHead<'_>) -> Cow<'static, str> {
         if let Some(RouteLabel(route)) = head.extensions.get() {
             return route.clone();
@@ -80,7 +75,7 @@ impl ObserveLayer {
 
 impl fmt::Debug for ObserveLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ObserveLayer").field("in_flight", &self.meters.in_flight).finish_non_exhaustive()
+        f.debug_struct("ObserveLayer").finish_non_exhaustive()
     }
 }
 

@@ -114,7 +114,7 @@ impl RateLimitLayer {
     /// All services of this layer and its clones share the quotas.
     pub fn new(config: Option<RateLimitConfig>) -> Self {
         let quota = config.map(|config| {
-            let policy = format!("\"principal\";q={};w={}", config.quota, config.window.as_secs().max(1));
+            let policy = format!("\"principal\";q={};w={}", config.quota, whole_seconds(config.window));
             Arc::new(Quota {
                 limiter: RateLimiter::new(config.quota, config.window, config.max_keys),
                 key: config.key,

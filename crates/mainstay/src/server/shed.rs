@@ -8,9 +8,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Extensions, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
@@ -121,12 +122,16 @@ pin_project! {
 
     impl<S: Service<Request<ReqBody>>, ReqBody> PinnedDrop for ShedFuture<S, ReqBody> {
         fn drop(this: Pin<&mut Self>) {
-            // A caller that left says nothing of load; work cut off after its deadline was too slow, and does.
+            // A caller that left says nothing of load; work cut off after its deadline may have been too slow.
             let this = this.project();
-            if let StageProj::Running { permit: Some(permit), .. } = this.stage.project()
-                && this.context.deadline.has_passed()
-            {
-                permit.observe(Verdict::Dropped);
+            match this.stage.project() {
+                StageProj::Running { permit: Some(permit), .. } if this.context.deadline.has_passed() => {
+                    permit.cut_off();
+                }
+                StageProj::Queued { since, waiting: Some((_, request)), .. } => {
+                    waited(*since, request.extensions());
+                }
+                _ => {}
             }
         }
     }
@@ -161,13 +166,9 @@ where
             let next = match this.stage.as_mut().project() {
                 StageProj::Queued { acquire, since, waiting } => {
                     let outcome = ready!(acquire.poll(cx));
-                    let waited = since.elapsed();
-                    metrics::histogram!(names::QUEUE).record(waited.as_secs_f64());
                     let (mut service, request) =
                         waiting.take().expect("taken only when the queue has answered");
-                    if let Some(fields) = request.extensions().get::<LogFields>() {
-                        fields.queued(waited);
-                    }
+                    let waited = waited(*since, request.extensions());
                     match outcome {
                         Ok(permit) => {
                             let why = format!("admitted after {} ms in the queue", waited.as_millis());
@@ -180,10 +181,12 @@ where
                 StageProj::Running { inner, permit } => {
                     let reply = ready!(inner.poll(cx));
                     let permit = permit.take().expect("a ShedFuture is not polled again after it was ready");
-                    permit.observe(match &reply {
-                        Ok(response) => verdict_of(response.status()),
-                        Err(_) => Verdict::Dropped,
-                    });
+                    match &reply {
+                        // "No time": for want of it here, or because the caller had none.
+                        Ok(response) if response.status() == StatusCode::GATEWAY_TIMEOUT => permit.cut_off(),
+                        Ok(response) => permit.observe(verdict_of(response.status())),
+                        Err(_) => permit.observe(Verdict::Dropped),
+                    }
                     return Poll::Ready(
                         reply.map(|r| r.map(|inner| PermitBody { inner, permit: Some(permit) })),
                     );
@@ -195,10 +198,20 @@ where
     }
 }
 
-/// A handler that answers "no room" or "no time" was short of something behind it: the limit should hear of it.
+/// Tells how long a request was in the queue, whatever came of it.
+fn waited(since: Instant, extensions: &Extensions) -> Duration {
+    let waited = since.elapsed();
+    metrics::histogram!(names::QUEUE).record(waited.as_secs_f64());
+    if let Some(fields) = extensions.get::<LogFields>() {
+        fields.queued(waited);
+    }
+    waited
+}
+
+/// A handler that answers "no room" was short of something behind it: the limit should hear of it.
 fn verdict_of(status: StatusCode) -> Verdict {
     match status {
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Verdict::Dropped,
+        StatusCode::SERVICE_UNAVAILABLE => Verdict::Dropped,
         _ => Verdict::Answered,
     }
 }

@@ -66,3 +66,24 @@ fn an_event_older_than_the_window_is_not_counted_as_new() {
 fn memory_does_not_depend_on_the_rate() {
     assert_eq!(size_of::<Window<100>>(), 101 * 8);
 }
+
+/// Turns are numbers of 16 bits that come around: at any age of the window, and after a rest of any length.
+#[test]
+fn a_window_that_was_cleared_or_left_alone_counts_on_at_any_age() {
+    let one = Counts { a: 1, ..Counts::default() };
+    for lap in [1, 100, 32_767, 32_768, 40_000, 65_520, 65_536, 98_304, 1_000_000] {
+        let now = lap * SLOTS as u64 * SLOT;
+        let cleared = window();
+        cleared.add(now, one);
+        cleared.clear(now);
+        assert_eq!(cleared.sum(now).a, 0);
+        for slot in 0..SLOTS as u64 {
+            cleared.add(now + slot * SLOT, one);
+        }
+        assert_eq!(cleared.sum(now + (SLOTS as u64 - 1) * SLOT).a, SLOTS as u64, "cleared in lap {lap}");
+        let rested = window();
+        rested.add(0, one);
+        rested.add(now, one);
+        assert_eq!(rested.sum(now).a, if lap % 65_536 == 0 { 2 } else { 1 }, "after a rest of {lap} laps");
+    }
+}

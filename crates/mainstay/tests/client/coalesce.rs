@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::header;
-use mainstay::RequestContext;
+use mainstay::client::ClientRequest;
 use mainstay::coalesce::CoalesceLayer;
+use mainstay::{CallError, RequestContext};
+use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _};
 
+use crate::ears::Ears;
 use crate::support::{Do, Peer, With as _, begin, get, get_from, post_with_key};
 
 fn slow() -> Peer {
@@ -36,6 +39,70 @@ async fn different_reads_and_all_writes_go_their_own_way() {
     let requests = [get(), get_from("10.0.0.2:80"), other, post_with_key(), post_with_key()];
     join_all(requests.map(|request| client.clone().oneshot(request))).await;
     assert_eq!(peer.calls(), 5, "another principal's answer is not ours");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_that_differ_in_any_header_but_ours_or_have_a_body_are_not_the_same() {
+    let peer = slow();
+    let client = CoalesceLayer::new("inventory").layer(peer.clone());
+    let of = |name: &'static str, value: &'static str| {
+        let mut request = get();
+        request.headers_mut().insert(name, value.parse().unwrap());
+        request
+    };
+    let (plain, none) = (get(), of("content-length", "0"));
+    let different = [
+        plain,
+        none,
+        of("range", "bytes=0-99"),
+        of("range", "bytes=100-199"),
+        of("if-none-match", "\"a\""),
+        of("cookie", "session=a"),
+        of("cookie", "session=b"),
+        of("x-api-key", "a"),
+        of("x-api-key", "b"),
+        of("content-length", "2"),
+        of("content-length", "2"),
+        of("transfer-encoding", "chunked"),
+    ];
+    let count = different.len();
+    join_all(different.map(|request| client.clone().oneshot(request))).await;
+    assert_eq!(peer.calls(), count);
+    let ours = ["x-correlation-id", "traceparent", "x-deadline-ms", "x-attempt", "x-priority", "tracestate"];
+    join_all(ours.map(|name| client.clone().oneshot(of(name, "1")))).await;
+    assert_eq!(peer.calls(), count + 1, "what tells callers apart does not tell reads apart");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_longer_than_its_own_deadline() {
+    let (ears, peer) = (Ears::new(), Peer::always(Do::after_ms(1_500, Do::Reply(200))));
+    let client = CoalesceLayer::new("inventory").layer(peer.clone());
+    let patient = tokio::spawn(client.clone().oneshot(get()));
+    tokio::task::yield_now().await;
+    let began = Instant::now();
+    let hurried = client.oneshot(get().within_ms(100)).await.unwrap_err();
+    assert!(matches!(hurried, CallError::DeadlineExceeded { .. }), "{hurried:?}");
+    assert_eq!(began.elapsed().as_millis(), 100);
+    assert_eq!(ears.metrics()["mainstay_client_timeouts_total{peer=inventory,limit=joined}"], [1.0]);
+    assert_eq!(ears.at("mainstay::decision").last().unwrap()["action"], "cut_off");
+    assert_eq!(patient.await.unwrap().unwrap().status(), 200);
+    assert_eq!(peer.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_panics_strands_nobody() {
+    let panics = tower::service_fn(|_: ClientRequest| async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        panic!("a bug");
+        #[allow(unreachable_code)]
+        Err::<http::Response<bytes::Bytes>, _>(CallError::InvalidRequest { reason: "" })
+    });
+    let layer = CoalesceLayer::new("inventory");
+    let client = layer.layer(panics);
+    for result in join_all((0..3).map(|_| client.clone().oneshot(get()))).await {
+        assert!(matches!(result, Err(CallError::Transport(_))), "{result:?}");
+    }
+    assert_eq!(layer.under_way(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use mainstay::breaker::BreakerConfig;
-use mainstay::budget::BudgetConfig;
+use mainstay::budget::{BudgetConfig, RetryBudget};
 use mainstay::client::ClientConfig;
-use mainstay::hedge::HedgeConfig;
+use mainstay::hedge::{HedgeConfig, HedgeLayer};
 use mainstay::retry::RetryConfig;
 use mainstay::throttle::ThrottleConfig;
+use mainstay::total_deadline::TotalDeadlineLayer;
+use tower::{Layer as _, ServiceExt as _};
 
-use crate::support::{Do, Peer, config};
+use crate::support::{Do, Peer, config, get};
 
 #[test]
 fn what_cannot_work_is_refused_by_name() {
@@ -44,6 +46,10 @@ fn what_cannot_work_is_refused_by_name() {
             "throttle.most_percent",
         ),
         (hedge(HedgeConfig { percentile: 100, ..HedgeConfig::default() }), "hedge.percentile"),
+        (
+            breaker(BreakerConfig { probe_timeout: Duration::MAX, ..BreakerConfig::default() }),
+            "breaker.probe_timeout",
+        ),
         // The attempt is over before it would be asked again.
         (hedge(HedgeConfig { least_delay: ms(1_000), ..HedgeConfig::default() }), "hedge.least_delay"),
     ];
@@ -65,4 +71,16 @@ fn everything_that_is_wrong_is_told_at_once_with_what_was_given() {
         error.to_string(),
         "max_in_flight is 0, and must be 1 to 1,000,000; retry.max_attempts is 11, and must be 1 to 10"
     );
+}
+
+/// "No limit" is no number that a clock can add: it is refused, or taken as a day.
+#[tokio::test(start_paused = true)]
+async fn a_layer_alone_takes_no_setting_that_panics_later() {
+    let budget = RetryBudget::new(&BudgetConfig::default()).unwrap();
+    let config = HedgeConfig { least_delay: Duration::MAX, ..HedgeConfig::default() };
+    let error = HedgeLayer::new("inventory", config, budget).unwrap_err();
+    assert_eq!(error.problems[0].field, "hedge.least_delay");
+    let layer = TotalDeadlineLayer::new("inventory", Duration::MAX, Duration::ZERO).least(Duration::MAX);
+    let reply = layer.layer(Peer::always(Do::Reply(200))).oneshot(get()).await.unwrap();
+    assert_eq!(reply.status(), 200, "there is a day, and a day is enough");
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mainstay::breaker::BreakerState;
 use mainstay::client::{ClientConfig, ClientStack};
 use mainstay::hedge::HedgeConfig;
 use mainstay::{Outcome, RequestContext};
@@ -130,4 +131,43 @@ async fn what_was_given_up_counts_with_the_time_it_had_taken() {
     }
     let last: usize = hedged[50..].iter().sum();
     assert!((1..=60).contains(&last), "a few of 400, however long it goes on: {hedged:?}");
+}
+
+/// A refusal of our own takes no time: as a latency it would have every read asked twice once the peer is back.
+#[tokio::test(start_paused = true)]
+async fn refusals_say_nothing_of_how_long_reads_take() {
+    let peer = Peer::always(Do::Hang);
+    let stack = warm(&peer).await;
+    stack.breakers().get(HOST).unwrap().force_open();
+    for _ in 0..3_000 {
+        call(&stack, get()).await.unwrap_err();
+    }
+    stack.breakers().get(HOST).unwrap().reset();
+    let before = peer.calls();
+    peer.turn([Do::after_ms(18, Do::Reply(200))]);
+    call(&stack, get()).await.unwrap();
+    assert_eq!(peer.calls(), before + 1, "quicker than most reads, it is not asked again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_is_half_open_is_not_probed_twice_for_one_read() {
+    let ears = Ears::new();
+    let peer = Peer::always(Do::Hang);
+    let stack = warm(&peer).await;
+    stack.budget().deposit_many(1_000);
+    let breaker = stack.breakers().get(HOST).unwrap();
+    peer.turn([Do::Refuse]);
+    while breaker.state() == BreakerState::Closed {
+        drop(call(&stack, get()).await);
+    }
+    tokio::time::sleep(Duration::from_millis(breaker.snapshot().open_for_ms)).await;
+    ears.metrics();
+    peer.turn([Do::after_ms(300, Do::Reply(200))]);
+    for _ in 0..3 {
+        call(&stack, get()).await.unwrap();
+    }
+    assert_eq!(breaker.state(), BreakerState::Ramping, "three slow probes, none of them dropped for another");
+    let metrics = ears.metrics();
+    assert_eq!(metrics["mainstay_client_rejected_total{peer=inventory,reason=breaker-rejected}"], [3.0]);
+    assert_eq!(metrics["mainstay_hedge_wins_total{peer=inventory}"], [0.0]);
 }

@@ -106,9 +106,17 @@ async fn law_02_once_unknown_stays_unknown_until_the_peer_settles_it() {
         );
         assert_eq!(peer.calls(), 2);
     }
-    for settled in [201, 409] {
-        let stack = stack(config(), &Peer::script([Do::Lose, Do::Reply(settled)]));
-        assert_eq!(call(&stack, post_with_key()).await.unwrap().status(), settled, "the peer settles it");
+    for settled in [Do::Reply(201), Do::Reply(404), Do::Says(409, "refused")] {
+        let stack = stack(config(), &Peer::script([Do::Lose, settled]));
+        call(&stack, post_with_key()).await.unwrap();
+    }
+    // The first may still be worked on; without an unknown attempt before it, a conflict is an answer.
+    for conflict in [409, 425] {
+        let stack = stack(config(), &Peer::script([Do::Lose, Do::Reply(conflict)]));
+        let error = call(&stack, post_with_key()).await.unwrap_err();
+        assert!(matches!(error, CallError::EarlierAttemptUnknown { .. }), "{conflict}: {error:?}");
+        let stack = crate::support::stack(config(), &Peer::always(Do::Reply(conflict)));
+        assert_eq!(call(&stack, post_with_key()).await.unwrap().status(), conflict);
     }
     // A read has no effect to be in doubt about.
     let stack = stack(config(), &Peer::script([Do::Lose, Do::Reply(401)]));
@@ -407,13 +415,58 @@ async fn law_07_cancelled_calls_are_recorded_and_everything_is_given_back() {
 async fn law_07_a_call_dropped_at_its_deadline_was_too_slow() {
     let peer = Peer::always(Do::Hang);
     let stack = stack(config(), &peer);
-    let context = RequestContext::background(Duration::from_millis(350));
+    let context = RequestContext::background(Duration::from_millis(600));
     let mut late = Box::pin(call(&stack, get().with(&context)));
     begin(&mut late).await;
-    tokio::time::advance(Duration::from_millis(350)).await;
+    tokio::time::advance(Duration::from_millis(600)).await;
     drop(late);
     let breaker = stack.breakers().get(HOST).unwrap().snapshot();
     assert_eq!((breaker.calls, breaker.failures), (1, 1));
+}
+
+/// Neither told of the endpoint nor of its load: the caller would not wait for as long as a call may take.
+#[tokio::test(start_paused = true)]
+async fn law_09_callers_without_patience_do_not_open_the_breaker_for_the_others() {
+    let peer = Peer::always(Do::after_ms(100, Do::Reply(200)));
+    let stack = stack(config(), &peer);
+    for _ in 0..30 {
+        let error = call(&stack, get().within_ms(90)).await.unwrap_err();
+        assert_eq!(error.outcome(), Outcome::Unknown);
+    }
+    let breaker = stack.breakers().get(HOST).unwrap();
+    assert_eq!((breaker.state(), breaker.snapshot().calls), (BreakerState::Closed, 0));
+    call(&stack, get()).await.unwrap();
+    peer.turn([Do::Hang]);
+    for _ in 0..5 {
+        call(&stack, post().within_ms(700)).await.unwrap_err();
+    }
+    assert_eq!(breaker.state(), BreakerState::Open, "longer than any call should take is another matter");
+}
+
+#[tokio::test(start_paused = true)]
+async fn law_06_probes_that_nobody_gives_back_are_failed_ones() {
+    let peer = Peer::always(Do::Refuse);
+    let stack = stack(one_attempt(), &peer);
+    for _ in 0..5 {
+        call(&stack, get()).await.unwrap_err();
+    }
+    let breaker = stack.breakers().get(HOST).unwrap();
+    tokio::time::sleep(Duration::from_millis(breaker.snapshot().open_for_ms)).await;
+    let kept: Vec<_> = (0..3).map(|_| breaker.try_acquire(None).unwrap()).collect();
+    breaker.try_acquire(None).unwrap_err();
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    tokio::time::sleep(Duration::from_millis(1_010)).await;
+    breaker.try_acquire(None).unwrap_err();
+    assert_eq!(breaker.state(), BreakerState::Open, "twice a probe's time is over");
+    peer.turn([Do::Reply(200)]);
+    tokio::time::sleep(Duration::from_millis(breaker.snapshot().open_for_ms)).await;
+    for _ in 0..3 {
+        call(&stack, get()).await.unwrap();
+    }
+    for permit in kept {
+        permit.finish(Outcome::Unknown);
+    }
+    assert_eq!(breaker.state(), BreakerState::Ramping, "what comes back so late changes nothing");
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt as _, stream};
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -117,6 +117,28 @@ async fn drain_panic_and_quota_tell() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drain_alone_waits_for_what_is_in_hand_to_its_last_byte() {
+    let drain = Drain::default();
+    let service = DrainLayer::new(drain.clone()).layer(tower::service_fn(|request| async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        ok(request).await
+    }));
+    let asked = tokio::spawn(service.clone().oneshot(request(&[])));
+    let left = tokio::spawn(service.oneshot(request(&[])));
+    tokio::task::yield_now().await;
+    drain.start();
+    assert_eq!(drain.in_flight(), 2);
+    let mut drained = Box::pin(drain.drained());
+    assert!((&mut drained).now_or_never().is_none());
+    left.abort();
+    let reply = asked.await.unwrap().unwrap();
+    assert_eq!(drain.in_flight(), 1, "its body is still unread");
+    assert!((&mut drained).now_or_never().is_none());
+    assert_eq!(reply.into_body().collect().await.unwrap().to_bytes(), "ok");
+    drained.await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_deadline_refuses_and_cuts_off() {
     let ears = Ears::new();
     let hung =
@@ -136,6 +158,20 @@ async fn shedding_refuses() {
     let held = ask(&service, &[]).await;
     ask(&service, &[]).await;
     told(&ears, "load_shed", "reject", "mainstay_server_shed_total{reason=queue-full}");
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_that_leaves_has_waited_as_well() {
+    let ears = Ears::new();
+    let limiter = Limiter::new(Fixed::new(1), QueueConfig::default());
+    let service = ShedLayer::new(limiter).layer(tower::service_fn(ok));
+    let held = ask(&service, &[]).await;
+    let mut waiter = Box::pin(service.clone().oneshot(request(&[])));
+    assert!((&mut waiter).now_or_never().is_none());
+    tokio::time::advance(Duration::from_millis(40)).await;
+    drop(waiter);
+    assert_eq!(ears.metrics()["mainstay_server_queue_seconds"], [0.04]);
     drop(held);
 }
 

@@ -100,6 +100,37 @@ async fn law_10_a_request_cannot_claim_more_priority_than_it_is_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn law_11_callers_without_patience_do_not_shrink_the_limit_of_the_others() {
+    let bounds = Bounds { start: 20, ..Bounds::default() };
+    for limit in [LimitConfig::Gradient(bounds), LimitConfig::Aimd(bounds)] {
+        let stack = stack(ServerConfig { limit, ..ServerConfig::default() }).unwrap();
+        let stacked = stack.layer(service(|request| async move {
+            tokio::time::sleep(Duration::from_millis(80)).await;
+            let mut reply = ok();
+            if request.headers().contains_key("x-own-504") {
+                *reply.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+            }
+            reply
+        }));
+        body(send(&stacked, &[]).await).await;
+        for _ in 0..50 {
+            let cut = send(&stacked, &[("x-deadline-ms", "1")]).await;
+            assert_eq!(cut.status(), StatusCode::GATEWAY_TIMEOUT);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(stack.limiter().snapshot().limit, 20, "cut off after 51 ms, where 80 are usual");
+        for _ in 0..50 {
+            send(&stacked, &[("x-own-504", "1")]).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(
+            stack.limiter().snapshot().limit < 20,
+            "no time, after as long as is usual, is a sign of overload"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn law_11_an_adaptive_limit_shrinks_on_what_the_stack_cuts_off_and_grows_only_when_used() {
     let ears = Ears::new();
     let settings = ServerConfig {

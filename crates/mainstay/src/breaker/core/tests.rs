@@ -37,7 +37,7 @@ proptest! {
             let before = core.state(now, &config);
             match step {
                 Step::Ask => {
-                    let (admitted, _) = core.admit(now, &config);
+                    let (admitted, _) = core.admit(now, &config, &random);
                     match before {
                         BreakerState::Closed | BreakerState::ForcedClosed => prop_assert!(admitted.is_ok()),
                         BreakerState::Open | BreakerState::ForcedOpen => prop_assert!(admitted.is_err()),
@@ -60,7 +60,7 @@ proptest! {
                 Step::End(..) => {}
                 Step::Wait(ms) => now += ms * 1_000_000,
                 Step::Order(order) => {
-                    core.order(order);
+                    core.order(order, now);
                 }
             }
             let word = core.load();
@@ -75,11 +75,11 @@ proptest! {
             core.record(call, if call.probe { Verdict::Bad } else { Verdict::Neutral }, false, now, &config, &random);
         }
         if matches!(core.state(now, &config), BreakerState::ForcedOpen | BreakerState::ForcedClosed) {
-            core.order(Order::Reset);
+            core.order(Order::Reset, now);
         }
         for _ in 0..10 {
             now += u64::try_from(config.open_max.as_nanos()).unwrap();
-            if let (Ok(call), _) = core.admit(now, &config) {
+            if let (Ok(call), _) = core.admit(now, &config, &random) {
                 core.record(call, Verdict::Good, false, now, &config, &random);
             }
         }
