@@ -15,7 +15,7 @@ use crate::{ApiError, ValidQuery};
 
 /// Entries of a page unless asked otherwise.
 const DEFAULT_LIMIT: i64 = 500;
-/// Entries of a page at most: about 10 MB.
+/// Entries of a page at most; one of large entries ends sooner, at [`feed::PAGE_BYTES`].
 const MAX_LIMIT: i64 = 5_000;
 
 #[derive(Debug, Clone)]

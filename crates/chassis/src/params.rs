@@ -98,7 +98,8 @@ pub struct Page {
 impl Page {
     /// Default of `limit`: a page that is read at a glance.
     pub const DEFAULT_LIMIT: u16 = 50;
-    /// Largest `limit`: keeps a reply of the largest orders within a few megabytes.
+    /// Largest `limit`. A list of items that may be large, as orders may, has a bound of its own beside it and ends a
+    /// page sooner.
     pub const MAX_LIMIT: u16 = 500;
 
     /// 400 for a cursor that its list cannot read.

@@ -110,7 +110,34 @@ pub struct Page {
     pub more: bool,
 }
 
+/// A page ends with the entry that brings its bodies to this many bytes. One entry may have 100 KB.
+pub const PAGE_BYTES: i64 = 4 << 20;
+
+/// The rows of `$page` (seq, body, hash) up to that entry; `$bytes` is the parameter for [`PAGE_BYTES`].
+macro_rules! bounded {
+    ($page:literal, $bytes:literal) => {
+        concat!(
+            "SELECT seq, body, hash FROM (
+                 SELECT *, sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS bytes_before
+                 FROM (",
+            $page,
+            ") page) counted
+             WHERE bytes_before < ",
+            $bytes,
+            " ORDER BY seq"
+        )
+    };
+}
+
 type Row = (i64, Vec<u8>, Vec<u8>);
+
+/// Whether the page ends because it may not be longer.
+fn is_full(rows: &[Row], limit: i64) -> bool {
+    let bytes: usize = rows.iter().map(|(_, body, _)| body.len()).sum();
+    [(rows.len(), limit), (bytes, PAGE_BYTES)]
+        .into_iter()
+        .any(|(found, most)| i64::try_from(found).is_ok_and(|found| found >= most))
+}
 
 fn items(rows: Vec<Row>) -> Result<Vec<Item>, sqlx::Error> {
     rows.into_iter()
@@ -122,7 +149,7 @@ fn items(rows: Vec<Row>) -> Result<Vec<Item>, sqlx::Error> {
         .collect()
 }
 
-/// The next at most `limit` entries after `cursor`.
+/// The next at most `limit` entries after `cursor`, or [`PAGE_BYTES`] of them.
 pub async fn read(
     connection: &mut PgConnection,
     service: &str,
@@ -136,21 +163,23 @@ pub async fn read(
             sqlx::query_scalar("SELECT pg_current_snapshot()::text").fetch_one(&mut *connection).await?;
         (now, 0)
     };
-    let rows: Vec<Row> = sqlx::query_as(
+    let rows: Vec<Row> = sqlx::query_as(bounded!(
         "SELECT seq, body, hash FROM journal
          WHERE xid >= pg_snapshot_xmin($1::pg_snapshot)
            AND NOT pg_visible_in_snapshot(xid, $1::pg_snapshot)
            AND pg_visible_in_snapshot(xid, $2::pg_snapshot)
            AND seq > $3
          ORDER BY seq LIMIT $4",
-    )
+        "$5"
+    ))
     .bind(&cursor.base)
     .bind(&upper)
     .bind(last)
     .bind(limit)
+    .bind(PAGE_BYTES)
     .fetch_all(connection)
     .await?;
-    let full = i64::try_from(rows.len()).is_ok_and(|n| n == limit);
+    let full = is_full(&rows, limit);
     let next = match rows.last() {
         Some((seq, ..)) if full => Cursor { base: cursor.base, batch: Some((upper, *seq)) },
         _ => Cursor { base: upper, batch: None },
@@ -171,7 +200,7 @@ pub enum Filter {
     Key([u8; 32]),
 }
 
-/// At most `limit` entries that match `filter`, by `seq`.
+/// At most `limit` entries that match `filter`, or [`PAGE_BYTES`] of them, by `seq`.
 pub async fn find(
     connection: &mut PgConnection,
     service: &str,
@@ -179,28 +208,32 @@ pub async fn find(
     limit: i64,
 ) -> Result<Page, sqlx::Error> {
     let query = match filter {
-        Filter::Aggregate(id) => sqlx::query_as(
+        Filter::Aggregate(id) => sqlx::query_as(bounded!(
             "SELECT seq, body, hash FROM journal WHERE aggregate_id = $1 ORDER BY seq LIMIT $2",
-        )
+            "$3"
+        ))
         .bind(*id),
-        Filter::Correlation(id) => sqlx::query_as(
+        Filter::Correlation(id) => sqlx::query_as(bounded!(
             "SELECT seq, body, hash FROM journal WHERE correlation_id = $1 ORDER BY seq LIMIT $2",
-        )
+            "$3"
+        ))
         .bind(id.clone()),
-        Filter::Trace(id) => {
-            sqlx::query_as("SELECT seq, body, hash FROM journal WHERE trace_id = $1 ORDER BY seq LIMIT $2")
-                .bind(id.clone())
-        }
+        Filter::Trace(id) => sqlx::query_as(bounded!(
+            "SELECT seq, body, hash FROM journal WHERE trace_id = $1 ORDER BY seq LIMIT $2",
+            "$3"
+        ))
+        .bind(id.clone()),
         // By way of the keys, which are indexed, rather than by a further index on every entry.
-        Filter::Key(hash) => sqlx::query_as(
+        Filter::Key(hash) => sqlx::query_as(bounded!(
             "SELECT seq, body, hash FROM journal
              WHERE aggregate_id IN (SELECT aggregate_id FROM idempotency WHERE key_hash = $1)
              ORDER BY seq LIMIT $2",
-        )
+            "$3"
+        ))
         .bind(hash.to_vec()),
     };
-    let rows: Vec<Row> = query.bind(limit).fetch_all(connection).await?;
-    let more = i64::try_from(rows.len()).is_ok_and(|n| n == limit);
+    let rows: Vec<Row> = query.bind(limit).bind(PAGE_BYTES).fetch_all(connection).await?;
+    let more = is_full(&rows, limit);
     Ok(Page { service: service.to_owned(), items: items(rows)?, next: None, more })
 }
 

@@ -134,3 +134,29 @@ async fn the_feed_loses_nothing_under_concurrent_writers_beside_a_stranger_who_s
     }
     stranger.rollback().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_page_of_large_entries_ends_before_it_fills_the_memory() {
+    const BODY: i64 = 1 << 20;
+    let test = lamps().await;
+    let mut connection = PgConnection::connect(test.serving_url()).await.unwrap();
+    for n in 1..=6_i64 {
+        let large = r#"INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state,
+                correlation_id, body, hash)
+            VALUES (gen_random_uuid(), 'lamp', gen_random_uuid(), 1, 'none', 'on', 'large',
+                convert_to('"' || repeat('x', $1) || '"', 'UTF8'), decode(repeat('00', 32), 'hex'))"#;
+        let size = i32::try_from(BODY + n).unwrap();
+        sqlx::query(large).bind(size).execute(&mut connection).await.unwrap();
+    }
+    let most = usize::try_from(feed::PAGE_BYTES / BODY).unwrap();
+    let first = feed::read(&mut connection, "test", Cursor::start(), 5_000).await.unwrap();
+    assert_eq!((first.items.len(), first.more), (most, true));
+    let next = first.next.unwrap().parse().unwrap();
+    let rest = feed::read(&mut connection, "test", next, 5_000).await.unwrap();
+    assert_eq!((rest.items.len(), rest.more), (6 - most, false));
+    assert!(first.items.last().unwrap().seq < rest.items[0].seq, "none is left out, and none comes twice");
+
+    let of_it = feed::Filter::Correlation("large".to_owned());
+    let found = feed::find(&mut connection, "test", &of_it, 5_000).await.unwrap();
+    assert_eq!((found.items.len(), found.more), (most, true), "there is more than it gives, and it says so");
+}

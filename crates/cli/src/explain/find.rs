@@ -135,7 +135,10 @@ impl Feeds {
                     let entries = entries.with_context(|| format!("the {side} journal cannot be read"))?;
                     found.entries.extend(entries.into_iter().map(|recorded| (side, recorded)));
                     if page.more {
-                        found.gap(format!("the {side} service has more than {LIMIT} entries of it"));
+                        let given = page.items.len();
+                        found.gap(format!(
+                            "the {side} service has more than the {given} entries of it that are told"
+                        ));
                     }
                 }
                 Err(error) => unreachable.push((side, error)),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::App;
 use crate::store::{Order, Page, orders};
 
-/// More transitions than any order has: the longest path has 6.
+/// More transitions than any order has: the longest path has 6. So few come to less than a page's bytes, too.
 const HISTORY_LIMIT: i64 = 1_000;
 
 impl App {
@@ -26,8 +26,12 @@ impl App {
             .await
     }
 
-    /// A page of orders.
-    pub async fn orders(&self, deadline: Instant, page: &Page) -> Result<Vec<Order>, DatabaseError> {
+    /// A page of orders, and where to go on if there may be more.
+    pub async fn orders(
+        &self,
+        deadline: Instant,
+        page: &Page,
+    ) -> Result<(Vec<Order>, Option<Uuid>), DatabaseError> {
         self.database
             .read(Some(deadline), page, |connection, page| Box::pin(orders::list(connection, page)))
             .await

@@ -15,7 +15,7 @@ use crate::app::view::OrderView;
 use crate::domain::Status;
 use crate::store;
 
-/// A page of orders, oldest first.
+/// A page of orders, oldest first: at most `limit`, and fewer if they come to 4,000 lines before that.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct OrderPage {
     /// The orders.
@@ -62,7 +62,7 @@ pub(super) async fn get(
 ) -> Result<Json<OrderView>, ApiError> {
     let order = api.app.order(context.deadline.instant(), id, owner(&authenticated)).await;
     match order.map_err(|error| chassis::stored::database(&error))? {
-        Some(order) => Ok(Json(OrderView::from(&order))),
+        Some(order) => Ok(Json(order.into())),
         None => Err(ApiError::not_found("there is no such order")),
     }
 }
@@ -73,7 +73,7 @@ pub(super) async fn get(
     params(
         Which,
         ("after" = Option<String>, Query, description = "The cursor of the page before"),
-        ("limit" = Option<u16>, Query, description = "1 to 500, default 50", minimum = 1, maximum = 500),
+        ("limit" = Option<u16>, Query, description = "Most orders of a page: 1 to 500, default 50", minimum = 1, maximum = 500),
     ),
     responses(
         (status = 200, description = "A page", body = OrderPage),
@@ -94,17 +94,15 @@ pub(super) async fn list(
     ValidQuery(which): ValidQuery<Which>,
 ) -> Result<Json<OrderPage>, ApiError> {
     let after = page.after.map(|cursor| cursor.parse().map_err(|_| Page::bad_cursor())).transpose()?;
-    let limit = i64::from(page.limit);
     let wanted = store::Page {
         principal: owner(&authenticated).map(str::to_owned),
         status: which.status,
         customer_id: which.customer_id,
         after,
-        limit,
+        limit: i64::from(page.limit),
     };
-    let orders = api.app.orders(context.deadline.instant(), &wanted).await;
-    let orders = orders.map_err(|error| chassis::stored::database(&error))?;
-    let is_full = i64::try_from(orders.len()).is_ok_and(|n| n == limit);
-    let next = orders.last().filter(|_| is_full).map(|order| order.id.to_string());
-    Ok(Json(OrderPage { items: orders.iter().map(OrderView::from).collect(), next }))
+    let found = api.app.orders(context.deadline.instant(), &wanted).await;
+    let (orders, next) = found.map_err(|error| chassis::stored::database(&error))?;
+    let items = orders.into_iter().map(OrderView::from).collect();
+    Ok(Json(OrderPage { items, next: next.map(|id| id.to_string()) }))
 }

@@ -1,0 +1,68 @@
+//! The order service's SQL against a real PostgreSQL.
+#![allow(clippy::unwrap_used)] // a test that cannot go on says so
+
+use journal::Database;
+use journal::database::Limits;
+use local::Service;
+use order_service::store::orders::{self, PAGE_LINES};
+use order_service::store::{Order, Page};
+use sqlx::{Connection, PgConnection};
+use testkit::TestDatabase;
+use uuid::Uuid;
+
+/// A database, and the serving role's connections to it as the service makes them.
+async fn stage() -> (TestDatabase, Database) {
+    let test = TestDatabase::new(Service::Order, &order_service::startup::migrator()).await.unwrap();
+    let database = Database::new(test.serving_url().parse().unwrap(), Limits::default());
+    (test, database)
+}
+
+/// Orders `from..=to` of `principal`, of so many lines each and as `rest` (status, `due_at`, `expires_at`) has them.
+async fn orders(test: &TestDatabase, (from, to): (i32, i32), principal: &str, lines: i32, rest: [&str; 3]) {
+    let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
+    let insert = "INSERT INTO orders (id, principal, customer_id, lines, status, reservation_id, hold_seconds,
+            correlation_id, created_at, updated_at, version, head_hash, head_entry, head_clock,
+            head_correlation_id, epoch, due_at, expires_at)
+        SELECT lpad(to_hex(n), 32, '0')::uuid, $3, 'c', l.lines, $5, gen_random_uuid(), 900, 'c', now(), now(), 1,
+            decode(repeat('00', 32), 'hex'), gen_random_uuid(), repeat('0', 16), 'c', 1,
+            now() + $6::interval, now() + $7::interval
+        FROM generate_series($1, $2) n, (SELECT jsonb_agg(jsonb_build_object('sku', 's' || i, 'quantity', 1)) AS lines
+            FROM generate_series(1, $4) i) l";
+    let [status, due_in, expires_in] = rest;
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    sqlx::query(insert)
+        .bind(from)
+        .bind(to)
+        .bind(principal)
+        .bind(lines)
+        .bind(status)
+        .bind(given(due_in))
+        .bind(given(expires_in))
+        .execute(&mut admin)
+        .await
+        .unwrap();
+}
+
+async fn list(database: &Database, page: Page) -> (Vec<Order>, Option<Uuid>) {
+    database.read(None, page, |connection, page| Box::pin(orders::list(connection, page))).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_page_of_large_orders_ends_before_it_fills_the_memory() {
+    let (test, database) = stage().await;
+    orders(&test, (1, 10), "shop", 1_000, ["confirmed", "", ""]).await;
+    let mut page = Page { principal: Some("shop".to_owned()), limit: 500, ..Page::default() };
+    let mut seen = Vec::new();
+    loop {
+        let (found, next) = list(&database, page.clone()).await;
+        let lines: usize = found.iter().map(|order| order.lines.len()).sum();
+        assert!(i64::try_from(lines).unwrap() <= PAGE_LINES, "{lines} lines in one page");
+        assert!(!found.is_empty() || next.is_none(), "a page that goes on has an order at least");
+        seen.extend(found.into_iter().map(|order| order.id.as_u128()));
+        match next {
+            Some(next) => page.after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(seen, (1..=10).collect::<Vec<_>>(), "each once, oldest first");
+}
