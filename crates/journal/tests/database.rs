@@ -125,6 +125,30 @@ async fn a_read_that_runs_out_of_time_has_done_nothing_and_is_nobodys_defect() {
 }
 
 #[tokio::test]
+async fn what_the_server_does_for_a_read_that_was_cut_ends_with_it() {
+    let test = lamps().await;
+    // Far longer than the test waits, so that it is not this that ends the statement.
+    let limits = Limits { statement: Duration::from_mins(5), ..Limits::default() };
+    let database = serving(&test, limits);
+    let soon = tokio::time::Instant::now() + Duration::from_millis(500);
+    let cut = database
+        .read(Some(soon), (), |connection, ()| {
+            Box::pin(sqlx::query("SELECT pg_sleep(300)").execute(connection))
+        })
+        .await;
+    assert!(matches!(cut, Err(DatabaseError::Deadline)), "{cut:?}");
+    let admin = PgConnection::connect_with(&test.admin()).await.unwrap();
+    let admin = tokio::sync::Mutex::new(admin);
+    eventually("the session has ended", Duration::from_secs(20), || async {
+        let at_work = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND query LIKE 'SELECT pg_sleep%'";
+        let mut admin = admin.lock().await;
+        sqlx::query_scalar::<_, i64>(at_work).fetch_one(&mut *admin).await.unwrap() == 0
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn connections_that_died_in_the_pool_are_replaced_without_an_error() {
     let test = lamps().await;
     let database = serving(&test, Limits::default());

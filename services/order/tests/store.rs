@@ -4,9 +4,10 @@
 use journal::Database;
 use journal::database::Limits;
 use local::Service;
+use order_service::domain::Status;
 use order_service::store::orders::{self, PAGE_LINES};
 use order_service::store::{Order, Page};
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 use testkit::TestDatabase;
 use uuid::Uuid;
 
@@ -65,4 +66,64 @@ async fn a_page_of_large_orders_ends_before_it_fills_the_memory() {
         }
     }
     assert_eq!(seen, (1..=10).collect::<Vec<_>>(), "each once, oldest first");
+}
+
+/// The plan of `statement` under the service's settings, for `types` of parameters.
+async fn plan(database: &Database, statement: &str, types: &str) -> String {
+    let nulls = vec!["NULL"; types.split(", ").count()].join(", ");
+    let explain = [
+        format!("PREPARE explained ({types}) AS {statement}"),
+        format!("EXPLAIN EXECUTE explained ({nulls})"),
+        "DEALLOCATE explained".to_owned(),
+    ];
+    let lines = database
+        .read(None, explain, |connection, [prepare, explain, deallocate]| {
+            Box::pin(async move {
+                sqlx::raw_sql(AssertSqlSafe(prepare.clone())).execute(&mut *connection).await?;
+                let explain =
+                    sqlx::raw_sql(AssertSqlSafe(explain.clone())).fetch_all(&mut *connection).await?;
+                sqlx::raw_sql(AssertSqlSafe(deallocate.clone())).execute(connection).await?;
+                explain.iter().map(|row| row.try_get::<String, _>(0)).collect::<Result<Vec<_>, _>>()
+            })
+        })
+        .await;
+    lines.unwrap().join("\n")
+}
+
+/// A shop with a history: many orders at rest, a few reserved, fewer still unresolved; and another shop with three.
+async fn shops() -> (TestDatabase, Database) {
+    let (test, database) = stage().await;
+    orders(&test, (1, 10_000), "large", 1, ["confirmed", "", ""]).await;
+    orders(&test, (10_001, 10_200), "large", 1, ["reserved", "", "10 minutes"]).await;
+    orders(&test, (10_201, 10_220), "large", 1, ["reserve_unknown", "1 minute", ""]).await;
+    orders(&test, (10_221, 10_223), "small", 1, ["confirmed", "", ""]).await;
+    let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
+    sqlx::query("ANALYZE orders").execute(&mut admin).await.unwrap();
+    (test, database)
+}
+
+#[tokio::test]
+async fn a_list_reads_what_it_gives_and_not_the_whole_table() {
+    let (_test, database) = shops().await;
+    for ((name, statement), index) in orders::PAGES.into_iter().zip([
+        "Index Cond: (id > $1)",
+        "Index Cond: ((ROW(principal, id) > ROW($6, $1)) AND (principal <= $6))",
+        "Index Scan using orders_due",
+    ]) {
+        let plan = plan(&database, statement, "uuid, text, text, bigint, bigint, text").await;
+        assert!(plan.contains(index) && !plan.contains("Seq Scan"), "{name}:\n{plan}");
+    }
+    let ids = |found: (Vec<Order>, Option<Uuid>)| -> Vec<u128> {
+        found.0.iter().map(|order| order.id.as_u128()).collect()
+    };
+    let page = Page { limit: 2, ..Page::default() };
+    assert_eq!(ids(list(&database, page.clone()).await), [1, 2]);
+    let small = Page { principal: Some("small".to_owned()), ..page.clone() };
+    assert_eq!(ids(list(&database, small.clone()).await), [10_221, 10_222]);
+    let on = Page { after: Some(Uuid::from_u128(10_222)), ..small.clone() };
+    assert_eq!(ids(list(&database, on).await), [10_223]);
+    let unknown = Page { status: Some(Status::ReserveUnknown), ..page };
+    assert_eq!(ids(list(&database, unknown.clone()).await), [10_201, 10_202]);
+    let not_its_own = Page { principal: small.principal, ..unknown };
+    assert_eq!(ids(list(&database, not_its_own).await), [0; 0]);
 }

@@ -6,8 +6,9 @@ use std::process::Command;
 use super::PostgresError;
 use crate::system::System;
 
-/// `pg_snapshot` functions and `REVOKE` semantics the services rely on are all there from this version on.
-const OLDEST_MAJOR: u32 = 14;
+/// What the services rely on is all there from this version on: `pg_snapshot` functions, `REVOKE` semantics, and
+/// `client_connection_check_interval`, which came to other systems than Linux a version later.
+const OLDEST_MAJOR: u32 = if cfg!(target_os = "linux") { 14 } else { 15 };
 
 /// Names a directory that holds `initdb` and `postgres`; it wins over everything found by looking.
 pub const BINARIES_VARIABLE: &str = "MAINSTAY_POSTGRES_BIN";
