@@ -6,7 +6,7 @@ use journal::database::Limits;
 use local::Service;
 use order_service::domain::Status;
 use order_service::store::orders::{self, PAGE_LINES};
-use order_service::store::{Order, Page};
+use order_service::store::{Order, Page, work};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 use testkit::TestDatabase;
 use uuid::Uuid;
@@ -126,4 +126,16 @@ async fn a_list_reads_what_it_gives_and_not_the_whole_table() {
     assert_eq!(ids(list(&database, unknown.clone()).await), [10_201, 10_202]);
     let not_its_own = Page { principal: small.principal, ..unknown };
     assert_eq!(ids(list(&database, not_its_own).await), [0; 0]);
+}
+
+#[tokio::test]
+async fn a_sweep_reads_what_is_due_and_not_all_that_waits() {
+    let (_test, database) = shops().await;
+    for (statement, index) in [
+        (work::TAKE_UNRESOLVED, "Index Cond: (due_at <= now())"),
+        (work::TAKE_LAPSED, "Index Cond: (expires_at <= now())"),
+    ] {
+        let plan = plan(&database, statement, "bigint, bigint").await;
+        assert!(plan.contains(index), "{plan}");
+    }
 }

@@ -9,38 +9,37 @@ use super::orders::{Order, columns};
 /// it was killed.
 const LEASE_MS: i64 = 15_000;
 
+/// Takes the orders that `$which` finds. It runs alone in its transaction, so what is due is found by `now()`, which the
+/// index can be searched by; by `clock_timestamp()`, which may be another for each row, it cannot.
+macro_rules! take {
+    ($which:literal) => {
+        concat!(
+            "UPDATE orders SET epoch = epoch + 1, holder = 'reconciler',
+                 due_at = clock_timestamp() + $2 * interval '1 millisecond'
+             WHERE id IN (SELECT id FROM orders WHERE ",
+            $which,
+            " LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING ",
+            columns!()
+        )
+    };
+}
+
+/// See [`take_unresolved`].
+pub const TAKE_UNRESOLVED: &str = take!("due_at <= now() AND status <> 'reserved' ORDER BY due_at");
+/// See [`take_lapsed`].
+pub const TAKE_LAPSED: &str = take!(
+    "status = 'reserved' AND expires_at <= now() AND (due_at IS NULL OR due_at <= now()) ORDER BY expires_at"
+);
+
 /// Takes at most `limit` unresolved orders whose lease or back-off has ended. Any number of replicas may ask at
 /// once: each row goes to one of them.
 pub async fn take_unresolved(connection: &mut PgConnection, limit: i64) -> Result<Vec<Order>, sqlx::Error> {
-    sqlx::query_as(concat!(
-        "UPDATE orders SET epoch = epoch + 1, holder = 'reconciler',
-             due_at = clock_timestamp() + $2 * interval '1 millisecond'
-         WHERE id IN (SELECT id FROM orders WHERE due_at <= clock_timestamp() AND status <> 'reserved'
-             ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
-         RETURNING ",
-        columns!()
-    ))
-    .bind(limit)
-    .bind(LEASE_MS)
-    .fetch_all(connection)
-    .await
+    sqlx::query_as(TAKE_UNRESOLVED).bind(limit).bind(LEASE_MS).fetch_all(connection).await
 }
 
 /// Takes at most `limit` reserved orders whose hold should have run out.
 pub async fn take_lapsed(connection: &mut PgConnection, limit: i64) -> Result<Vec<Order>, sqlx::Error> {
-    sqlx::query_as(concat!(
-        "UPDATE orders SET epoch = epoch + 1, holder = 'reconciler',
-             due_at = clock_timestamp() + $2 * interval '1 millisecond'
-         WHERE id IN (SELECT id FROM orders WHERE status = 'reserved' AND expires_at <= clock_timestamp()
-             AND (due_at IS NULL OR due_at <= clock_timestamp())
-             ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)
-         RETURNING ",
-        columns!()
-    ))
-    .bind(limit)
-    .bind(LEASE_MS)
-    .fetch_all(connection)
-    .await
+    sqlx::query_as(TAKE_LAPSED).bind(limit).bind(LEASE_MS).fetch_all(connection).await
 }
 
 /// Puts an order back without a transition, to be tried again after `backoff_ms`. `false`: it has been taken
