@@ -17,7 +17,7 @@
 //! | [`server`] | the accept loop, its time limits, and shutdown in two stages |
 //! | [`tasks`] | work that outlives the request that began it; the home of `tokio::spawn` |
 //! | [`ops`] | the operations listener: liveness, readiness, metrics, administration |
-//! | [`journal_feed`], [`schema`], [`migrate`] | a service's own database: its journal, its readiness, its schema |
+//! | [`journal_feed`], [`schema`], [`migrate`], [`retention`] | a service's own database: its journal, its readiness, its schema, its old keys |
 //! | [`openapi`] | the API's description as JSON and as a page |
 //! | [`healthcheck`] | a probe for containers that have no other HTTP client |
 
@@ -39,6 +39,7 @@ pub mod ops;
 pub mod params;
 pub mod problem_document;
 pub mod program;
+pub mod retention;
 pub mod routes;
 pub mod schema;
 pub mod secret;

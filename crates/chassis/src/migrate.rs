@@ -37,7 +37,7 @@ pub async fn run(migrator: &Migrator, url: Option<&Secret>) -> ExitCode {
     }
 }
 
-/// The newest version that `migrator` knows: what readiness expects to find.
-pub fn newest(migrator: &Migrator) -> i64 {
+/// The newest version that `migrator` knows.
+fn newest(migrator: &Migrator) -> i64 {
     migrator.iter().map(|migration| migration.version).max().unwrap_or(0)
 }

@@ -196,9 +196,18 @@ pub enum Filter {
     Correlation(String),
     /// Everything of one trace.
     Trace(String),
-    /// Everything under one idempotency key, whoever's.
+    /// The history of what an idempotency key stands for, whoever's, for as long as the key is kept.
     Key([u8; 32]),
 }
+
+/// By way of the keys, which are indexed, rather than by a further index on every entry: $1 the hash, $2 limit, $3
+/// [`PAGE_BYTES`].
+pub const BY_KEY: &str = bounded!(
+    "SELECT seq, body, hash FROM journal
+     WHERE aggregate_id IN (SELECT aggregate_id FROM idempotency WHERE key_hash = $1)
+     ORDER BY seq LIMIT $2",
+    "$3"
+);
 
 /// At most `limit` entries that match `filter`, or [`PAGE_BYTES`] of them, by `seq`.
 pub async fn find(
@@ -223,14 +232,7 @@ pub async fn find(
             "$3"
         ))
         .bind(id.clone()),
-        // By way of the keys, which are indexed, rather than by a further index on every entry.
-        Filter::Key(hash) => sqlx::query_as(bounded!(
-            "SELECT seq, body, hash FROM journal
-             WHERE aggregate_id IN (SELECT aggregate_id FROM idempotency WHERE key_hash = $1)
-             ORDER BY seq LIMIT $2",
-            "$3"
-        ))
-        .bind(hash.to_vec()),
+        Filter::Key(hash) => sqlx::query_as(BY_KEY).bind(hash.to_vec()),
     };
     let rows: Vec<Row> = query.bind(limit).bind(PAGE_BYTES).fetch_all(connection).await?;
     let more = is_full(&rows, limit);

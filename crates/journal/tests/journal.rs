@@ -10,8 +10,12 @@ use std::time::Duration;
 use journal::database::Limits;
 use journal::feed::{self, Cursor};
 use journal::{Entry, Head, Journal, Keys, Step, append};
-use sqlx::{Connection, PgConnection};
+use local::Service;
+use sqlx::migrate::Migrator;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 use support::{Lamp, insert, lamps, light, serving, switch};
+use testkit::TestCluster;
+use testkit::databases::Migration;
 use uuid::Uuid;
 
 #[tokio::test]
@@ -133,6 +137,48 @@ async fn the_feed_loses_nothing_under_concurrent_writers_beside_a_stranger_who_s
         *hash = Some(journal::entry::hex(&journal::entry::hash(&entry.canonical())));
     }
     stranger.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_is_found_by_its_hash_without_reading_all_keys() {
+    let test = lamps().await;
+    let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
+    for statement in [
+        "INSERT INTO idempotency (principal, key_hash, fingerprint, command, aggregate_id)
+         SELECT 'p' || n % 100, sha256(n::text::bytea), '', 'switch', gen_random_uuid()
+         FROM generate_series(1, 20000) n",
+        "ANALYZE idempotency",
+        "SET plan_cache_mode = force_generic_plan",
+    ] {
+        sqlx::query(statement).execute(&mut admin).await.unwrap();
+    }
+    let prepare = format!("PREPARE by_key (bytea, bigint, bigint) AS {}", feed::BY_KEY);
+    sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut admin).await.unwrap();
+    let explain = sqlx::raw_sql("EXPLAIN EXECUTE by_key ('', 1, 1)").fetch_all(&mut admin).await.unwrap();
+    let plan: Vec<String> = explain.iter().map(|row| row.get(0)).collect();
+    // Pages read, about: an index that begins with something else is read whole.
+    let cost: f64 =
+        plan[0].split_once("..").and_then(|(_, rest)| rest.split(' ').next()).unwrap().parse().unwrap();
+    assert!(cost < 50.0, "{plan:#?}");
+}
+
+#[tokio::test]
+async fn a_database_of_an_earlier_release_is_migrated() {
+    let cluster = TestCluster::own().await.unwrap();
+    let now = journal::migrations::migrator(&support::LAMP);
+    let first = now.iter().filter(|migration| [1, 1001].contains(&migration.version)).cloned();
+    let first = Migrator::with_migrations(first.collect());
+    let test = cluster.database(Service::Order, Migration::Here(&first)).await.unwrap();
+    light(&serving(&test, Limits::default()), Uuid::now_v7()).await.unwrap();
+    let mut owner = PgConnection::connect(test.owner_url()).await.unwrap();
+    now.run_direct(None, &mut owner, false).await.unwrap();
+    light(&serving(&test, Limits::default()), Uuid::now_v7()).await.unwrap();
+    let keys: String = sqlx::query_scalar("SELECT pg_get_indexdef('idempotency_pkey'::regclass)")
+        .fetch_one(&mut owner)
+        .await
+        .unwrap();
+    assert!(keys.ends_with("(key_hash, principal)"), "{keys}");
+    cluster.end().await.unwrap();
 }
 
 #[tokio::test]

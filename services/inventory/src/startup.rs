@@ -117,10 +117,9 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     if common.faults_enabled {
         admin = admin.merge(ops::fault_routes(faults, changes));
     }
-    let needed = chassis::migrate::newest(&migrator());
     let readiness = move || {
         let database = database.clone();
-        async move { chassis::schema::conditions(&database, needed).await }
+        async move { chassis::schema::conditions(&database, &migrator()).await }
     };
     let operations = Served {
         listener: operations,
@@ -152,6 +151,8 @@ impl Application {
         let stopping = tasks.clone();
         let inventory = self.inventory.clone();
         drop(tasks.spawn(async move { reconcile::run(inventory, stopping.stopping()).await }));
+        let (database, stopping) = (self.inventory.database().clone(), tasks.clone());
+        drop(tasks.spawn(async move { chassis::retention::run(database, stopping.stopping()).await }));
         let ending = self.lifecycle.run(self.public, self.operations, signals).await;
         self.inventory.database().close();
         ending.into()

@@ -170,6 +170,8 @@ impl Application {
         let stopping = tasks.clone();
         let app = self.app.clone();
         drop(tasks.spawn(async move { reconcile::run(app, stopping.stopping()).await }));
+        let (database, stopping) = (self.app.database.clone(), tasks.clone());
+        drop(tasks.spawn(async move { chassis::retention::run(database, stopping.stopping()).await }));
         let ending = self.lifecycle.run(self.public, self.operations, signals).await;
         self.app.database.close();
         ending.into()
@@ -178,7 +180,7 @@ impl Application {
 
 /// Own database and schema decide; inventory is only reported.
 async fn readiness(database: Database, breakers: mainstay::breaker::Breakers) -> Vec<Condition> {
-    let mut conditions = chassis::schema::conditions(&database, chassis::migrate::newest(&migrator())).await;
+    let mut conditions = chassis::schema::conditions(&database, &migrator()).await;
     conditions.extend(breakers.list().into_iter().map(|breaker| {
         let state = breaker.state.as_str();
         let ok = state != "open" && state != "forced-open";

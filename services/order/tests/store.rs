@@ -1,14 +1,15 @@
 //! The order service's SQL against a real PostgreSQL.
 #![allow(clippy::unwrap_used)] // a test that cannot go on says so
 
-use journal::Database;
 use journal::database::Limits;
+use journal::{Database, idempotency};
 use local::Service;
-use order_service::domain::Status;
+use order_service::domain::{Status, TRANSITIONS};
 use order_service::store::orders::{self, PAGE_LINES};
 use order_service::store::{Order, Page, work};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 use testkit::TestDatabase;
+use utoipa::OpenApi as _;
 use uuid::Uuid;
 
 /// A database, and the serving role's connections to it as the service makes them.
@@ -138,4 +139,50 @@ async fn a_sweep_reads_what_is_due_and_not_all_that_waits() {
         let plan = plan(&database, statement, "bigint, bigint").await;
         assert!(plan.contains(index), "{plan}");
     }
+}
+
+#[tokio::test]
+async fn keys_are_forgotten_a_week_after_their_reply_unless_the_order_may_still_move() {
+    let (test, database) = stage().await;
+    let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
+    // Of each status an order, by way of a legal move, with an old key, a young one and one without a reply.
+    let insert = "WITH aggregate AS (SELECT gen_random_uuid() AS id), moves AS (
+            INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state, correlation_id, body,
+                hash)
+            SELECT gen_random_uuid(), 'order', aggregate.id, version, from_state, to_state, 'c', '',
+                decode(repeat('00', 32), 'hex')
+            FROM aggregate, (VALUES (1, 'none', 'reserving'), (2, $1, $2)) move (version, from_state, to_state))
+        INSERT INTO idempotency (principal, key_hash, fingerprint, command, aggregate_id, completed_at, status, body)
+        SELECT 'shop', sha256(convert_to($2 || coalesce(age, ''), 'UTF8')), '', $2, aggregate.id, now() - age::interval, status, body
+        FROM aggregate, (VALUES ('169 hours', 201, ''::bytea), ('167 hours', 201, ''), (NULL, NULL, NULL))
+            reply (age, status, body)";
+    for status in Status::ALL {
+        let (from, to) =
+            TRANSITIONS.into_iter().find(|(_, to)| *to == journal::State::as_str(status)).unwrap();
+        let insert = sqlx::query(insert).bind(from).bind(to);
+        insert.execute(&mut admin).await.unwrap();
+    }
+    let terminal = Status::ALL.into_iter().filter(|status| status.is_terminal()).count();
+    assert_eq!(usize::try_from(idempotency::reap(&database).await.unwrap()).unwrap(), terminal);
+    assert_eq!(idempotency::reap(&database).await.unwrap(), 0);
+    let left: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM idempotency").fetch_one(&mut admin).await.unwrap();
+    assert_eq!(usize::try_from(left).unwrap(), 3 * Status::ALL.len() - terminal);
+
+    let young = "INSERT INTO idempotency (principal, key_hash, fingerprint, command, aggregate_id, completed_at, status,
+            body)
+        SELECT 'shop', sha256(n::text::bytea), '', 'place', gen_random_uuid(), now(), 201, ''
+        FROM generate_series(1, 10000) n";
+    sqlx::query(young).execute(&mut admin).await.unwrap();
+    sqlx::query("ANALYZE idempotency").execute(&mut admin).await.unwrap();
+    let plan = plan(&database, idempotency::REAP, "integer, bigint").await;
+    for part in ["Tid Scan on idempotency", "Index Scan using idempotency_by_completion"] {
+        assert!(plan.contains(part), "{plan}");
+    }
+}
+
+#[test]
+fn clients_are_told_how_long_a_key_is_kept() {
+    let told = order_service::http::Description::openapi().info.description.unwrap();
+    assert!(told.contains(&format!("for {} days", idempotency::RETENTION_DAYS)), "{told}");
 }

@@ -5,10 +5,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use local::Service;
 use serde_json::json;
+use sqlx::{Connection as _, PgConnection};
+use testkit::eventually;
 use testkit::pair::{TestPair, Who};
 use testkit::proxy::{Ending, Fault, When};
 
-use crate::support::{RESOLVED, becomes, command, order, pair, patiently, problem, reserved, sound, stock};
+use crate::support::{
+    RESOLVED, becomes, command, order, pair, patiently, problem, reserved, setup, sound, stock,
+};
 
 #[tokio::test]
 async fn a_repeat_is_replayed_byte_for_byte() {
@@ -107,4 +111,31 @@ async fn a_conflict_with_a_moving_order_is_not_stored() {
     becomes(&pair, &id, "reserved").await;
     call().send().await.unwrap().expect(200);
     sound(&pair).await;
+}
+
+#[tokio::test]
+async fn both_services_forget_the_keys_of_what_is_at_rest() {
+    let mut pair = setup().start().await.unwrap();
+    pair.stock("A", 10).await;
+    let confirmed = reserved(&pair, &[("A", 1)]).await;
+    command(&pair, &confirmed, "confirm").send().await.unwrap().expect(200);
+    let kept = reserved(&pair, &[("A", 1)]).await;
+    for service in Service::BOTH {
+        pair.stop(service, 0).await;
+        let mut admin = PgConnection::connect_with(&pair.database(service).admin()).await.unwrap();
+        let older = "UPDATE idempotency SET completed_at = completed_at - interval '8 days'";
+        sqlx::query(older).execute(&mut admin).await.unwrap();
+        pair.start(service, 0).await.unwrap();
+        let database = pair.database(service).admin();
+        eventually(&format!("{service} has one key left"), RESOLVED, || async {
+            let mut admin = PgConnection::connect_with(&database).await?;
+            let keys = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM idempotency").fetch_one(&mut admin);
+            match keys.await? {
+                1 => Ok(()),
+                keys => Err(anyhow::anyhow!("there are {keys}")),
+            }
+        })
+        .await;
+    }
+    command(&pair, &kept, "confirm").send().await.unwrap().expect(200);
 }

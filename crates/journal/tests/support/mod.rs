@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use testkit::TestDatabase;
 use uuid::Uuid;
 
-const LAMP: [(i64, &str, &str); 1] = [(
+pub(crate) const LAMP: [(i64, &str, &str); 1] = [(
     1001,
     "lamp",
     "INSERT INTO transitions VALUES ('lamp', 'none', 'on'), ('lamp', 'on', 'off'), ('lamp', 'off', 'on');

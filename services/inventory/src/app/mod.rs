@@ -9,7 +9,6 @@ pub mod confirm;
 pub mod create_item;
 mod execute;
 pub mod expire;
-pub mod keys;
 pub mod read;
 pub mod receive;
 pub mod release;

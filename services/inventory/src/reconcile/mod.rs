@@ -1,4 +1,4 @@
-//! What happens without being asked: holds end, old keys are forgotten, figures are taken.
+//! What happens without being asked: holds end, figures are taken.
 
 pub mod admin;
 
@@ -15,15 +15,13 @@ use crate::app::expire::SWEEP;
 const TICK: Duration = Duration::from_millis(500);
 /// How often what is held is counted.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
-/// How often old keys are looked for: their retention is counted in days.
-const REAP_EVERY: Duration = Duration::from_mins(1);
 
 /// Sweeps until `stopping` resolves. Run it in one task; any number of replicas may run one each.
 pub async fn run(inventory: Inventory, stopping: impl Future<Output = ()>) {
     let mut stopping = std::pin::pin!(stopping);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut counted, mut reaped) = (None, None);
+    let mut counted = None::<Instant>;
     loop {
         tokio::select! {
             () = &mut stopping => return,
@@ -36,26 +34,13 @@ pub async fn run(inventory: Inventory, stopping: impl Future<Output = ()>) {
                 tracing::warn!(%error, "the sweep could not end what is due; the next one tries again");
             }
         }
-        if is_time(&mut counted, COUNT_EVERY)
-            && let Err(error) = count(&inventory).await
-        {
-            tracing::warn!(%error, "what is held could not be counted");
-        }
-        if is_time(&mut reaped, REAP_EVERY)
-            && let Err(error) = inventory.reap_keys().await
-        {
-            tracing::warn!(%error, "old idempotency keys could not be forgotten");
+        if counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
+            counted = Some(Instant::now());
+            if let Err(error) = count(&inventory).await {
+                tracing::warn!(%error, "what is held could not be counted");
+            }
         }
     }
-}
-
-fn is_time(last: &mut Option<Instant>, every: Duration) -> bool {
-    let now = Instant::now();
-    let is_time = last.is_none_or(|last| now.duration_since(last) >= every);
-    if is_time {
-        *last = Some(now);
-    }
-    is_time
 }
 
 async fn count(inventory: &Inventory) -> Result<(), DatabaseError> {

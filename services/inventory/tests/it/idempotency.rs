@@ -139,15 +139,23 @@ async fn a_key_whose_first_request_has_not_ended_is_in_flight() {
     assert!(matches!(refused, Failure::InFlight));
 }
 
+#[test]
+fn callers_are_told_how_long_a_key_is_kept() {
+    let told = <inventory_service::http::Description as utoipa::OpenApi>::openapi().info.description.unwrap();
+    assert!(told.contains(&format!("for {} days", journal::idempotency::RETENTION_DAYS)), "{told}");
+}
+
 #[tokio::test]
-async fn keys_are_forgotten_a_week_after_their_reply_and_not_before() {
+async fn keys_are_forgotten_a_week_after_their_reply_and_not_while_something_is_held_under_them() {
     let stage = Stage::with(&[("a", 10)]).await;
-    stage.reserve(ask_with(KEY), Uuid::now_v7(), &[("a", 1)]).await.unwrap();
-    assert_eq!(stage.inventory.reap_keys().await.unwrap(), 0);
-    let older =
-        "UPDATE idempotency SET completed_at = now() - interval '7 days 1 second' WHERE key_hash = $1";
-    let hash = journal::KeyHash::of(KEY);
-    sqlx::query(older).bind(hash.as_bytes()).execute(&stage.admin).await.unwrap();
-    assert_eq!(stage.inventory.reap_keys().await.unwrap(), 1);
-    assert_eq!(stage.keys().await, 1, "the item's key is younger");
+    let id = Uuid::now_v7();
+    stage.reserve(ask_with(KEY), id, &[("a", 1)]).await.unwrap();
+    let reap = || async { journal::idempotency::reap(stage.inventory.database()).await.unwrap() };
+    assert_eq!(reap().await, 0);
+    let older = "UPDATE idempotency SET completed_at = now() - interval '7 days 1 second'";
+    sqlx::query(older).execute(&stage.admin).await.unwrap();
+    assert_eq!(reap().await, 1, "the item's, which has nowhere to go");
+    stage.release(ask(), id).await.unwrap();
+    assert_eq!(reap().await, 1, "what was held is released");
+    assert_eq!(stage.keys().await, 1, "the release's key is younger");
 }

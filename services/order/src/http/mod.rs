@@ -43,7 +43,7 @@ pub fn router(api: Api, tokens: &Tokens) -> Router {
 #[openapi(
     info(
         title = "Mainstay order service",
-        description = "Places, confirms, cancels and explains orders. Every POST needs an Idempotency-Key; a repeat with the same key is safe, always."
+        description = "Places, confirms, cancels and explains orders. Every POST needs an Idempotency-Key; a repeat with the same key is the same request and gets the same reply. A key is kept for 7 days after its reply, and longer while what it stands for can still change; after that, a repeat is a new request."
     ),
     paths(
         commands::place,
