@@ -62,11 +62,13 @@ pub fn in_flight() -> ApiError {
 pub fn database(error: &DatabaseError) -> ApiError {
     let busy = |name, title| Problem::new(StatusCode::SERVICE_UNAVAILABLE, name, title).retry_after(1);
     match error {
-        DatabaseError::Deadline => {
-            Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline-exceeded", "The deadline passed before it was begun")
-                .outcome(Effect::NotExecuted)
-                .retry_after(1)
-        }
+        DatabaseError::Deadline => Problem::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "deadline-exceeded",
+            "The deadline passed before it was begun",
+        )
+        .outcome(Effect::NotExecuted)
+        .retry_after(1),
         DatabaseError::Busy(inside) => {
             tracing::warn!(error = %inside, "the database was too busy");
             busy("overloaded", "There is no room for this now").outcome(Effect::NotExecuted)
@@ -75,13 +77,20 @@ pub fn database(error: &DatabaseError) -> ApiError {
             tracing::error!(error = %inside, "the database is unavailable");
             busy("unavailable", "A part of this service is down").outcome(Effect::NotExecuted)
         }
-        DatabaseError::Unknown(inside) => {
-            tracing::error!(error = %inside, "a commit was never answered");
-            busy("unavailable", "A part of this service is down")
-                .outcome(Effect::Unknown)
-                .detail("it is not known whether the request was carried out; repeat it with the same idempotency key")
-        }
+        DatabaseError::Unknown(_) => return unknown(error),
         DatabaseError::Defect(inside) => return ApiError::internal(inside),
     }
     .into()
+}
+
+/// 503 `unavailable`, `unknown`: something may have been done under the key, and the database does not say what.
+pub fn unknown(error: &DatabaseError) -> ApiError {
+    tracing::error!(%error, "the database does not say what was done");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "A part of this service is down")
+        .outcome(Effect::Unknown)
+        .detail(
+            "it is not known whether the request was carried out; repeat it with the same idempotency key",
+        )
+        .retry_after(1)
+        .into()
 }

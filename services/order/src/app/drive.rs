@@ -77,7 +77,11 @@ impl App {
                 reply.map(Done::Final).ok_or(Refused::NotFound)
             }
             Ok((Driven::Moved(order) | Driven::Waiting(order), _)) => Ok(Done::Pending(Box::new(order))),
-            Ok((Driven::Overtaken, _)) => self.settled(caller).await,
+            // The order is at hand, so that the key cannot be read now refuses nothing.
+            Ok((Driven::Overtaken, _)) => Ok(self.settled(caller).await.unwrap_or_else(|error| {
+                tracing::warn!(order_id = %order.id, %error, "the order was taken over, and how it stands could not be read");
+                Done::Pending(Box::new(order))
+            })),
             // What was learnt could not be recorded; the lease will end and the reconciler will ask again.
             Err(error) => {
                 tracing::warn!(order_id = %order.id, %error, "the outcome could not be recorded; the reconciler will ask again");

@@ -120,7 +120,7 @@ pub enum Done {
     Pending(Box<Order>),
 }
 
-/// Why a command was not begun. Nothing was changed and no key was claimed.
+/// Why a command has no answer. Except where it says otherwise, nothing was changed and no key was claimed.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// No such order, or another principal's.
@@ -143,4 +143,7 @@ pub enum Refused {
     /// The database did not do it, or did not say.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// The key is taken, and the database did not say what became of the request that took it.
+    #[error("what became of the key's first request could not be read: {0}")]
+    Unread(#[source] DatabaseError),
 }

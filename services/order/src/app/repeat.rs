@@ -1,5 +1,6 @@
 //! A key that has been seen before: the same reply again, or an honest "not yet".
 
+use journal::DatabaseError;
 use journal::idempotency::{KeyRow, look};
 
 use super::{App, Caller, Done, Refused, replies};
@@ -10,7 +11,7 @@ use crate::store::{Order, orders};
 impl App {
     /// Answers a request whose key is taken.
     pub(super) async fn repeat(&self, caller: &Caller, command: &'static str) -> Result<Done, Refused> {
-        let (row, order) = self.find_key(caller).await?;
+        let (row, order) = self.find_key(caller).await.map_err(Refused::Unread)?;
         // The claim that was in the way is gone: its transaction was undone, so nothing runs under the key.
         let Some(row) = row else { return Err(Refused::InFlight) };
         if row.fingerprint != caller.fingerprint {
@@ -33,9 +34,8 @@ impl App {
         }
     }
 
-    async fn find_key(&self, caller: &Caller) -> Result<(Option<KeyRow>, Option<Order>), Refused> {
-        let found = self
-            .database
+    async fn find_key(&self, caller: &Caller) -> Result<(Option<KeyRow>, Option<Order>), DatabaseError> {
+        self.database
             .read(None, caller, |connection, caller| {
                 Box::pin(async move {
                     let row = look(connection, &caller.principal, &caller.key_hash).await?;
@@ -48,8 +48,7 @@ impl App {
                     Ok((row, order))
                 })
             })
-            .await?;
-        Ok(found)
+            .await
     }
 }
 

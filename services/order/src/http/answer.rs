@@ -33,7 +33,7 @@ pub(super) fn pending(order: &Order) -> Response {
     response
 }
 
-/// The refusal of a command that changed nothing.
+/// The answer to a command that has none of its own.
 pub(super) fn refused(refused: Refused) -> ApiError {
     match refused {
         Refused::NotFound => ApiError::not_found("there is no such order"),
@@ -43,6 +43,7 @@ pub(super) fn refused(refused: Refused) -> ApiError {
             replies::illegal(from, to).outcome(Effect::NotExecuted).retry_after(RETRY_AFTER).into()
         }
         Refused::Database(error) => chassis::stored::database(&error),
+        Refused::Unread(error) => chassis::stored::unknown(&error),
     }
 }
 
@@ -55,4 +56,19 @@ pub(super) fn too_late() -> ApiError {
         .outcome(Effect::Unknown)
         .retry_after(RETRY_AFTER)
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use journal::DatabaseError;
+
+    use super::*;
+
+    #[test]
+    fn a_taken_key_that_cannot_be_read_is_an_unknown_outcome() {
+        let busy = || DatabaseError::Busy(sqlx::Error::PoolTimedOut);
+        let outcome = |refusal| refused(refusal).problem().outcome;
+        assert_eq!(outcome(Refused::Unread(busy())), Some(Effect::Unknown));
+        assert_eq!(outcome(Refused::Database(busy())), Some(Effect::NotExecuted));
+    }
 }

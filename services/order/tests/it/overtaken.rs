@@ -1,0 +1,63 @@
+//! The order exists, and the database has no room for the question how it stands: that is no refusal.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use journal::DatabaseError;
+use order_service::app::{Done, Refused};
+
+use crate::support::{PATIENCE, Stage, caller};
+
+#[tokio::test]
+async fn a_request_whose_order_was_taken_over_is_answered_with_the_order_even_when_its_key_cannot_be_read() {
+    let stage = Stage::new().await;
+    let (placing, began) = stage.place(caller("the-key-of-this-order", PATIENCE));
+    let taking_over = async {
+        let order = began.await.unwrap();
+        let mut other = stage.admin.begin().await.unwrap();
+        sqlx::query("UPDATE orders SET epoch = epoch + 1 WHERE id = $1")
+            .bind(order.id)
+            .execute(&mut *other)
+            .await
+            .unwrap();
+        stage.hop.close().await;
+        // What was learnt is being recorded; who asks for the connection now has it next, and keeps it.
+        stage.waits_for_a_lock().await;
+        let mut occupied = pin!(stage.occupy());
+        assert!(occupied.as_mut().now_or_never().is_none());
+        other.commit().await.unwrap();
+        occupied.await;
+    };
+    let done = tokio::select! {
+        done = placing => done,
+        () = taking_over => unreachable!("the connection is kept for longer than anybody waits for it"),
+    };
+    assert!(matches!(done, Ok(Done::Pending(_))), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_repeat_whose_key_cannot_be_read_is_not_told_that_nothing_was_done() {
+    let stage = Stage::new().await;
+    let key = "a-key-that-is-used-twice";
+    let (placing, began) = stage.place(caller(key, Duration::from_millis(300)));
+    let (done, began) = tokio::join!(placing, began);
+    assert!(matches!(done, Ok(Done::Pending(_))) && began.is_ok(), "{done:?}");
+
+    let mut other = stage.admin.begin().await.unwrap();
+    sqlx::query("LOCK TABLE idempotency").execute(&mut *other).await.unwrap();
+    let (repeating, _began) = stage.place(caller(key, PATIENCE));
+    let in_the_way = async {
+        // Its claim waits; who asks for the connection now has it next, and keeps it.
+        stage.waits_for_a_lock().await;
+        let mut occupied = pin!(stage.occupy());
+        assert!(occupied.as_mut().now_or_never().is_none());
+        other.commit().await.unwrap();
+        occupied.await;
+    };
+    let refused = tokio::select! {
+        refused = repeating => refused,
+        () = in_the_way => unreachable!("the connection is kept for longer than anybody waits for it"),
+    };
+    assert!(matches!(refused, Err(Refused::Unread(DatabaseError::Busy(_)))), "{refused:?}");
+}

@@ -1,0 +1,99 @@
+//! A stage for one test: the use cases over a database of their own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use inventory_api::Line;
+use journal::database::Limits;
+use journal::{Database, Journal, KeyHash};
+use local::Service;
+use mainstay::RequestContext;
+use mainstay::client::{ClientConfig, HyperTransport, TransportConfig};
+use order_service::app::place::NewOrder;
+use order_service::app::{App, Caller, Done, Parts, Refused};
+use order_service::clients::Inventory;
+use order_service::startup::migrator;
+use order_service::store::Order;
+use sqlx::PgPool;
+use testkit::proxy::{Fault, HttpProxy, Point, When};
+use testkit::{TestDatabase, eventually};
+use tokio::sync::{Notify, oneshot};
+
+/// On a machine that is busy with everything at once a wait says nothing about the service.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The use cases over one connection, a superuser's view of their database, and the way to inventory, on which every
+/// request is held.
+pub(crate) struct Stage {
+    pub(crate) app: App,
+    pub(crate) admin: PgPool,
+    pub(crate) hop: HttpProxy,
+    _database: TestDatabase,
+}
+
+impl Stage {
+    pub(crate) async fn new() -> Self {
+        let database = TestDatabase::new(Service::Order, &migrator()).await.unwrap();
+        // Nobody is there; nothing gets that far.
+        let hop = HttpProxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 9))).await.unwrap();
+        hop.script(When::every("/v1/reservations"), Fault::Hold(Point::Request));
+        let transport = HyperTransport::new(&TransportConfig::default());
+        let stack = mainstay::client::stack(ClientConfig::new("inventory"), transport).unwrap();
+        let breakers = stack.breakers().clone();
+        let limits = Limits {
+            connections: 1,
+            acquire: Duration::from_secs(2),
+            statement: PATIENCE,
+            lock: PATIENCE,
+            transaction: PATIENCE,
+        };
+        let app = App::new(Parts {
+            database: Database::new(database.serving_url().parse().unwrap(), limits),
+            journal: Journal::new("order", "test", "00"),
+            inventory: Inventory::new(stack, &hop.url(), "a-token").unwrap(),
+            breakers,
+            hold_seconds: 900,
+            nudge: Notify::new(),
+        });
+        Self { app, admin: PgPool::connect_lazy_with(database.admin()), hop, _database: database }
+    }
+
+    /// Places an order and says when it exists.
+    pub(crate) fn place(
+        &self,
+        caller: Caller,
+    ) -> (impl Future<Output = Result<Done, Refused>>, oneshot::Receiver<Order>) {
+        let (begun, began) = oneshot::channel();
+        let lines = vec![Line { sku: "A".to_owned(), quantity: 1 }];
+        let new = NewOrder { customer_id: "17850".to_owned(), lines };
+        let app = self.app.clone();
+        (async move { app.place(caller, new, begun).await }, began)
+    }
+
+    /// Waits until a statement of the service waits for a lock.
+    pub(crate) async fn waits_for_a_lock(&self) {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                       AND usename = 'mainstay_order' AND wait_event_type = 'Lock'";
+        eventually("a statement waits for a lock", PATIENCE, || async {
+            sqlx::query_scalar::<_, i64>(waiting).fetch_one(&self.admin).await.unwrap() == 1
+        })
+        .await;
+    }
+
+    /// Waits for the connection, once polled, and keeps it from whoever asks after it.
+    pub(crate) async fn occupy(&self) {
+        let never =
+            self.app.database.read(None, (), |_, ()| Box::pin(std::future::pending::<Result<(), _>>()));
+        never.await.unwrap();
+    }
+}
+
+/// Somebody with `key` and this much time.
+pub(crate) fn caller(key: &str, time: Duration) -> Caller {
+    Caller {
+        principal: "client".to_owned(),
+        key_hash: KeyHash::of(key),
+        fingerprint: [7; 32],
+        context: RequestContext::background(time),
+    }
+}
