@@ -48,7 +48,7 @@ impl Default for Limits {
 /// What became of a transaction that did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// The deadline passed before it began, or before what was only to be read was there. Nothing was done.
+    /// The deadline passed before COMMIT was sent, or before what was only to be read was there. Nothing was done.
     #[error("the deadline passed before the database had answered")]
     Deadline,
     /// No connection or lock came free in time, or the retries of a conflict ran out. Nothing was done.
@@ -141,7 +141,9 @@ impl Database {
 
     /// Runs `work` in a transaction. Conflicts (40001, 40P01, 55P03) are tried again from the start, so `work`
     /// may run several times and must not act outside the database. All that it needs is in `input`, so that it
-    /// is a function and keeps nothing between its runs.
+    /// is a function and keeps nothing between its runs. `deadline` bounds the wait for a connection; once it has
+    /// passed, no work begins and none is committed. Without one, as for the record of an outcome, only the
+    /// [`Limits`] hold.
     ///
     /// # Cancellation
     /// Dropping the future before COMMIT undoes everything; dropping it during COMMIT leaves the outcome
@@ -226,24 +228,31 @@ impl Database {
         let mut lease = self.lease(deadline).await.map_err(Failure::Final)?;
         let bound = Instant::now() + self.limits.transaction;
         let waited_too_long = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+        let is_late = || deadline.is_some_and(|d| d <= Instant::now());
 
         match timeout_at(bound, lease.connection().execute(sqlx::raw_sql("BEGIN"))).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(Failure::Stale(error)),
             Err(_) => return Err(Failure::Lost(waited_too_long())),
         }
+        if is_late() {
+            lease.roll_back(bound).await;
+            return Err(Failure::Final(DatabaseError::Deadline));
+        }
         let step = match timeout_at(bound, work(lease.connection(), input)).await {
             Ok(Ok(step)) => step,
             Ok(Err(error)) => {
-                let rolled_back = timeout_at(bound, lease.connection().execute(sqlx::raw_sql("ROLLBACK")));
-                if matches!(rolled_back.await, Ok(Ok(_))) {
-                    lease.give_back();
-                }
-                return Err(Failure::before_commit_closed(error));
+                lease.roll_back(bound).await;
+                return Err(Failure::classify(error));
             }
             Err(_) => return Err(Failure::Lost(waited_too_long())),
         };
         match step {
+            // Whoever asked has been told that it is not known; now it is.
+            Step::Commit(_) if is_late() => {
+                lease.roll_back(bound).await;
+                Err(Failure::Final(DatabaseError::Deadline))
+            }
             Step::Commit(value) => {
                 match timeout_at(bound, lease.connection().execute(sqlx::raw_sql("COMMIT"))).await {
                     Ok(Ok(_)) => {}
@@ -254,10 +263,7 @@ impl Database {
                 Ok(value)
             }
             Step::Rollback(value) => {
-                let rolled_back = timeout_at(bound, lease.connection().execute(sqlx::raw_sql("ROLLBACK")));
-                if matches!(rolled_back.await, Ok(Ok(_))) {
-                    lease.give_back();
-                }
+                lease.roll_back(bound).await;
                 Ok(value)
             }
         }
@@ -322,6 +328,14 @@ impl Lease {
         self.0.as_mut().expect("taken only by give_back, which consumes the lease's use, and by drop")
     }
 
+    /// Ends the transaction, and with it the lease: back to the pool if the server says so in time.
+    async fn roll_back(&mut self, bound: Instant) {
+        let rolled_back = timeout_at(bound, self.connection().execute(sqlx::raw_sql("ROLLBACK"))).await;
+        if matches!(rolled_back, Ok(Ok(_))) {
+            self.give_back();
+        }
+    }
+
     /// Back to the pool.
     fn give_back(&mut self) {
         self.0 = None;
@@ -369,10 +383,6 @@ impl Failure {
             lease.give_back();
         }
         failure
-    }
-
-    fn before_commit_closed(error: sqlx::Error) -> Self {
-        Self::classify(error)
     }
 
     fn at_commit(error: sqlx::Error) -> Self {

@@ -12,6 +12,7 @@ use sqlx::{Connection, PgConnection};
 use support::{insert, lamps, light, serving};
 use testkit::proxy::{Cut, Direction, Flow, TcpProxy};
 use testkit::{TestDatabase, cut_after, eventually};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 async fn count(connection: &mut PgConnection, id: Uuid) -> i64 {
@@ -114,7 +115,7 @@ async fn a_read_that_runs_out_of_time_has_done_nothing_and_is_nobodys_defect() {
         one.await
     };
     proxy.flow(Direction::Down, Flow::Freeze);
-    let soon = tokio::time::Instant::now() + Duration::from_millis(200);
+    let soon = Instant::now() + Duration::from_millis(200);
     let late = read(Some(soon)).await;
     assert!(matches!(late, Err(DatabaseError::Deadline)), "{late:?}");
     proxy.heal().await;
@@ -172,7 +173,7 @@ async fn connections_that_died_in_the_pool_are_replaced_without_an_error() {
 async fn a_deadline_that_has_passed_begins_nothing() {
     let test = lamps().await;
     let database = serving(&test, ONE);
-    let past = tokio::time::Instant::now();
+    let past = Instant::now();
     let done = database
         .transaction(Some(past), (), |connection, ()| {
             Box::pin(async move {
@@ -185,6 +186,46 @@ async fn a_deadline_that_has_passed_begins_nothing() {
     let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
     let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM lamps").fetch_one(&mut admin).await.unwrap();
     assert_eq!(rows, 0);
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_while_the_server_stalls_begins_nothing() {
+    let test = lamps().await;
+    let (database, proxy) = behind_proxy(&test, ONE).await;
+    light(&database, Uuid::now_v7()).await.unwrap();
+    proxy.flow(Direction::Down, Flow::Freeze);
+    let deadline = Instant::now() + Duration::from_millis(100);
+    let begins = std::cell::Cell::new(false);
+    let work = database.transaction(Some(deadline), &begins, |connection, begins| {
+        begins.set(true);
+        Box::pin(async move { insert(connection, Uuid::now_v7()).await.map(Step::Commit) })
+    });
+    let thaw = async {
+        tokio::time::sleep_until(deadline).await;
+        proxy.heal().await;
+    };
+    let (done, ()) = tokio::join!(work, thaw);
+    assert!(matches!(done, Err(DatabaseError::Deadline)), "{done:?}");
+    assert!(!begins.get());
+    light(&database, Uuid::now_v7()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_during_the_work_leaves_nothing() {
+    let test = lamps().await;
+    let database = serving(&test, ONE);
+    let id = Uuid::now_v7();
+    let deadline = Instant::now() + Duration::from_millis(200);
+    let work = database.transaction(Some(deadline), id, |connection, &id| {
+        Box::pin(async move {
+            insert(connection, id).await?;
+            tokio::time::sleep_until(deadline).await;
+            Ok(Step::Commit(()))
+        })
+    });
+    let done = work.await;
+    assert!(matches!(done, Err(DatabaseError::Deadline)), "{done:?}");
+    light(&database, id).await.expect("the id is still free");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use journal::DatabaseError;
 use journal::idempotency::{KeyRow, look};
+use tokio::time::Instant;
 
 use super::{App, Caller, Done, Refused, replies};
 use crate::domain::rules::Wish;
@@ -11,7 +12,8 @@ use crate::store::{Order, orders};
 impl App {
     /// Answers a request whose key is taken.
     pub(super) async fn repeat(&self, caller: &Caller, command: &'static str) -> Result<Done, Refused> {
-        let (row, order) = self.find_key(caller).await.map_err(Refused::Unread)?;
+        let (row, order) =
+            self.find_key(caller, Some(caller.context.deadline.instant())).await.map_err(Refused::Unread)?;
         // The claim that was in the way is gone: its transaction was undone, so nothing runs under the key.
         let Some(row) = row else { return Err(Refused::InFlight) };
         if row.fingerprint != caller.fingerprint {
@@ -27,16 +29,20 @@ impl App {
 
     /// The reply that has been stored under the caller's key by now, or the order as it stands.
     pub(super) async fn settled(&self, caller: &Caller) -> Result<Done, Refused> {
-        match self.find_key(caller).await? {
+        match self.find_key(caller, None).await? {
             (Some(KeyRow { reply: Some(reply), .. }), _) => Ok(Done::Final(reply)),
             (_, Some(order)) => Ok(Done::Pending(Box::new(order))),
             (_, None) => Err(Refused::NotFound),
         }
     }
 
-    async fn find_key(&self, caller: &Caller) -> Result<(Option<KeyRow>, Option<Order>), DatabaseError> {
+    async fn find_key(
+        &self,
+        caller: &Caller,
+        deadline: Option<Instant>,
+    ) -> Result<(Option<KeyRow>, Option<Order>), DatabaseError> {
         self.database
-            .read(None, caller, |connection, caller| {
+            .read(deadline, caller, |connection, caller| {
                 Box::pin(async move {
                     let row = look(connection, &caller.principal, &caller.key_hash).await?;
                     let order = match &row {

@@ -19,6 +19,7 @@ enum Begin {
     KeyTaken,
     NotFound,
     NotYet(Status),
+    TooLate,
 }
 
 impl App {
@@ -42,6 +43,10 @@ impl App {
                         let Some(order) = orders::lock(connection, id, &caller.principal).await? else {
                             return Ok(Step::Rollback(Begin::NotFound));
                         };
+                        // Others may have had the row for long.
+                        if caller.context.deadline.has_passed() {
+                            return Ok(Step::Rollback(Begin::TooLate));
+                        }
                         if order.status.after(wish.event()).is_ok() {
                             let (moved, sealed) = app.intend(caller, &order, wish);
                             let due = Due::Lease(lease_ms(caller));
@@ -78,6 +83,7 @@ impl App {
             Begin::AtRest(reply) => Ok(Done::Final(reply)),
             Begin::KeyTaken => self.repeat(&caller, wish.as_str()).await,
             Begin::NotFound => Err(Refused::NotFound),
+            Begin::TooLate => Err(DatabaseError::Deadline.into()),
             Begin::NotYet(from) => Err(Refused::NotYet { from, to: wish.goal() }),
         }
     }

@@ -1,5 +1,6 @@
 //! The order service's use cases against a real PostgreSQL and an inventory that never answers.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod late;
 mod overtaken;
 mod support;

@@ -40,7 +40,7 @@ async fn a_request_whose_order_was_taken_over_is_answered_with_the_order_even_wh
 async fn a_repeat_whose_key_cannot_be_read_is_not_told_that_nothing_was_done() {
     let stage = Stage::new().await;
     let key = "a-key-that-is-used-twice";
-    let (placing, began) = stage.place(caller(key, Duration::from_millis(300)));
+    let (placing, began) = stage.place(caller(key, Duration::from_secs(1)));
     let (done, began) = tokio::join!(placing, began);
     assert!(matches!(done, Ok(Done::Pending(_))) && began.is_ok(), "{done:?}");
 

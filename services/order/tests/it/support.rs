@@ -18,6 +18,7 @@ use sqlx::PgPool;
 use testkit::proxy::{Fault, HttpProxy, Point, When};
 use testkit::{TestDatabase, eventually};
 use tokio::sync::{Notify, oneshot};
+use uuid::Uuid;
 
 /// On a machine that is busy with everything at once a wait says nothing about the service.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -78,6 +79,13 @@ impl Stage {
             sqlx::query_scalar::<_, i64>(waiting).fetch_one(&self.admin).await.unwrap() == 1
         })
         .await;
+    }
+
+    /// The order's epoch and status, and how many entries were ever begun: a number once drawn is not given back.
+    pub(crate) async fn traces(&self, id: Uuid) -> (i64, String, i64) {
+        let traces =
+            "SELECT epoch, status, (SELECT last_value FROM journal_seq_seq) FROM orders WHERE id = $1";
+        sqlx::query_as(traces).bind(id).fetch_one(&self.admin).await.unwrap()
     }
 
     /// Waits for the connection, once polled, and keeps it from whoever asks after it.

@@ -1,0 +1,67 @@
+//! A deadline that passes while the database makes the request wait.
+
+use std::time::Duration;
+
+use journal::DatabaseError;
+use order_service::app::{Done, Refused};
+use order_service::domain::rules::Wish;
+use tokio::sync::oneshot;
+
+use crate::support::{Stage, caller};
+
+const SOON: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_wish_that_gets_its_order_after_its_deadline_does_nothing() {
+    let stage = Stage::new().await;
+    let (placing, began) = stage.place(caller("the-key-of-this-order", SOON));
+    let (placed, order) = tokio::join!(placing, began);
+    assert!(matches!(placed, Ok(Done::Pending(_))), "{placed:?}");
+    let id = order.unwrap().id;
+    let before = stage.traces(id).await;
+
+    let mut other = stage.admin.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM orders WHERE id = $1 FOR UPDATE").bind(id).execute(&mut *other).await.unwrap();
+    let caller = caller("the-key-of-the-cancel", SOON);
+    let deadline = caller.context.deadline.instant();
+    let wish = stage.app.wish(caller, id, Wish::Cancel, oneshot::channel().0);
+    let letting_go = async {
+        stage.waits_for_a_lock().await;
+        tokio::time::sleep_until(deadline).await;
+        other.commit().await.unwrap();
+    };
+    let (refused, ()) = tokio::join!(wish, letting_go);
+    assert!(matches!(refused, Err(Refused::Database(DatabaseError::Deadline))), "{refused:?}");
+    assert_eq!(stage.traces(id).await, before, "no statement was sent that would have to be undone");
+}
+
+#[tokio::test]
+async fn a_key_that_comes_free_after_the_deadline_places_nothing_and_a_taken_one_is_not_looked_up() {
+    let stage = Stage::new().await;
+    let key = "the-key-of-this-order";
+    let place_late = async || {
+        let mut other = stage.admin.begin().await.unwrap();
+        sqlx::query("LOCK TABLE idempotency").execute(&mut *other).await.unwrap();
+        let caller = caller(key, SOON);
+        let deadline = caller.context.deadline.instant();
+        let (placing, began) = stage.place(caller);
+        let letting_go = async {
+            stage.waits_for_a_lock().await;
+            tokio::time::sleep_until(deadline).await;
+            other.commit().await.unwrap();
+        };
+        let (ended, ()) = tokio::join!(placing, letting_go);
+        began.await.unwrap_err();
+        ended
+    };
+    let free = place_late().await;
+    assert!(matches!(free, Err(Refused::Database(DatabaseError::Deadline))), "{free:?}");
+    let orders: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(&stage.admin).await.unwrap();
+    assert_eq!(orders, 0);
+
+    let (placing, _began) = stage.place(caller(key, SOON));
+    assert!(placing.await.is_ok());
+    let taken = place_late().await;
+    assert!(matches!(taken, Err(Refused::Unread(DatabaseError::Deadline))), "{taken:?}");
+}
