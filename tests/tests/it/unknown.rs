@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use testkit::eventually;
 use testkit::pair::TestPair;
 use testkit::proxy::{Ending, Fault, When};
 
-use crate::support::{becomes, command, order, pair, path, problem, reserved, sound, stock};
+use crate::support::{RESOLVED, becomes, command, order, pair, path, problem, reserved, setup, sound, stock};
 
 const SOON: Duration = Duration::from_millis(900);
 
@@ -119,5 +120,47 @@ async fn an_operator_can_have_everything_tried_now() {
     for id in &ids {
         becomes(&pair, id, "reserved").await;
     }
+    sound(&pair).await;
+}
+
+/// The service's words on an order that waits: which try, and why, once it is the `last` one's turn.
+async fn told(pair: &TestPair, id: &str, step: &str, last: u64) -> Vec<(u64, String)> {
+    eventually(&format!("the log tells of try {last} of {step}"), RESOLVED, || async {
+        let log = std::fs::read_to_string(pair.log_file(local::Service::Order, 0)).unwrap();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let ours = lines.filter(|l| l["order_id"] == id && l["step"] == step && l["level"] == "WARN");
+        let told: Vec<_> =
+            ours.map(|l| (l["tries"].as_u64().unwrap(), l["why"].as_str().unwrap().to_owned())).collect();
+        if told.last().is_some_and(|(tries, _)| *tries >= last) { Ok(told) } else { Err(format!("{told:?}")) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_log_says_why_an_order_waits_and_not_at_every_try() {
+    let home = local::TemporaryDirectory::create_in(&std::env::temp_dir()).unwrap();
+    let revoked = home.path().join("revoked");
+    std::fs::write(&revoked, "a-token-that-inventory-no-longer-takes").unwrap();
+    let pair = setup().env(local::Service::Order, "INVENTORY_TOKEN_FILE", revoked).start().await.unwrap();
+    let placed = order(&pair, &[("A", 1)]).send().await.unwrap().expect(202).json();
+    let told = told(&pair, placed["id"].as_str().unwrap(), "reserve", 4).await;
+    assert_eq!(told.iter().map(|(tries, _)| *tries).collect::<Vec<_>>(), [1, 2, 4], "{told:?}");
+    assert!(told.iter().all(|(_, why)| why.starts_with("401")), "{told:?}");
+}
+
+#[tokio::test]
+async fn the_log_says_why_an_unknown_stays_unknown_and_why_a_hold_is_not_ended() {
+    let pair = setup().env(local::Service::Order, "HOLD_SECONDS", "1").start().await.unwrap();
+    pair.stock("A", 10).await;
+    let id = reserved(&pair, &[("A", 1)]).await;
+    pair.hop().script(When::every("/v1/reservations"), Fault::Answer(Fault::nonsense(500)));
+    let placed = order(&pair, &[("A", 1)]).deadline(SOON).send().await.unwrap().expect(202).json();
+    let unknown = told(&pair, placed["id"].as_str().unwrap(), "reserve", 2).await;
+    assert!(unknown[0].1.contains("500"), "{unknown:?}");
+    // The breaker has its say too, once it has seen enough of these.
+    let held = told(&pair, &id, "look", 2).await;
+    assert!(held.iter().all(|(_, why)| !why.is_empty()), "{held:?}");
+    pair.hop().heal();
+    becomes(&pair, &id, "expired").await;
     sound(&pair).await;
 }

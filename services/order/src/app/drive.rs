@@ -102,9 +102,16 @@ impl App {
         if let Some(time) = call.clock.as_deref().and_then(|t| t.parse().ok()) {
             self.observe(time);
         }
-        let Some(reply) = verdict(step, call.answer) else {
-            return self.put_back(order).await.map(|driven| (driven, Vec::new()));
+        let reply = match verdict(step, call.answer) {
+            Ok(reply) => reply,
+            Err(why) => {
+                undecided(driver, &order, step.as_str(), &why);
+                return self.put_back(order).await.map(|driven| (driven, Vec::new()));
+            }
         };
+        if let Reply::Nothing { seen } = &reply {
+            undecided(driver, &order, step.as_str(), seen);
+        }
         let answered = Answered { state: order.status, reply };
         if answered.leads_to().is_none() {
             return self.put_back(order).await.map(|driven| (driven, Vec::new()));
@@ -211,27 +218,37 @@ impl App {
     }
 }
 
-/// What an answer decides; `None` when it decides nothing: the call was not executed, so nothing about the order
+/// Says why a try decided nothing, which the journal has only of the first. Told at the 1st, 2nd, 4th, 8th … try of an
+/// order: an outage is long, and its log need not be.
+pub(super) fn undecided(driver: &Driver, order: &Order, step: &str, why: &str) {
+    let tries = order.tries.unsigned_abs() + 1;
+    if tries.is_power_of_two() {
+        let correlation_id = driver.cause.correlation_id.as_str();
+        tracing::warn!(order_id = %order.id, correlation_id, step, tries, why, "inventory has decided nothing");
+    }
+}
+
+/// What an answer decides; an error when it decides nothing: the call was not executed, so nothing about the order
 /// has become less known than it was.
-fn verdict(step: Step, answer: Answer<Reservation>) -> Option<Reply> {
-    let nothing = |seen: String| Some(Reply::Nothing { seen });
+fn verdict(step: Step, answer: Answer<Reservation>) -> Result<Reply, String> {
+    let nothing = |seen: String| Ok(Reply::Nothing { seen });
     match (step, answer) {
-        (_, Answer::NotExecuted(_)) => None,
+        (_, Answer::NotExecuted(why)) => Err(why),
         (_, Answer::Unknown(why)) => nothing(why),
         (Step::Reserve, Answer::Applied(reservation)) => {
             match reservation.expires_at.map(|t| t.format(&Rfc3339)) {
-                Some(Ok(expires_at)) => Some(Reply::Held { expires_at }),
+                Some(Ok(expires_at)) => Ok(Reply::Held { expires_at }),
                 _ => nothing("a reservation that does not say when it expires".to_owned()),
             }
         }
-        (Step::Confirm, Answer::Applied(_)) => Some(Reply::Shipped),
-        (Step::Release, Answer::Applied(_)) => Some(Reply::Released),
+        (Step::Confirm, Answer::Applied(_)) => Ok(Reply::Shipped),
+        (Step::Release, Answer::Applied(_)) => Ok(Reply::Released),
         (Step::Reserve, Answer::Refused(Refusal::InsufficientStock(short_lines))) => {
-            Some(Reply::InsufficientStock { short_lines })
+            Ok(Reply::InsufficientStock { short_lines })
         }
-        (Step::Reserve, Answer::Refused(Refusal::UnknownSku(skus))) => Some(Reply::UnknownSku { skus }),
-        (Step::Reserve, Answer::Refused(Refusal::ReservationVoided)) => Some(Reply::ReservationVoided),
-        (Step::Confirm, Answer::Refused(Refusal::ReservationExpired)) => Some(Reply::HoldExpired),
+        (Step::Reserve, Answer::Refused(Refusal::UnknownSku(skus))) => Ok(Reply::UnknownSku { skus }),
+        (Step::Reserve, Answer::Refused(Refusal::ReservationVoided)) => Ok(Reply::ReservationVoided),
+        (Step::Confirm, Answer::Refused(Refusal::ReservationExpired)) => Ok(Reply::HoldExpired),
         (_, Answer::Refused(other)) => nothing(format!("{other:?}, which is no answer to {}", step.as_str())),
     }
 }

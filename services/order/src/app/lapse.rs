@@ -6,7 +6,7 @@ use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 
 use super::App;
-use super::drive::{Driven, Driver, derived};
+use super::drive::{Driven, Driver, derived, undecided};
 use crate::domain::Status;
 use crate::domain::rules::Lapse;
 use crate::store::orders::Due;
@@ -23,7 +23,18 @@ impl App {
             clock: self.journal.clock().tick().to_string(),
         };
         let call = self.inventory.reservation(context, order.reservation_id).await;
-        let Answer::Applied(reservation) = call.answer else { return self.put_back(order).await };
+        let looked = match call.answer {
+            Answer::Applied(reservation) => Ok(reservation),
+            Answer::NotExecuted(why) | Answer::Unknown(why) => Err(why),
+            Answer::Refused(refusal) => Err(format!("{refusal:?}")),
+        };
+        let reservation = match looked {
+            Ok(reservation) => reservation,
+            Err(why) => {
+                undecided(driver, &order, "look", &why);
+                return self.put_back(order).await;
+            }
+        };
         let rule = Lapse {
             state: order.status,
             reservation: reservation.status,
