@@ -10,6 +10,7 @@ use super::replies::PLACE;
 use super::{App, Begun, Caller, Done, Refused};
 use crate::app::drive::{derived, request_of};
 use crate::domain::rules::Place;
+use crate::store::work::LEASE_MS;
 use crate::store::{Order, orders};
 
 /// A valid order to be placed.
@@ -125,7 +126,9 @@ impl App {
 }
 
 /// A request's lease outlives its deadline by two seconds: time to record what it learnt. Then the reconciler
-/// takes over.
+/// takes over; from a request with more time than a lease may last, while that still waits for inventory: it then
+/// writes nothing, and answers with what became of the order.
 pub(super) fn lease_ms(caller: &Caller) -> i64 {
-    i64::try_from(caller.context.deadline.remaining().as_millis()).unwrap_or(i64::MAX).saturating_add(2_000)
+    let remaining = i64::try_from(caller.context.deadline.remaining().as_millis()).unwrap_or(i64::MAX);
+    remaining.saturating_add(2_000).min(LEASE_MS)
 }

@@ -4,10 +4,10 @@ use sqlx::PgConnection;
 
 use super::orders::{Order, columns};
 
-/// How long the reconciler may work on an order before another replica may take it. The last of a batch waits for three
-/// others, each of which may take a whole call: twelve seconds. So long, too, an order rests that a replica had taken when
-/// it was killed.
-const LEASE_MS: i64 = 15_000;
+/// The longest lease, in milliseconds: so long an order rests that a replica had in hand when it was killed. The
+/// reconciler takes all of it: the last of a batch waits for three others, each of which may take a whole call, twelve
+/// seconds together. A request takes what it needs of it.
+pub const LEASE_MS: i64 = 15_000;
 
 /// Takes the orders that `$which` finds. It runs alone in its transaction, so what is due is found by `now()`, which the
 /// index can be searched by; by `clock_timestamp()`, which may be another for each row, it cannot.

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod late;
+mod leases;
 mod overtaken;
 mod support;

@@ -1,0 +1,80 @@
+//! How long an order may rest with somebody who has died, and who does not leave one behind.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use chassis::auth::{Principal, Role};
+use chassis::tasks::Tasks;
+use http::Request;
+use mainstay::RequestContext;
+use order_service::app::Done;
+use order_service::domain::rules::Wish;
+use order_service::reconcile;
+use testkit::{eventually, eventually_now};
+use tokio::sync::oneshot;
+use tower::ServiceExt;
+use uuid::Uuid;
+
+use crate::support::{PATIENCE, Stage, caller};
+
+#[tokio::test]
+async fn a_request_with_much_time_leases_its_order_for_fifteen_seconds() {
+    const LONGEST: Duration = Duration::from_secs(30);
+    let stage = Stage::new().await;
+    let (placing, began) = stage.place(caller("the-key-of-this-order", LONGEST));
+    let wishing = async {
+        let id = began.await.unwrap().id;
+        let placed = lease(&stage, id).await;
+        let (begun, began) = oneshot::channel();
+        let wish = stage.app.wish(caller("the-key-of-the-cancel", LONGEST), id, Wish::Cancel, begun);
+        let wished = async {
+            began.await.unwrap();
+            lease(&stage, id).await
+        };
+        tokio::select! {
+            done = wish => unreachable!("inventory does not answer: {done:?}"),
+            wished = wished => (placed, wished),
+        }
+    };
+    let (placed, wished) = tokio::select! {
+        done = placing => unreachable!("inventory does not answer: {done:?}"),
+        leases = wishing => leases,
+    };
+    assert!(placed <= 15.0 && wished <= 15.0, "{placed} s and {wished} s");
+}
+
+/// Seconds that the order's lease runs on.
+async fn lease(stage: &Stage, id: Uuid) -> f64 {
+    let left = "SELECT extract(epoch FROM due_at - clock_timestamp())::float8 FROM orders
+                WHERE id = $1 AND holder = 'request'";
+    sqlx::query_scalar(left).bind(id).fetch_one(&stage.admin).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_operator_who_leaves_strands_no_order() {
+    let stage = Stage::new().await;
+    let (placing, began) = stage.place(caller("the-key-of-this-order", Duration::from_secs(1)));
+    let (placed, order) = tokio::join!(placing, began);
+    assert!(matches!(placed, Ok(Done::Pending(_))), "{placed:?}");
+    let id = order.unwrap().id;
+    stage.hop.release_all();
+
+    let tasks = Tasks::new();
+    let mut request = Request::post("/reconcile").body(Body::empty()).unwrap();
+    request.extensions_mut().insert(Principal { name: "somebody".into(), role: Role::Operator });
+    request.extensions_mut().insert(RequestContext::background(PATIENCE));
+    let asking = reconcile::admin::routes(stage.app.clone(), tasks.clone()).oneshot(request);
+    tokio::select! {
+        reply = asking => unreachable!("inventory does not answer: {reply:?}"),
+        () = eventually_now("inventory is asked", PATIENCE, || !stage.hop.held().is_empty()) => {}
+    }
+    // The operator has left, and now the call ends.
+    stage.hop.close().await;
+    eventually("the order is put back", PATIENCE, || async {
+        let holder = "SELECT holder FROM orders WHERE id = $1";
+        let holder: Option<String> =
+            sqlx::query_scalar(holder).bind(id).fetch_one(&stage.admin).await.unwrap();
+        holder.map_or(Ok(()), Err)
+    })
+    .await;
+}
