@@ -183,8 +183,12 @@ async fn connections_beyond_the_bound_are_told_so_and_seats_come_free_again() {
         seated.push(connection);
     }
     let mut third = Connection::open(service.public).await;
-    let reply = third.ask(request("GET /hello", &[], "")).await;
+    let reply = third.ask(request("GET /hello", &[("X-Correlation-Id", "case-7")], "")).await;
     assert_eq!((reply.status, reply.problem().as_str()), (503, "overloaded"));
+    assert_eq!(
+        (reply.header("x-correlation-id"), &reply.json()["correlation_id"]),
+        (Some("case-7"), &"case-7".into())
+    );
     assert_eq!(reply.header("x-outcome"), Some("not-executed"));
     assert_eq!((reply.header("retry-after"), reply.header("connection")), (Some("1"), Some("close")));
     third.closed().await;

@@ -10,12 +10,13 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, StatusCode};
-use mainstay::Problem;
 use mainstay::problem::Effect;
+use mainstay::server::context::ContextLayer;
+use mainstay::{Problem, RequestContext};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
-use tower::{BoxError, Service, service_fn};
+use tower::{BoxError, Layer, Service, service_fn};
 
 use super::connection::{self, Ends};
 use super::limits::Limits;
@@ -71,7 +72,8 @@ pub(super) async fn accept_until<S: Serves>(
                 Place::Standing(_permit) => {
                     metrics::counter!("mainstay_server_connections_refused_total", "listener" => name)
                         .increment(1);
-                    connection::serve(stream, peer, service_fn(full), &limits, ends).await;
+                    let full = ContextLayer::default().layer(service_fn(full));
+                    connection::serve(stream, peer, full, &limits, ends).await;
                 }
             }
         });
@@ -104,12 +106,15 @@ async fn accept(
     Ok((stream, peer, place))
 }
 
-async fn full(_: Request<Body>) -> Result<Response, Infallible> {
-    let mut response: Response =
+async fn full(request: Request<Body>) -> Result<Response, Infallible> {
+    let mut problem =
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many connections are open")
             .outcome(Effect::NotExecuted)
-            .retry_after(1)
-            .into_response();
+            .retry_after(1);
+    if let Some(context) = request.extensions().get::<RequestContext>() {
+        problem = problem.correlated(&context.correlation_id);
+    }
+    let mut response: Response = problem.into_response();
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     Ok(response)
 }
