@@ -1,6 +1,6 @@
 //! An API held to its description: every answer that it names is given, and no other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
@@ -56,22 +56,26 @@ pub type ClientOf<'a> = dyn Fn(&str) -> Client + 'a;
 #[derive(Debug)]
 pub struct Documented {
     named: BTreeSet<(String, u16)>,
+    /// What is said of each.
+    words: BTreeMap<(String, u16), String>,
     seen: BTreeSet<(String, u16)>,
 }
 
 impl Documented {
     /// Of an OpenAPI document.
     pub fn new(description: &Value) -> Self {
-        let mut named = BTreeSet::new();
+        let mut words = BTreeMap::new();
         let members = |value: &Value| value.as_object().cloned().unwrap_or_default();
         for (path, methods) in members(&description["paths"]) {
             for (method, operation) in members(&methods) {
-                let statuses = members(&operation["responses"]);
-                let statuses = statuses.keys().filter_map(|status| status.parse().ok());
-                named.extend(statuses.map(|status| (format!("{method} {path}"), status)));
+                for (status, response) in members(&operation["responses"]) {
+                    let Ok(status) = status.parse() else { continue };
+                    let said = response["description"].as_str().unwrap_or_default().to_owned();
+                    words.insert((format!("{method} {path}"), status), said);
+                }
             }
         }
-        Self { named, seen: BTreeSet::new() }
+        Self { named: words.keys().cloned().collect(), words, seen: BTreeSet::new() }
     }
 
     /// Every route that it describes.
@@ -112,6 +116,14 @@ impl Documented {
             assert_eq!(body["correlation_id"], reply.header("x-correlation-id"), "{reply}");
             assert!(body["retryable"].is_boolean() && body["same_key"].is_boolean(), "{reply}");
             assert_eq!(body["outcome"].as_str().unwrap_or_default(), reply.header("x-outcome"), "{reply}");
+            // What the client caused is described in words here and there; what it did not, by its name.
+            if status >= 500 {
+                let said = self.words.get(&(route.to_owned(), status)).map_or("", String::as_str);
+                assert!(
+                    said.split(", ").any(|word| word == name),
+                    "{route}: {status} {name} is not {said:?}"
+                );
+            }
             if matches!(status, 429 | 503) {
                 assert!(!reply.header("retry-after").is_empty(), "{reply}");
             }
