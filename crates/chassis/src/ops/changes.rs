@@ -29,7 +29,7 @@ type Write = dyn Fn(Change) -> Pin<Box<dyn Future<Output = Result<(), String>> +
 
 /// Where changes are recorded. The service supplies it, since the ledger is in its database.
 #[derive(Clone)]
-pub struct ChangeLog(Arc<Write>);
+pub struct ChangeLog(Option<Arc<Write>>);
 
 impl fmt::Debug for ChangeLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,12 +44,12 @@ impl ChangeLog {
         W: Fn(Change) -> F + Send + Sync + 'static,
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
-        Self(Arc::new(move |change| Box::pin(write(change))))
+        Self(Some(Arc::new(move |change| Box::pin(write(change)))))
     }
 
     /// Only the log line: for a process without a ledger.
     pub fn none() -> Self {
-        Self::new(|_| async { Err("there is no ledger".to_owned()) })
+        Self(None)
     }
 
     /// Records a change that has been made; whether that worked. It comes after the change, and its failure does not
@@ -64,10 +64,60 @@ impl ChangeLog {
             detail = %change.detail,
             "an operator changed something"
         );
-        let recorded = (self.0)(change).await;
+        let Some(write) = &self.0 else { return false };
+        let recorded = write(change).await;
         if let Err(error) = &recorded {
             tracing::error!(error, "the change could not be recorded in the ledger");
         }
         recorded.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    use super::*;
+
+    /// Counts what is logged as an error.
+    #[derive(Default)]
+    struct Errors(Arc<AtomicUsize>);
+
+    impl Subscriber for Errors {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, event: &Event<'_>) {
+            self.0.fetch_add(usize::from(*event.metadata().level() == Level::ERROR), Ordering::Relaxed);
+        }
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[tokio::test]
+    async fn a_ledger_that_fails_is_an_error_and_one_that_does_not_exist_is_none() {
+        let errors = Errors::default();
+        let seen = errors.0.clone();
+        let _logged = tracing::subscriber::set_default(errors);
+        let change = Change {
+            kind: "breaker.reset",
+            subject: "inventory".to_owned(),
+            actor: "ana".into(),
+            reason: "drill over".to_owned(),
+            detail: Value::Null,
+            correlation_id: CorrelationId::mint(),
+        };
+        assert!(!ChangeLog::none().record(change.clone()).await);
+        assert_eq!(seen.load(Ordering::Relaxed), 0);
+        assert!(!ChangeLog::new(|_| async { Err("it is down".to_owned()) }).record(change).await);
+        assert_eq!(seen.load(Ordering::Relaxed), 1);
     }
 }
