@@ -1,16 +1,22 @@
 //! Readiness of a service's own database: reachable, and at the schema that this release needs.
 
+use std::time::Duration;
+
 use journal::Database;
 use sqlx::migrate::Migrator;
+use tokio::time::Instant;
 
 use crate::ops::Condition;
 
-/// Asks the database whether it has every migration of this release. One that it has besides is of a later release,
-/// which has expanded the schema; it still serves this one.
+/// Shorter than readiness may take, so that it is the database that is named when it has no room or does not answer.
+const LONGEST: Duration = Duration::from_millis(800);
+
+/// Asks the database whether it has every migration of this release, for 800 ms at most. One that it has besides is of a
+/// later release, which has expanded the schema; it still serves this one.
 pub async fn conditions(database: &Database, needed: &Migrator) -> Vec<Condition> {
     let needed: Vec<i64> = needed.iter().map(|migration| migration.version).collect();
     let missing = database
-        .read(None, needed, |connection, needed| {
+        .read(Some(Instant::now() + LONGEST), needed, |connection, needed| {
             let missing = "SELECT min(version) FROM unnest($1::bigint[]) version
                 WHERE version NOT IN (SELECT version FROM _sqlx_migrations WHERE success)";
             Box::pin(sqlx::query_scalar::<_, Option<i64>>(missing).bind(needed).fetch_one(connection))

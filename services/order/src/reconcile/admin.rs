@@ -6,8 +6,10 @@ use axum::{Extension, Json, Router};
 use chassis::auth::Operators;
 use chassis::tasks::Tasks;
 use chassis::{ApiError, Caller};
+use journal::DatabaseError;
 use mainstay::RequestContext;
 use mainstay::server::LogFields;
+use serde::Serialize;
 
 use super::{Swept, sweep};
 use crate::app::App;
@@ -19,27 +21,57 @@ pub fn routes(app: App, tasks: Tasks) -> Router {
     Router::new().route("/reconcile", post(reconcile)).with_state((app, tasks))
 }
 
+/// What a pass met and did.
+#[derive(Debug, Serialize)]
+struct Pass {
+    /// Orders that were unresolved when it began, those in another's hands included.
+    unresolved: i64,
+    /// What it did: of unresolved orders, and of holds that should have run out, it takes 128 each at most; 4 while a
+    /// breaker is half-open or ramping, none while one is open.
+    #[serde(flatten)]
+    swept: Swept,
+    /// The breakers of inventory's endpoints after it.
+    breakers: Vec<Breaker>,
+}
+
+#[derive(Debug, Serialize)]
+struct Breaker {
+    name: String,
+    /// `closed`, `open`, `half-open`, `ramping`, `forced-open` or `forced-closed`.
+    state: &'static str,
+}
+
 async fn reconcile(
     State((app, tasks)): State<(App, Tasks)>,
     Extension(context): Extension<RequestContext>,
     log: Option<Extension<LogFields>>,
     caller: Caller<Operators>,
-) -> Result<Json<Swept>, ApiError> {
+) -> Result<Json<Pass>, ApiError> {
     // What this pass resolves carries the operator's name in the journal; what it leaves, the next sweep takes.
     let principal = format!("operator:{}", caller.principal.name);
     let pass = tasks.spawn(async move {
-        // Nobody waits for a back-off any longer; leases that are running are left alone.
-        app.database
+        let unresolved = app
+            .database
             .transaction(Some(context.deadline.instant()), (), |connection, ()| {
-                Box::pin(async move { Ok(journal::Step::Commit(work::hurry(connection).await?)) })
+                Box::pin(async move {
+                    let unresolved =
+                        work::unresolved(connection).await?.iter().map(|(_, count, _)| count).sum();
+                    // Nobody waits for a back-off any longer; leases that are running are left alone.
+                    work::hurry(connection).await?;
+                    Ok(journal::Step::Commit(unresolved))
+                })
             })
             .await?;
-        sweep(&app, &principal).await
+        let swept = sweep(&app, &principal).await?;
+        let breakers = app.breakers.list().into_iter();
+        let breakers = breakers.map(|b| Breaker { name: b.name, state: b.state.as_str() }).collect();
+        Ok(Pass { unresolved, swept, breakers })
     });
-    let swept = pass.await.map_err(ApiError::internal)?.map_err(|error| chassis::stored::database(&error))?;
+    let pass = pass.await.map_err(ApiError::internal)?;
+    let pass = pass.map_err(|error: DatabaseError| chassis::stored::database(&error))?;
     if let Some(Extension(log)) = log {
-        log.set("orders_taken", swept.taken);
-        log.set("orders_moved", swept.moved);
+        log.set("orders_taken", pass.swept.taken);
+        log.set("orders_moved", pass.swept.moved);
     }
-    Ok(Json(swept))
+    Ok(Json(pass))
 }

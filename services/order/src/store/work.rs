@@ -64,14 +64,14 @@ pub async fn put_back(
 }
 
 /// Lets every waiting order be taken at once; leases that are running are left alone.
-pub async fn hurry(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
-    let done = sqlx::query(
+pub async fn hurry(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
         "UPDATE orders SET due_at = clock_timestamp()
          WHERE due_at > clock_timestamp() AND holder IS NULL AND status <> 'reserved'",
     )
     .execute(connection)
     .await?;
-    Ok(done.rows_affected())
+    Ok(())
 }
 
 /// How many orders are unresolved in each state, and how long the oldest has been.

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
-use chassis::auth::{Principal, Role};
 use chassis::tasks::Tasks;
-use http::Request;
-use mainstay::RequestContext;
 use order_service::app::Done;
 use order_service::domain::rules::Wish;
 use order_service::reconcile;
@@ -15,6 +11,7 @@ use tokio::sync::oneshot;
 use tower::ServiceExt;
 use uuid::Uuid;
 
+use crate::operated::reconcile_now;
 use crate::support::{PATIENCE, Stage, caller};
 
 #[tokio::test]
@@ -60,10 +57,7 @@ async fn an_operator_who_leaves_strands_no_order() {
     stage.hop.release_all();
 
     let tasks = Tasks::new();
-    let mut request = Request::post("/reconcile").body(Body::empty()).unwrap();
-    request.extensions_mut().insert(Principal { name: "somebody".into(), role: Role::Operator });
-    request.extensions_mut().insert(RequestContext::background(PATIENCE));
-    let asking = reconcile::admin::routes(stage.app.clone(), tasks.clone()).oneshot(request);
+    let asking = reconcile::admin::routes(stage.app.clone(), tasks.clone()).oneshot(reconcile_now());
     tokio::select! {
         reply = asking => unreachable!("inventory does not answer: {reply:?}"),
         () = eventually_now("inventory is asked", PATIENCE, || !stage.hop.held().is_empty()) => {}

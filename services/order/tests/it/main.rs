@@ -3,5 +3,6 @@
 
 mod late;
 mod leases;
+mod operated;
 mod overtaken;
 mod support;

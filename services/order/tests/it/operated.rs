@@ -1,0 +1,83 @@
+//! What operators and probes are told.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use chassis::auth::{Principal, Role, Tokens};
+use chassis::ops::{Operations, router};
+use chassis::server::Lifecycle;
+use chassis::tasks::Tasks;
+use futures_util::FutureExt;
+use http::Request;
+use mainstay::RequestContext;
+use order_service::reconcile;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::support::{PATIENCE, Stage, caller};
+
+async fn json_of(router: Router, request: Request<Body>) -> (u16, Value) {
+    let reply = router.oneshot(request).await.unwrap();
+    let status = reply.status().as_u16();
+    (status, serde_json::from_slice(&to_bytes(reply.into_body(), usize::MAX).await.unwrap()).unwrap())
+}
+
+/// A request to try everything now.
+pub(crate) fn reconcile_now() -> Request<Body> {
+    let mut request = Request::post("/reconcile").body(Body::empty()).unwrap();
+    request.extensions_mut().insert(Principal { name: "somebody".into(), role: Role::Operator });
+    request.extensions_mut().insert(RequestContext::background(PATIENCE));
+    request
+}
+
+#[tokio::test]
+async fn while_the_breaker_is_open_an_operator_is_told_so_and_how_many_wait() {
+    let stage = Stage::new().await;
+    for key in ["the-key-of-one-order", "the-key-of-another"] {
+        let (placing, _began) = stage.place(caller(key, Duration::from_secs(1)));
+        assert!(placing.await.is_ok());
+    }
+    let routes = || reconcile::admin::routes(stage.app.clone(), Tasks::new());
+    let breaker = stage.app.breakers.list().remove(0);
+    stage.app.breakers.get(&breaker.name).unwrap().force_open();
+    let (status, told) = json_of(routes(), reconcile_now()).await;
+    assert_eq!(status, 200, "{told}");
+    assert_eq!(
+        told,
+        json!({
+            "unresolved": 2, "taken": 0, "moved": 0, "waiting": 0, "overtaken": 0, "failed": 0,
+            "breakers": [{"name": breaker.name, "state": "forced-open"}],
+        })
+    );
+    stage.app.breakers.get(&breaker.name).unwrap().force_closed();
+    stage.hop.close().await;
+    let (_, told) = json_of(routes(), reconcile_now()).await;
+    assert_eq!((&told["unresolved"], &told["taken"], &told["waiting"]), (&json!(2), &json!(2), &json!(2)));
+}
+
+#[tokio::test]
+async fn a_database_that_has_no_room_is_named_in_readiness() {
+    let stage = Stage::new().await;
+    let ready = || {
+        let database = stage.app.database.clone();
+        router(Operations {
+            lifecycle: Lifecycle::new(PATIENCE),
+            tokens: Tokens::parse(&format!("operator somebody {}", "0".repeat(64))).unwrap(),
+            readiness: move || {
+                let database = database.clone();
+                async move { chassis::schema::conditions(&database, 0).await }
+            },
+            admin: Router::new(),
+        })
+    };
+    let look = || Request::get("/readyz").body(Body::empty()).unwrap();
+    assert_eq!(json_of(ready(), look()).await.0, 200);
+    let mut occupied = pin!(stage.occupy());
+    assert!(occupied.as_mut().now_or_never().is_none(), "the connection is there and is taken");
+    // From here on only clocks are waited for.
+    tokio::time::pause();
+    let (status, told) = json_of(ready(), look()).await;
+    assert_eq!((status, &told["conditions"][0]["name"]), (503, &json!("database")), "{told}");
+}
