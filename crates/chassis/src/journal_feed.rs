@@ -3,14 +3,13 @@
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Extension, Json, Router};
-use http::StatusCode;
 use journal::Database;
 use journal::feed::{self, Cursor, Filter, Page};
-use mainstay::problem::Effect;
-use mainstay::{Problem, RequestContext};
+use mainstay::{CorrelationId, RequestContext};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::params::malformed;
 use crate::{ApiError, ValidQuery};
 
 /// Entries of a page unless asked otherwise.
@@ -42,15 +41,23 @@ struct Query {
 
 impl Query {
     fn filter(&self) -> Result<Option<Filter>, ApiError> {
+        let correlation_id = self.correlation_id.as_deref().map(|text| match CorrelationId::parse(text) {
+            Ok(id) => Ok(Filter::Correlation(id.to_string())),
+            Err(error) => Err(malformed("correlation_id", error.to_string())),
+        });
+        let trace_id = self.trace_id.as_ref().map(|text| match unhex::<16>(text) {
+            Some(_) => Ok(Filter::Trace(text.clone())),
+            None => Err(malformed("trace_id", "must be 32 lower-case hex digits")),
+        });
         let key_hash = self.key_hash.as_deref().map(|text| {
-            unhex(text)
-                .ok_or_else(|| malformed("key_hash", "must be 64 lower-case hex digits: SHA-256 of the key"))
+            let hash = unhex(text).map(Filter::Key);
+            hash.ok_or_else(|| malformed("key_hash", "must be 64 lower-case hex digits: SHA-256 of the key"))
         });
         let filters = [
             self.aggregate_id.map(Filter::Aggregate),
-            self.correlation_id.clone().map(Filter::Correlation),
-            self.trace_id.clone().map(Filter::Trace),
-            key_hash.transpose()?.map(Filter::Key),
+            correlation_id.transpose()?,
+            trace_id.transpose()?,
+            key_hash.transpose()?,
         ];
         let mut given = filters.into_iter().flatten();
         match (given.next(), given.next(), &self.after) {
@@ -75,7 +82,7 @@ async fn journal(
     }
     let filter = query.filter()?;
     let cursor = match &query.after {
-        Some(text) => text.parse().map_err(|e: feed::InvalidCursor| malformed("after", &e.to_string()))?,
+        Some(text) => text.parse().map_err(|e: feed::InvalidCursor| malformed("after", e.to_string()))?,
         None => Cursor::start(),
     };
     let page = database
@@ -95,22 +102,16 @@ async fn journal(
     page.map(Json).map_err(|error| crate::stored::database(&error))
 }
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
+/// As many bytes as there are pairs of lower-case hex digits; `None` for anything else.
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.as_bytes();
     let lower = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    if digits.len() != 64 || !digits.iter().all(|b| lower(*b)) {
+    if digits.len() != 2 * N || !digits.iter().all(|b| lower(*b)) {
         return None;
     }
-    let mut bytes = [0; 32];
+    let mut bytes = [0; N];
     for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
         *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
     }
     Some(bytes)
-}
-
-fn malformed(field: &str, detail: &str) -> ApiError {
-    Problem::new(StatusCode::BAD_REQUEST, "malformed-parameter", "A parameter is malformed")
-        .outcome(Effect::NotExecuted)
-        .field(field, detail)
-        .into()
 }

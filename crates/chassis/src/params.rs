@@ -130,7 +130,8 @@ impl<S: Sync> FromRequestParts<S> for Page {
     }
 }
 
-fn malformed(field: &str, detail: impl Into<String>) -> ApiError {
+/// 400 for a parameter that its route cannot read.
+pub fn malformed(field: &str, detail: impl Into<String>) -> ApiError {
     Problem::new(StatusCode::BAD_REQUEST, "malformed-parameter", "A parameter is malformed")
         .outcome(Effect::NotExecuted)
         .field(field, detail)

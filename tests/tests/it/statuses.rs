@@ -134,6 +134,8 @@ async fn malformed_and_invalid_requests_name_the_field_claim_no_key_and_change_n
         (post("{}").key("short"), 400, "idempotency-key-invalid", "Idempotency-Key"),
         (client.post("/v1/orders/nonsense/confirm"), 400, "malformed-parameter", "id"),
         (client.get("/v1/orders?limit=0"), 400, "malformed-parameter", "limit"),
+        (client.get("/v1/orders?customer_id=%00"), 400, "malformed-parameter", "customer_id"),
+        (client.get("/v1/orders?customer_id="), 400, "malformed-parameter", "customer_id"),
         (client.get("/v1/orders?after=nonsense"), 400, "malformed-parameter", "after"),
     ];
     for (call, status, name, field) in cases {

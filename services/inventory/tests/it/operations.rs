@@ -74,6 +74,18 @@ async fn the_journal_is_read_in_order_and_by_what_it_is_about() {
         let page = reply(served.ops.get(&format!("/admin/v1/journal?{filter}"))).await.expect(200).json();
         assert_eq!(states(&page), expected, "{filter}");
     }
+    for (name, value) in [
+        ("aggregate_id", "7"),
+        ("correlation_id", "%00"),
+        ("correlation_id", "no such id"),
+        ("trace_id", "%00"),
+        ("trace_id", "3A2CB84407D34FABAC88B6C2622291CF"),
+        ("key_hash", "%00"),
+    ] {
+        let path = format!("/admin/v1/journal?{name}={}", value.replace(' ', "+"));
+        let refused = reply(served.ops.get(&path)).await.expect(400).json();
+        assert_eq!(refused["errors"][0]["field"], name, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -3,8 +3,10 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use chassis::auth::ClientsAndOperators;
+use chassis::params::malformed;
 use chassis::problem_document::ProblemDocument;
 use chassis::{ApiError, Caller as Authenticated, Page, Role, ValidPath, ValidQuery};
+use inventory_api::validate;
 use mainstay::RequestContext;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -30,7 +32,8 @@ pub struct OrderPage {
 pub(super) struct Which {
     /// Only in this state.
     status: Option<Status>,
-    /// Only of this customer.
+    /// Only of this customer: 1 to 64 printable ASCII characters.
+    #[param(min_length = 1, max_length = 64)]
     customer_id: Option<String>,
 }
 
@@ -94,6 +97,9 @@ pub(super) async fn list(
     ValidQuery(which): ValidQuery<Which>,
 ) -> Result<Json<OrderPage>, ApiError> {
     let after = page.after.map(|cursor| cursor.parse().map_err(|_| Page::bad_cursor())).transpose()?;
+    if which.customer_id.as_deref().is_some_and(|id| !validate::is_identifier(id)) {
+        return Err(malformed("customer_id", validate::IDENTIFIER_RULE));
+    }
     let wanted = store::Page {
         principal: owner(&authenticated).map(str::to_owned),
         status: which.status,
