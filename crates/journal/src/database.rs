@@ -184,8 +184,8 @@ impl Database {
         }
     }
 
-    /// Runs reading statements on one connection, each its own transaction. When the deadline cuts it off, the server stops
-    /// working on it within 250 ms.
+    /// Runs reading statements on one connection, each its own transaction. When the deadline cuts it off, the server
+    /// stops working on it within 250 ms.
     pub async fn read<I, T, F>(
         &self,
         deadline: Option<Instant>,

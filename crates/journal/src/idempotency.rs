@@ -165,11 +165,11 @@ fn corrupt(what: &str) -> sqlx::Error {
 /// How many days a reply is kept after it was given, at least. Far beyond any retry, and what clients are told.
 pub const RETENTION_DAYS: i32 = 7;
 
-/// Keys deleted in one transaction: a few milliseconds' work.
+/// Keys deleted in one transaction, so that none is long.
 const BATCH: i64 = 1_000;
 
-/// $1 days, $2 at most. Unfinished keys have no `completed_at`. An aggregate is at rest when no move leads from its state to
-/// another. By their places in the table, which no plan looks for by reading it whole.
+/// $1 days, $2 at most. Unfinished keys have no `completed_at`. An aggregate is at rest when no move leads from its
+/// state to another. Rows are deleted by their places in the table, so that no plan reads it whole to find them again.
 pub const REAP: &str = "DELETE FROM idempotency WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM idempotency k
     WHERE completed_at < now() - make_interval(days => $1) AND NOT EXISTS (

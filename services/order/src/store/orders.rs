@@ -252,13 +252,13 @@ pub struct Page {
     pub limit: i64,
 }
 
-/// A page ends with the order that brings its lines to this many: with the 999 more that this order may have they take
-/// about 2 MB, rows, reply and all, where 500 orders of 1,000 lines would take a container's whole memory.
+/// A page ends with the order that brings its lines to this many, so it has at most 4,999: a reply of about a
+/// megabyte at most, where 500 orders of 1,000 lines would take a container's whole memory.
 pub const PAGE_LINES: i64 = 4_000;
 
-/// A page of the orders that `$which` finds, in the order `$by`: $1 after which id, $2 status, $3 customer, $4 limit, $5
-/// [`PAGE_LINES`], $6 principal. One plan has to serve every value, so what an index is to be searched by must not be
-/// optional.
+/// A page of the orders that `$which` finds, in the order `$by`: $1 after which id, $2 status, $3 customer, $4 limit,
+/// $5 [`PAGE_LINES`], $6 principal. One plan has to serve every value, so what an index is to be searched by must not
+/// be optional.
 macro_rules! page {
     ($which:literal by $by:literal) => {
         concat!(
