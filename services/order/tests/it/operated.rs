@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use http::Request;
 use mainstay::RequestContext;
 use order_service::reconcile;
+use order_service::startup::migrator;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -67,7 +68,7 @@ async fn a_database_that_has_no_room_is_named_in_readiness() {
             tokens: Tokens::parse(&format!("operator somebody {}", "0".repeat(64))).unwrap(),
             readiness: move || {
                 let database = database.clone();
-                async move { chassis::schema::conditions(&database, 0).await }
+                async move { chassis::schema::conditions(&database, &migrator()).await }
             },
             admin: Router::new(),
         })
