@@ -125,15 +125,17 @@ pub async fn ours(
     let peer = home.join(format!("{name}.peer"));
     std::fs::write(&peer, PEER_TOKEN)?;
 
-    let [order_port, inventory_port] = [ports::free()?, ports::free()?];
+    let [order_port, inventory_port, order_ops, inventory_ops] = ports::distinct()?;
     let mut processes = Vec::new();
-    for (program, port, url) in [(programs[0], order_port, &urls[0]), (programs[1], inventory_port, &urls[1])]
-    {
+    for (program, port, ops, url) in [
+        (programs[0], order_port, order_ops, &urls[0]),
+        (programs[1], inventory_port, inventory_ops, &urls[1]),
+    ] {
         let log = std::fs::File::create(home.join(format!("{program}.log")))?;
         let settings: [(&str, OsString); 9] = [
             ("DATABASE_URL", url.into()),
             ("LISTEN_ADDR", format!("127.0.0.1:{port}").into()),
-            ("OPS_LISTEN_ADDR", format!("127.0.0.1:{}", ports::free()?).into()),
+            ("OPS_LISTEN_ADDR", format!("127.0.0.1:{ops}").into()),
             ("AUTH_TOKENS_FILE", tokens.clone().into()),
             ("INVENTORY_TOKEN_FILE", peer.clone().into()),
             ("INVENTORY_URL", format!("http://127.0.0.1:{inventory_port}").into()),
@@ -174,7 +176,7 @@ pub async fn plain(
             .context("the plain schema")?;
         connection.close().await?;
     }
-    let [order_port, inventory_port] = [ports::free()?, ports::free()?];
+    let [order_port, inventory_port] = ports::distinct()?;
     let start = |args: &[String]| {
         Command::new(program).args(args).envs(further.iter().copied()).stderr(Stdio::null()).spawn()
     };

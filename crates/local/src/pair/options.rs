@@ -132,19 +132,8 @@ impl Ports {
 
     /// Four ports nobody listens on at this moment.
     pub fn draw() -> io::Result<Self> {
-        loop {
-            let drawn = Self {
-                order: ports::free()?,
-                inventory: ports::free()?,
-                order_ops: ports::free()?,
-                inventory_ops: ports::free()?,
-            };
-            let mut all = drawn.all();
-            all.sort_unstable();
-            if all.windows(2).all(|two| two[0] != two[1]) {
-                return Ok(drawn);
-            }
-        }
+        let [order, inventory, order_ops, inventory_ops] = ports::distinct()?;
+        Ok(Self { order, inventory, order_ops, inventory_ops })
     }
 
     pub fn all(self) -> [u16; 4] {

@@ -133,7 +133,7 @@ impl PairSetup {
         let mut draws = 0;
         loop {
             draws += 1;
-            let (public, ops) = (ports::free()?, ports::free()?);
+            let [public, ops] = ports::distinct()?;
             let address = |port| OsString::from(format!("127.0.0.1:{port}"));
             let mut environment: Vec<(OsString, OsString)> = vec![
                 ("DATABASE_URL".into(), database_url.into()),
