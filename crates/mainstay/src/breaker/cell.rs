@@ -112,10 +112,10 @@ impl Cell {
 
     fn admit_slowly(&self, context: Option<&RequestContext>, is_hedge: bool) -> Result<Admitted, CallError> {
         let Settings { config, random, .. } = &*self.settings;
-        let state = self.core.state(self.now(), config);
-        if is_hedge && state == BreakerState::HalfOpen {
+        if is_hedge && self.state() == BreakerState::HalfOpen {
             // One of the two would be dropped when the other has answered, and a dropped probe is a failed one.
-            return Err(self.reject(Rejected { state, open_for: Duration::ZERO }, context));
+            let rejected = Rejected { state: BreakerState::HalfOpen, open_for: Duration::ZERO };
+            return Err(self.reject(rejected, context));
         }
         let (admitted, transition) = self.core.admit(self.now(), config, random);
         if let Some(transition) = transition {
