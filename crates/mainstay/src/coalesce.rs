@@ -70,12 +70,13 @@ struct Key {
 
 impl Key {
     fn of<B>(request: &Request<B>) -> Option<Self> {
-        let mut headers = request.headers().clone();
-        let has_body = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
-            || headers.contains_key(header::TRANSFER_ENCODING);
+        let announced = request.headers();
+        let has_body = announced.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
+            || announced.contains_key(header::TRANSFER_ENCODING);
         if has_body || !request.method().is_safe() {
             return None;
         }
+        let mut headers = announced.clone();
         for ours in [X_CORRELATION_ID, X_DEADLINE_MS, X_ATTEMPT, X_PRIORITY, TRACEPARENT, TRACESTATE] {
             headers.remove(ours);
         }
