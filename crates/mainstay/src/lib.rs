@@ -23,6 +23,7 @@ pub mod fallback;
 pub mod fault;
 pub mod headers;
 pub mod hedge;
+mod held_body;
 pub mod limit;
 #[cfg(all(loom, test))]
 mod loom_models;
@@ -45,6 +46,7 @@ pub use context::RequestContext;
 pub use correlation::CorrelationId;
 pub use deadline::Deadline;
 pub use endpoint::Endpoint;
+pub use held_body::HeldBody;
 pub use outcome::Outcome;
 pub use problem::Problem;
 pub use registry::Registry;

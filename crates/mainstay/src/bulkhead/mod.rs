@@ -37,7 +37,7 @@ use pin_project_lite::pin_project;
 use serde::Serialize;
 use tower::{Layer, Service};
 
-pub use self::streaming::{HeldBody, StreamingBulkhead, StreamingBulkheadFuture, StreamingBulkheadLayer};
+pub use self::streaming::{StreamingBulkhead, StreamingBulkheadFuture, StreamingBulkheadLayer};
 use crate::client::names;
 use crate::config_error::{Check, ConfigError};
 use crate::decision::{Decided, Loudness};
@@ -201,7 +201,7 @@ impl Shared {
 
 /// One place, given back on drop.
 #[derive(Debug)]
-struct Place(Arc<Shared>);
+pub struct Place(Arc<Shared>);
 
 impl Drop for Place {
     fn drop(&mut self) {

@@ -6,12 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
-use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::{BulkheadLayer, Place};
-use crate::CallError;
+use crate::{CallError, HeldBody};
 
 /// Limits the calls in flight, bodies included. Shares its limit with the [`BulkheadLayer`] it was made from.
 ///
@@ -58,7 +57,7 @@ where
     S: Service<Request<B>, Response = Response<R>>,
     S::Error: Into<CallError>,
 {
-    type Response = Response<HeldBody<R>>;
+    type Response = Response<HeldBody<R, Place>>;
     type Error = CallError;
     type Future = StreamingBulkheadFuture<S::Future>;
 
@@ -103,7 +102,7 @@ where
     F: Future<Output = Result<Response<R>, E>>,
     E: Into<CallError>,
 {
-    type Output = Result<Response<HeldBody<R>>, CallError>;
+    type Output = Result<Response<HeldBody<R, Place>>, CallError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
@@ -113,43 +112,8 @@ where
             StateProj::Running { call, place } => {
                 let reply = ready!(call.poll(cx)).map_err(Into::into)?;
                 let place = place.take();
-                Poll::Ready(Ok(reply.map(|body| HeldBody { body, place })))
+                Poll::Ready(Ok(reply.map(|body| HeldBody::new(body, place))))
             }
         }
-    }
-}
-
-pin_project! {
-    /// A body with its call's place, which is free once the body has ended, failed, or been dropped.
-    #[derive(Debug)]
-    pub struct HeldBody<B> {
-        #[pin]
-        body: B,
-        place: Option<Place>,
-    }
-}
-
-impl<B: Body> Body for HeldBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let this = self.project();
-        let frame = ready!(this.body.poll_frame(cx));
-        if !matches!(frame, Some(Ok(_))) {
-            *this.place = None;
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

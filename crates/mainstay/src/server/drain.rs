@@ -10,13 +10,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::sync::Notify;
 use tower::{Layer, Service};
 
 use super::context::{DeadlinePolicy, ensure};
 use super::decide;
+use crate::HeldBody;
 use crate::problem::{Effect, Problem};
 
 /// How many requests are in hand. Sequentially consistent, like the switch: one side counts and then looks at the switch, the
@@ -36,7 +36,7 @@ impl InFlight {
 
 /// One request in hand, until this is dropped.
 #[derive(Debug)]
-struct InHand(Arc<InFlight>);
+pub struct InHand(Arc<InFlight>);
 
 impl Drop for InHand {
     fn drop(&mut self) {
@@ -191,50 +191,12 @@ where
         let this = self.project();
         let reply = ready!(this.inner.poll(cx));
         let in_hand = this.in_hand.take();
-        Poll::Ready(reply.map(|reply| reply.map(|inner| DrainedBody { inner, in_hand })))
+        Poll::Ready(reply.map(|reply| reply.map(|body| HeldBody::new(body, in_hand))))
     }
 }
 
-pin_project! {
-    /// A reply's body whose request is in hand until it ends or is dropped.
-    #[derive(Debug)]
-    pub struct DrainedBody<B> {
-        #[pin]
-        inner: B,
-        in_hand: Option<InHand>,
-    }
-}
-
-impl<B: From<Bytes>> From<Bytes> for DrainedBody<B> {
-    fn from(bytes: Bytes) -> Self {
-        Self { inner: B::from(bytes), in_hand: None }
-    }
-}
-
-impl<B: Body> Body for DrainedBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let this = self.project();
-        let frame = ready!(this.inner.poll_frame(cx));
-        if !matches!(frame, Some(Ok(_))) {
-            *this.in_hand = None;
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
+/// A reply's body whose request is in hand until it ends or is dropped.
+pub type DrainedBody<B> = HeldBody<B, InHand>;
 
 pin_project! {
     /// Either the inner service's future, or a refusal that is ready.

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Extensions, Request, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::{Layer, Service};
@@ -22,9 +21,9 @@ use super::deadline::expired;
 use super::decide;
 use super::log_fields::LogFields;
 use super::names;
-use crate::RequestContext;
 use crate::limit::{Acquire, Admission, Limiter, Permit, Refusal, Verdict};
 use crate::problem::{Effect, Problem};
+use crate::{HeldBody, RequestContext};
 
 /// Seconds after which a shed client may come back: the least that `Retry-After` can say above "now". A queue that
 /// stands has been full for a tenth of that.
@@ -187,9 +186,7 @@ where
                         Ok(response) => permit.observe(verdict_of(response.status())),
                         Err(_) => permit.observe(Verdict::Dropped),
                     }
-                    return Poll::Ready(
-                        reply.map(|r| r.map(|inner| PermitBody { inner, permit: Some(permit) })),
-                    );
+                    return Poll::Ready(reply.map(|r| r.map(|body| HeldBody::new(body, Some(permit)))));
                 }
                 StageProj::Refused { refusal } => return Poll::Ready(Ok(refuse(this.context, *refusal))),
             };
@@ -228,43 +225,5 @@ fn refuse<B: From<Bytes>>(context: &RequestContext, refusal: Refusal) -> Respons
         .into_response()
 }
 
-pin_project! {
-    /// A reply's body that holds its request's permit until it ends or is dropped.
-    #[derive(Debug)]
-    pub struct PermitBody<B> {
-        #[pin]
-        inner: B,
-        permit: Option<Permit>,
-    }
-}
-
-impl<B: From<Bytes>> From<Bytes> for PermitBody<B> {
-    fn from(bytes: Bytes) -> Self {
-        Self { inner: B::from(bytes), permit: None }
-    }
-}
-
-impl<B: Body> Body for PermitBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let this = self.project();
-        let frame = ready!(this.inner.poll_frame(cx));
-        if !matches!(frame, Some(Ok(_))) {
-            *this.permit = None;
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
+/// A reply's body that holds its request's permit until it ends or is dropped.
+pub type PermitBody<B> = HeldBody<B, Permit>;
