@@ -1,146 +1,171 @@
-//! Appending: the entry, the keys it settles and, for a service's own statement, the row it explains, in one statement
+//! Appending: entries, the keys they settle and, for a service's own statement, the rows they explain, in one statement
 //! of the caller's transaction.
 
 use sqlx::PgConnection;
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
+use uuid::Uuid;
 
 use crate::entry::Sealed;
 use crate::idempotency::{Claim, StoredReply};
 
-/// Which idempotency keys an entry settles.
+/// Which idempotency keys entries settle. Each key is its aggregate's, and is settled by that one's entry.
 #[derive(Debug, Clone, Copy)]
 pub enum Keys<'a> {
     /// None: the outcome is not final, or no request asked.
     Leave,
-    /// Claims the key of a command of several transactions. Where it is taken, the entry is not appended either.
-    Claim(&'a Claim),
-    /// Records the key of a command that had only this transaction, with its reply.
-    Record(&'a Claim, &'a StoredReply),
-    /// Completes every unfinished key of this aggregate, by command. A key whose command is not listed stays
+    /// Claims the keys of commands of several transactions. Where one is taken, its entry is not appended either.
+    Claim(&'a [&'a Claim]),
+    /// Records the keys of commands that had only this transaction, with their replies.
+    Record(&'a [(&'a Claim, &'a StoredReply)]),
+    /// Completes every unfinished key of an aggregate, by command. A key whose command is not listed stays
     /// unfinished.
-    Complete(&'a [(&'static str, StoredReply)]),
+    Complete(&'a [(Uuid, &'static str, &'a StoredReply)]),
 }
 
-/// The common table expressions that append an entry, for a statement that writes a service's own row as well: the row
-/// and its reason are then one round trip, and neither is there without the other.
+/// The common table expressions that append entries, in their order and at most one for an aggregate, for a statement that writes a
+/// service's own rows as well: a row and its reason are then one round trip, and neither is there without the other.
 ///
-/// | form | for | writes if | parameters |
+/// | form | for | writes the entries of | parameters |
 /// |---|---|---|---|
-/// | `leave when "t"` | [`Keys::Leave`] | `t` has a row | `$1` to `$11` |
-/// | `claim` | [`Keys::Claim`] | the key was free; then `claimed` has a row | `$1` to `$14` |
-/// | `record when "t"` | [`Keys::Record`] | `t` has a row | `$1` to `$20` |
-/// | `complete when "t"` | [`Keys::Complete`] | `t` has a row | `$1` to `$16` |
+/// | `leave for "t"` | [`Keys::Leave`] | the aggregates that are an `id` of `t` | `$1` to `$11` |
+/// | `claim` | [`Keys::Claim`] | those whose key was free: the `id`s of `claimed` | `$1` to `$14` |
+/// | `record for "t"` | [`Keys::Record`] | the aggregates that are an `id` of `t` | `$1` to `$20` |
+/// | `complete for "t"` | [`Keys::Complete`] | the aggregates that are an `id` of `t` | `$1` to `$17` |
 ///
-/// `t` may be any expression of one row or none, once for the whole statement. [`bind`] binds the parameters; those of
-/// the caller come after them.
+/// `t` may be any table expression, once for the whole statement. [`bind`] binds the parameters; those of the caller
+/// come after them.
 #[macro_export]
 macro_rules! entry {
-    (leave when $when:literal) => {
+    (leave for $these:literal) => {
         concat!(
             "entry AS (INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state,
                 correlation_id, trace_id, key_hash, body, hash)
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM ",
-            $when,
-            ")"
+             SELECT id, kind, aggregate_id, version, before, after, correlation_id, trace_id, key_hash, body, hash
+             FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[],
+                $8::text[], $9::bytea[], $10::bytea[], $11::bytea[])
+                WITH ORDINALITY AS e (id, kind, aggregate_id, version, before, after, correlation_id, trace_id, key_hash,
+                    body, hash, place)
+             WHERE e.aggregate_id IN (SELECT id FROM ",
+            $these,
+            ") ORDER BY place RETURNING id, aggregate_id)"
         )
     };
+    // In the order of the keys, so that two statements that want the same ones do not wait for each other.
     (claim) => {
         concat!(
             "claimed AS (INSERT INTO idempotency (principal, key_hash, fingerprint, command, aggregate_id)
-             VALUES ($12, $9, $13, $14, $3) ON CONFLICT DO NOTHING RETURNING 1), ",
-            $crate::entry!(leave when "claimed")
+             SELECT * FROM unnest($12::text[], $9::bytea[], $13::bytea[], $14::text[], $3::uuid[]) ORDER BY 2
+             ON CONFLICT DO NOTHING RETURNING aggregate_id AS id), ",
+            $crate::entry!(leave for "claimed")
         )
     };
-    (record when $when:literal) => {
+    (record for $these:literal) => {
         concat!(
-            $crate::entry!(leave when $when),
-            ", settled AS (INSERT INTO idempotency (entry_id, principal, key_hash, fingerprint, command, aggregate_id,
-                completed_at, status, content_type, location, body)
-             SELECT $1, $12, $13, $14, $15, $16, clock_timestamp(), $17, $18, $19, $20 FROM ",
-            $when,
-            ")"
+            $crate::entry!(leave for $these),
+            ", settled AS (INSERT INTO idempotency (entry_id, aggregate_id, completed_at, principal, key_hash,
+                fingerprint, command, status, content_type, location, body)
+             SELECT entry.id, aggregate_id, clock_timestamp(), principal, key_hash, fingerprint, command, status,
+                content_type, location, body
+             FROM unnest($12::uuid[], $13::text[], $14::bytea[], $15::bytea[], $16::text[], $17::smallint[], $18::text[],
+                $19::text[], $20::bytea[])
+                AS k (aggregate_id, principal, key_hash, fingerprint, command, status, content_type, location, body)
+             JOIN entry USING (aggregate_id))"
         )
     };
-    (complete when $when:literal) => {
+    (complete for $these:literal) => {
         concat!(
-            $crate::entry!(leave when $when),
-            ", settled AS (UPDATE idempotency k SET completed_at = clock_timestamp(), entry_id = $1, status = r.status,
-                content_type = r.content_type, location = r.location, body = r.body
-             FROM unnest($12::text[], $13::smallint[], $14::text[], $15::text[], $16::bytea[])
-                AS r (command, status, content_type, location, body), ",
-            $when,
-            " WHERE k.aggregate_id = $3 AND k.command = r.command AND k.completed_at IS NULL)"
+            $crate::entry!(leave for $these),
+            ", settled AS (UPDATE idempotency k SET completed_at = clock_timestamp(), entry_id = entry.id,
+                status = r.status, content_type = r.content_type, location = r.location, body = r.body
+             FROM unnest($12::uuid[], $13::text[], $14::smallint[], $15::text[], $16::text[], $17::bytea[])
+                AS r (aggregate_id, command, status, content_type, location, body)
+             JOIN entry USING (aggregate_id)
+             WHERE k.aggregate_id = r.aggregate_id AND k.command = r.command AND k.completed_at IS NULL)"
         )
     };
 }
 
-const LEAVE: &str = concat!("WITH always AS (SELECT), ", entry!(leave when "always"), " SELECT 1");
-const CLAIM: &str = concat!("WITH ", entry!(claim), " SELECT FROM claimed");
-const RECORD: &str = concat!("WITH always AS (SELECT), ", entry!(record when "always"), " SELECT 1");
-const COMPLETE: &str = concat!("WITH always AS (SELECT), ", entry!(complete when "always"), " SELECT 1");
+/// Of all that are given.
+macro_rules! all {
+    ($entries:expr) => {
+        concat!("WITH given AS (SELECT unnest($3::uuid[]) AS id), ", $entries, " SELECT FROM entry")
+    };
+}
 
-/// Appends `sealed` and settles `keys`. `false`: the key to be claimed is taken, and nothing was written; read it
-/// with [`crate::idempotency::look`], in a new statement, since this one's snapshot may be older than the winner's
-/// commit.
+const LEAVE: &str = all!(entry!(leave for "given"));
+const CLAIM: &str = concat!("WITH ", entry!(claim), " SELECT FROM entry");
+const RECORD: &str = all!(entry!(record for "given"));
+const COMPLETE: &str = all!(entry!(complete for "given"));
+
+/// Appends entries, at most one for an aggregate, and settles `keys`. Gives how many were appended: all, but for those
+/// whose key is taken; read that with [`crate::idempotency::look`], in a new statement, since this one's snapshot may be
+/// older than the winner's commit.
 ///
 /// # Errors
-/// A unique violation on `journal_pkey` means that another transaction moved the aggregate first, one on
-/// `idempotency_pkey` that the key is taken; see [`is_taken`]. The transaction must be rolled back on any error.
+/// A unique violation on `journal_pkey` means that another transaction moved an aggregate first, one on
+/// `idempotency_pkey` that a key is taken; see [`is_taken`]. The transaction must be rolled back on any error.
 pub async fn append(
     connection: &mut PgConnection,
-    sealed: &Sealed,
+    entries: &[&Sealed],
     keys: Keys<'_>,
-) -> Result<bool, sqlx::Error> {
+) -> Result<u64, sqlx::Error> {
     let statement = match keys {
         Keys::Leave => LEAVE,
         Keys::Claim(_) => CLAIM,
-        Keys::Record(..) => RECORD,
+        Keys::Record(_) => RECORD,
         Keys::Complete(_) => COMPLETE,
     };
-    let done = bind(sqlx::query(statement), sealed, keys).execute(connection).await?;
-    Ok(done.rows_affected() == 1)
+    Ok(bind(sqlx::query(statement), entries, keys).execute(connection).await?.rows_affected())
 }
 
 /// Binds what [`entry!`] refers to, in its order.
 pub fn bind<'q>(
     query: Query<'q, Postgres, PgArguments>,
-    sealed: &'q Sealed,
+    entries: &[&'q Sealed],
     keys: Keys<'q>,
 ) -> Query<'q, Postgres, PgArguments> {
-    let entry = &sealed.entry;
     let query = query
-        .bind(entry.id)
-        .bind(&entry.aggregate_kind)
-        .bind(entry.aggregate_id)
-        .bind(entry.version)
-        .bind(&entry.from)
-        .bind(&entry.to)
-        .bind(&entry.correlation_id)
-        .bind(&entry.trace_id)
-        .bind(sealed.key_hash.as_ref().map(|k| k.as_bytes().as_slice()))
-        .bind(&sealed.body)
-        .bind(sealed.hash);
+        .bind(column(entries, |s| s.entry.id))
+        .bind(column(entries, |s| s.entry.aggregate_kind.as_str()))
+        .bind(column(entries, |s| s.entry.aggregate_id))
+        .bind(column(entries, |s| s.entry.version))
+        .bind(column(entries, |s| s.entry.from.as_str()))
+        .bind(column(entries, |s| s.entry.to.as_str()))
+        .bind(column(entries, |s| s.entry.correlation_id.as_str()))
+        .bind(column(entries, |s| s.entry.trace_id.as_deref()))
+        .bind(column(entries, |s| s.key_hash.as_ref().map(|k| k.as_bytes().as_slice())))
+        .bind(column(entries, |s| s.body.as_slice()))
+        .bind(column(entries, |s| s.hash.as_slice()));
     match keys {
         Keys::Leave => query,
-        Keys::Claim(claim) => query.bind(&claim.principal).bind(claim.fingerprint).bind(claim.command),
-        Keys::Record(claim, reply) => query
-            .bind(&claim.principal)
-            .bind(claim.key_hash.as_bytes().as_slice())
-            .bind(claim.fingerprint)
-            .bind(claim.command)
-            .bind(claim.aggregate_id)
-            .bind(reply.stored_status())
-            .bind(&reply.content_type)
-            .bind(&reply.location)
-            .bind(&reply.body),
+        Keys::Claim(claims) => query
+            .bind(column(claims, |c| c.principal.as_str()))
+            .bind(column(claims, |c| c.fingerprint.as_slice()))
+            .bind(column(claims, |c| c.command)),
+        Keys::Record(keys) => query
+            .bind(column(keys, |(c, _)| c.aggregate_id))
+            .bind(column(keys, |(c, _)| c.principal.as_str()))
+            .bind(column(keys, |(c, _)| c.key_hash.as_bytes().as_slice()))
+            .bind(column(keys, |(c, _)| c.fingerprint.as_slice()))
+            .bind(column(keys, |(c, _)| c.command))
+            .bind(column(keys, |(_, r)| r.stored_status()))
+            .bind(column(keys, |(_, r)| r.content_type.as_str()))
+            .bind(column(keys, |(_, r)| r.location.as_deref()))
+            .bind(column(keys, |(_, r)| r.body.as_slice())),
         Keys::Complete(replies) => query
-            .bind(replies.iter().map(|(command, _)| *command).collect::<Vec<_>>())
-            .bind(replies.iter().map(|(_, r)| r.stored_status()).collect::<Vec<_>>())
-            .bind(replies.iter().map(|(_, r)| r.content_type.as_str()).collect::<Vec<_>>())
-            .bind(replies.iter().map(|(_, r)| r.location.as_deref()).collect::<Vec<_>>())
-            .bind(replies.iter().map(|(_, r)| r.body.as_slice()).collect::<Vec<_>>()),
+            .bind(column(replies, |(id, _, _)| *id))
+            .bind(column(replies, |(_, command, _)| *command))
+            .bind(column(replies, |(_, _, r)| r.stored_status()))
+            .bind(column(replies, |(_, _, r)| r.content_type.as_str()))
+            .bind(column(replies, |(_, _, r)| r.location.as_deref()))
+            .bind(column(replies, |(_, _, r)| r.body.as_slice())),
     }
+}
+
+/// One value of each row, as `unnest` takes a column.
+pub fn column<'q, R, T>(rows: &'q [R], of: impl FnMut(&'q R) -> T) -> Vec<T> {
+    rows.iter().map(of).collect()
 }
 
 /// Whether `error` is the violation of the named unique constraint (`journal_pkey`, `idempotency_pkey`, …).

@@ -8,6 +8,7 @@
 //! outcome; so that is an error of its own. And sqlx sets no TCP timeout; so each wait is bounded here, and by the
 //! server's own settings.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult};
@@ -46,23 +47,23 @@ impl Default for Limits {
 }
 
 /// What became of a transaction that did not succeed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum DatabaseError {
     /// The deadline passed before COMMIT was sent, or before what was only to be read was there. Nothing was done.
     #[error("the deadline passed before the database had answered")]
     Deadline,
     /// No connection or lock came free in time, or the retries of a conflict ran out. Nothing was done.
     #[error("the database is busy: {0}")]
-    Busy(#[source] sqlx::Error),
+    Busy(#[source] Arc<sqlx::Error>),
     /// The database cannot be reached or cannot write. Nothing was done.
     #[error("the database is unavailable: {0}")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(#[source] Arc<sqlx::Error>),
     /// A defect of ours or of the schema. Nothing was done.
     #[error("the database refused: {0}")]
-    Defect(#[source] sqlx::Error),
+    Defect(#[source] Arc<sqlx::Error>),
     /// COMMIT was sent and its answer never came. It may have happened: read it back.
     #[error("the outcome of a commit is unknown: {0}")]
-    Unknown(#[source] sqlx::Error),
+    Unknown(#[source] Arc<sqlx::Error>),
 }
 
 impl DatabaseError {
@@ -118,6 +119,9 @@ impl Database {
             // memory: with the default of 4, made for turning disks, a join of two SKUs reads a table of 1,000 whole.
             ("plan_cache_mode", "force_generic_plan".to_owned()),
             ("random_page_cost", "1.1".to_owned()),
+            // Nor is a table to be read whole because it was empty when the plan was made: until the server counts its
+            // rows, after a minute, each order would cost more than the one before.
+            ("enable_seqscan", "off".to_owned()),
         ]);
         let pool = Pool::builder(Opener(options))
             .max_size(usize::try_from(limits.connections).unwrap_or(usize::MAX))
@@ -157,10 +161,37 @@ impl Database {
     where
         F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, Step<T>>,
     {
+        self.try_transaction(deadline, "BEGIN", CONFLICT_RETRIES, input, work).await
+    }
+
+    /// The same, but it waits 50 ms for a lock at most, and a conflict is not tried again.
+    pub(crate) async fn hurried<I, T, F>(
+        &self,
+        deadline: Option<Instant>,
+        input: I,
+        work: F,
+    ) -> Result<T, DatabaseError>
+    where
+        F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, Step<T>>,
+    {
+        self.try_transaction(deadline, "BEGIN; SET LOCAL lock_timeout = 50", 0, input, work).await
+    }
+
+    async fn try_transaction<I, T, F>(
+        &self,
+        deadline: Option<Instant>,
+        begin: &'static str,
+        conflict_retries: u32,
+        input: I,
+        work: F,
+    ) -> Result<T, DatabaseError>
+    where
+        F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, Step<T>>,
+    {
         let mut conflicts = 0;
         let mut stale = 0;
         loop {
-            let failure = match self.attempt(deadline, &input, &work).await {
+            let failure = match self.attempt(deadline, begin, &input, &work).await {
                 Ok(done) => {
                     metrics::counter!("mainstay_db_transactions_total", "result" => "ok").increment(1);
                     return Ok(done);
@@ -169,7 +200,7 @@ impl Database {
             };
             match failure {
                 Failure::Stale(_) if stale <= self.limits.connections => stale += 1,
-                Failure::Conflict(_) if conflicts < CONFLICT_RETRIES => {
+                Failure::Conflict(_) if conflicts < conflict_retries => {
                     conflicts += 1;
                     metrics::counter!("mainstay_db_conflicts_total").increment(1);
                     tokio::time::sleep(jitter(conflicts)).await;
@@ -210,7 +241,7 @@ impl Database {
                 }
                 Err(_) => {
                     let silence = sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-                    Failure::Final(DatabaseError::Unavailable(silence))
+                    Failure::Final(DatabaseError::Unavailable(silence.into()))
                 }
             };
             match failure {
@@ -221,7 +252,13 @@ impl Database {
         }
     }
 
-    async fn attempt<I, T, F>(&self, deadline: Option<Instant>, input: &I, work: &F) -> Result<T, Failure>
+    async fn attempt<I, T, F>(
+        &self,
+        deadline: Option<Instant>,
+        begin: &'static str,
+        input: &I,
+        work: &F,
+    ) -> Result<T, Failure>
     where
         F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, Step<T>>,
     {
@@ -230,7 +267,7 @@ impl Database {
         let waited_too_long = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
         let is_late = || deadline.is_some_and(|d| d <= Instant::now());
 
-        match timeout_at(bound, lease.connection().execute(sqlx::raw_sql("BEGIN"))).await {
+        match timeout_at(bound, lease.connection().execute(sqlx::raw_sql(begin))).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(Failure::Stale(error)),
             Err(_) => return Err(Failure::Lost(waited_too_long())),
@@ -257,7 +294,7 @@ impl Database {
                 match timeout_at(bound, lease.connection().execute(sqlx::raw_sql("COMMIT"))).await {
                     Ok(Ok(_)) => {}
                     Ok(Err(error)) => return Err(Failure::at_commit(error)),
-                    Err(_) => return Err(Failure::Final(DatabaseError::Unknown(waited_too_long()))),
+                    Err(_) => return Err(Failure::Final(DatabaseError::Unknown(waited_too_long().into()))),
                 }
                 lease.give_back();
                 Ok(value)
@@ -281,10 +318,10 @@ impl Database {
         match acquired {
             Ok(Ok(connection)) => Ok(Lease(Some(connection))),
             Ok(Err(PoolError::Backend(error))) => Err(Failure::classify(error).into_error()),
-            Ok(Err(PoolError::Closed)) => Err(DatabaseError::Unavailable(sqlx::Error::PoolClosed)),
+            Ok(Err(PoolError::Closed)) => Err(DatabaseError::Unavailable(Arc::new(sqlx::Error::PoolClosed))),
             // The pool has no timeouts and no hooks of its own, so this is ours.
             Ok(Err(PoolError::Timeout(_) | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_)))
-            | Err(_) => Err(DatabaseError::Busy(sqlx::Error::PoolTimedOut)),
+            | Err(_) => Err(DatabaseError::Busy(Arc::new(sqlx::Error::PoolTimedOut))),
         }
     }
 
@@ -387,7 +424,7 @@ impl Failure {
 
     fn at_commit(error: sqlx::Error) -> Self {
         match Self::classify(error) {
-            Self::Lost(error) => Self::Final(DatabaseError::Unknown(error)),
+            Self::Lost(error) => Self::Final(DatabaseError::Unknown(error.into())),
             // The server answered COMMIT with an error: a deferred check or a conflict, rolled back.
             failure => failure,
         }
@@ -395,16 +432,18 @@ impl Failure {
 
     fn into_error(self) -> DatabaseError {
         match self {
-            Self::Stale(e) | Self::Lost(e) => DatabaseError::Unavailable(e),
-            Self::Conflict(e) => DatabaseError::Busy(e),
+            Self::Stale(e) | Self::Lost(e) => DatabaseError::Unavailable(e.into()),
+            Self::Conflict(e) => DatabaseError::Busy(e.into()),
             Self::Other(e) => {
                 let code = e.as_database_error().and_then(|e| e.code().map(std::borrow::Cow::into_owned));
                 match code.as_deref() {
                     // Too many connections; a statement cut off by its timeout.
-                    Some("53300" | "57014") => DatabaseError::Busy(e),
+                    Some("53300" | "57014") => DatabaseError::Busy(e.into()),
                     // Disk full, out of memory, read-only.
-                    Some(code) if code.starts_with("53") || code == "25006" => DatabaseError::Unavailable(e),
-                    _ => DatabaseError::Defect(e),
+                    Some(code) if code.starts_with("53") || code == "25006" => {
+                        DatabaseError::Unavailable(e.into())
+                    }
+                    _ => DatabaseError::Defect(e.into()),
                 }
             }
             Self::Final(error) => error,

@@ -14,63 +14,67 @@ use crate::rule::{Alternative, Decided, NONE};
 
 /// One entry as it is hashed and kept. Its canonical JSON is the record; the table's other columns are copies
 /// for indexes.
+///
+/// The fields stand in the order of their names, as canonical JSON has them: see [`Entry::canonical`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Time-ordered (UUIDv7).
-    pub id: Uuid,
-    /// `order` or `inventory`.
-    pub service: String,
-    /// `order`, `reservation` or `item`.
-    pub aggregate_kind: String,
     /// Which one.
     pub aggregate_id: Uuid,
-    /// 1, 2, 3 … without gaps.
-    pub version: i64,
-    /// The state before; `none` for the first entry.
-    pub from: String,
-    /// The state after.
-    pub to: String,
-    /// What was asked: `place`, `confirm`, `expire`, …
-    pub command: String,
-    /// Who asked: the authenticated principal, or the sweep that did it.
-    pub principal: String,
-    /// SHA-256 of the idempotency key, in hex.
-    pub key_hash: Option<String>,
-    /// The request it belongs to, across services.
-    pub correlation_id: String,
-    /// The entry that caused this one, in either service; `None` at the root of a request.
-    pub causation_id: Option<Uuid>,
-    /// W3C trace id, in hex.
-    pub trace_id: Option<String>,
-    /// After every cause's.
-    pub hlc: HybridTime,
+    /// `order`, `reservation` or `item`.
+    pub aggregate_kind: String,
+    /// The branches refused.
+    pub alternatives: Vec<Alternative>,
     /// The service's wall clock.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
     /// Which attempt of the step, from 1.
     pub attempt: u32,
-    /// The decision's name and version.
-    pub rule: String,
-    /// Everything the decision read.
-    pub inputs: Value,
-    /// The branches refused.
-    pub alternatives: Vec<Alternative>,
-    /// What the middleware saw on the way: attempts, breaker, waits.
-    pub evidence: Value,
-    /// The code that decided.
-    pub revision: String,
+    /// The entry that caused this one, in either service; `None` at the root of a request.
+    pub causation_id: Option<Uuid>,
+    /// What was asked: `place`, `confirm`, `expire`, …
+    pub command: String,
     /// SHA-256 of the settings in force, in hex.
     pub config_hash: String,
+    /// The request it belongs to, across services.
+    pub correlation_id: String,
+    /// What the middleware saw on the way: attempts, breaker, waits.
+    pub evidence: Value,
+    /// The state before; `none` for the first entry.
+    pub from: String,
+    /// After every cause's.
+    pub hlc: HybridTime,
+    /// Time-ordered (UUIDv7).
+    pub id: Uuid,
+    /// Everything the decision read.
+    pub inputs: Value,
+    /// SHA-256 of the idempotency key, in hex.
+    pub key_hash: Option<String>,
     /// SHA-256 of the request's or message's canonical payload, in hex.
     pub payload_hash: Option<String>,
     /// The hash of this aggregate's previous entry, in hex.
     pub prev_hash: Option<String>,
+    /// Who asked: the authenticated principal, or the sweep that did it.
+    pub principal: String,
+    /// The code that decided.
+    pub revision: String,
+    /// The decision's name and version.
+    pub rule: String,
+    /// `order` or `inventory`.
+    pub service: String,
+    /// The state after.
+    pub to: String,
+    /// W3C trace id, in hex.
+    pub trace_id: Option<String>,
+    /// 1, 2, 3 … without gaps.
+    pub version: i64,
 }
 
 impl Entry {
-    /// The canonical bytes (RFC 8785).
+    /// The canonical bytes (RFC 8785): what serde_json writes of fields in the order of their names, of maps that are
+    /// sorted, and of numbers that are integers. To sort while writing, as a library for any value must, took a third
+    /// of all that the services did for an order. The checker compares every entry with what such a library writes.
     pub fn canonical(&self) -> Vec<u8> {
-        serde_json_canonicalizer::to_vec(self).expect("an entry holds only strings, integers, lists and maps")
+        serde_json::to_vec(self).expect("an entry holds only strings, integers, lists and maps")
     }
 }
 
@@ -84,17 +88,15 @@ pub fn hash(body: &[u8]) -> EntryHash {
 
 /// SHA-256 of a payload's canonical JSON: the same at the sender and the receiver.
 pub fn payload_hash<T: Serialize>(payload: &T) -> [u8; 32] {
-    let bytes = serde_json_canonicalizer::to_vec(payload).expect("wire types hold no maps with odd keys");
-    Sha256::digest(bytes).into()
+    // A `Value` keeps its members sorted, and wire types hold no number but integers.
+    let sorted = serde_json::to_value(payload).expect("wire types hold no maps with odd keys");
+    Sha256::digest(serde_json::to_vec(&sorted).expect("a value can be written to memory")).into()
 }
 
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        use std::fmt::Write as _;
-        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-        text
-    })
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Where an aggregate stands: kept on its row, so that the next entry can be chained without reading the last.

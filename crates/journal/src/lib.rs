@@ -9,13 +9,15 @@
 //! |---|---|
 //! | [`rule`] | decisions as pure functions of recorded inputs |
 //! | [`mod@entry`] | the entry, its canonical bytes, the hash chain |
-//! | [`mod@append`] | the statement that writes an entry, settles the keys it answers, and may write the row it explains |
+//! | [`mod@append`] | the statement that writes entries, settles the keys they answer, and may write the rows they explain |
+//! | [`batch`] | writes that come at the same time, in one transaction |
 //! | [`idempotency`] | claims and stored replies |
 //! | [`feed`] | reading in commit order without losing rows |
 //! | [`database`] | transactions that cannot be half-cancelled, with a bound on every wait |
 //! | [`clock`] | wall-clock time and the hybrid logical clock, in their one home |
 
 pub mod append;
+pub mod batch;
 pub mod clock;
 pub mod database;
 pub mod entry;
@@ -25,6 +27,7 @@ pub mod migrations;
 pub mod rule;
 
 pub use append::{Keys, append};
+pub use batch::Batch;
 pub use clock::{HybridClock, HybridTime};
 pub use database::{Database, DatabaseError, Step};
 pub use entry::{Cause, Draft, Entry, Head, Journal, Sealed};

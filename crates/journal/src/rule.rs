@@ -23,10 +23,11 @@ pub const NONE: &str = "none";
 /// A branch that was not taken, and the predicate that ruled it out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alternative {
-    /// The state that would have been reached.
-    pub to: String,
+    // In the order of their names: see [`Entry::canonical`](crate::Entry::canonical).
     /// Why not, with the observed values.
     pub refused_because: String,
+    /// The state that would have been reached.
+    pub to: String,
 }
 
 impl Alternative {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use local::{Postgres, PostgresOptions, TemporaryDirectory};
+use sqlx::{Connection, PgConnection};
 
 use pair_benches::variant::{self, Variant};
 use pair_benches::{load, median};
@@ -75,6 +76,12 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     for variant in &variants {
         // Connections, prepared statements, the first page of every table.
         load::run(&variant.target, args.connections, Duration::from_secs(2)).await?;
+        for database in &variant.databases {
+            // Plans of tables that were empty a moment ago read them whole; the server sees that after a minute.
+            let mut connection = PgConnection::connect(database).await?;
+            sqlx::raw_sql("ANALYZE").execute(&mut connection).await?;
+            connection.close().await?;
+        }
     }
     let mut rounds: Vec<Vec<Round>> = variants.iter().map(|_| Vec::new()).collect();
     let server = postgres.pid();

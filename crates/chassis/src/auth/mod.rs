@@ -12,5 +12,3 @@ pub use roles::{
     Allowed, Anyone, Caller, Clients, ClientsAndOperators, Operators, Services, ServicesAndOperators,
 };
 pub use tokens::{Role, TokenLineError, Tokens};
-
-pub(crate) use tokens::hex;

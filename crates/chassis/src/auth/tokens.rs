@@ -135,22 +135,14 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     Some(out)
 }
 
-/// Lower-case hex.
-pub(crate) fn hex(bytes: &[u8; 32]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use journal::entry::hex;
+
     use super::*;
 
     fn line(role: &str, name: &str, token: &str) -> String {
-        format!("{role} {name} {}\n", hex(&Sha256::digest(token).into()))
+        format!("{role} {name} {}\n", hex(&Sha256::digest(token)))
     }
 
     #[test]
@@ -167,7 +159,7 @@ mod tests {
             assert_eq!((&*shop.name, shop.role), ("shop", Role::Client));
         }
         assert_eq!(tokens.identify("ana-token").unwrap().role, Role::Operator);
-        for wrong in ["", "shop-toke", "shop-token ", &hex(&Sha256::digest("shop-token").into())] {
+        for wrong in ["", "shop-toke", "shop-token ", &hex(&Sha256::digest("shop-token"))] {
             assert_eq!(tokens.identify(wrong), None, "{wrong:?}");
         }
     }

@@ -133,7 +133,7 @@ impl Check {
                 hash.update(part);
             }
         }
-        crate::auth::hex(&hash.finalize().into())
+        journal::entry::hex(&hash.finalize())
     }
 
     /// The whole, if nothing is wrong with any part. `build` returns `None` when a part is missing.

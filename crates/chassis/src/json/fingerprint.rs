@@ -7,15 +7,15 @@ use sha2::{Digest, Sha256};
 
 use crate::ApiError;
 
-/// SHA-256 over a version tag, method, route, path parameters, sorted query and canonical body (RFC 8785), each
-/// with its length in front, so that no part can run into the next. White space and the order of members and of
+/// SHA-256 over a version tag, method, route, path parameters, sorted query and body with its members sorted,
+/// each with its length in front, so that no part can run into the next. White space and the order of members and of
 /// query parameters make no difference; header fields and the way a path was escaped do not either.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
 
 impl std::fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Fingerprint({})", crate::auth::hex(&self.0))
+        write!(f, "Fingerprint({})", journal::entry::hex(&self.0))
     }
 }
 
@@ -32,7 +32,8 @@ pub(super) async fn of<S: Send + Sync>(
     let query = parts.uri.query().unwrap_or_default();
     let mut query: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
     query.sort();
-    let body = serde_json_canonicalizer::to_vec(body).map_err(ApiError::internal)?;
+    // A `Value` keeps its members sorted.
+    let body = serde_json::to_vec(body).map_err(ApiError::internal)?;
 
     let mut hash = Framed(Sha256::new());
     hash.part(VERSION);

@@ -4,7 +4,7 @@ use journal::{Decided, Keys};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::execute::{Command, Ending, Moved, Scene};
+use super::execute::{Command, Ending, Moved, Scene, Written};
 use super::{Answer, Ask, Failure, Inventory, Refusal, Reply};
 use crate::domain::reservation::{ReservationEvent, ReservationState, transition};
 use crate::domain::rules;
@@ -55,8 +55,8 @@ impl Command for Confirm {
         let sealed = scene.seal(decided, Some((known.state, &known.newest)));
         let reply = scene.render(&standing(Reservation { state: to, ..known.clone() }));
         let moves = [Move { from: &known, to, sealed: &sealed }];
-        reservations::leave_held(connection, &moves, now, Keys::Record(&scene.claim, &reply)).await?;
-        Ok(Ending::Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) })
+        reservations::leave_held(connection, &moves, now, Keys::Record(&[(&scene.claim, &reply)])).await?;
+        Ok(Ending::Written(Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) }))
     }
 }
 

@@ -4,9 +4,9 @@
 //! and finds the reply. The same repeat resolves a COMMIT whose answer was lost: it waits behind the lost
 //! transaction if that still runs, and then either replays it or does the work.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use journal::database::Work;
 use journal::{Claim, DatabaseError, Decided, Draft, Head, Sealed, State, Step, StoredReply};
 use sqlx::PgConnection;
 use tokio::time::Instant;
@@ -49,13 +49,21 @@ pub(super) trait Command: Send + Sync + 'static {
 #[derive(Debug)]
 pub(super) enum Ending {
     /// Rows, entry and key are written.
-    Written { reply: StoredReply, entry_id: Uuid, moved: Moved },
+    Written(Written),
     /// Nothing is to be written but the key: `entry_id` had decided it.
     Settled { answer: Answer, entry_id: Uuid },
     /// Nothing is to be written, and it may be otherwise later.
     Passing(Refusal),
     /// The deadline passed while waiting for locks.
     TooLate,
+}
+
+/// What was written, if it commits.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) reply: StoredReply,
+    pub(super) entry_id: Uuid,
+    pub(super) moved: Moved,
 }
 
 /// A transition, for the metrics.
@@ -76,6 +84,13 @@ impl Moved {
     }
 }
 
+/// A command, and what it works with.
+#[derive(Debug)]
+pub(super) struct Asked<C> {
+    pub(super) scene: Scene,
+    pub(super) command: C,
+}
+
 /// What a command works with.
 #[derive(Debug)]
 pub(super) struct Scene {
@@ -86,6 +101,11 @@ pub(super) struct Scene {
 }
 
 impl Scene {
+    /// When the caller gives up.
+    pub(super) fn deadline(&self) -> Instant {
+        self.ask.context.deadline.instant()
+    }
+
     /// Whether the caller has given up.
     pub(super) fn is_late(&self) -> bool {
         self.ask.context.deadline.has_passed()
@@ -135,10 +155,15 @@ impl Inventory {
 
     /// Carries a command out under its key.
     pub(super) async fn execute<C: Command>(&self, ask: Ask, command: C) -> Result<Reply, Failure> {
+        let asked = self.asked(ask, command);
+        let first = self.round(&asked, false).await;
+        self.conclude(&asked, first).await
+    }
+
+    pub(super) fn asked<C: Command>(&self, ask: Ask, command: C) -> Arc<Asked<C>> {
         if let Some(clock) = ask.clock {
             self.observe(clock);
         }
-        let deadline = ask.context.deadline.instant();
         let claim = Claim {
             principal: ask.principal.clone(),
             key_hash: ask.key,
@@ -146,14 +171,31 @@ impl Inventory {
             command: C::NAME,
             aggregate_id: command.aggregate_id(),
         };
-        let scene = Scene { inventory: self.clone(), ask, claim };
+        Arc::new(Asked { scene: Scene { inventory: self.clone(), ask, claim }, command })
+    }
+
+    /// A transaction of the command's own.
+    async fn round<C: Command>(&self, asked: &Asked<C>, ask_first: bool) -> Result<Round, DatabaseError> {
+        let input = (asked, ask_first);
+        self.database
+            .transaction(Some(asked.scene.deadline()), input, |connection, &(asked, ask_first)| {
+                Box::pin(attempt(connection, asked, ask_first))
+            })
+            .await
+    }
+
+    /// Goes on from the first round, in which a new key, being the rule, was not asked for: see [`attempt`].
+    pub(super) async fn conclude<C: Command>(
+        &self,
+        asked: &Asked<C>,
+        first: Result<Round, DatabaseError>,
+    ) -> Result<Reply, Failure> {
+        let deadline = asked.scene.deadline();
         let (mut restarts, mut looks) = (0, 0);
         let mut lost = None;
+        let mut round = first;
         loop {
-            // A new key is the rule, so the first round does not ask: see [`attempt`].
-            let ask_first = restarts + looks > 0;
-            let input = (&scene, &command, ask_first);
-            let error = match self.database.transaction(Some(deadline), input, attempt).await {
+            let error = match round {
                 Ok(Round { moved, end: Some(result) }) => {
                     if let Some(moved) = moved {
                         moved.count();
@@ -167,7 +209,7 @@ impl Inventory {
                 DatabaseError::Defect(cause) if store::is_race(&cause) => {
                     restarts += 1;
                     if restarts > RESTARTS {
-                        return Err(match command.refusal(&cause) {
+                        return Err(match asked.command.refusal(&cause) {
                             Some(refusal) => Failure::Refused(Box::new(refusal)),
                             None => Failure::NotExecuted(DatabaseError::Busy(cause)),
                         });
@@ -188,12 +230,14 @@ impl Inventory {
                     tokio::time::sleep(pause).await;
                 }
             }
+            round = self.round(asked, true).await;
         }
     }
 }
 
 /// What one transaction came to.
-struct Round {
+#[derive(Debug)]
+pub(super) struct Round {
     /// What was written, if it commits.
     moved: Option<Moved>,
     /// `None`: the deadline passed on the way.
@@ -203,36 +247,42 @@ struct Round {
 /// Looks the key up, unless the work itself shows that it is new: it is recorded together with what is written, and two
 /// of one key cannot both be. So it is looked up first only where it may well be known (`ask_first`), and otherwise
 /// before anything but a write is answered.
-fn attempt<'c, C: Command>(
-    connection: &'c mut PgConnection,
-    &(scene, command, ask_first): &'c (&Scene, &C, bool),
-) -> Work<'c, Step<Round>> {
-    Box::pin(async move {
-        if ask_first && let Some(known) = known(scene, connection).await? {
-            return Ok(Step::Rollback(known));
+pub(super) async fn attempt<C: Command>(
+    connection: &mut PgConnection,
+    Asked { scene, command }: &Asked<C>,
+    ask_first: bool,
+) -> Result<Step<Round>, sqlx::Error> {
+    if ask_first && let Some(known) = known(scene, connection).await? {
+        return Ok(Step::Rollback(known));
+    }
+    let ending = command.carry_out(scene, connection).await?;
+    let is_new = ask_first || matches!(ending, Ending::Written(_));
+    if !is_new && let Some(known) = known(scene, connection).await? {
+        return Ok(Step::Rollback(known));
+    }
+    Ok(match ending {
+        Ending::Written(written) => Step::Commit(Round::written(written)),
+        Ending::Settled { answer, entry_id } => {
+            let stored = scene.render(&answer);
+            store::keys::record(connection, &scene.claim, &stored, entry_id).await?;
+            Step::Commit(Round::over(Ok(Reply { stored, entry_id: Some(entry_id), replayed: false })))
         }
-        let ending = command.carry_out(scene, connection).await?;
-        let is_new = ask_first || matches!(ending, Ending::Written { .. });
-        if !is_new && let Some(known) = known(scene, connection).await? {
-            return Ok(Step::Rollback(known));
-        }
-        Ok(match ending {
-            Ending::Written { reply, entry_id, moved } => {
-                let reply = Reply { stored: reply, entry_id: Some(entry_id), replayed: false };
-                Step::Commit(Round { moved: Some(moved), end: Some(Ok(reply)) })
-            }
-            Ending::Settled { answer, entry_id } => {
-                let stored = scene.render(&answer);
-                store::keys::record(connection, &scene.claim, &stored, entry_id).await?;
-                Step::Commit(Round::over(Ok(Reply { stored, entry_id: Some(entry_id), replayed: false })))
-            }
-            Ending::Passing(refusal) => Step::Rollback(Round::over(Err(Failure::Refused(Box::new(refusal))))),
-            Ending::TooLate => Step::Rollback(Round { moved: None, end: None }),
-        })
+        Ending::Passing(refusal) => Step::Rollback(Round::over(Err(Failure::Refused(Box::new(refusal))))),
+        Ending::TooLate => Step::Rollback(Round::too_late()),
     })
 }
 
 impl Round {
+    pub(super) fn written(Written { reply, entry_id, moved }: Written) -> Self {
+        let reply = Reply { stored: reply, entry_id: Some(entry_id), replayed: false };
+        Self { moved: Some(moved), end: Some(Ok(reply)) }
+    }
+
+    /// The deadline passed on the way.
+    pub(super) fn too_late() -> Self {
+        Self { moved: None, end: None }
+    }
+
     /// It ends here, and nothing moved.
     fn over(end: Result<Reply, Failure>) -> Self {
         Self { moved: None, end: Some(end) }

@@ -14,13 +14,14 @@ pub mod receive;
 pub mod release;
 pub mod reserve;
 
-use journal::{Cause, Database, DatabaseError, HybridTime, Journal, KeyHash, StoredReply};
+use journal::{Batch, Cause, Database, DatabaseError, HybridTime, Journal, KeyHash, StoredReply};
 use mainstay::RequestContext;
 use uuid::Uuid;
 
 pub use answer::{Answer, Refusal};
 pub use confirm::Confirm;
 pub use create_item::CreateItem;
+use execute::{Asked, Round};
 pub use receive::Receive;
 pub use release::Release;
 pub use reserve::Reserve;
@@ -34,12 +35,15 @@ pub struct Inventory {
     database: Database,
     journal: Journal,
     render: Render,
+    reserving: Batch<Asked<Reserve>, Round>,
 }
 
 impl Inventory {
     /// Over `database`, recording in `journal`, answering in the words of `render`.
     pub fn new(database: Database, journal: Journal, render: Render) -> Self {
-        Self { database, journal, render }
+        let reserving =
+            Batch::new(database.clone(), |connection, asked| Box::pin(reserve::all(connection, asked)));
+        Self { database, journal, render, reserving }
     }
 
     /// The database.

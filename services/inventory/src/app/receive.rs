@@ -4,7 +4,7 @@ use journal::{Decided, Keys};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::execute::{Command, Ending, Moved, Scene};
+use super::execute::{Command, Ending, Moved, Scene, Written};
 use super::{Answer, Ask, Failure, Inventory, Refusal, Reply};
 use crate::domain::item::{ItemState, item_id};
 use crate::domain::rules;
@@ -56,8 +56,8 @@ impl Command for Receive {
         };
         let reply =
             scene.render(&Answer::Received(items::Item { stock, newest: Newest::of(&sealed), ..known }));
-        let keys = Keys::Record(&scene.claim, &reply);
+        let keys = Keys::Record(&[(&scene.claim, &reply)]);
         items::receive(connection, &self.sku, self.quantity, &sealed, keys).await?;
-        Ok(Ending::Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) })
+        Ok(Ending::Written(Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) }))
     }
 }

@@ -5,12 +5,12 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::execute::{Command, Ending, Moved, Scene};
+use super::execute::{Command, Ending, Moved, Scene, Written};
 use super::{Answer, Ask, Failure, Inventory, Reply};
 use crate::domain::reservation::{ReservationEvent, ReservationState, transition};
 use crate::domain::rules;
 use crate::store::Newest;
-use crate::store::reservations::{self, Move, Reservation};
+use crate::store::reservations::{self, Move, New, Reservation};
 
 /// Nobody wants this reservation any more.
 #[derive(Debug, Clone, Copy)]
@@ -67,8 +67,8 @@ impl Release {
         let sealed = scene.seal(decided, Some((known.state, &known.newest)));
         let reply = scene.render(&standing(Reservation { state: to, ..known.clone() }));
         let moves = [Move { from: &known, to, sealed: &sealed }];
-        reservations::leave_held(connection, &moves, now, Keys::Record(&scene.claim, &reply)).await?;
-        Ok(Ending::Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) })
+        reservations::leave_held(connection, &moves, now, Keys::Record(&[(&scene.claim, &reply)])).await?;
+        Ok(Ending::Written(Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) }))
     }
 
     /// A release that overtook its reserve: the reservation exists from now on, as one that cannot be made.
@@ -76,7 +76,7 @@ impl Release {
         let rule = rules::Release { order_id: None, lines: Vec::new(), state: None, version: 0 };
         let (to, decided) = Decided::by(&rule);
         let sealed = scene.seal::<ReservationState>(decided, None);
-        let new = Reservation {
+        let reservation = Reservation {
             id: self.reservation_id,
             order_id: None,
             state: to,
@@ -86,9 +86,11 @@ impl Release {
             correlation_id: scene.correlation_id(),
             newest: Newest::of(&sealed),
         };
-        let reply = scene.render(&Answer::Present(new.clone()));
-        reservations::create(connection, &new, sealed.entry.at, &sealed, (&scene.claim, &reply)).await?;
-        Ok(Ending::Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) })
+        let reply = scene.render(&Answer::Present(reservation.clone()));
+        let now = sealed.entry.at;
+        let new = New { reservation, sealed, claim: &scene.claim, reply };
+        reservations::create(connection, &[&new], now).await?;
+        Ok(Ending::Written(new.into()))
     }
 }
 

@@ -1,17 +1,21 @@
 //! Promising stock to an order, all lines or none.
 
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
 use journal::append::is_taken;
-use journal::{Decided, State as _};
+use journal::{Decided, State as _, Step};
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::execute::{Command, Ending, Moved, Scene};
+use super::execute::{Asked, Command, Ending, Moved, Round, Scene, Written, attempt};
 use super::{Answer, Ask, Failure, Inventory, Refusal, Reply};
 use crate::domain::reservation::{ReservationEvent, ReservationState, transition};
 use crate::domain::rules::{self, RequestedLine};
-use crate::domain::stock::{HoldSeconds, Lines};
+use crate::domain::stock::{HoldSeconds, Lines, Stock};
 use crate::store::Newest;
-use crate::store::reservations::{self, Ground, Reservation};
+use crate::store::reservations::{self, Ground, New, Reservation};
 
 /// Hold these lines for this order.
 #[derive(Debug, Clone)]
@@ -27,10 +31,41 @@ pub struct Reserve {
 }
 
 impl Inventory {
-    /// Promises stock, or says for good why not.
+    /// Promises stock, or says for good why not. What is asked for at the same time shares a transaction.
     pub async fn reserve(&self, ask: Ask, command: Reserve) -> Result<Reply, Failure> {
-        self.execute(ask, command).await
+        let asked = self.asked(ask, command);
+        let first = self.reserving.write(Some(asked.scene.deadline()), Arc::clone(&asked)).await;
+        self.conclude(&asked, first).await
     }
+}
+
+/// Carries out what was asked for at the same time, each as if those before it had just been done.
+pub(super) async fn all(
+    connection: &mut PgConnection,
+    all: &[Arc<Asked<Reserve>>],
+) -> Result<Step<Vec<Round>>, sqlx::Error> {
+    if let [one] = all {
+        return Ok(match attempt(connection, one, false).await? {
+            Step::Commit(round) => Step::Commit(vec![round]),
+            Step::Rollback(round) => Step::Rollback(vec![round]),
+        });
+    }
+    let ids: Vec<_> = all.iter().map(|asked| asked.command.reservation_id).collect();
+    let skus: BTreeSet<_> = all.iter().flat_map(|asked| asked.command.skus()).collect();
+    let skus: Vec<_> = skus.into_iter().collect();
+    let Ground::Free { now, mut stock } = reservations::lock_to_reserve(connection, &ids, &skus).await?
+    else {
+        // Rare, and answered from what is there: each for itself.
+        return Err(sqlx::Error::Decode("of several new reservations one is there already".into()));
+    };
+    let decided: Vec<_> = all
+        .iter()
+        .map(|asked| (!asked.scene.is_late()).then(|| asked.command.decide(&asked.scene, now, &mut stock)))
+        .collect();
+    reservations::create(connection, &decided.iter().flatten().collect::<Vec<_>>(), now).await?;
+    let rounds =
+        decided.into_iter().map(|new| new.map_or_else(Round::too_late, |new| Round::written(new.into())));
+    Ok(Step::Commit(rounds.collect()))
 }
 
 impl Command for Reserve {
@@ -41,18 +76,46 @@ impl Command for Reserve {
     }
 
     async fn carry_out(&self, scene: &Scene, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
-        let skus: Vec<_> = self.lines.as_slice().iter().map(|line| line.sku.as_str()).collect();
-        let (now, stock) = match reservations::lock_to_reserve(connection, self.reservation_id, &skus).await?
-        {
-            Ground::Taken(known) => return self.again(known, connection).await,
-            Ground::Free { now, stock } => (now, stock),
-        };
+        let skus: Vec<_> = self.skus().collect();
+        let (now, mut stock) =
+            match reservations::lock_to_reserve(connection, &[self.reservation_id], &skus).await? {
+                Ground::Taken(known) => return self.again(known, connection).await,
+                Ground::Free { now, stock } => (now, stock),
+            };
         if scene.is_late() {
             return Ok(Ending::TooLate);
         }
-        let found = |sku: &str| stock.iter().find(|(known, _)| known == sku).map(|(_, stock)| *stock);
+        let new = self.decide(scene, now, &mut stock);
+        reservations::create(connection, &[&new], now).await?;
+        Ok(Ending::Written(new.into()))
+    }
+
+    fn refusal(&self, race: &sqlx::Error) -> Option<Refusal> {
+        is_taken(race, reservations::ONE_LIVE_PER_ORDER)
+            .then_some(Refusal::OrderHasAnother { order_id: self.order_id })
+    }
+}
+
+impl From<New<'_>> for Written {
+    fn from(New { reservation, sealed, reply, .. }: New<'_>) -> Self {
+        Self { reply, entry_id: sealed.entry.id, moved: Moved::to(reservation.state) }
+    }
+}
+
+impl Reserve {
+    fn skus(&self) -> impl Iterator<Item = &str> {
+        self.lines.as_slice().iter().map(|line| line.sku.as_str())
+    }
+
+    /// Holds the lines or refuses them; what is held is not available to whoever is decided next.
+    fn decide<'a>(
+        &self,
+        scene: &'a Scene,
+        now: OffsetDateTime,
+        stock: &mut HashMap<String, Stock>,
+    ) -> New<'a> {
         let lines = self.lines.as_slice().iter().map(|line| RequestedLine {
-            stock: found(line.sku.as_str()),
+            stock: stock.get(line.sku.as_str()).copied(),
             sku: line.sku.clone(),
             quantity: line.quantity,
         });
@@ -64,7 +127,7 @@ impl Command for Reserve {
         };
         let (to, decided) = Decided::by(&rule);
         let sealed = scene.seal::<ReservationState>(decided, None);
-        let new = Reservation {
+        let reservation = Reservation {
             id: self.reservation_id,
             order_id: Some(self.order_id),
             state: to,
@@ -75,25 +138,23 @@ impl Command for Reserve {
             newest: Newest::of(&sealed),
         };
         let answer = match to {
-            ReservationState::Held => Answer::Held(new.clone()),
+            ReservationState::Held => {
+                for line in self.lines.as_slice() {
+                    if let Some(stock) = stock.get_mut(line.sku.as_str()) {
+                        stock.held += line.quantity.get();
+                    }
+                }
+                Answer::Held(reservation.clone())
+            }
             ReservationState::Refused
             | ReservationState::Confirmed
             | ReservationState::Released
             | ReservationState::Expired
             | ReservationState::Voided => Answer::Refused(self.why(&rule)),
         };
-        let reply = scene.render(&answer);
-        reservations::create(connection, &new, now, &sealed, (&scene.claim, &reply)).await?;
-        Ok(Ending::Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) })
+        New { reservation, sealed, claim: &scene.claim, reply: scene.render(&answer) }
     }
 
-    fn refusal(&self, race: &sqlx::Error) -> Option<Refusal> {
-        is_taken(race, reservations::ONE_LIVE_PER_ORDER)
-            .then_some(Refusal::OrderHasAnother { order_id: self.order_id })
-    }
-}
-
-impl Reserve {
     /// The reservation is there already: under another key, or because its release came first.
     async fn again(&self, known: Reservation, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
         let entry_id = known.newest.entry_id;

@@ -105,7 +105,7 @@ pub async fn create(
         .bind(newest.entry_id)
         .execute(&mut *connection)
         .await?;
-    journal::append(connection, sealed, keys).await?;
+    journal::append(connection, &[sealed], keys).await?;
     Ok(())
 }
 
@@ -130,6 +130,6 @@ pub async fn receive(
     if done.rows_affected() != 1 {
         return Err(unguarded("an item"));
     }
-    journal::append(connection, sealed, keys).await?;
+    journal::append(connection, &[sealed], keys).await?;
     Ok(())
 }

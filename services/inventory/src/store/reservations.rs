@@ -1,6 +1,8 @@
 //! Reservations, and the stock that they hold.
 
-use journal::append::bind;
+use std::collections::{BTreeMap, HashMap};
+
+use journal::append::{bind, column};
 use journal::{Claim, Keys, Sealed, State as _, StoredReply, entry};
 use serde_json::Value;
 use sqlx::{FromRow as _, PgConnection, Row as _};
@@ -51,11 +53,11 @@ const LOCK: &str = concat!(
     " FROM reservations WHERE id = $1 FOR NO KEY UPDATE) r"
 );
 
-/// The reservation first; the items only if there is none yet, in SKU order; the clock after both.
+/// The reservations first; the items only if there are none yet, in SKU order; the clock after both.
 pub const LOCK_TO_RESERVE: &str = concat!(
     "WITH known AS MATERIALIZED (SELECT ",
     columns!(),
-    " FROM reservations WHERE id = $1 FOR NO KEY UPDATE),
+    " FROM reservations WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE),
      stock AS MATERIALIZED (
         SELECT sku, version, on_hand, held FROM items
         WHERE sku = ANY($2) AND NOT EXISTS (SELECT FROM known)
@@ -83,8 +85,13 @@ pub const CREATE: &str = concat!(
      made AS (
         INSERT INTO reservations (id, order_id, status, lines, hold_seconds, expires_at, correlation_id, version,
             head_hash, hlc, entry_id, created_at, updated_at)
-        VALUES ($21, $22, $23, $24::text::jsonb, $25, $26, $27, $28, $29, $30, $31, $32, $32) RETURNING 1), ",
-    entry!(record when "made"),
+        SELECT id, order_id, status, lines::jsonb, hold_seconds, expires_at, correlation_id, version, head_hash, hlc,
+            entry_id, $32, $32
+        FROM unnest($21::uuid[], $22::uuid[], $23::text[], $24::text[], $25::bigint[], $26::timestamptz[], $27::text[],
+            $28::bigint[], $29::bytea[], $30::text[], $31::uuid[])
+            AS r (id, order_id, status, lines, hold_seconds, expires_at, correlation_id, version, head_hash, hlc, entry_id)
+        RETURNING id), ",
+    entry!(record for "made"),
     " SELECT count(*) FROM moved"
 );
 
@@ -189,19 +196,20 @@ pub enum Ground {
         /// The clock after the locks.
         now: OffsetDateTime,
         /// The items that exist, by SKU.
-        stock: Vec<(String, Stock)>,
+        stock: HashMap<String, Stock>,
     },
 }
 
-/// Locks what a new reservation depends on.
+/// Locks what new reservations depend on.
 pub async fn lock_to_reserve(
     connection: &mut PgConnection,
-    id: Uuid,
+    ids: &[Uuid],
     skus: &[&str],
 ) -> Result<Ground, sqlx::Error> {
-    let row = sqlx::query(LOCK_TO_RESERVE).bind(id).bind(skus).fetch_one(connection).await?;
+    let rows = sqlx::query(LOCK_TO_RESERVE).bind(ids).bind(skus).fetch_all(connection).await?;
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     if row.try_get::<Option<Uuid>, _>("id")?.is_some() {
-        return Ok(Ground::Taken(Row::from_row(&row)?.try_into()?));
+        return Ok(Ground::Taken(Row::from_row(row)?.try_into()?));
     }
     let numbers = |name| row.try_get::<Option<Vec<i64>>, _>(name).map(Option::unwrap_or_default);
     let skus = row.try_get::<Option<Vec<String>>, _>("skus")?.unwrap_or_default();
@@ -210,38 +218,48 @@ pub async fn lock_to_reserve(
     Ok(Ground::Free { now: row.try_get("now")?, stock: skus.into_iter().zip(stock).collect() })
 }
 
-/// Writes a new reservation, its entry and the key it settles with `reply`. `Held` takes its lines out of what is
-/// available; call [`lock_to_reserve`] before.
+/// A reservation to be made, with its entry and the key that it settles.
+#[derive(Debug)]
+pub struct New<'a> {
+    /// The reservation.
+    pub reservation: Reservation,
+    /// Why it exists.
+    pub sealed: Sealed,
+    /// The key.
+    pub claim: &'a Claim,
+    /// Its reply.
+    pub reply: StoredReply,
+}
+
+/// Writes new reservations. What is `Held` takes its lines out of what is available; call [`lock_to_reserve`] before.
 pub async fn create(
     connection: &mut PgConnection,
-    new: &Reservation,
+    new: &[&New<'_>],
     now: OffsetDateTime,
-    sealed: &Sealed,
-    (claim, reply): (&Claim, &StoredReply),
 ) -> Result<(), sqlx::Error> {
-    let held = match new.state {
-        ReservationState::Held => new.lines.as_slice(),
-        ReservationState::Refused
-        | ReservationState::Voided
-        | ReservationState::Confirmed
-        | ReservationState::Released
-        | ReservationState::Expired => &[],
-    };
-    let done = bind(sqlx::query(CREATE), sealed, Keys::Record(claim, reply))
-        .bind(new.id)
-        .bind(new.order_id)
-        .bind(new.state.as_str())
-        .bind(lines_json(&new.lines))
-        .bind(new.hold_seconds)
-        .bind(new.expires_at)
-        .bind(&new.correlation_id)
-        .bind(new.newest.version)
-        .bind(new.newest.hash)
-        .bind(new.newest.hlc.to_string())
-        .bind(new.newest.entry_id)
+    let entries = column(new, |n| &n.sealed);
+    let keys = column(new, |n| (n.claim, &n.reply));
+    let mut held = BTreeMap::<&str, i64>::new();
+    for new in new.iter().filter(|n| n.reservation.state == ReservationState::Held) {
+        for line in &new.reservation.lines {
+            *held.entry(line.sku.as_str()).or_default() += line.quantity.get();
+        }
+    }
+    let done = bind(sqlx::query(CREATE), &entries, Keys::Record(&keys))
+        .bind(column(new, |n| n.reservation.id))
+        .bind(column(new, |n| n.reservation.order_id))
+        .bind(column(new, |n| n.reservation.state.as_str()))
+        .bind(column(new, |n| lines_json(&n.reservation.lines)))
+        .bind(column(new, |n| n.reservation.hold_seconds))
+        .bind(column(new, |n| n.reservation.expires_at))
+        .bind(column(new, |n| n.reservation.correlation_id.as_str()))
+        .bind(column(new, |n| n.reservation.newest.version))
+        .bind(column(new, |n| n.reservation.newest.hash.as_slice()))
+        .bind(column(new, |n| n.reservation.newest.hlc.to_string()))
+        .bind(column(new, |n| n.reservation.newest.entry_id))
         .bind(now)
-        .bind(held.iter().map(|line| line.sku.as_str()).collect::<Vec<_>>())
-        .bind(held.iter().map(|line| line.quantity.get()).collect::<Vec<_>>())
+        .bind(held.keys().copied().collect::<Vec<_>>())
+        .bind(held.values().copied().collect::<Vec<_>>())
         .fetch_one(connection)
         .await?;
     if usize::try_from(done.try_get::<i64, _>(0)?) != Ok(held.len()) {
@@ -262,7 +280,7 @@ pub struct Move<'a> {
 }
 
 /// Moves locked reservations out of `held`: their lines leave the items' `held`, and those of confirmed ones
-/// leave `on_hand` too. Appends the entries; `keys` are settled by the last one.
+/// leave `on_hand` too. Appends the entries and settles `keys`.
 pub async fn leave_held(
     connection: &mut PgConnection,
     moves: &[Move<'_>],
@@ -290,17 +308,14 @@ pub async fn leave_held(
     if usize::try_from(done) != Ok(moves.len()) {
         return Err(unguarded("a reservation"));
     }
-    let Some((last, others)) = moves.split_last() else { return Ok(()) };
-    for other in others {
-        journal::append(connection, other.sealed, Keys::Leave).await?;
-    }
-    journal::append(connection, last.sealed, keys).await?;
+    let entries: Vec<&Sealed> = moves.iter().map(|m| m.sealed).collect();
+    journal::append(connection, &entries, keys).await?;
     Ok(())
 }
 
 /// Per SKU, in order: how many leave `held`, and how many of these leave the building.
 fn sums<'a>(moves: &[Move<'a>]) -> Vec<(&'a Sku, (i64, i64))> {
-    let mut sums = std::collections::BTreeMap::<_, (i64, i64)>::new();
+    let mut sums = BTreeMap::<_, (i64, i64)>::new();
     for Move { from, to, .. } in moves {
         for line in &from.lines {
             let (held, shipped) = sums.entry(&line.sku).or_default();

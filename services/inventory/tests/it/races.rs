@@ -51,6 +51,46 @@ async fn the_last_pieces_are_promised_once() {
     stage.assert_sound().await;
 }
 
+#[tokio::test]
+async fn what_is_asked_for_at_the_same_time_shares_a_transaction_and_a_repeat_among_it_holds_up_nobody() {
+    let stage = Stage::with(&[("a", 10)]).await;
+    let (known, key) = (Uuid::now_v7(), "a key that is known");
+    stage.reserve(ask_with(key), known, &[("a", 1)]).await.unwrap();
+    let [one, two, three] = [(); 3].map(|()| Uuid::now_v7());
+    let (first, second) =
+        tokio::join!(stage.reserve(ask(), one, &[("a", 1)]), stage.reserve(ask(), two, &[("a", 2)]));
+    assert_eq!([first, second].map(|reply| reply.unwrap().stored.status), [201, 201]);
+    let transactions = "SELECT count(DISTINCT xid) FROM journal WHERE aggregate_id = ANY($1)";
+    let transactions = sqlx::query_scalar::<_, i64>(transactions).bind(vec![one, two]);
+    assert_eq!(transactions.fetch_one(&stage.admin).await.unwrap(), 1);
+
+    let (first, again) = tokio::join!(
+        stage.reserve(ask(), three, &[("a", 1)]),
+        stage.reserve(ask_with(key), known, &[("a", 1)])
+    );
+    assert_eq!(first.unwrap().stored.status, 201);
+    assert!(again.unwrap().replayed);
+    assert_eq!(stage.stock("a").await, (10, 5));
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn an_item_that_somebody_sits_on_holds_up_only_who_wants_it() {
+    let stage = Stage::with(&[("a", 10), ("b", 10)]).await;
+    let mut other = stage.admin.begin().await.unwrap();
+    sqlx::query("SELECT FROM items WHERE sku = 'b' FOR UPDATE").execute(&mut *other).await.unwrap();
+    let mut waits = std::pin::pin!(stage.reserve(ask(), Uuid::now_v7(), &[("b", 1)]));
+    let passes = std::pin::pin!(stage.reserve(ask(), Uuid::now_v7(), &[("a", 1)]));
+    let passed = futures_util::future::select(&mut waits, passes).await;
+    assert!(
+        matches!(passed, futures_util::future::Either::Right((Ok(_), _))),
+        "the one that waits came first"
+    );
+    other.commit().await.unwrap();
+    assert_eq!(waits.await.unwrap().stored.status, 201);
+    stage.assert_sound().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn lines_asked_for_in_opposite_order_never_deadlock() {
     let stage = Stage::with(&[("a", 10_000), ("b", 10_000), ("c", 10_000)]).await;

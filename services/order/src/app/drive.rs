@@ -4,6 +4,7 @@
 //! The call is outside every transaction. What is written afterwards names the version and the epoch that the
 //! driver began with, so a driver that was overtaken, by a cancel or by another replica, writes nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use inventory_api::{Answer, CallContext, Refusal, Reservation, ReserveRequest};
@@ -174,25 +175,16 @@ impl App {
         };
         let due = if unresolved { Due::Backoff(backoff_ms(order.tries)) } else { Due::AtRest };
         let replies = replies::of_transition(&moved, &answered.reply, &driver.cause.correlation_id);
-        let written = self
-            .database
-            .transaction(
-                None,
-                (&order, &moved, &sealed, &replies, due),
-                |connection, &(order, moved, sealed, replies, due)| {
-                    Box::pin(async move {
-                        let ours = orders::advance(connection, order, moved, due, sealed, replies).await?;
-                        Ok(if ours { TxStep::Commit(true) } else { TxStep::Rollback(false) })
-                    })
-                },
-            )
-            .await;
+        let id = order.id;
+        let advance = Arc::new(orders::Advance { from: order, moved, due, sealed, replies });
+        let written = self.advancing.write(None, Arc::clone(&advance)).await;
+        let orders::Advance { moved, replies, .. } = Arc::unwrap_or_clone(advance);
         let is_written = match written {
             // Ours if the row's head is our entry; somebody else's if it moved on; else not to be found out.
             Err(DatabaseError::Unknown(_)) => {
                 let now = self
                     .database
-                    .read(None, order.id, |connection, id| Box::pin(orders::get(connection, *id, None)))
+                    .read(None, id, |connection, id| Box::pin(orders::get(connection, *id, None)))
                     .await?;
                 now.is_some_and(|now| now.head_entry == moved.head_entry)
             }

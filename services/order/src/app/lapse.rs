@@ -1,7 +1,9 @@
 //! Holds that should have run out: inventory is asked, and its word decides.
 
+use std::sync::Arc;
+
 use inventory_api::{Answer, CallContext};
-use journal::{Cause, DatabaseError, Decided, Draft, Step};
+use journal::{Cause, DatabaseError, Decided, Draft};
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 
@@ -65,15 +67,9 @@ impl App {
             tries: 0,
             ..order.clone()
         };
-        let ours = self
-            .database
-            .transaction(None, (&order, &moved, &sealed), |connection, &(order, moved, sealed)| {
-                Box::pin(async move {
-                    let ours = orders::advance(connection, order, moved, Due::AtRest, sealed, &[]).await?;
-                    Ok(if ours { Step::Commit(true) } else { Step::Rollback(false) })
-                })
-            })
-            .await?;
-        Ok(if ours { Driven::Moved(moved) } else { Driven::Overtaken })
+        let advance = orders::Advance { from: order, moved, due: Due::AtRest, sealed, replies: Vec::new() };
+        let advance = Arc::new(advance);
+        let ours = self.advancing.write(None, Arc::clone(&advance)).await?;
+        Ok(if ours { Driven::Moved(Arc::unwrap_or_clone(advance).moved) } else { Driven::Overtaken })
     }
 }

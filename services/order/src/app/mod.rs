@@ -16,7 +16,7 @@ pub mod wish;
 use std::sync::Arc;
 
 use journal::idempotency::{Claim, KeyHash, StoredReply};
-use journal::{Cause, Database, DatabaseError, HybridTime, Journal};
+use journal::{Batch, Cause, Database, DatabaseError, HybridTime, Journal};
 use mainstay::RequestContext;
 use mainstay::breaker::Breakers;
 use tokio::sync::{Notify, oneshot};
@@ -24,11 +24,16 @@ use uuid::Uuid;
 
 use crate::clients::Inventory;
 use crate::domain::Status;
-use crate::store::Order;
+use crate::store::{Order, orders};
 
 /// Everything a use case needs. Clones share it.
 #[derive(Debug, Clone)]
-pub struct App(Arc<Parts>);
+pub struct App {
+    parts: Arc<Parts>,
+    /// Orders being placed at the same time share a transaction, and so do those that are moved on.
+    placing: Batch<orders::Place, bool>,
+    advancing: Batch<orders::Advance, bool>,
+}
 
 /// The parts of [`App`].
 #[derive(Debug)]
@@ -51,14 +56,18 @@ impl std::ops::Deref for App {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        &self.0
+        &self.parts
     }
 }
 
 impl App {
     /// Shares the parts.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        let placing =
+            Batch::new(parts.database.clone(), |connection, new| Box::pin(orders::place(connection, new)));
+        let advancing =
+            Batch::new(parts.database.clone(), |connection, all| Box::pin(orders::advance(connection, all)));
+        Self { parts: Arc::new(parts), placing, advancing }
     }
 
     /// Moves our clock past another process's, the peer's or a replica's, so that what follows is after it.

@@ -1,8 +1,10 @@
 //! Placing an order: it exists, durably, before inventory is asked.
 
+use std::sync::Arc;
+
 use inventory_api::Line;
 use journal::idempotency::look;
-use journal::{DatabaseError, Decided, Draft, Step};
+use journal::{DatabaseError, Decided, Draft};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -30,21 +32,10 @@ impl App {
     pub async fn place(&self, caller: Caller, new: NewOrder, begun: Begun) -> Result<Done, Refused> {
         let (order, sealed) = self.new_order(&caller, new);
         let key = caller.claim(PLACE, order.id);
-        let lease_ms = lease_ms(&caller);
+        let new = Arc::new(orders::Place { order, sealed, key, lease_ms: lease_ms(&caller) });
         let deadline = Some(caller.context.deadline.instant());
-        let written = self
-            .database
-            .transaction(
-                deadline,
-                (&order, &sealed, &key, lease_ms),
-                |connection, &(order, sealed, key, lease_ms)| {
-                    Box::pin(async move {
-                        let is_new = orders::place(connection, order, lease_ms, sealed, key).await?;
-                        Ok(if is_new { Step::Commit(true) } else { Step::Rollback(false) })
-                    })
-                },
-            )
-            .await;
+        let written = self.placing.write(deadline, Arc::clone(&new)).await;
+        let order = Arc::unwrap_or_clone(new).order;
         let is_new = match written {
             Err(unknown @ DatabaseError::Unknown(_)) => {
                 self.was_claimed(&caller, &order).await.ok_or(unknown)?

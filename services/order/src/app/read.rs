@@ -47,6 +47,8 @@ impl App {
             })
             .await?;
         let entries = page.items.iter().map(|item| serde_json::from_str(item.entry.get()));
-        entries.collect::<Result<_, _>>().map_err(|e| DatabaseError::Defect(sqlx::Error::Decode(e.into())))
+        entries
+            .collect::<Result<_, _>>()
+            .map_err(|e| DatabaseError::Defect(sqlx::Error::Decode(e.into()).into()))
     }
 }

@@ -1,5 +1,7 @@
 //! Confirming and cancelling: the intent is committed, then inventory is asked.
 
+use std::sync::Arc;
+
 use journal::idempotency::{claim, complete};
 use journal::{DatabaseError, Decided, Draft, Step};
 use serde_json::json;
@@ -50,9 +52,14 @@ impl App {
                         if order.status.after(wish.event()).is_ok() {
                             let (moved, sealed) = app.intend(caller, &order, wish);
                             let due = Due::Lease(lease_ms(caller));
-                            if !orders::advance(connection, &order, &moved, due, &sealed, &[]).await? {
+                            let advance =
+                                orders::Advance { from: order, moved, due, sealed, replies: Vec::new() };
+                            let advance = Arc::new(advance);
+                            let done = orders::advance(connection, std::slice::from_ref(&advance)).await?;
+                            if matches!(done, Step::Rollback(_)) {
                                 return Err(sqlx::Error::Protocol("a locked row was changed".to_owned()));
                             }
+                            let moved = Arc::unwrap_or_clone(advance).moved;
                             return Ok(Step::Commit(Begin::Intent(Box::new(moved))));
                         }
                         let correlation_id = caller.context.correlation_id.as_str();

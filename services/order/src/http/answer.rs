@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_taken_key_that_cannot_be_read_is_an_unknown_outcome() {
-        let busy = || DatabaseError::Busy(sqlx::Error::PoolTimedOut);
+        let busy = || DatabaseError::Busy(sqlx::Error::PoolTimedOut.into());
         let outcome = |refusal| refused(refusal).problem().outcome;
         assert_eq!(outcome(Refused::Unread(busy())), Some(Effect::Unknown));
         assert_eq!(outcome(Refused::Database(busy())), Some(Effect::NotExecuted));

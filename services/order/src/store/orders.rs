@@ -1,8 +1,11 @@
 //! Orders: read, created, and moved from state to state.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use inventory_api::Line;
-use journal::append::bind;
-use journal::{Claim, Head, HybridTime, Keys, Sealed, State, StoredReply, entry};
+use journal::append::{bind, column};
+use journal::{Claim, Head, HybridTime, Keys, Sealed, State, Step, StoredReply, entry};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Row};
@@ -106,47 +109,67 @@ macro_rules! columns {
 }
 pub(super) use columns;
 
-/// The parameters of [`entry!`]`(claim)`, then the order's as [`place`] binds them.
+/// An order to be placed: with its first entry, under its key, and with a request's lease on it.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The order.
+    pub order: Order,
+    /// Why it exists.
+    pub sealed: Sealed,
+    /// Its key.
+    pub key: Claim,
+    /// The lease.
+    pub lease_ms: i64,
+}
+
+/// The parameters of [`entry!`]`(claim)`, then the orders' as [`place`] binds them.
 pub const PLACE: &str = concat!(
     "WITH ",
     entry!(claim),
     ", made AS (INSERT INTO orders (id, principal, customer_id, lines, status, reservation_id, hold_seconds,
         correlation_id, trace_id, created_at, updated_at, version, head_hash, head_entry, epoch, holder, due_at,
         head_clock, head_correlation_id)
-     SELECT $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $24, $25, $26, $27, $28, 'request',
-        clock_timestamp() + $29 * interval '1 millisecond', $30, $22 FROM claimed)
-     SELECT count(*) FROM claimed"
+     SELECT id, principal, customer_id, lines, status, reservation_id, hold_seconds, correlation_id, trace_id, created_at,
+        created_at, version, head_hash, head_entry, epoch, 'request',
+        clock_timestamp() + lease * interval '1 millisecond', head_clock, correlation_id
+     FROM unnest($15::uuid[], $16::text[], $17::text[], $18::jsonb[], $19::text[], $20::uuid[], $21::bigint[], $22::text[],
+        $23::text[], $24::timestamptz[], $25::bigint[], $26::bytea[], $27::uuid[], $28::bigint[], $29::bigint[],
+        $30::text[])
+        AS o (id, principal, customer_id, lines, status, reservation_id, hold_seconds, correlation_id, trace_id,
+            created_at, version, head_hash, head_entry, epoch, lease, head_clock)
+     JOIN claimed USING (id))
+     SELECT id FROM claimed"
 );
 
-/// Creates the order with its first entry, under its key and with a request's lease of `lease_ms` on it. `false`: the
-/// key is taken, and nothing was written; see [`append`](journal::append()).
+/// Creates orders, and says of each whether it did: where the key is taken nothing was written; see
+/// [`append`](journal::append()).
 pub async fn place(
     connection: &mut PgConnection,
-    order: &Order,
-    lease_ms: i64,
-    sealed: &Sealed,
-    key: &Claim,
-) -> Result<bool, sqlx::Error> {
-    let done = bind(sqlx::query(PLACE), sealed, Keys::Claim(key))
-        .bind(order.id)
-        .bind(&order.principal)
-        .bind(&order.customer_id)
-        .bind(Json(&order.lines))
-        .bind(order.status.as_str())
-        .bind(order.reservation_id)
-        .bind(order.hold_seconds)
-        .bind(&order.correlation_id)
-        .bind(&order.trace_id)
-        .bind(order.created_at)
-        .bind(order.version)
-        .bind(order.head_hash)
-        .bind(order.head_entry)
-        .bind(order.epoch)
-        .bind(lease_ms)
-        .bind(order.head_clock.to_string())
-        .fetch_one(connection)
+    new: &[Arc<Place>],
+) -> Result<Step<Vec<bool>>, sqlx::Error> {
+    let entries = column(new, |n| &n.sealed);
+    let keys = column(new, |n| &n.key);
+    let placed = bind(sqlx::query(PLACE), &entries, Keys::Claim(&keys))
+        .bind(column(new, |n| n.order.id))
+        .bind(column(new, |n| n.order.principal.as_str()))
+        .bind(column(new, |n| n.order.customer_id.as_str()))
+        .bind(column(new, |n| Json(&n.order.lines)))
+        .bind(column(new, |n| n.order.status.as_str()))
+        .bind(column(new, |n| n.order.reservation_id))
+        .bind(column(new, |n| n.order.hold_seconds))
+        .bind(column(new, |n| n.order.correlation_id.as_str()))
+        .bind(column(new, |n| n.order.trace_id.as_deref()))
+        .bind(column(new, |n| n.order.created_at))
+        .bind(column(new, |n| n.order.version))
+        .bind(column(new, |n| n.order.head_hash.as_slice()))
+        .bind(column(new, |n| n.order.head_entry))
+        .bind(column(new, |n| n.order.epoch))
+        .bind(column(new, |n| n.lease_ms))
+        .bind(column(new, |n| n.order.head_clock.to_string()))
+        .fetch_all(connection)
         .await?;
-    Ok(done.try_get::<i64, _>(0)? == 1)
+    let placed = ids(&placed)?;
+    Ok(written(column(new, |n| placed.contains(&n.order.id))))
 }
 
 /// When the reconciler may take an order after a transition.
@@ -160,51 +183,90 @@ pub enum Due {
     Backoff(i64),
 }
 
-/// The parameters of [`entry!`]`(complete)`, then the order's as [`advance`] binds them.
+impl Due {
+    fn holder(self) -> Option<&'static str> {
+        matches!(self, Self::Lease(_)).then_some("request")
+    }
+
+    fn millis(self) -> Option<i64> {
+        match self {
+            Self::AtRest => None,
+            Self::Lease(millis) | Self::Backoff(millis) => Some(millis),
+        }
+    }
+}
+
+/// A transition of an order, with the entry that says why and the replies to the keys that it answers.
+#[derive(Debug, Clone)]
+pub struct Advance {
+    /// The version and epoch that it must still be at.
+    pub from: Order,
+    /// What it becomes.
+    pub moved: Order,
+    /// When the reconciler may take it.
+    pub due: Due,
+    /// Why.
+    pub sealed: Sealed,
+    /// By command.
+    pub replies: Vec<(&'static str, StoredReply)>,
+}
+
+/// The parameters of [`entry!`]`(complete)`, then the orders' as [`advance`] binds them.
 pub const ADVANCE: &str = concat!(
-    "WITH moved AS (UPDATE orders SET status = $20, version = $21, head_hash = $22, head_entry = $23,
-        expires_at = $24, updated_at = $25, epoch = $26, holder = $27, tries = $28,
-        due_at = clock_timestamp() + $29 * interval '1 millisecond', head_clock = $30, head_correlation_id = $31
-     WHERE id = $17 AND version = $18 AND epoch = $19 RETURNING 1), ",
-    entry!(complete when "moved"),
-    " SELECT count(*) FROM moved"
+    "WITH moved AS (UPDATE orders o SET status = m.status, version = m.version, head_hash = m.head_hash,
+        head_entry = m.head_entry, expires_at = m.expires_at, updated_at = m.updated_at, epoch = m.epoch,
+        holder = m.holder, tries = m.tries, due_at = clock_timestamp() + m.due * interval '1 millisecond',
+        head_clock = m.head_clock, head_correlation_id = m.head_correlation_id
+     FROM unnest($18::uuid[], $19::bigint[], $20::bigint[], $21::text[], $22::bigint[], $23::bytea[], $24::uuid[],
+        $25::timestamptz[], $26::timestamptz[], $27::bigint[], $28::text[], $29::integer[], $30::bigint[], $31::text[],
+        $32::text[])
+        AS m (id, from_version, from_epoch, status, version, head_hash, head_entry, expires_at, updated_at, epoch, holder,
+            tries, due, head_clock, head_correlation_id)
+     WHERE o.id = m.id AND o.version = m.from_version AND o.epoch = m.from_epoch RETURNING o.id), ",
+    entry!(complete for "moved"),
+    " SELECT id FROM moved"
 );
 
-/// Moves the order to what `moved` says, appends the entry that says why and completes the keys it answers by
-/// `replies`, provided that it still is at `from`'s version and epoch. `false`: someone else has moved it or taken it
-/// over, and nothing was written.
+/// Moves orders, and says of each whether it did: where someone else has moved it or taken it over, nothing was
+/// written.
 pub async fn advance(
     connection: &mut PgConnection,
-    from: &Order,
-    moved: &Order,
-    due: Due,
-    sealed: &Sealed,
-    replies: &[(&'static str, StoredReply)],
-) -> Result<bool, sqlx::Error> {
-    let (holder, millis) = match due {
-        Due::AtRest => (None, None),
-        Due::Lease(ms) => (Some("request"), Some(ms)),
-        Due::Backoff(ms) => (None, Some(ms)),
-    };
-    let done = bind(sqlx::query(ADVANCE), sealed, Keys::Complete(replies))
-        .bind(from.id)
-        .bind(from.version)
-        .bind(from.epoch)
-        .bind(moved.status.as_str())
-        .bind(moved.version)
-        .bind(moved.head_hash)
-        .bind(moved.head_entry)
-        .bind(moved.expires_at)
-        .bind(moved.updated_at)
-        .bind(moved.epoch)
-        .bind(holder)
-        .bind(moved.tries)
-        .bind(millis)
-        .bind(moved.head_clock.to_string())
-        .bind(&moved.head_correlation_id)
-        .fetch_one(connection)
+    all: &[Arc<Advance>],
+) -> Result<Step<Vec<bool>>, sqlx::Error> {
+    let entries = column(all, |a| &a.sealed);
+    let replies: Vec<_> = all
+        .iter()
+        .flat_map(|a| a.replies.iter().map(|(command, reply)| (a.from.id, *command, reply)))
+        .collect();
+    let moved = bind(sqlx::query(ADVANCE), &entries, Keys::Complete(&replies))
+        .bind(column(all, |a| a.from.id))
+        .bind(column(all, |a| a.from.version))
+        .bind(column(all, |a| a.from.epoch))
+        .bind(column(all, |a| a.moved.status.as_str()))
+        .bind(column(all, |a| a.moved.version))
+        .bind(column(all, |a| a.moved.head_hash.as_slice()))
+        .bind(column(all, |a| a.moved.head_entry))
+        .bind(column(all, |a| a.moved.expires_at))
+        .bind(column(all, |a| a.moved.updated_at))
+        .bind(column(all, |a| a.moved.epoch))
+        .bind(column(all, |a| a.due.holder()))
+        .bind(column(all, |a| a.moved.tries))
+        .bind(column(all, |a| a.due.millis()))
+        .bind(column(all, |a| a.moved.head_clock.to_string()))
+        .bind(column(all, |a| a.moved.head_correlation_id.as_str()))
+        .fetch_all(connection)
         .await?;
-    Ok(done.try_get::<i64, _>(0)? == 1)
+    let moved = ids(&moved)?;
+    Ok(written(column(all, |a| moved.contains(&a.from.id))))
+}
+
+/// Where nothing was written there is nothing to commit.
+fn written(each: Vec<bool>) -> Step<Vec<bool>> {
+    if each.contains(&true) { Step::Commit(each) } else { Step::Rollback(each) }
+}
+
+fn ids(rows: &[PgRow]) -> Result<HashSet<Uuid>, sqlx::Error> {
+    rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// Reads an order; with `principal`, only that principal's.

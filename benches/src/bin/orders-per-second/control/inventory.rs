@@ -1,6 +1,8 @@
 //! The control's inventory service.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -10,7 +12,8 @@ use axum::routing::post;
 use axum::{Json, Router};
 use inventory_api::{Reservation, ReservationStatus, ReserveRequest, validate};
 use inventory_service::store::reservations::{CREATE, LOCK_TO_RESERVE};
-use journal::{Database, Step};
+use journal::append::column;
+use journal::{Batch, Step};
 use sqlx::{PgConnection, Row};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -19,13 +22,23 @@ use super::{NO_HASH, is_authentic, key, refused, serve, setting, sha256};
 
 #[derive(Clone)]
 struct Control {
-    database: Database,
+    reserving: Batch<Asked, Reservation>,
     accepted: [u8; 32],
+}
+
+#[derive(Debug)]
+struct Asked {
+    key: [u8; 32],
+    fingerprint: [u8; 32],
+    entry: Uuid,
+    correlation_id: String,
+    request: ReserveRequest,
 }
 
 pub(crate) fn main() -> ExitCode {
     serve(|database| {
-        let control = Control { database, accepted: sha256(setting("PEER_TOKEN").as_bytes()) };
+        let reserving = Batch::new(database, |connection, all| Box::pin(hold(connection, all)));
+        let control = Control { reserving, accepted: sha256(setting("PEER_TOKEN").as_bytes()) };
         Router::new().route("/v1/reservations", post(reserve)).with_state(control)
     })
 }
@@ -40,93 +53,86 @@ async fn reserve(State(control): State<Control>, headers: HeaderMap, body: Bytes
     if !validate::lines(&request.lines).is_empty() {
         return StatusCode::UNPROCESSABLE_ENTITY.into_response();
     }
-    match control.carry_out(&key, &sha256(&body), request).await {
+    let (entry, correlation_id) = (Uuid::now_v7(), request.order_id.to_string());
+    let asked = Asked { key, fingerprint: sha256(&body), entry, correlation_id, request };
+    match control.reserving.write(None, Arc::new(asked)).await {
         Ok(reservation) => (StatusCode::CREATED, Json(reservation)).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 
-impl Control {
-    async fn carry_out(
-        &self,
-        key: &[u8; 32],
-        fingerprint: &[u8; 32],
-        request: ReserveRequest,
-    ) -> anyhow::Result<Reservation> {
-        let input = (key, fingerprint, &request);
-        let reserved = self.database.transaction(None, input, |connection, &(key, fingerprint, request)| {
-            Box::pin(async move { hold(connection, key, fingerprint, request).await.map(Step::Commit) })
-        });
-        Ok(reserved.await?)
-    }
-}
-
 async fn hold(
     connection: &mut PgConnection,
-    key: &[u8; 32],
-    fingerprint: &[u8; 32],
-    ReserveRequest { reservation_id, order_id, lines, hold_seconds }: &ReserveRequest,
-) -> Result<Reservation, sqlx::Error> {
-    let (id, entry) = (*reservation_id, Uuid::now_v7());
-    let skus: Vec<_> = lines.iter().map(|line| line.sku.as_str()).collect();
-    let quantities: Vec<_> = lines.iter().map(|line| line.quantity).collect();
-    let ground = sqlx::query(LOCK_TO_RESERVE).bind(id).bind(&skus).fetch_one(&mut *connection).await?;
+    all: &[Arc<Asked>],
+) -> Result<Step<Vec<Reservation>>, sqlx::Error> {
+    let lines = || all.iter().flat_map(|asked| &asked.request.lines);
+    let ids = column(all, |asked| asked.request.reservation_id);
+    let skus: BTreeSet<_> = lines().map(|line| line.sku.as_str()).collect();
+    let skus: Vec<_> = skus.into_iter().collect();
+    let ground = sqlx::query(LOCK_TO_RESERVE).bind(&ids).bind(&skus).fetch_one(&mut *connection).await?;
     let now: OffsetDateTime = ground.try_get("now")?;
     let numbers = |name| ground.try_get::<Option<Vec<i64>>, _>(name).map(Option::unwrap_or_default);
     let found = ground.try_get::<Option<Vec<String>>, _>("skus")?.unwrap_or_default();
-    let (on_hand, held) = (numbers("on_hands")?, numbers("helds")?);
-    for line in lines {
-        let available = found.iter().position(|sku| *sku == line.sku).map(|n| on_hand[n] - held[n]);
-        if available.is_none_or(|available| available < line.quantity) {
+    let available =
+        numbers("on_hands")?.into_iter().zip(numbers("helds")?).map(|(on_hand, held)| on_hand - held);
+    let mut available: HashMap<_, _> = found.iter().map(String::as_str).zip(available).collect();
+    let mut sums = BTreeMap::<&str, i64>::new();
+    for line in lines() {
+        *sums.entry(&line.sku).or_default() += line.quantity;
+        let left = available.entry(&line.sku).or_default();
+        *left -= line.quantity;
+        if *left < 0 {
             return Err(refused(format!("not enough {}", line.sku)));
         }
     }
-    let expires_at = now + Duration::seconds(*hold_seconds);
-    let reservation = Reservation {
-        id,
-        order_id: Some(*order_id),
+    let reservations = column(all, |asked| Reservation {
+        id: asked.request.reservation_id,
+        order_id: Some(asked.request.order_id),
         status: ReservationStatus::Held,
-        lines: lines.clone(),
-        expires_at: Some(expires_at),
-    };
+        lines: asked.request.lines.clone(),
+        expires_at: Some(now + Duration::seconds(asked.request.hold_seconds)),
+    });
     let json = |value: serde_json::Result<String>| value.map_err(|error| refused(error.to_string()));
-    let correlation_id = order_id.to_string();
+    let bodies: Vec<_> =
+        reservations.iter().map(|r| json(serde_json::to_string(r))).collect::<Result<_, _>>()?;
+    let all_lines: Vec<_> =
+        reservations.iter().map(|r| json(serde_json::to_string(&r.lines))).collect::<Result<_, _>>()?;
     sqlx::query(CREATE)
-        .bind(entry)
-        .bind("reservation")
-        .bind(id)
-        .bind(1_i64)
-        .bind("none")
-        .bind("held")
-        .bind(&correlation_id)
-        .bind(None::<String>)
-        .bind(key.as_slice())
-        .bind(b"{}".as_slice())
-        .bind(NO_HASH)
-        .bind("control")
-        .bind(key.as_slice())
-        .bind(fingerprint)
-        .bind("reserve")
-        .bind(id)
-        .bind(201_i16)
-        .bind("application/json")
-        .bind(None::<String>)
-        .bind(json(serde_json::to_string(&reservation))?.into_bytes())
-        .bind(id)
-        .bind(order_id)
-        .bind("held")
-        .bind(json(serde_json::to_string(lines))?)
-        .bind(hold_seconds)
-        .bind(expires_at)
-        .bind(&correlation_id)
-        .bind(1_i64)
-        .bind(NO_HASH)
-        .bind("0000000000000000")
-        .bind(entry)
+        .bind(column(all, |a| a.entry))
+        .bind(column(all, |_| "reservation"))
+        .bind(&ids)
+        .bind(column(all, |_| 1_i64))
+        .bind(column(all, |_| "none"))
+        .bind(column(all, |_| "held"))
+        .bind(column(all, |a| a.correlation_id.as_str()))
+        .bind(column(all, |_| None::<&str>))
+        .bind(column(all, |a| a.key.as_slice()))
+        .bind(column(all, |_| b"{}".as_slice()))
+        .bind(column(all, |_| NO_HASH.as_slice()))
+        .bind(&ids)
+        .bind(column(all, |_| "control"))
+        .bind(column(all, |a| a.key.as_slice()))
+        .bind(column(all, |a| a.fingerprint.as_slice()))
+        .bind(column(all, |_| "reserve"))
+        .bind(column(all, |_| 201_i16))
+        .bind(column(all, |_| "application/json"))
+        .bind(column(all, |_| None::<&str>))
+        .bind(column(&bodies, |body| body.as_bytes()))
+        .bind(&ids)
+        .bind(column(all, |a| a.request.order_id))
+        .bind(column(all, |_| "held"))
+        .bind(&all_lines)
+        .bind(column(all, |a| a.request.hold_seconds))
+        .bind(column(&reservations, |r| r.expires_at))
+        .bind(column(all, |a| a.correlation_id.as_str()))
+        .bind(column(all, |_| 1_i64))
+        .bind(column(all, |_| NO_HASH.as_slice()))
+        .bind(column(all, |_| "0000000000000000"))
+        .bind(column(all, |a| a.entry))
         .bind(now)
-        .bind(&skus)
-        .bind(&quantities)
+        .bind(sums.keys().copied().collect::<Vec<_>>())
+        .bind(sums.values().copied().collect::<Vec<_>>())
         .execute(connection)
         .await?;
-    Ok(reservation)
+    Ok(Step::Commit(reservations))
 }

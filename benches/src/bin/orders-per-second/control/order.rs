@@ -1,6 +1,7 @@
 //! The control's order service.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -13,21 +14,23 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use inventory_api::{Reservation, ReserveRequest, validate};
-use journal::{Database, Step};
+use journal::append::column;
+use journal::{Batch, Step};
 use order_service::app::view::{OrderView, ReservationView};
 use order_service::domain::Status;
 use order_service::http::PlaceOrder;
 use order_service::store::orders::{ADVANCE, PLACE};
+use sqlx::PgConnection;
 use sqlx::types::Json as Column;
-use sqlx::{PgConnection, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{NO_HASH, is_authentic, key, refused, serve, setting, sha256};
+use super::{NO_HASH, is_authentic, key, serve, setting, sha256};
 
 #[derive(Clone)]
 struct Control {
-    database: Database,
+    placing: Batch<Placed, bool>,
+    reserving: Batch<Reserved, bool>,
     client: Client<HttpConnector, Full<Bytes>>,
     reservations: String,
     token: String,
@@ -39,7 +42,8 @@ pub(crate) fn main() -> ExitCode {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let control = Control {
-            database,
+            placing: Batch::new(database.clone(), |connection, all| Box::pin(write_placed(connection, all))),
+            reserving: Batch::new(database, |connection, all| Box::pin(write_reserved(connection, all))),
             client: Client::builder(TokioExecutor::new()).build(connector),
             reservations: format!("{}/v1/reservations", setting("INVENTORY_URL")),
             token: format!("Bearer {}", setting("PEER_TOKEN")),
@@ -59,7 +63,7 @@ async fn place(State(control): State<Control>, headers: HeaderMap, body: Bytes) 
     if !validate::lines(&order.lines).is_empty() || !validate::is_identifier(&order.customer_id) {
         return StatusCode::UNPROCESSABLE_ENTITY.into_response();
     }
-    match control.carry_out(&key, &sha256(&body), order).await {
+    match control.carry_out(key, sha256(&body), order).await {
         Ok(view) => (StatusCode::CREATED, Json(view)).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
@@ -68,19 +72,17 @@ async fn place(State(control): State<Control>, headers: HeaderMap, body: Bytes) 
 impl Control {
     async fn carry_out(
         &self,
-        key: &[u8; 32],
-        fingerprint: &[u8; 32],
+        key: [u8; 32],
+        fingerprint: [u8; 32],
         order: PlaceOrder,
     ) -> anyhow::Result<OrderView> {
         let (id, entry, now) = (Uuid::now_v7(), Uuid::now_v7(), OffsetDateTime::now_utc());
         let reservation_id = Uuid::new_v5(&id, b"reservation");
-
-        let new = Placed { key, fingerprint, id, entry, now, reservation_id, order: &order };
-        self.database
-            .transaction(None, new, |connection, new| {
-                Box::pin(async move { new.write(connection).await.map(Step::Commit) })
-            })
-            .await?;
+        let correlation_id = id.to_string();
+        let new =
+            Arc::new(Placed { key, fingerprint, id, entry, now, reservation_id, correlation_id, order });
+        anyhow::ensure!(self.placing.write(None, Arc::clone(&new)).await?, "the key is taken");
+        let Placed { order, correlation_id, .. } = Arc::unwrap_or_clone(new);
 
         let request =
             ReserveRequest { reservation_id, order_id: id, lines: order.lines.clone(), hold_seconds: 900 };
@@ -105,113 +107,117 @@ impl Control {
             reservation: Some(ReservationView { id: reservation_id, expires_at }),
             created_at: now,
             updated_at: OffsetDateTime::now_utc(),
-            correlation_id: id.to_string(),
+            correlation_id,
         };
-        let reserved = Reserved { key, entry: Uuid::now_v7(), expires_at, view: &view };
-        self.database
-            .transaction(None, reserved, |connection, reserved| {
-                Box::pin(async move { reserved.write(connection).await.map(Step::Commit) })
-            })
-            .await?;
-        Ok(view)
+        let body = serde_json::to_vec(&view)?;
+        let location = format!("/v1/orders/{id}");
+        let reserved = Reserved { key, entry: Uuid::now_v7(), expires_at, view, body, location };
+        let reserved = Arc::new(reserved);
+        anyhow::ensure!(self.reserving.write(None, Arc::clone(&reserved)).await?, "the order was moved");
+        Ok(Arc::unwrap_or_clone(reserved).view)
     }
 }
 
-struct Placed<'a> {
-    key: &'a [u8; 32],
-    fingerprint: &'a [u8; 32],
+#[derive(Clone)]
+struct Placed {
+    key: [u8; 32],
+    fingerprint: [u8; 32],
     id: Uuid,
     entry: Uuid,
     now: OffsetDateTime,
     reservation_id: Uuid,
-    order: &'a PlaceOrder,
+    correlation_id: String,
+    order: PlaceOrder,
 }
 
-impl Placed<'_> {
-    async fn write(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let correlation_id = self.id.to_string();
-        let placed = sqlx::query(PLACE)
-            .bind(self.entry)
-            .bind("order")
-            .bind(self.id)
-            .bind(1_i64)
-            .bind("none")
-            .bind("reserving")
-            .bind(&correlation_id)
-            .bind(None::<String>)
-            .bind(self.key.as_slice())
-            .bind(b"{}".as_slice())
-            .bind(NO_HASH)
-            .bind("control")
-            .bind(self.fingerprint)
-            .bind("place")
-            .bind(self.id)
-            .bind("control")
-            .bind(&self.order.customer_id)
-            .bind(Column(&self.order.lines))
-            .bind("reserving")
-            .bind(self.reservation_id)
-            .bind(900_i64)
-            .bind(&correlation_id)
-            .bind(None::<String>)
-            .bind(self.now)
-            .bind(1_i64)
-            .bind(NO_HASH)
-            .bind(self.entry)
-            .bind(1_i64)
-            .bind(4_000_i64)
-            .bind("0000000000000000")
-            .fetch_one(connection)
-            .await?;
-        if placed.try_get::<i64, _>(0)? == 1 { Ok(()) } else { Err(refused("the key is taken")) }
-    }
+async fn write_placed(
+    connection: &mut PgConnection,
+    all: &[Arc<Placed>],
+) -> Result<Step<Vec<bool>>, sqlx::Error> {
+    let placed = sqlx::query_scalar(PLACE)
+        .bind(column(all, |p| p.entry))
+        .bind(column(all, |_| "order"))
+        .bind(column(all, |p| p.id))
+        .bind(column(all, |_| 1_i64))
+        .bind(column(all, |_| "none"))
+        .bind(column(all, |_| "reserving"))
+        .bind(column(all, |p| p.correlation_id.as_str()))
+        .bind(column(all, |_| None::<&str>))
+        .bind(column(all, |p| p.key.as_slice()))
+        .bind(column(all, |_| b"{}".as_slice()))
+        .bind(column(all, |_| NO_HASH.as_slice()))
+        .bind(column(all, |_| "control"))
+        .bind(column(all, |p| p.fingerprint.as_slice()))
+        .bind(column(all, |_| "place"))
+        .bind(column(all, |p| p.id))
+        .bind(column(all, |_| "control"))
+        .bind(column(all, |p| p.order.customer_id.as_str()))
+        .bind(column(all, |p| Column(&p.order.lines)))
+        .bind(column(all, |_| "reserving"))
+        .bind(column(all, |p| p.reservation_id))
+        .bind(column(all, |_| 900_i64))
+        .bind(column(all, |p| p.correlation_id.as_str()))
+        .bind(column(all, |_| None::<&str>))
+        .bind(column(all, |p| p.now))
+        .bind(column(all, |_| 1_i64))
+        .bind(column(all, |_| NO_HASH.as_slice()))
+        .bind(column(all, |p| p.entry))
+        .bind(column(all, |_| 1_i64))
+        .bind(column(all, |_| 4_000_i64))
+        .bind(column(all, |_| "0000000000000000"))
+        .fetch_all(connection)
+        .await?;
+    Ok(Step::Commit(column(all, |p| placed.contains(&p.id))))
 }
 
-struct Reserved<'a> {
-    key: &'a [u8; 32],
+#[derive(Clone)]
+struct Reserved {
+    key: [u8; 32],
     entry: Uuid,
     expires_at: OffsetDateTime,
-    view: &'a OrderView,
+    view: OrderView,
+    body: Vec<u8>,
+    location: String,
 }
 
-impl Reserved<'_> {
-    async fn write(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let view = self.view;
-        let body = serde_json::to_vec(view).map_err(|error| refused(error.to_string()))?;
-        let moved = sqlx::query(ADVANCE)
-            .bind(self.entry)
-            .bind("order")
-            .bind(view.id)
-            .bind(2_i64)
-            .bind("reserving")
-            .bind("reserved")
-            .bind(&view.correlation_id)
-            .bind(None::<String>)
-            .bind(self.key.as_slice())
-            .bind(b"{}".as_slice())
-            .bind(NO_HASH)
-            .bind(vec!["place"])
-            .bind(vec![201_i16])
-            .bind(vec!["application/json"])
-            .bind(vec![Some(format!("/v1/orders/{}", view.id))])
-            .bind(vec![body])
-            .bind(view.id)
-            .bind(1_i64)
-            .bind(1_i64)
-            .bind("reserved")
-            .bind(2_i64)
-            .bind(NO_HASH)
-            .bind(self.entry)
-            .bind(self.expires_at)
-            .bind(view.updated_at)
-            .bind(1_i64)
-            .bind(None::<String>)
-            .bind(0_i32)
-            .bind(None::<i64>)
-            .bind("0000000000000000")
-            .bind(&view.correlation_id)
-            .fetch_one(connection)
-            .await?;
-        if moved.try_get::<i64, _>(0)? == 1 { Ok(()) } else { Err(refused("the order was moved")) }
-    }
+async fn write_reserved(
+    connection: &mut PgConnection,
+    all: &[Arc<Reserved>],
+) -> Result<Step<Vec<bool>>, sqlx::Error> {
+    let moved = sqlx::query_scalar(ADVANCE)
+        .bind(column(all, |r| r.entry))
+        .bind(column(all, |_| "order"))
+        .bind(column(all, |r| r.view.id))
+        .bind(column(all, |_| 2_i64))
+        .bind(column(all, |_| "reserving"))
+        .bind(column(all, |_| "reserved"))
+        .bind(column(all, |r| r.view.correlation_id.as_str()))
+        .bind(column(all, |_| None::<&str>))
+        .bind(column(all, |r| r.key.as_slice()))
+        .bind(column(all, |_| b"{}".as_slice()))
+        .bind(column(all, |_| NO_HASH.as_slice()))
+        .bind(column(all, |r| r.view.id))
+        .bind(column(all, |_| "place"))
+        .bind(column(all, |_| 201_i16))
+        .bind(column(all, |_| "application/json"))
+        .bind(column(all, |r| Some(r.location.as_str())))
+        .bind(column(all, |r| r.body.as_slice()))
+        .bind(column(all, |r| r.view.id))
+        .bind(column(all, |_| 1_i64))
+        .bind(column(all, |_| 1_i64))
+        .bind(column(all, |_| "reserved"))
+        .bind(column(all, |_| 2_i64))
+        .bind(column(all, |_| NO_HASH.as_slice()))
+        .bind(column(all, |r| r.entry))
+        .bind(column(all, |r| r.expires_at))
+        .bind(column(all, |r| r.view.updated_at))
+        .bind(column(all, |_| 1_i64))
+        .bind(column(all, |_| None::<&str>))
+        .bind(column(all, |_| 0_i32))
+        .bind(column(all, |_| None::<i64>))
+        .bind(column(all, |_| "0000000000000000"))
+        .bind(column(all, |r| r.view.correlation_id.as_str()))
+        .fetch_all(connection)
+        .await?;
+    Ok(Step::Commit(column(all, |r| moved.contains(&r.view.id))))
 }

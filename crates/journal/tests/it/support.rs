@@ -6,7 +6,9 @@ use journal::{
 use local::Service;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
 use testkit::TestDatabase;
+use testkit::proxy::TcpProxy;
 use uuid::Uuid;
 
 pub(crate) const LAMP: [(i64, &str, &str); 1] = [(
@@ -23,6 +25,18 @@ pub(crate) const LAMP: [(i64, &str, &str); 1] = [(
 /// A database with lamps in it.
 pub(crate) async fn lamps() -> TestDatabase {
     TestDatabase::new(Service::Order, &journal::migrations::migrator(&LAMP)).await.unwrap()
+}
+
+/// The serving role's database, through a proxy.
+pub(crate) async fn behind_proxy(
+    test: &TestDatabase,
+    limits: journal::database::Limits,
+) -> (journal::Database, TcpProxy) {
+    let options: PgConnectOptions = test.serving_url().parse().unwrap();
+    let upstream = format!("{}:{}", options.get_host(), options.get_port()).parse().unwrap();
+    let proxy = TcpProxy::start(upstream).await.unwrap();
+    let options = options.host("127.0.0.1").port(proxy.address().port());
+    (journal::Database::new(options, limits), proxy)
 }
 
 /// The serving role's database.
@@ -91,7 +105,7 @@ pub(crate) async fn light(database: &Database, id: Uuid) -> Result<(), journal::
         .transaction(None, (id, &sealed), |connection, &(id, sealed)| {
             Box::pin(async move {
                 insert(connection, id).await?;
-                append(connection, sealed, Keys::Leave).await?;
+                append(connection, &[sealed], Keys::Leave).await?;
                 Ok(Step::Commit(()))
             })
         })

@@ -1,19 +1,16 @@
 //! The journal itself: append-only, chained, legal, and read without losing a row.
-#![allow(clippy::unwrap_used)] // a test that cannot go on says so
-
-mod support;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::support::{Lamp, insert, lamps, light, serving, switch};
 use journal::database::Limits;
 use journal::feed::{self, Cursor};
 use journal::{Entry, Head, Journal, Keys, Step, append};
 use local::Service;
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
-use support::{Lamp, insert, lamps, light, serving, switch};
 use testkit::TestCluster;
 use testkit::databases::Migration;
 use uuid::Uuid;
@@ -46,7 +43,7 @@ async fn an_illegal_transition_cannot_be_recorded() {
     let test = lamps().await;
     let mut connection = PgConnection::connect(test.serving_url()).await.unwrap();
     let sealed = switch(&Journal::new("test", "r", "c"), Uuid::now_v7(), None, Lamp::Off);
-    let refused = append(&mut connection, &sealed, Keys::Leave).await.unwrap_err();
+    let refused = append(&mut connection, &[&sealed], Keys::Leave).await.unwrap_err();
     assert!(refused.as_database_error().unwrap().is_foreign_key_violation(), "{refused}");
 }
 
@@ -56,9 +53,9 @@ async fn one_version_is_written_once() {
     let mut connection = PgConnection::connect(test.serving_url()).await.unwrap();
     let journal = Journal::new("test", "r", "c");
     let id = Uuid::now_v7();
-    append(&mut connection, &switch(&journal, id, None, Lamp::On), Keys::Leave).await.unwrap();
+    append(&mut connection, &[&switch(&journal, id, None, Lamp::On)], Keys::Leave).await.unwrap();
     let refused =
-        append(&mut connection, &switch(&journal, id, None, Lamp::On), Keys::Leave).await.unwrap_err();
+        append(&mut connection, &[&switch(&journal, id, None, Lamp::On)], Keys::Leave).await.unwrap_err();
     assert!(append::is_taken(&refused, "journal_pkey"), "{refused}");
 }
 
@@ -91,7 +88,7 @@ async fn the_feed_loses_nothing_under_concurrent_writers_beside_a_stranger_who_s
                     database
                         .transaction(None, (&sealed, pause), |connection, &(sealed, pause)| {
                             Box::pin(async move {
-                                append(connection, sealed, Keys::Leave).await?;
+                                append(connection, &[sealed], Keys::Leave).await?;
                                 // Between the number and the commit, so that they come in different orders.
                                 tokio::time::sleep(pause).await;
                                 Ok(Step::Commit(()))
@@ -165,7 +162,7 @@ async fn a_key_is_found_by_its_hash_without_reading_all_keys() {
 #[tokio::test]
 async fn a_database_of_an_earlier_release_is_migrated() {
     let cluster = TestCluster::own().await.unwrap();
-    let now = journal::migrations::migrator(&support::LAMP);
+    let now = journal::migrations::migrator(&crate::support::LAMP);
     let first = now.iter().filter(|migration| [1, 1001].contains(&migration.version)).cloned();
     let first = Migrator::with_migrations(first.collect());
     let test = cluster.database(Service::Order, Migration::Here(&first)).await.unwrap();

@@ -1,17 +1,13 @@
 //! Transactions: what is acknowledged survives, and what is not known is said to be.
-#![allow(clippy::unwrap_used)] // a test that cannot go on says so
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::{behind_proxy, insert, lamps, light, serving};
 use journal::database::Limits;
 use journal::{DatabaseError, Step};
-use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
-use support::{insert, lamps, light, serving};
-use testkit::proxy::{Cut, Direction, Flow, TcpProxy};
-use testkit::{TestDatabase, cut_after, eventually};
+use testkit::proxy::{Cut, Direction, Flow};
+use testkit::{cut_after, eventually};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -31,15 +27,6 @@ const ONE: Limits = Limits {
     lock: Duration::from_millis(200),
     transaction: Duration::from_secs(5),
 };
-
-/// The serving role's database, through a proxy.
-async fn behind_proxy(test: &TestDatabase, limits: Limits) -> (journal::Database, TcpProxy) {
-    let options: PgConnectOptions = test.serving_url().parse().unwrap();
-    let upstream = format!("{}:{}", options.get_host(), options.get_port()).parse().unwrap();
-    let proxy = TcpProxy::start(upstream).await.unwrap();
-    let options = options.host("127.0.0.1").port(proxy.address().port());
-    (journal::Database::new(options, limits), proxy)
-}
 
 #[tokio::test]
 async fn dropping_a_transaction_at_any_await_loses_no_acknowledged_write() {
@@ -249,4 +236,25 @@ async fn a_lock_that_does_not_come_free_is_busy_and_not_executed() {
         })
         .await;
     assert!(matches!(done, Err(DatabaseError::Busy(_))), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_plan_made_while_a_table_was_empty_does_not_read_it_whole() {
+    let test = lamps().await;
+    let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
+    // It is known to be empty, so that to read it whole costs nothing.
+    sqlx::raw_sql("ANALYZE lamps").execute(&mut admin).await.unwrap();
+    let database = serving(&test, Limits::default());
+    let plan: Vec<String> = database
+        .read(None, (), |connection, ()| {
+            Box::pin(
+                sqlx::query_scalar(
+                    "EXPLAIN SELECT FROM lamps WHERE id = '00000000-0000-0000-0000-000000000000'",
+                )
+                .fetch_all(connection),
+            )
+        })
+        .await
+        .unwrap();
+    assert!(plan[0].starts_with("Index"), "{plan:?}");
 }

@@ -1,0 +1,193 @@
+//! Writes of one kind that come at the same time, in one transaction.
+//!
+//! What a statement costs PostgreSQL hardly depends on how many rows it writes: most of it is round trips, the start of
+//! a plan and the flush of a commit. So a write waits for nobody while none is under way, and whatever comes while one
+//! is goes with the next. Alone a write costs what it costs by itself; under load it costs a fraction.
+//!
+//! What they share must not become what they suffer together. A transaction that several share waits hardly for a lock;
+//! what is in its way, or what the database refuses of one, is then met by each in a transaction of its own, beside the
+//! next shared one.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sqlx::PgConnection;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::database::{Database, DatabaseError, Step, Work};
+
+/// Writes in one transaction at most, so that none waits for many.
+const MOST: usize = 64;
+
+/// Carries writes out, and gives what came of each, in their order.
+pub type Write<I, O> = for<'c> fn(&'c mut PgConnection, &'c [Arc<I>]) -> Work<'c, Step<Vec<O>>>;
+
+/// Writes of one kind. Clones share the queue.
+#[derive(Debug)]
+pub struct Batch<I, O>(Arc<Inner<I, O>>);
+
+#[derive(Debug)]
+struct Inner<I, O> {
+    database: Database,
+    write: Write<I, O>,
+    queue: Mutex<Queue<I, O>>,
+}
+
+#[derive(Debug)]
+struct Queue<I, O> {
+    waiting: VecDeque<Waiting<I, O>>,
+    /// Whether a task takes them from here.
+    is_taken: bool,
+}
+
+#[derive(Debug)]
+struct Waiting<I, O> {
+    item: Arc<I>,
+    deadline: Option<Instant>,
+    reply: oneshot::Sender<Result<O, DatabaseError>>,
+}
+
+impl<I, O> Clone for Batch<I, O> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
+    /// No write is under way.
+    pub fn new(database: Database, write: Write<I, O>) -> Self {
+        let queue = Mutex::new(Queue { waiting: VecDeque::new(), is_taken: false });
+        Self(Arc::new(Inner { database, write, queue }))
+    }
+
+    /// Writes `item` together with whatever else is to be written now. It is not begun after `deadline`, and is not
+    /// committed after the last deadline of those that it is written with.
+    ///
+    /// # Errors
+    /// As of a transaction of its own: what one item cannot be written for fails no other.
+    ///
+    /// # Cancellation
+    /// Dropping the future before a writer has taken the item undoes it; after that it is written all the same.
+    pub async fn write(&self, deadline: Option<Instant>, item: Arc<I>) -> Result<O, DatabaseError> {
+        let (reply, written) = oneshot::channel();
+        let is_writer_needed = {
+            let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.waiting.push_back(Waiting { item, deadline, reply });
+            !std::mem::replace(&mut queue.is_taken, true)
+        };
+        if is_writer_needed {
+            let batch = self.clone();
+            tokio::spawn(async move {
+                let mut writer = Writer { batch, is_done: false };
+                while let Some(some) = writer.take() {
+                    writer.batch.together(some).await;
+                }
+            });
+        }
+        // Dropped without a word only where the runtime ends or the writer panics: in the middle of a transaction.
+        written.await.unwrap_or_else(|_| Err(DatabaseError::Unknown(Arc::new(sqlx::Error::WorkerCrashed))))
+    }
+
+    /// In one transaction, if nothing is in the way.
+    async fn together(&self, some: Vec<Waiting<I, O>>) {
+        let now = Instant::now();
+        let (some, late): (Vec<_>, Vec<_>) = some
+            .into_iter()
+            .filter(|waiting| !waiting.reply.is_closed())
+            .partition(|waiting| waiting.deadline.is_none_or(|deadline| deadline > now));
+        for waiting in late {
+            waiting.end(Err(DatabaseError::Deadline));
+        }
+        if some.is_empty() {
+            return;
+        }
+        // Of one who waits without a deadline there is none.
+        let deadline =
+            some.iter().map(|waiting| waiting.deadline).max_by_key(|d| (d.is_none(), *d)).flatten();
+        let items: Vec<Arc<I>> = some.iter().map(|waiting| Arc::clone(&waiting.item)).collect();
+        let input = (self.0.write, items);
+        match self
+            .0
+            .database
+            .hurried(deadline, input, |connection, (write, items)| write(connection, items))
+            .await
+        {
+            Ok(written) => {
+                for (waiting, output) in some.into_iter().zip(written) {
+                    waiting.end(Ok(output));
+                }
+            }
+            // A lock that does not come free, or what cannot be written: the matter of one of them.
+            Err(DatabaseError::Busy(error) | DatabaseError::Defect(error)) if !is_of_all(&error) => {
+                for waiting in some {
+                    let batch = self.clone();
+                    tokio::spawn(async move { batch.alone(waiting).await });
+                }
+            }
+            Err(error) => {
+                for waiting in some {
+                    waiting.end(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// In a transaction of its own, with all the patience of one.
+    async fn alone(&self, waiting: Waiting<I, O>) {
+        let input = (self.0.write, [Arc::clone(&waiting.item)]);
+        let written = self
+            .0
+            .database
+            .transaction(waiting.deadline, input, |connection, (write, items)| write(connection, items))
+            .await;
+        match written.map(|outputs| outputs.into_iter().next()) {
+            Ok(Some(output)) => waiting.end(Ok(output)),
+            Ok(None) => unreachable!("a write gives an output for each item"),
+            Err(error) => waiting.end(Err(error)),
+        }
+    }
+}
+
+/// Whether there was no connection to be had.
+fn is_of_all(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::PoolTimedOut)
+}
+
+/// A task that writes until nothing waits. When it ends, in whatever way, another may begin.
+struct Writer<I, O> {
+    batch: Batch<I, O>,
+    is_done: bool,
+}
+
+impl<I, O> Writer<I, O> {
+    /// The next ones; `None` ends the writer, under the same lock under which it saw that nothing waits.
+    fn take(&mut self) -> Option<Vec<Waiting<I, O>>> {
+        let mut queue = self.batch.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.waiting.is_empty() {
+            queue.is_taken = false;
+            self.is_done = true;
+            return None;
+        }
+        let count = queue.waiting.len().min(MOST);
+        Some(queue.waiting.drain(..count).collect())
+    }
+}
+
+impl<I, O> Drop for Writer<I, O> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.batch.0.queue.lock().unwrap_or_else(PoisonError::into_inner).is_taken = false;
+        }
+    }
+}
+
+impl<I, O> Waiting<I, O> {
+    /// Whoever waited may have left.
+    fn end(self, result: Result<O, DatabaseError>) {
+        let Self { item, reply, .. } = self;
+        // First, so that the item is its owner's alone once that one hears.
+        drop(item);
+        let _ = reply.send(result);
+    }
+}

@@ -1,0 +1,169 @@
+//! Writes that come at the same time: together where they can be, and each with an answer of its own.
+
+use std::collections::HashSet;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::support::{Lamp, behind_proxy, lamps, serving, switch};
+use futures_util::future::{Either, join_all, select};
+use journal::database::Limits;
+use journal::{Batch, DatabaseError, Journal, Keys, Sealed, Step, append};
+use sqlx::{Connection, PgConnection};
+use testkit::proxy::{Cut, Direction, Flow, TcpProxy};
+use testkit::{TestDatabase, eventually};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// Appends the entries and gives the transaction's id; panics over an entry by `panic`.
+fn lit(database: journal::Database) -> Batch<Sealed, i64> {
+    Batch::new(database, |connection, all| {
+        Box::pin(async move {
+            assert!(all.iter().all(|sealed| sealed.entry.principal != "panic"), "as it was told to");
+            let entries: Vec<&Sealed> = all.iter().map(AsRef::as_ref).collect();
+            append(&mut *connection, &entries, Keys::Leave).await?;
+            let xid: i64 =
+                sqlx::query_scalar("SELECT pg_current_xact_id()::text::bigint").fetch_one(connection).await?;
+            Ok(Step::Commit(vec![xid; all.len()]))
+        })
+    })
+}
+
+fn entry(id: Uuid) -> Arc<Sealed> {
+    Arc::new(switch(&Journal::new("test", "r", "c"), id, None, Lamp::On))
+}
+
+async fn is_written(test: &TestDatabase, id: Uuid) -> bool {
+    let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
+    let found = sqlx::query_scalar("SELECT EXISTS (SELECT FROM journal WHERE aggregate_id = $1)").bind(id);
+    found.fetch_one(&mut admin).await.unwrap()
+}
+
+const PATIENT: Limits = Limits {
+    connections: 4,
+    acquire: Duration::from_secs(20),
+    statement: Duration::from_secs(20),
+    lock: Duration::from_secs(20),
+    transaction: Duration::from_secs(20),
+};
+
+/// A batch whose writer waits for the server's answer to BEGIN, with one entry, until the proxy lets answers pass.
+async fn at_work(
+    test: &TestDatabase,
+) -> (Batch<Sealed, i64>, TcpProxy, Uuid, JoinHandle<Result<i64, DatabaseError>>) {
+    let (database, proxy) = behind_proxy(test, PATIENT).await;
+    let batch = lit(database.clone());
+    batch.write(None, entry(Uuid::now_v7())).await.unwrap();
+    proxy.flow(Direction::Down, Flow::Freeze);
+    let id = Uuid::now_v7();
+    let first = tokio::spawn({
+        let batch = batch.clone();
+        async move { batch.write(None, entry(id)).await }
+    });
+    eventually("it is taken", PATIENT.acquire, async || database.connections() == (1, 0)).await;
+    (batch, proxy, id, first)
+}
+
+fn go_on(proxy: &TcpProxy) {
+    proxy.flow(Direction::Down, Flow::Pass(Duration::ZERO));
+}
+
+#[tokio::test]
+async fn what_comes_while_one_is_written_goes_in_one_transaction_after_it() {
+    let test = lamps().await;
+    let (batch, proxy, _, first) = at_work(&test).await;
+    let others = join_all((0..10).map(|_| batch.write(None, entry(Uuid::now_v7()))));
+    let (others, ()) = tokio::join!(others, async { go_on(&proxy) });
+    let first = first.await.unwrap().unwrap();
+    let others: HashSet<i64> = others.into_iter().map(Result::unwrap).collect();
+    assert_eq!(others.len(), 1, "{others:?}");
+    assert!(!others.contains(&first));
+}
+
+#[tokio::test]
+async fn what_somebody_sits_on_holds_up_only_who_wants_it() {
+    let test = lamps().await;
+    let batch = lit(serving(&test, PATIENT));
+    let wanted = Uuid::now_v7();
+    let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
+    let mut other = admin.begin().await.unwrap();
+    append(&mut other, &[&entry(wanted)], Keys::Leave).await.unwrap();
+    let mut waits = pin!(batch.write(None, entry(wanted)));
+    let passes = pin!(batch.write(None, entry(Uuid::now_v7())));
+    let passed = select(&mut waits, passes).await;
+    assert!(matches!(passed, Either::Right((Ok(_), _))), "the one that waits came first");
+    batch.write(None, entry(Uuid::now_v7())).await.unwrap();
+    other.rollback().await.unwrap();
+    waits.await.unwrap();
+}
+
+#[tokio::test]
+async fn one_that_the_database_refuses_fails_no_other() {
+    let test = lamps().await;
+    let batch = lit(serving(&test, PATIENT));
+    let known = entry(Uuid::now_v7());
+    batch.write(None, Arc::clone(&known)).await.unwrap();
+    let new = Uuid::now_v7();
+    let (first, again, other) = tokio::join!(
+        batch.write(None, entry(Uuid::now_v7())),
+        batch.write(None, known),
+        batch.write(None, entry(new))
+    );
+    assert!(first.is_ok() && other.is_ok(), "{first:?} {other:?}");
+    assert!(matches!(again, Err(DatabaseError::Defect(_))), "{again:?}");
+    assert!(is_written(&test, new).await);
+}
+
+#[tokio::test]
+async fn whoever_leaves_or_is_late_while_waiting_is_not_written_and_holds_up_nobody() {
+    let test = lamps().await;
+    let (batch, proxy, taken, first) = at_work(&test).await;
+    first.abort();
+    let [leaver, late, in_time] = [(); 3].map(|()| Uuid::now_v7());
+    let leaves = batch.write(None, entry(leaver));
+    assert!(tokio::time::timeout(Duration::ZERO, leaves).await.is_err());
+    let deadline = Instant::now() + Duration::from_millis(50);
+    let waits = batch.write(Some(deadline), entry(late));
+    let comes = batch.write(Some(deadline + Duration::from_secs(20)), entry(in_time));
+    let opens = async {
+        tokio::time::sleep_until(deadline).await;
+        go_on(&proxy);
+    };
+    let (late_one, other, ()) = tokio::join!(waits, comes, opens);
+    assert!(matches!(late_one, Err(DatabaseError::Deadline)), "{late_one:?}");
+    other.unwrap();
+    let mut written = Vec::new();
+    for id in [leaver, late, in_time] {
+        written.push(is_written(&test, id).await);
+    }
+    assert_eq!(written, [false, false, true]);
+    assert!(is_written(&test, taken).await, "a writer had taken it, so it was carried out");
+}
+
+#[tokio::test]
+async fn when_an_answer_is_lost_nobody_is_told_that_nothing_was_done() {
+    let test = lamps().await;
+    let (batch, proxy, _, first) = at_work(&test).await;
+    // The first COMMIT is that of the one that is being written.
+    proxy.cut_on(b"COMMIT", 1, Cut::BeforeReply);
+    let ids = [Uuid::now_v7(), Uuid::now_v7()];
+    let all = join_all(ids.map(|id| batch.write(None, entry(id))));
+    let (lost, ()) = tokio::join!(all, async { go_on(&proxy) });
+    first.await.unwrap().unwrap();
+    assert!(lost.iter().all(|lost| matches!(lost, Err(DatabaseError::Unknown(_)))), "{lost:?}");
+    for id in ids {
+        eventually("it was done all the same", PATIENT.lock, async || is_written(&test, id).await).await;
+    }
+}
+
+#[tokio::test]
+async fn after_a_panic_others_are_written() {
+    let test = lamps().await;
+    let batch = lit(serving(&test, PATIENT));
+    let mut panics = switch(&Journal::new("test", "r", "c"), Uuid::now_v7(), None, Lamp::On);
+    panics.entry.principal = "panic".to_owned();
+    let told = batch.write(None, Arc::new(panics)).await;
+    assert!(matches!(told, Err(DatabaseError::Unknown(_))), "{told:?}");
+    batch.write(None, entry(Uuid::now_v7())).await.unwrap();
+}
