@@ -25,4 +25,9 @@ impl Draw {
         let one = 1 + self.next(SKUS - 1);
         (one, one + 1 + self.next(SKUS - one))
     }
+
+    /// The first SKU, and another.
+    pub fn hot_and_other(&mut self) -> (u64, u64) {
+        (1, 2 + self.next(SKUS - 1))
+    }
 }

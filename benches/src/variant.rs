@@ -36,6 +36,8 @@ pub struct Variant {
 pub struct Target {
     pub address: SocketAddr,
     pub path: &'static str,
+    /// Whether every order asks for the same SKU, besides another.
+    pub is_hot: bool,
     /// The body for two SKUs.
     body: fn(u64, u64) -> String,
 }
@@ -43,7 +45,7 @@ pub struct Target {
 impl Target {
     /// An order of two lines with a key of its own.
     pub fn order(&self, uri: &str, draw: &mut Draw) -> http::Result<Request<Full<Bytes>>> {
-        let (one, other) = draw.two_skus();
+        let (one, other) = if self.is_hot { draw.hot_and_other() } else { draw.two_skus() };
         Request::post(uri)
             .header("host", self.address.to_string())
             .header("authorization", format!("Bearer {CLIENT_TOKEN}"))
@@ -149,7 +151,7 @@ pub async fn ours(
         processes.push(child.with_context(|| format!("starting {program}"))?);
     }
     let address = SocketAddr::from(([127, 0, 0, 1], order_port));
-    let target = Target { address, path: "/v1/orders", body: order };
+    let target = Target { address, path: "/v1/orders", is_hot: false, body: order };
     let variant = Variant { name, target, databases: urls, processes };
     listening(SocketAddr::from(([127, 0, 0, 1], inventory_port))).await?;
     listening(address).await?;
@@ -185,7 +187,7 @@ pub async fn plain(
     let reservations = format!("http://127.0.0.1:{inventory_port}/reservations");
     let order = start(&["order".into(), order_port.to_string(), postgres.url("plain_orders"), reservations])?;
     let address = SocketAddr::from(([127, 0, 0, 1], order_port));
-    let target = Target { address, path: "/orders", body: plain_order };
+    let target = Target { address, path: "/orders", is_hot: false, body: plain_order };
     let databases = databases.map(|name| postgres.url(name));
     let variant = Variant { name: "plain", target, databases, processes: vec![order, inventory] };
     listening(SocketAddr::from(([127, 0, 0, 1], inventory_port))).await?;

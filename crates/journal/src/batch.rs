@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::database::{Database, DatabaseError, Step, Work};
+use crate::database::{Database, DatabaseError, Step, Work, is_conflict};
 
 /// Writes in one transaction at most, so that none waits for many.
 const MOST: usize = 64;
@@ -118,8 +118,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
                     waiting.end(Ok(output));
                 }
             }
-            // A lock that does not come free, or what cannot be written: the matter of one of them.
-            Err(DatabaseError::Busy(error) | DatabaseError::Defect(error)) if !is_of_all(&error) => {
+            Err(error) if is_of_one(&error) => {
+                metrics::counter!("mainstay_db_conflicts_total").increment(1);
                 for waiting in some {
                     let batch = self.clone();
                     tokio::spawn(async move { batch.alone(waiting).await });
@@ -149,9 +149,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
     }
 }
 
-/// Whether there was no connection to be had.
-fn is_of_all(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::PoolTimedOut)
+/// Whether one of them may be in the way of the others: a row that cannot be written, a lock that does not come free, a
+/// deadlock. A server that is slow or gone is so for all of them, and is not to be asked once for each.
+fn is_of_one(error: &DatabaseError) -> bool {
+    match error {
+        DatabaseError::Defect(_) => true,
+        DatabaseError::Busy(error) => is_conflict(error),
+        DatabaseError::Deadline | DatabaseError::Unavailable(_) | DatabaseError::Unknown(_) => false,
+    }
 }
 
 /// A task that writes until nothing waits. When it ends, in whatever way, another may begin.

@@ -405,7 +405,7 @@ impl Failure {
     fn classify(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|e| e.code().map(std::borrow::Cow::into_owned));
         match (&error, code.as_deref()) {
-            (_, Some("40001" | "40P01" | "55P03")) => Self::Conflict(error),
+            _ if is_conflict(&error) => Self::Conflict(error),
             (_, Some(code)) if is_connection_code(code) => Self::Lost(error),
             (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_), _) => Self::Lost(error),
             (sqlx::Error::PoolTimedOut, _) => Self::Conflict(error),
@@ -449,6 +449,12 @@ impl Failure {
             Self::Final(error) => error,
         }
     }
+}
+
+/// Another transaction was in the way: serialization, a deadlock, a lock that did not come free.
+pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some("40001" | "40P01" | "55P03"))
 }
 
 /// Shut down, crashed, starting up (57P0x), connection exceptions (08), completion unknown (40003).

@@ -32,6 +32,9 @@ struct Args {
     /// Where the private PostgreSQL keeps its data: a disk whose flushes count
     #[arg(long, value_name = "DIR")]
     disk: Option<PathBuf>,
+    /// Have every order ask for one and the same SKU, besides another
+    #[arg(long)]
+    hot: bool,
     /// Measure only these
     #[arg(long, value_delimiter = ',', default_value = "pair,control,plain")]
     variants: Vec<String>,
@@ -73,7 +76,8 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         variants.push(variant::plain(&postgres, folder, &program, &[]).await?);
     }
     let time = Duration::from_secs(args.seconds);
-    for variant in &variants {
+    for variant in &mut variants {
+        variant.target.is_hot = args.hot;
         // Connections, prepared statements, the first page of every table.
         load::run(&variant.target, args.connections, Duration::from_secs(2)).await?;
         for database in &variant.databases {

@@ -117,7 +117,7 @@ async fn hold(
         .bind(column(all, |_| 201_i16))
         .bind(column(all, |_| "application/json"))
         .bind(column(all, |_| None::<&str>))
-        .bind(column(&bodies, |body| body.as_bytes()))
+        .bind(column(&bodies, String::as_bytes))
         .bind(&ids)
         .bind(column(all, |a| a.request.order_id))
         .bind(column(all, |_| "held"))
