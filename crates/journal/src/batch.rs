@@ -1,21 +1,31 @@
 //! Writes of one kind that come at the same time, in one transaction.
 //!
 //! What a statement costs PostgreSQL hardly depends on how many rows it writes: most of it is round trips, the start of
-//! a plan and the flush of a commit. So a write waits for nobody while none is under way, and whatever comes while one
-//! is goes with the next. Alone a write costs what it costs by itself; under load it costs a fraction.
+//! a plan and the flush of a commit. So a write begins at once when none is under way, and whatever comes while
+//! one is goes with the next. Where that takes long, up to [`WRITERS`] go on beside each other. Alone a write costs what it costs by itself; under load it costs a fraction.
 //!
 //! What they share must not become what they suffer together. A transaction that several share waits hardly for a lock;
 //! what is in its way, or what the database refuses of one, is then met by each in a transaction of its own, beside the
 //! next shared one.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sqlx::PgConnection;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::database::{Database, DatabaseError, Step, Work, is_conflict};
+
+/// Transactions of one kind at the same time, at most. One alone shares most; four keep a server busy whose rows are slow,
+/// and go on beside one that hangs.
+pub const WRITERS: usize = 4;
+
+/// A write that was not taken for so long begins another transaction: several times what a shared one takes on a healthy
+/// server.
+const UNTAKEN: Duration = Duration::from_millis(10);
 
 /// Writes in one transaction at most, so that none waits for many.
 const MOST: usize = 64;
@@ -37,8 +47,8 @@ struct Inner<I, O> {
 #[derive(Debug)]
 struct Queue<I, O> {
     waiting: VecDeque<Waiting<I, O>>,
-    /// Whether a task takes them from here.
-    is_taken: bool,
+    /// Tasks that take them from here.
+    writers: usize,
 }
 
 #[derive(Debug)]
@@ -57,7 +67,7 @@ impl<I, O> Clone for Batch<I, O> {
 impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
     /// No write is under way.
     pub fn new(database: Database, write: Write<I, O>) -> Self {
-        let queue = Mutex::new(Queue { waiting: VecDeque::new(), is_taken: false });
+        let queue = Mutex::new(Queue { waiting: VecDeque::new(), writers: 0 });
         Self(Arc::new(Inner { database, write, queue }))
     }
 
@@ -71,22 +81,36 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
     /// Dropping the future before a writer has taken the item undoes it; after that it is written all the same.
     pub async fn write(&self, deadline: Option<Instant>, item: Arc<I>) -> Result<O, DatabaseError> {
         let (reply, written) = oneshot::channel();
-        let is_writer_needed = {
-            let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.waiting.push_back(Waiting { item, deadline, reply });
-            !std::mem::replace(&mut queue.is_taken, true)
+        self.queue().waiting.push_back(Waiting { item, deadline, reply });
+        self.begin_unless(1);
+        let mut written = pin!(written);
+        let written = if let Ok(written) = timeout(UNTAKEN, written.as_mut()).await {
+            written
+        } else {
+            self.begin_unless(WRITERS);
+            written.await
         };
-        if is_writer_needed {
-            let batch = self.clone();
-            tokio::spawn(async move {
-                let mut writer = Writer { batch, is_done: false };
-                while let Some(some) = writer.take() {
-                    writer.batch.together(some).await;
-                }
-            });
-        }
         // Dropped without a word only where the runtime ends or the writer panics: in the middle of a transaction.
-        written.await.unwrap_or_else(|_| Err(DatabaseError::Unknown(Arc::new(sqlx::Error::WorkerCrashed))))
+        written.unwrap_or_else(|_| Err(DatabaseError::Unknown(Arc::new(sqlx::Error::WorkerCrashed))))
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue<I, O>> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins another writer if something waits, unless `enough` are at work.
+    fn begin_unless(&self, enough: usize) {
+        let mut queue = self.queue();
+        if queue.waiting.is_empty() || queue.writers >= enough {
+            return;
+        }
+        queue.writers += 1;
+        let mut writer = Writer { batch: self.clone(), is_done: false };
+        tokio::spawn(async move {
+            while let Some(some) = writer.take() {
+                writer.batch.together(some).await;
+            }
+        });
     }
 
     /// In one transaction, if nothing is in the way.
@@ -170,7 +194,7 @@ impl<I, O> Writer<I, O> {
     fn take(&mut self) -> Option<Vec<Waiting<I, O>>> {
         let mut queue = self.batch.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.waiting.is_empty() {
-            queue.is_taken = false;
+            queue.writers -= 1;
             self.is_done = true;
             return None;
         }
@@ -182,7 +206,7 @@ impl<I, O> Writer<I, O> {
 impl<I, O> Drop for Writer<I, O> {
     fn drop(&mut self) {
         if !self.is_done {
-            self.batch.0.queue.lock().unwrap_or_else(PoisonError::into_inner).is_taken = false;
+            self.batch.0.queue.lock().unwrap_or_else(PoisonError::into_inner).writers -= 1;
         }
     }
 }

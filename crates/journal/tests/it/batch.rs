@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::support::{Lamp, behind_proxy, lamps, serving, switch};
 use futures_util::future::{Either, join_all, select};
+use journal::batch::WRITERS;
 use journal::database::Limits;
 use journal::{Batch, DatabaseError, Journal, Keys, Sealed, Step, append};
 use sqlx::{Connection, PgConnection};
@@ -48,37 +49,54 @@ const PATIENT: Limits = Limits {
     transaction: Duration::from_secs(20),
 };
 
-/// A batch whose writer waits for the server's answer to BEGIN, with one entry, until the proxy lets answers pass.
-async fn at_work(
-    test: &TestDatabase,
-) -> (Batch<Sealed, i64>, TcpProxy, Uuid, JoinHandle<Result<i64, DatabaseError>>) {
-    let (database, proxy) = behind_proxy(test, PATIENT).await;
-    let batch = lit(database.clone());
-    batch.write(None, entry(Uuid::now_v7())).await.unwrap();
-    proxy.flow(Direction::Down, Flow::Freeze);
-    let id = Uuid::now_v7();
-    let first = tokio::spawn({
-        let batch = batch.clone();
-        async move { batch.write(None, entry(id)).await }
-    });
-    eventually("it is taken", PATIENT.acquire, async || database.connections() == (1, 0)).await;
-    (batch, proxy, id, first)
+/// A batch whose writers wait for the server's answers to BEGIN, each with one entry, until the proxy lets answers pass.
+struct AtWork {
+    batch: Batch<Sealed, i64>,
+    proxy: TcpProxy,
+    first: Vec<JoinHandle<Result<i64, DatabaseError>>>,
+    ids: Vec<Uuid>,
 }
 
-fn go_on(proxy: &TcpProxy) {
-    proxy.flow(Direction::Down, Flow::Pass(Duration::ZERO));
+impl AtWork {
+    async fn new(test: &TestDatabase) -> Self {
+        let (database, proxy) = behind_proxy(test, PATIENT).await;
+        let opens = || {
+            database.read(None, (), |connection, ()| {
+                Box::pin(sqlx::query("SELECT pg_sleep(0.1)").execute(connection))
+            })
+        };
+        while database.connections().0 < WRITERS {
+            join_all((0..WRITERS).map(|_| opens())).await;
+        }
+        proxy.flow(Direction::Down, Flow::Freeze);
+        let batch = lit(database.clone());
+        let (mut ids, mut first) = (Vec::new(), Vec::new());
+        for taken in 1..=WRITERS {
+            let (batch, id) = (batch.clone(), Uuid::now_v7());
+            ids.push(id);
+            first.push(tokio::spawn(async move { batch.write(None, entry(id)).await }));
+            let is_taken = async || database.connections() == (WRITERS, WRITERS - taken);
+            eventually("it is taken", PATIENT.acquire, is_taken).await;
+        }
+        Self { batch, proxy, first, ids }
+    }
+
+    fn go_on(&self) {
+        self.proxy.flow(Direction::Down, Flow::Pass(Duration::ZERO));
+    }
 }
 
 #[tokio::test]
-async fn what_comes_while_one_is_written_goes_in_one_transaction_after_it() {
+async fn what_comes_while_all_writers_are_at_work_goes_in_one_transaction_after_them() {
     let test = lamps().await;
-    let (batch, proxy, _, first) = at_work(&test).await;
-    let others = join_all((0..10).map(|_| batch.write(None, entry(Uuid::now_v7()))));
-    let (others, ()) = tokio::join!(others, async { go_on(&proxy) });
-    let first = first.await.unwrap().unwrap();
+    let at_work = AtWork::new(&test).await;
+    let others = join_all((0..10).map(|_| at_work.batch.write(None, entry(Uuid::now_v7()))));
+    let (others, ()) = tokio::join!(others, async { at_work.go_on() });
     let others: HashSet<i64> = others.into_iter().map(Result::unwrap).collect();
     assert_eq!(others.len(), 1, "{others:?}");
-    assert!(!others.contains(&first));
+    for first in at_work.first {
+        assert!(!others.contains(&first.await.unwrap().unwrap()));
+    }
 }
 
 #[tokio::test]
@@ -118,8 +136,9 @@ async fn one_that_the_database_refuses_fails_no_other() {
 #[tokio::test]
 async fn whoever_leaves_or_is_late_while_waiting_is_not_written_and_holds_up_nobody() {
     let test = lamps().await;
-    let (batch, proxy, taken, first) = at_work(&test).await;
-    first.abort();
+    let at_work = AtWork::new(&test).await;
+    at_work.first.iter().for_each(JoinHandle::abort);
+    let batch = &at_work.batch;
     let [leaver, late, in_time] = [(); 3].map(|()| Uuid::now_v7());
     let leaves = batch.write(None, entry(leaver));
     assert!(tokio::time::timeout(Duration::ZERO, leaves).await.is_err());
@@ -128,7 +147,7 @@ async fn whoever_leaves_or_is_late_while_waiting_is_not_written_and_holds_up_nob
     let comes = batch.write(Some(deadline + Duration::from_secs(20)), entry(in_time));
     let opens = async {
         tokio::time::sleep_until(deadline).await;
-        go_on(&proxy);
+        at_work.go_on();
     };
     let (late_one, other, ()) = tokio::join!(waits, comes, opens);
     assert!(matches!(late_one, Err(DatabaseError::Deadline)), "{late_one:?}");
@@ -138,19 +157,22 @@ async fn whoever_leaves_or_is_late_while_waiting_is_not_written_and_holds_up_nob
         written.push(is_written(&test, id).await);
     }
     assert_eq!(written, [false, false, true]);
-    assert!(is_written(&test, taken).await, "a writer had taken it, so it was carried out");
+    for taken in at_work.ids {
+        assert!(is_written(&test, taken).await, "a writer had taken it, so it was carried out");
+    }
 }
 
 #[tokio::test]
 async fn when_an_answer_is_lost_nobody_is_told_that_nothing_was_done() {
     let test = lamps().await;
-    let (batch, proxy, _, first) = at_work(&test).await;
-    // The first COMMIT is that of the one that is being written.
-    proxy.cut_on(b"COMMIT", 1, Cut::BeforeReply);
+    let at_work = AtWork::new(&test).await;
     let ids = [Uuid::now_v7(), Uuid::now_v7()];
-    let all = join_all(ids.map(|id| batch.write(None, entry(id))));
-    let (lost, ()) = tokio::join!(all, async { go_on(&proxy) });
-    first.await.unwrap().unwrap();
+    at_work.proxy.cut_commit_of(ids[0].as_bytes(), Cut::BeforeReply);
+    let all = join_all(ids.map(|id| at_work.batch.write(None, entry(id))));
+    let (lost, ()) = tokio::join!(all, async { at_work.go_on() });
+    for first in at_work.first {
+        first.await.unwrap().unwrap();
+    }
     assert!(lost.iter().all(|lost| matches!(lost, Err(DatabaseError::Unknown(_)))), "{lost:?}");
     for id in ids {
         eventually("it was done all the same", PATIENT.lock, async || is_written(&test, id).await).await;
