@@ -23,8 +23,9 @@ pub enum Keys<'a> {
     Complete(&'a [(Uuid, &'static str, &'a StoredReply)]),
 }
 
-/// The common table expressions that append entries, in their order and at most one for an aggregate, for a statement that writes a
-/// service's own rows as well: a row and its reason are then one round trip, and neither is there without the other.
+/// The common table expressions that append entries, in their order and at most one for an aggregate, for a statement
+/// that writes a service's own rows as well: a row and its reason are then one round trip, and neither is there without
+/// the other.
 ///
 /// | form | for | writes the entries of | parameters |
 /// |---|---|---|---|
