@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use crate::database::{Database, DatabaseError, Step, Work, is_conflict};
 
@@ -31,6 +31,9 @@ const UNTAKEN: Duration = Duration::from_millis(10);
 /// Writes in one transaction at most, so that none waits for many.
 const MOST: usize = 64;
 
+/// What they may weigh together: two of the largest orders. A transaction of more would hold its locks for long.
+const HEAVIEST: usize = 2_000;
+
 /// Carries writes out, and gives what came of each, in their order.
 pub type Write<I, O> = for<'c> fn(&'c mut PgConnection, &'c [Arc<I>]) -> Work<'c, Step<Vec<O>>>;
 
@@ -41,6 +44,7 @@ pub struct Batch<I, O>(Arc<Inner<I, O>>);
 #[derive(Debug)]
 struct Inner<I, O> {
     database: Database,
+    weight: fn(&I) -> usize,
     write: Write<I, O>,
     queue: Mutex<Queue<I, O>>,
 }
@@ -66,30 +70,44 @@ impl<I, O> Clone for Batch<I, O> {
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
-    /// No write is under way.
-    pub fn new(database: Database, write: Write<I, O>) -> Self {
+    /// No write is under way. `weight` is how many lines or rows an item comes to.
+    pub fn new(database: Database, weight: fn(&I) -> usize, write: Write<I, O>) -> Self {
         let queue = Mutex::new(Queue { waiting: VecDeque::new(), writers: 0 });
-        Self(Arc::new(Inner { database, write, queue }))
+        Self(Arc::new(Inner { database, weight, write, queue }))
     }
 
     /// Writes `item` together with whatever else is to be written now. It is not begun after `deadline`, and is not
     /// committed after the last deadline of those that it is written with.
     ///
     /// # Errors
-    /// As of a transaction of its own: what one item cannot be written for fails no other.
+    /// As of a transaction of its own: what one item cannot be written for fails no other. What no writer took within
+    /// the time for a free connection was not done: [`DatabaseError::Busy`], or `Deadline` if that came first.
     ///
     /// # Cancellation
     /// Dropping the future before a writer has taken the item undoes it; after that it is written all the same.
     pub async fn write(&self, deadline: Option<Instant>, item: Arc<I>) -> Result<O, DatabaseError> {
         let (reply, written) = oneshot::channel();
-        self.queue().waiting.push_back(Waiting { item, deadline, reply });
+        let began = Instant::now();
+        let bound = began + self.0.database.limits().acquire;
+        let bound = deadline.map_or(bound, |d| d.min(bound));
+        self.queue().waiting.push_back(Waiting { item: Arc::clone(&item), deadline, reply });
         self.begin_unless(1);
         let mut written = pin!(written);
-        let written = if let Ok(written) = timeout(UNTAKEN, written.as_mut()).await {
-            written
-        } else {
+        let mut answer = timeout_at(bound.min(began + UNTAKEN), written.as_mut()).await;
+        if answer.is_err() {
             self.begin_unless(WRITERS);
-            written.await
+            answer = timeout_at(bound, written.as_mut()).await;
+        }
+        let written = match answer {
+            Ok(written) => written,
+            Err(_) if self.take_back(&item) => {
+                return Err(if deadline.is_some_and(|d| d <= Instant::now()) {
+                    DatabaseError::Deadline
+                } else {
+                    DatabaseError::Busy(Arc::new(sqlx::Error::PoolTimedOut))
+                });
+            }
+            Err(_) => written.await,
         };
         // Dropped without a word only where the runtime ends or the writer panics: in the middle of a transaction.
         written.unwrap_or_else(|_| Err(DatabaseError::Unknown(Arc::new(sqlx::Error::WorkerCrashed))))
@@ -97,6 +115,13 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
 
     fn queue(&self) -> MutexGuard<'_, Queue<I, O>> {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the item was still waiting.
+    fn take_back(&self, item: &Arc<I>) -> bool {
+        let waiting = &mut self.queue().waiting;
+        let place = waiting.iter().position(|waiting| Arc::ptr_eq(&waiting.item, item));
+        place.and_then(|place| waiting.remove(place)).is_some()
     }
 
     /// Begins another writer if something waits, unless `enough` are at work.
@@ -185,29 +210,39 @@ fn is_of_one(error: &DatabaseError) -> bool {
 }
 
 /// A task that writes until nothing waits. When it ends, in whatever way, another may begin.
-struct Writer<I, O> {
+struct Writer<I: Send + Sync + 'static, O: Send + 'static> {
     batch: Batch<I, O>,
     is_done: bool,
 }
 
-impl<I, O> Writer<I, O> {
+impl<I: Send + Sync + 'static, O: Send + 'static> Writer<I, O> {
     /// The next ones; `None` ends the writer, under the same lock under which it saw that nothing waits.
     fn take(&mut self) -> Option<Vec<Waiting<I, O>>> {
-        let mut queue = self.batch.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.batch.queue();
         if queue.waiting.is_empty() {
             queue.writers -= 1;
             self.is_done = true;
             return None;
         }
-        let count = queue.waiting.len().min(MOST);
+        let mut weight = 0;
+        let fits = |waiting: &&Waiting<I, O>| {
+            let is_first = weight == 0;
+            weight += (self.batch.0.weight)(&waiting.item).max(1);
+            is_first || weight <= HEAVIEST
+        };
+        let count = queue.waiting.iter().take(MOST).take_while(fits).count();
         Some(queue.waiting.drain(..count).collect())
     }
 }
 
-impl<I, O> Drop for Writer<I, O> {
+impl<I: Send + Sync + 'static, O: Send + 'static> Drop for Writer<I, O> {
     fn drop(&mut self) {
         if !self.is_done {
-            self.batch.0.queue.lock().unwrap_or_else(PoisonError::into_inner).writers -= 1;
+            self.batch.queue().writers -= 1;
+        }
+        // Not where the runtime ends: nothing can begin there.
+        if std::thread::panicking() {
+            self.batch.begin_unless(1);
         }
     }
 }

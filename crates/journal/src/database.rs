@@ -122,6 +122,8 @@ impl Database {
             // Nor is a table to be read whole because it was empty when the plan was made: until the server counts its
             // rows, after a minute, each order would cost more than the one before.
             ("enable_seqscan", "off".to_owned()),
+            // What can only be read whole is then thought so dear that it would be compiled first.
+            ("jit", "off".to_owned()),
         ]);
         let pool = Pool::builder(Opener(options))
             .max_size(usize::try_from(limits.connections).unwrap_or(usize::MAX))
@@ -130,6 +132,10 @@ impl Database {
             .build()
             .expect("only a pool with timeouts of its own needs a runtime to be named");
         Self { pool, limits }
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Connections open and idle, for metrics.

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 /// Appends the entries and gives the transaction's id; panics over an entry by `panic`.
 fn lit(database: journal::Database) -> Batch<Sealed, i64> {
-    Batch::new(database, |connection, all| {
+    Batch::new(database, weight, |connection, all| {
         Box::pin(async move {
             assert!(all.iter().all(|sealed| sealed.entry.principal != "panic"), "as it was told to");
             let entries: Vec<&Sealed> = all.iter().map(AsRef::as_ref).collect();
@@ -29,6 +29,11 @@ fn lit(database: journal::Database) -> Batch<Sealed, i64> {
             Ok(Step::Commit(vec![xid; all.len()]))
         })
     })
+}
+
+/// A heavy one weighs as much as a transaction may.
+fn weight(sealed: &Sealed) -> usize {
+    if sealed.entry.principal == "heavy" { 2_000 } else { 1 }
 }
 
 fn entry(id: Uuid) -> Arc<Sealed> {
@@ -97,6 +102,35 @@ async fn what_comes_while_all_writers_are_at_work_goes_in_one_transaction_after_
     for first in at_work.first {
         assert!(!others.contains(&first.await.unwrap().unwrap()));
     }
+}
+
+#[tokio::test]
+async fn what_is_heavy_goes_by_itself() {
+    let test = lamps().await;
+    let batch = lit(serving(&test, PATIENT));
+    let all = join_all((0..4).map(|n| {
+        let mut sealed = switch(&Journal::new("test", "r", "c"), Uuid::now_v7(), None, Lamp::On);
+        sealed.entry.principal = if n == 1 { "heavy" } else { "light" }.to_owned();
+        batch.write(None, Arc::new(sealed))
+    }));
+    let xids: Vec<i64> = all.await.into_iter().map(Result::unwrap).collect();
+    assert!(xids[0] != xids[1] && xids[1] != xids[2] && xids[2] == xids[3], "{xids:?}");
+}
+
+#[tokio::test]
+async fn what_no_writer_takes_in_time_was_not_done() {
+    let test = lamps().await;
+    let at_work = AtWork::new(&test).await;
+    let late = Uuid::now_v7();
+    let deadline = Instant::now() + Duration::from_millis(100);
+    // All writers hang, and go on hanging.
+    let told = at_work.batch.write(Some(deadline), entry(late)).await;
+    assert!(matches!(told, Err(DatabaseError::Deadline)), "{told:?}");
+    at_work.go_on();
+    for first in at_work.first {
+        first.await.unwrap().unwrap();
+    }
+    assert!(!is_written(&test, late).await);
 }
 
 #[tokio::test]

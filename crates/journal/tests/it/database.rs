@@ -257,4 +257,12 @@ async fn a_plan_made_while_a_table_was_empty_does_not_read_it_whole() {
         .await
         .unwrap();
     assert!(plan[0].starts_with("Index"), "{plan:?}");
+    // What can only be read whole is read, and not compiled first.
+    let plan: Vec<String> = database
+        .read(None, (), |connection, ()| {
+            Box::pin(sqlx::query_scalar("EXPLAIN SELECT version FROM lamps").fetch_all(connection))
+        })
+        .await
+        .unwrap();
+    assert!(plan[0].starts_with("Seq") && plan.iter().all(|line| !line.contains("JIT")), "{plan:?}");
 }

@@ -41,8 +41,11 @@ pub struct Inventory {
 impl Inventory {
     /// Over `database`, recording in `journal`, answering in the words of `render`.
     pub fn new(database: Database, journal: Journal, render: Render) -> Self {
-        let reserving =
-            Batch::new(database.clone(), |connection, asked| Box::pin(reserve::all(connection, asked)));
+        let reserving = Batch::new(
+            database.clone(),
+            |asked: &Asked<Reserve>| asked.command.skus().count(),
+            |connection, asked| Box::pin(reserve::all(connection, asked)),
+        );
         Self { database, journal, render, reserving }
     }
 

@@ -103,7 +103,7 @@ impl From<New<'_>> for Written {
 }
 
 impl Reserve {
-    fn skus(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn skus(&self) -> impl Iterator<Item = &str> {
         self.lines.as_slice().iter().map(|line| line.sku.as_str())
     }
 

@@ -31,7 +31,7 @@ use crate::store::{Order, orders};
 pub struct App {
     parts: Arc<Parts>,
     /// Orders being placed at the same time share a transaction, and so do those that are moved on.
-    placing: Batch<orders::Place, bool>,
+    placing: Batch<orders::Place, orders::Placed>,
     advancing: Batch<orders::Advance, bool>,
 }
 
@@ -63,10 +63,16 @@ impl std::ops::Deref for App {
 impl App {
     /// Shares the parts.
     pub fn new(parts: Parts) -> Self {
-        let placing =
-            Batch::new(parts.database.clone(), |connection, new| Box::pin(orders::place(connection, new)));
-        let advancing =
-            Batch::new(parts.database.clone(), |connection, all| Box::pin(orders::advance(connection, all)));
+        let placing = Batch::new(
+            parts.database.clone(),
+            |new: &orders::Place| new.order.lines.len(),
+            |connection, new| Box::pin(orders::place(connection, new)),
+        );
+        let advancing = Batch::new(
+            parts.database.clone(),
+            |all: &orders::Advance| all.from.lines.len(),
+            |connection, all| Box::pin(orders::advance(connection, all)),
+        );
         Self { parts: Arc::new(parts), placing, advancing }
     }
 

@@ -12,6 +12,7 @@ use super::replies::PLACE;
 use super::{App, Begun, Caller, Done, Refused};
 use crate::app::drive::{derived, request_of};
 use crate::domain::rules::Place;
+use crate::store::orders::Placed;
 use crate::store::work::LEASE_MS;
 use crate::store::{Order, orders};
 
@@ -32,18 +33,20 @@ impl App {
     pub async fn place(&self, caller: Caller, new: NewOrder, begun: Begun) -> Result<Done, Refused> {
         let (order, sealed) = self.new_order(&caller, new);
         let key = caller.claim(PLACE, order.id);
-        let new = Arc::new(orders::Place { order, sealed, key, lease_ms: lease_ms(&caller) });
-        let deadline = Some(caller.context.deadline.instant());
-        let written = self.placing.write(deadline, Arc::clone(&new)).await;
+        let deadline = caller.context.deadline.instant();
+        let new = Arc::new(orders::Place { order, sealed, key, lease_ms: lease_ms(&caller), deadline });
+        let written = self.placing.write(Some(deadline), Arc::clone(&new)).await;
         let order = Arc::unwrap_or_clone(new).order;
-        let is_new = match written {
+        let placed = match written {
             Err(unknown @ DatabaseError::Unknown(_)) => {
                 self.was_claimed(&caller, &order).await.ok_or(unknown)?
             }
             known => known?,
         };
-        if !is_new {
-            return self.repeat(&caller, PLACE).await;
+        match placed {
+            Placed::New => {}
+            Placed::KeyTaken => return self.repeat(&caller, PLACE).await,
+            Placed::TooLate => return Err(DatabaseError::Deadline.into()),
         }
         // Whoever waited for it may have left; the order is driven on all the same.
         let _ = begun.send(order.clone());
@@ -104,7 +107,7 @@ impl App {
     }
 
     /// After a commit that was never answered: whether the key is ours, somebody else's, or not to be found out.
-    async fn was_claimed(&self, caller: &Caller, order: &Order) -> Option<bool> {
+    async fn was_claimed(&self, caller: &Caller, order: &Order) -> Option<Placed> {
         let row = self
             .database
             .read(Some(caller.context.deadline.instant()), caller, |connection, caller| {
@@ -112,7 +115,7 @@ impl App {
             })
             .await
             .ok()??;
-        Some(row.aggregate_id == order.id)
+        Some(if row.aggregate_id == order.id { Placed::New } else { Placed::KeyTaken })
     }
 }
 

@@ -10,6 +10,7 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Row};
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::domain::Status;
@@ -120,6 +121,19 @@ pub struct Place {
     pub key: Claim,
     /// The lease.
     pub lease_ms: i64,
+    /// When whoever places it gives up.
+    pub deadline: Instant,
+}
+
+/// What became of an order to be placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placed {
+    /// It exists.
+    New,
+    /// Its key is taken, and nothing was written; see [`append`](journal::append()).
+    KeyTaken,
+    /// Its deadline had passed, and nothing was written.
+    TooLate,
 }
 
 /// The parameters of [`entry!`]`(claim)`, then the orders' as [`place`] binds them.
@@ -141,12 +155,18 @@ pub const PLACE: &str = concat!(
      SELECT id FROM claimed"
 );
 
-/// Creates orders, and says of each whether it did: where the key is taken nothing was written; see
-/// [`append`](journal::append()).
+/// Creates orders, and says of each whether it did.
 pub async fn place(
     connection: &mut PgConnection,
-    new: &[Arc<Place>],
-) -> Result<Step<Vec<bool>>, sqlx::Error> {
+    all: &[Arc<Place>],
+) -> Result<Step<Vec<Placed>>, sqlx::Error> {
+    // They may have waited for the transaction to begin.
+    let now = Instant::now();
+    let is_late = |n: &Place| n.deadline <= now;
+    let new: &[&Place] = &all.iter().map(AsRef::as_ref).filter(|n| !is_late(n)).collect::<Vec<_>>();
+    if new.is_empty() {
+        return Ok(Step::Rollback(vec![Placed::TooLate; all.len()]));
+    }
     let entries = column(new, |n| &n.sealed);
     let keys = column(new, |n| &n.key);
     let placed = bind(sqlx::query(PLACE), &entries, Keys::Claim(&keys))
@@ -169,7 +189,12 @@ pub async fn place(
         .fetch_all(connection)
         .await?;
     let placed = ids(&placed)?;
-    Ok(written(column(new, |n| placed.contains(&n.order.id))))
+    let each = column(all, |n| match n.as_ref() {
+        n if is_late(n) => Placed::TooLate,
+        n if placed.contains(&n.order.id) => Placed::New,
+        _ => Placed::KeyTaken,
+    });
+    Ok(if placed.is_empty() { Step::Rollback(each) } else { Step::Commit(each) })
 }
 
 /// When the reconciler may take an order after a transition.
@@ -257,12 +282,10 @@ pub async fn advance(
         .fetch_all(connection)
         .await?;
     let moved = ids(&moved)?;
-    Ok(written(column(all, |a| moved.contains(&a.from.id))))
-}
-
-/// Where nothing was written there is nothing to commit.
-fn written(each: Vec<bool>) -> Step<Vec<bool>> {
-    if each.contains(&true) { Step::Commit(each) } else { Step::Rollback(each) }
+    // Two who have the same order at different epochs never both count as having moved it: their entries have one
+    // version, so the journal refuses them together, and each comes alone.
+    let each = column(all, |a| moved.contains(&a.from.id));
+    Ok(if moved.is_empty() { Step::Rollback(each) } else { Step::Commit(each) })
 }
 
 fn ids(rows: &[PgRow]) -> Result<HashSet<Uuid>, sqlx::Error> {

@@ -37,7 +37,7 @@ struct Asked {
 
 pub(crate) fn main() -> ExitCode {
     serve(|database| {
-        let reserving = Batch::new(database, |connection, all| Box::pin(hold(connection, all)));
+        let reserving = Batch::new(database, |_| 1, |connection, all| Box::pin(hold(connection, all)));
         let control = Control { reserving, accepted: sha256(setting("PEER_TOKEN").as_bytes()) };
         Router::new().route("/v1/reservations", post(reserve)).with_state(control)
     })

@@ -42,8 +42,16 @@ pub(crate) fn main() -> ExitCode {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let control = Control {
-            placing: Batch::new(database.clone(), |connection, all| Box::pin(write_placed(connection, all))),
-            reserving: Batch::new(database, |connection, all| Box::pin(write_reserved(connection, all))),
+            placing: Batch::new(
+                database.clone(),
+                |_| 1,
+                |connection, all| Box::pin(write_placed(connection, all)),
+            ),
+            reserving: Batch::new(
+                database,
+                |_| 1,
+                |connection, all| Box::pin(write_reserved(connection, all)),
+            ),
             client: Client::builder(TokioExecutor::new()).build(connector),
             reservations: format!("{}/v1/reservations", setting("INVENTORY_URL")),
             token: format!("Bearer {}", setting("PEER_TOKEN")),
