@@ -65,3 +65,23 @@ async fn a_key_that_comes_free_after_the_deadline_places_nothing_and_a_taken_one
     let taken = place_late().await;
     assert!(matches!(taken, Err(Refused::Unread(DatabaseError::Deadline))), "{taken:?}");
 }
+
+#[tokio::test]
+async fn of_two_that_share_a_transaction_the_one_that_waited_too_long_for_it_is_not_placed() {
+    let stage = Stage::new().await;
+    // The only connection.
+    let occupied = stage
+        .app
+        .database
+        .read(None, (), |connection, ()| Box::pin(sqlx::query("SELECT pg_sleep(0.5)").execute(connection)));
+    let (late, began) = stage.place(caller("the-key-of-the-late-one", SOON / 4));
+    let (in_time, _begun) = stage.place(caller("the-key-of-the-one-in-time", 4 * SOON));
+    let (occupied, late, in_time) = tokio::join!(occupied, late, in_time);
+    occupied.unwrap();
+    assert!(matches!(late, Err(Refused::Database(DatabaseError::Deadline))), "{late:?}");
+    began.await.unwrap_err();
+    assert!(matches!(in_time, Ok(Done::Pending(_))), "{in_time:?}");
+    let orders: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(&stage.admin).await.unwrap();
+    assert_eq!(orders, 1);
+}
