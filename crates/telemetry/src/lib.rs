@@ -6,8 +6,8 @@
 //!   trace joins both services, its log lines and its journal entries.
 //! * Metrics: Prometheus text, from [`render_metrics`].
 //!
-//! All three are bounded and give way: when standard output or the collector does not keep up, lines and spans are
-//! dropped and counted. No request waits for its own telemetry.
+//! Lines go out together, up to 5 ms after they were made. All three are bounded and give way: when standard output or
+//! the collector does not keep up, lines and spans are dropped and counted. No request waits for its own telemetry.
 
 mod log;
 mod metrics_text;

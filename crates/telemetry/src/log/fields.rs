@@ -1,59 +1,49 @@
-//! Fields of events and spans as JSON values.
+//! Fields of events and spans, as they are recorded.
 
-use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::{self, Write};
+use std::ops::Range;
 
-use serde_json::Value;
+use serde::Serialize;
 use tracing::field::{Field, Visit};
 
-/// What was recorded, by name, in the order in which the names came up. A line has some twenty of them, so a list is
-/// searched faster than a map, and names cost nothing.
-#[derive(Debug, Default)]
-pub(super) struct Fields(pub(super) Vec<(Cow<'static, str>, Value)>);
-
-impl Fields {
-    fn set(&mut self, field: &Field, value: impl Into<Value>) {
-        self.put(Cow::Borrowed(field.name()), value.into());
-    }
-
-    /// The latest word on a name counts.
-    pub(super) fn put(&mut self, name: Cow<'static, str>, value: Value) {
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) => *known = value,
-            None => self.0.push((name, value)),
-        }
-    }
-
-    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
-        let at = self.0.iter().position(|(known, _)| known == name)?;
-        Some(self.0.remove(at).1)
-    }
+/// A field's value.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(super) enum Value<'a> {
+    Text(&'a str),
+    Bool(bool),
+    Signed(i64),
+    Unsigned(u64),
+    Float(f64),
 }
 
-impl Visit for Fields {
+/// Hands on every field that it visits.
+pub(super) struct Visitor<F>(pub(super) F);
+
+impl<F: FnMut(&'static str, Value<'_>)> Visit for Visitor<F> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.set(field, format!("{value:?}"));
+        (self.0)(field.name(), Value::Text(&format!("{value:?}")));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.set(field, value);
+        (self.0)(field.name(), Value::Text(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.set(field, value);
+        (self.0)(field.name(), Value::Bool(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.set(field, value);
+        (self.0)(field.name(), Value::Signed(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.set(field, value);
+        (self.0)(field.name(), Value::Unsigned(value));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.set(field, value);
+        (self.0)(field.name(), Value::Float(value));
     }
 
     /// With its causes: the outermost text alone is rarely the one that helps.
@@ -65,6 +55,72 @@ impl Visit for Fields {
             let _ = write!(text, ": {cause}");
             source = cause.source();
         }
-        self.set(field, text);
+        (self.0)(field.name(), Value::Text(&text));
+    }
+}
+
+/// What a span has recorded, for the lines inside it. All texts stand in one, since there is a span for each request.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    fields: Vec<(&'static str, Held)>,
+    text: String,
+}
+
+#[derive(Debug)]
+enum Held {
+    Text(Range<usize>),
+    Other(Value<'static>),
+}
+
+impl Kept {
+    /// The latest word on a name counts. What a text said before stays where it is: fields are recorded a second time
+    /// to be filled in, not to change.
+    pub(super) fn keep(&mut self, name: &'static str, value: Value<'_>) {
+        // Names that tracing's bridges to OpenTelemetry give a meaning of their own, and a line none.
+        if name.starts_with("otel.") {
+            return;
+        }
+        let held = match value {
+            Value::Text(text) => {
+                let from = self.text.len();
+                self.text.push_str(text);
+                Held::Text(from..self.text.len())
+            }
+            Value::Bool(value) => Held::Other(Value::Bool(value)),
+            Value::Signed(value) => Held::Other(Value::Signed(value)),
+            Value::Unsigned(value) => Held::Other(Value::Unsigned(value)),
+            Value::Float(value) => Held::Other(Value::Float(value)),
+        };
+        match self.fields.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = held,
+            None => self.fields.push((name, held)),
+        }
+    }
+
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&'static str, Value<'_>)> {
+        self.fields.iter().map(|(name, held)| {
+            let value = match held {
+                Held::Text(range) => Value::Text(&self.text[range.clone()]),
+                Held::Other(value) => *value,
+            };
+            (*name, value)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_word_on_a_name_counts_and_keeps_its_place() {
+        let mut kept = Kept::default();
+        kept.keep("outcome", Value::Text("none"));
+        kept.keep("otel.kind", Value::Text("server"));
+        kept.keep("status", Value::Unsigned(0));
+        kept.keep("outcome", Value::Text("applied"));
+        kept.keep("status", Value::Unsigned(201));
+        let fields: Vec<_> = kept.fields().collect();
+        assert_eq!(fields, [("outcome", Value::Text("applied")), ("status", Value::Unsigned(201))]);
     }
 }

@@ -2,82 +2,152 @@
 //!
 //! A value may hold anything that a client sent. In JSON every control character is escaped, those beyond ASCII
 //! too, so that a line stays one line and a terminal that shows it obeys nothing in it.
+//!
+//! A line is written while its fields are told, so that nothing is copied on the way.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
 
-use serde::{Serialize, Serializer as _};
+use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde_json::Serializer;
 use serde_json::ser::{CompactFormatter, Formatter};
-use serde_json::value::RawValue;
-use serde_json::{Serializer, Value};
 
-use super::layer::Line;
+use super::fields::Value;
 
 /// What a line always has; a field of the same name gives way.
 const OWN: [&str; 4] = ["timestamp", "level", "service.name", "target"];
 /// Fields of the canonical line that hold JSON already.
 const NESTED: [&str; 2] = ["decisions", "fields"];
 
-pub(super) fn json(line: Line<'_>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(2_048);
-    let written = Serializer::with_formatter(&mut bytes, Escaping).collect_map(entries(line));
-    written.expect("a JSON object can be written to memory");
-    bytes.push(b'\n');
-    bytes
+/// What a line always has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head<'a> {
+    pub(super) timestamp: &'a str,
+    pub(super) level: &'a str,
+    pub(super) service: &'a str,
+    pub(super) target: &'a str,
 }
 
-/// A field's value as it goes into the line.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Shown {
-    Plain(Value),
-    /// JSON already: neither read nor written again.
-    Nested(Box<RawValue>),
+/// A line that is being written.
+#[derive(Debug)]
+pub(super) struct Line<'n> {
+    told: Vec<&'n str>,
+    form: Form,
 }
 
-fn entries(line: Line<'_>) -> impl Iterator<Item = (Cow<'static, str>, Shown)> {
-    let own = [&line.timestamp, line.level, line.service, line.target].map(|text| Shown::Plain(text.into()));
-    let own = OWN.into_iter().map(Cow::Borrowed).zip(own);
-    let is_canonical = line.target == "mainstay::canonical";
-    let others = line.fields.0.into_iter().map(move |(name, value)| {
-        let name = if OWN.contains(&&*name) { format!("field.{name}").into() } else { name };
-        let value = match value {
-            Value::String(text) if is_canonical && NESTED.contains(&&*name) => {
-                RawValue::from_string(text.clone()).map_or(Shown::Plain(text.into()), Shown::Nested)
-            }
-            value => Shown::Plain(value),
+#[derive(Debug)]
+enum Form {
+    Json {
+        line: Vec<u8>,
+        is_canonical: bool,
+    },
+    /// What comes before the message, the message, and what comes after.
+    Readable {
+        head: String,
+        message: String,
+        fields: String,
+    },
+}
+
+impl<'n> Line<'n> {
+    /// One JSON object.
+    pub(super) fn json(head: Head<'_>) -> Self {
+        let mut line = Vec::with_capacity(2_048);
+        for (name, value) in OWN.into_iter().zip([head.timestamp, head.level, head.service, head.target]) {
+            member(&mut line, name, Value::Text(value));
+        }
+        let is_canonical = head.target == "mainstay::canonical";
+        Self { told: Vec::with_capacity(32), form: Form::Json { line, is_canonical } }
+    }
+
+    /// `12:00:01.123456 WARN  order::app the message  key=value`, with colours unless `NO_COLOR` is set.
+    pub(super) fn readable(head: Head<'_>) -> Self {
+        let colour = match head.level {
+            _ if std::env::var_os("NO_COLOR").is_some() => "",
+            "ERROR" => "\x1b[31m",
+            "WARN" => "\x1b[33m",
+            "INFO" => "\x1b[32m",
+            _ => "\x1b[2m",
         };
-        (name, value)
-    });
-    own.chain(others)
-}
+        let plain = if colour.is_empty() { "" } else { "\x1b[0m" };
+        let time = head.timestamp.split_once('T').map_or(head.timestamp, |(_, time)| time);
+        let (level, target) = (head.level, head.target);
+        let head = format!("{} {colour}{level:5}{plain} {target} ", time.trim_end_matches('Z'));
+        let form = Form::Readable { head, message: String::new(), fields: String::new() };
+        Self { told: Vec::with_capacity(32), form }
+    }
 
-/// `12:00:01.123456 WARN  order::app the message  key=value`, with colours unless `NO_COLOR` is set.
-pub(super) fn readable(mut line: Line<'_>) -> Vec<u8> {
-    let colour = match line.level {
-        _ if std::env::var_os("NO_COLOR").is_some() => "",
-        "ERROR" => "\x1b[31m",
-        "WARN" => "\x1b[33m",
-        "INFO" => "\x1b[32m",
-        _ => "\x1b[2m",
-    };
-    let plain = if colour.is_empty() { "" } else { "\x1b[0m" };
-    let time = line.timestamp.split_once('T').map_or(line.timestamp.as_str(), |(_, time)| time);
-    let message = line.fields.take("message");
-    let mut text = String::with_capacity(256);
-    // Writing to a String cannot fail.
-    let _ = write!(text, "{} {colour}{:5}{plain} {} ", time.trim_end_matches('Z'), line.level, line.target);
-    escape(&mut text, message.as_ref().and_then(Value::as_str).unwrap_or_default());
-    for (name, value) in &line.fields.0 {
-        let _ = write!(text, "  {name}=");
-        match value {
-            Value::String(value) => escape(&mut text, value),
-            value => escape(&mut text, &value.to_string()),
+    /// Adds a field, unless the line has one of that name. A line has some twenty of them, so a list is searched
+    /// faster than a map.
+    pub(super) fn say(&mut self, name: &'n str, value: Value<'_>) {
+        if self.told.contains(&name) {
+            return;
+        }
+        self.told.push(name);
+        match &mut self.form {
+            Form::Json { line, is_canonical } => match value {
+                Value::Text(text) if *is_canonical && NESTED.contains(&name) && is_json(text) => {
+                    key(line, name);
+                    let written = Escaping.write_raw_fragment(line, text);
+                    written.expect("memory can be written to");
+                }
+                value if OWN.contains(&name) => member(line, &format!("field.{name}"), value),
+                value => member(line, name, value),
+            },
+            Form::Readable { message, .. } if name == "message" => {
+                if let Value::Text(text) = value {
+                    escape(message, text);
+                }
+            }
+            Form::Readable { fields, .. } => {
+                // Writing to a String cannot fail.
+                let _ = write!(fields, "  {name}=");
+                let _ = match value {
+                    Value::Text(text) => {
+                        escape(fields, text);
+                        Ok(())
+                    }
+                    Value::Bool(value) => write!(fields, "{value}"),
+                    Value::Signed(value) => write!(fields, "{value}"),
+                    Value::Unsigned(value) => write!(fields, "{value}"),
+                    Value::Float(value) => write!(fields, "{value}"),
+                };
+            }
         }
     }
-    text.push('\n');
-    text.into_bytes()
+
+    /// The line, with its end.
+    pub(super) fn end(self) -> Vec<u8> {
+        match self.form {
+            Form::Json { mut line, .. } => {
+                line.extend_from_slice(b"}\n");
+                line
+            }
+            Form::Readable { head, message, fields } => format!("{head}{message}{fields}\n").into_bytes(),
+        }
+    }
+}
+
+/// JSON already: neither taken apart nor written again.
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+fn member(line: &mut Vec<u8>, name: &str, value: Value<'_>) {
+    key(line, name);
+    json(line, value);
+}
+
+fn key(line: &mut Vec<u8>, name: &str) {
+    line.push(if line.is_empty() { b'{' } else { b',' });
+    json(line, Value::Text(name));
+    line.push(b':');
+}
+
+fn json(line: &mut Vec<u8>, value: Value<'_>) {
+    let written = value.serialize(&mut Serializer::with_formatter(line, Escaping));
+    written.expect("text, numbers and truth values can be written to memory");
 }
 
 /// Control characters, and the two that some readers take for line breaks.
@@ -105,6 +175,10 @@ impl Formatter for Escaping {
         fragment: &str,
     ) -> io::Result<()> {
         let mut rest = fragment;
+        // Nearly every text is of these alone, and is seen to be sixteen and more at a time.
+        if rest.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return CompactFormatter.write_string_fragment(writer, rest);
+        }
         while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_control(*c)) {
             CompactFormatter.write_string_fragment(writer, &rest[..at])?;
             write!(writer, "\\u{:04x}", u32::from(c))?;
@@ -125,63 +199,78 @@ impl Formatter for Escaping {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value as Json, json};
 
-    use super::super::fields::Fields;
     use super::*;
 
     const NASTY: &str = "a\nb\r\u{1b}[31m\u{7f}\u{85}\u{9b}\u{2028}\u{2029}\"\\\0 é";
 
-    fn line(target: &'static str, fields: Value) -> Line<'static> {
-        let Value::Object(fields) = fields else { panic!("fields are an object") };
-        let fields = Fields(fields.into_iter().map(|(name, value)| (name.into(), value)).collect());
-        let timestamp = "2026-11-21T12:00:01.123456Z".to_owned();
-        Line { timestamp, level: "WARN", service: "order", target, fields }
+    fn head(target: &str) -> Head<'_> {
+        Head { timestamp: "2026-11-21T12:00:01.123456Z", level: "WARN", service: "order", target }
+    }
+
+    fn written<'n>(mut line: Line<'n>, fields: &[(&'n str, Value<'_>)]) -> String {
+        fields.iter().for_each(|(name, value)| line.say(name, *value));
+        String::from_utf8(line.end()).unwrap()
+    }
+
+    fn parsed(target: &str, fields: &[(&str, Value<'_>)]) -> Json {
+        serde_json::from_str(&written(Line::json(head(target)), fields)).unwrap()
     }
 
     #[test]
     fn a_line_is_one_json_object_whatever_a_value_holds() {
-        let bytes = json(line("t", json!({"message": NASTY, NASTY: NASTY, "n": 1.5})));
-        let text = String::from_utf8(bytes).unwrap();
+        let fields = [("message", Value::Text(NASTY)), (NASTY, Value::Text(NASTY)), ("n", Value::Float(1.5))];
+        let text = written(Line::json(head("t")), &fields);
         let body = text.strip_suffix('\n').unwrap();
         assert!(!body.chars().any(is_control), "{body:?}");
-        let parsed: Value = serde_json::from_str(body).unwrap();
+        let parsed: Json = serde_json::from_str(body).unwrap();
         assert_eq!(parsed["message"], NASTY);
         assert_eq!(parsed[NASTY], NASTY);
+        assert_eq!(parsed["n"], 1.5);
         assert_eq!(parsed["service.name"], "order");
         assert_eq!(parsed["level"], "WARN");
     }
 
     #[test]
+    fn the_first_word_on_a_name_counts() {
+        let fields = [("outcome", Value::Text("applied")), ("outcome", Value::Text("around it"))];
+        let text = written(Line::json(head("t")), &fields);
+        assert!(text.contains("\"outcome\":\"applied\"") && !text.contains("around"), "{text}");
+    }
+
+    #[test]
     fn no_field_can_pose_as_the_lines_own() {
-        let bytes = json(line("t", json!({"level": "INFO", "service.name": "other"})));
-        let parsed: Value = serde_json::from_slice(&bytes).unwrap();
+        let parsed = parsed("t", &[("level", Value::Text("INFO")), ("service.name", Value::Text("other"))]);
         assert_eq!((&parsed["level"], &parsed["field.level"]), (&json!("WARN"), &json!("INFO")));
         assert_eq!(parsed["service.name"], "order");
     }
 
     #[test]
     fn the_canonical_lines_decisions_are_json_and_not_text() {
-        let fields = || json!({"decisions": "[{\"layer\":\"retry\"}]", "fields": "{\"lines\":3}"});
-        let parsed: Value = serde_json::from_slice(&json(line("mainstay::canonical", fields()))).unwrap();
-        assert_eq!(parsed["decisions"][0]["layer"], "retry");
-        assert_eq!(parsed["fields"]["lines"], 3);
-        let other: Value = serde_json::from_slice(&json(line("elsewhere", fields()))).unwrap();
-        assert!(other["decisions"].is_string());
-        let broken = line("mainstay::canonical", json!({"decisions": "[{"}));
-        let broken: Value = serde_json::from_slice(&json(broken)).unwrap();
+        let fields =
+            [("decisions", Value::Text("[{\"layer\":\"retry\"}]")), ("fields", Value::Text("{\"lines\":3}"))];
+        let canonical = parsed("mainstay::canonical", &fields);
+        assert_eq!(canonical["decisions"][0]["layer"], "retry");
+        assert_eq!(canonical["fields"]["lines"], 3);
+        assert!(parsed("elsewhere", &fields)["decisions"].is_string());
+        let broken = parsed("mainstay::canonical", &[("decisions", Value::Text("[{"))]);
         assert_eq!(broken["decisions"], "[{", "what is not JSON stays text");
         let nasty = serde_json::to_string(NASTY).unwrap();
-        let bytes = json(line("mainstay::canonical", json!({"fields": nasty})));
-        assert!(!String::from_utf8_lossy(&bytes).trim_end().chars().any(is_control));
-        assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap()["fields"], NASTY);
+        let text =
+            written(Line::json(head("mainstay::canonical")), &[("fields", Value::Text(nasty.as_str()))]);
+        assert!(!text.trim_end().chars().any(is_control));
+        assert_eq!(serde_json::from_str::<Json>(&text).unwrap()["fields"], NASTY);
     }
 
     #[test]
     fn a_readable_line_stays_one_line_and_obeys_nothing() {
-        let text = String::from_utf8(readable(line("t", json!({"message": NASTY, "who": NASTY})))).unwrap();
+        let fields =
+            [("who", Value::Text(NASTY)), ("message", Value::Text(NASTY)), ("n", Value::Unsigned(7))];
+        let text = written(Line::readable(head("t")), &fields);
         let body = text.strip_suffix('\n').unwrap();
         assert!(body.starts_with("12:00:01.123456 "), "{body}");
+        assert!(body.ends_with("  n=7"), "{body}");
         let own = body.replace("\u{1b}[33m", "").replace("\u{1b}[0m", "");
         assert!(!own.chars().any(is_control), "{own:?}");
     }

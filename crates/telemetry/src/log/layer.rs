@@ -10,8 +10,8 @@ use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::Destination;
-use super::fields::Fields;
-use super::format;
+use super::fields::{Kept, Value, Visitor};
+use super::format::{Head, Line};
 use super::lines::Lines;
 
 #[derive(Debug)]
@@ -31,53 +31,39 @@ impl LogLayer {
     }
 }
 
-/// One line's content, before it is written in either form.
-#[derive(Debug)]
-pub(super) struct Line<'a> {
-    pub(super) timestamp: String,
-    pub(super) level: &'a str,
-    pub(super) service: &'a str,
-    pub(super) target: &'a str,
-    pub(super) fields: Fields,
-}
-
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        let mut fields = Fields::default();
-        attributes.record(&mut fields);
-        span.extensions_mut().insert(fields);
+        let mut kept = Kept::default();
+        attributes.record(&mut Visitor(|name, value: Value<'_>| kept.keep(name, value)));
+        span.extensions_mut().insert(kept);
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
-            values.record(fields);
+        if let Some(kept) = span.extensions_mut().get_mut::<Kept>() {
+            values.record(&mut Visitor(|name, value: Value<'_>| kept.keep(name, value)));
         }
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
-        // The innermost word on a name counts, and the event's own most of all.
-        for span in
-            context.event_scope(event).into_iter().flat_map(tracing_subscriber::registry::Scope::from_root)
-        {
-            if let Some(known) = span.extensions().get::<Fields>() {
-                for (name, value) in known.0.iter().filter(|(name, _)| !name.starts_with("otel.")) {
-                    fields.put(name.clone(), value.clone());
-                }
-            }
-        }
-        event.record(&mut fields);
         let metadata = event.metadata();
-        let line = Line {
-            timestamp: now(),
+        let timestamp = now();
+        let head = Head {
+            timestamp: &timestamp,
             level: metadata.level().as_str(),
             service: self.service,
             target: metadata.target(),
-            fields,
         };
-        self.lines.write(if self.for_people { format::readable(line) } else { format::json(line) });
+        let mut line = if self.for_people { Line::readable(head) } else { Line::json(head) };
+        // The first word on a name counts: the event's own, then the innermost span's.
+        event.record(&mut Visitor(|name, value: Value<'_>| line.say(name, value)));
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(kept) = span.extensions().get::<Kept>() {
+                kept.fields().for_each(|(name, value)| line.say(name, value));
+            }
+        }
+        self.lines.write(line.end());
     }
 }
 

@@ -9,6 +9,10 @@ use super::Destination;
 /// A few seconds of lines at full load, a few megabytes at most.
 const QUEUE: usize = 8_192;
 
+/// How long the writer waits for more once a line has come. Whoever writes a line while it waits wakes nobody: under
+/// load, to wake the writer for each cost as much as to make the line. It is what a process that is killed can lose.
+const GATHER: Duration = Duration::from_millis(5);
+
 enum Message {
     Line(Vec<u8>),
     Flush(SyncSender<()>),
@@ -58,6 +62,9 @@ impl Lines {
 fn write_all(messages: &Receiver<Message>, output: impl Write) {
     let mut output = io::BufWriter::with_capacity(64 * 1024, output);
     while let Ok(first) = messages.recv() {
+        if matches!(first, Message::Line(_)) {
+            std::thread::sleep(GATHER);
+        }
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
