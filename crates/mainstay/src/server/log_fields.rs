@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde::Serializer as _;
+use serde_json::Value;
 
 /// A handle in the request's extensions; clones share one set of fields. Never put a secret into it.
 ///
@@ -55,13 +56,12 @@ impl LogFields {
     /// The fields but `principal`, as a JSON object; `None` when there are none.
     pub(super) fn to_json(&self) -> Option<String> {
         let fields = self.lock();
-        let map: Map<String, Value> = fields
-            .set
-            .iter()
-            .filter(|(name, _)| name != "principal")
-            .map(|(name, value)| (name.to_string(), value.clone()))
-            .collect();
-        (!map.is_empty()).then(|| Value::Object(map).to_string())
+        let mut shown = fields.set.iter().filter(|(name, _)| name != "principal").peekable();
+        shown.peek()?;
+        let mut bytes = Vec::with_capacity(256);
+        let members = shown.map(|(name, value)| (name, value));
+        serde_json::Serializer::new(&mut bytes).collect_map(members).ok()?;
+        String::from_utf8(bytes).ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, Fields> {
