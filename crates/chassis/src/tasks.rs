@@ -45,6 +45,8 @@ impl Tasks {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
+        // The task would hold it three times over, once for each future that a future is handed to before it runs.
+        let future = Box::pin(future);
         let abort = self.abort.clone();
         let unless_aborted = async move { abort.run_until_cancelled(future).await };
         Task(tokio::spawn(self.tracker.track_future(unless_aborted.in_current_span())))
