@@ -29,6 +29,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub mod auth;
 pub mod config;
 pub mod error;
+pub mod evidence;
 pub mod healthcheck;
 pub mod idempotency;
 pub mod journal_feed;
@@ -49,6 +50,7 @@ pub mod tasks;
 
 pub use auth::{Caller, Principal, Role, Tokens};
 pub use error::ApiError;
+pub use evidence::evidence;
 pub use idempotency::IdempotencyKey;
 pub use json::{EmptyBody, ValidJson, Validate};
 pub use params::{Page, ValidPath, ValidQuery};

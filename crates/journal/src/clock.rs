@@ -32,7 +32,7 @@ impl HybridTime {
 
 impl fmt::Display for HybridTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.write_str(&crate::entry::hex(&self.0.to_be_bytes()))
     }
 }
 

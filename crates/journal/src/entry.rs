@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::canonical;
 use crate::clock::{HybridClock, HybridTime, wall_now};
 use crate::idempotency::KeyHash;
 use crate::rule::{Alternative, Decided, NONE};
@@ -16,8 +18,10 @@ use crate::rule::{Alternative, Decided, NONE};
 /// for indexes.
 ///
 /// The fields stand in the order of their names, as canonical JSON has them: see [`Entry::canonical`].
+/// `J` is how inputs and evidence are held: as JSON that is there already while an entry is made, and taken apart when one
+/// is read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct Entry<J = Value> {
     /// Which one.
     pub aggregate_id: Uuid,
     /// `order`, `reservation` or `item`.
@@ -38,7 +42,7 @@ pub struct Entry {
     /// The request it belongs to, across services.
     pub correlation_id: String,
     /// What the middleware saw on the way: attempts, breaker, waits.
-    pub evidence: Value,
+    pub evidence: J,
     /// The state before; `none` for the first entry.
     pub from: String,
     /// After every cause's.
@@ -46,7 +50,7 @@ pub struct Entry {
     /// Time-ordered (UUIDv7).
     pub id: Uuid,
     /// Everything the decision read.
-    pub inputs: Value,
+    pub inputs: J,
     /// SHA-256 of the idempotency key, in hex.
     pub key_hash: Option<String>,
     /// SHA-256 of the request's or message's canonical payload, in hex.
@@ -69,12 +73,17 @@ pub struct Entry {
     pub version: i64,
 }
 
-impl Entry {
-    /// The canonical bytes (RFC 8785): what serde_json writes of fields in the order of their names, of maps that are
-    /// sorted, and of numbers that are integers. To sort while writing, as a library for any value must, took a third
-    /// of all that the services did for an order. The checker compares every entry with what such a library writes.
+impl<J: Serialize> Entry<J> {
+    /// The canonical bytes (RFC 8785): what serde_json writes of fields in the order of their names, of inputs and
+    /// evidence that are canonical, and of numbers that are integers. To sort while writing, as a library for any value
+    /// must, took a third of all that the services did for an order. The checker compares every entry with what such a
+    /// library writes.
     pub fn canonical(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("an entry holds only strings, integers, lists and maps")
+        // Room for the common one: to grow a buffer to that size step by step costs as much as to fill it.
+        let mut bytes = Vec::with_capacity(2_048);
+        serde_json::to_writer(&mut bytes, self)
+            .expect("an entry holds only strings, integers, lists and maps");
+        bytes
     }
 }
 
@@ -88,15 +97,18 @@ pub fn hash(body: &[u8]) -> EntryHash {
 
 /// SHA-256 of a payload's canonical JSON: the same at the sender and the receiver.
 pub fn payload_hash<T: Serialize>(payload: &T) -> [u8; 32] {
-    // A `Value` keeps its members sorted, and wire types hold no number but integers.
-    let sorted = serde_json::to_value(payload).expect("wire types hold no maps with odd keys");
-    Sha256::digest(serde_json::to_vec(&sorted).expect("a value can be written to memory")).into()
+    Sha256::digest(canonical::to_string(payload)).into()
 }
 
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 15));
+    }
+    text
 }
 
 /// Where an aggregate stands: kept on its row, so that the next entry can be chained without reading the last.
@@ -140,8 +152,8 @@ pub struct Draft {
     pub decided: Decided,
     /// Which attempt of the step, from 1.
     pub attempt: u32,
-    /// What the middleware saw.
-    pub evidence: Value,
+    /// What the middleware saw; see [`canonical`](crate::canonical()).
+    pub evidence: Box<RawValue>,
     /// SHA-256 of the payload.
     pub payload_hash: Option<[u8; 32]>,
 }
@@ -150,7 +162,7 @@ pub struct Draft {
 #[derive(Debug, Clone)]
 pub struct Sealed {
     /// The entry.
-    pub entry: Entry,
+    pub entry: Entry<Box<RawValue>>,
     /// Its canonical bytes.
     pub body: Vec<u8>,
     /// Their hash.

@@ -18,6 +18,7 @@
 
 pub mod append;
 pub mod batch;
+mod canonical;
 pub mod clock;
 pub mod database;
 pub mod entry;
@@ -28,6 +29,7 @@ pub mod rule;
 
 pub use append::{Keys, append};
 pub use batch::Batch;
+pub use canonical::to_raw as canonical;
 pub use clock::{HybridClock, HybridTime};
 pub use database::{Database, DatabaseError, Step};
 pub use entry::{Cause, Draft, Entry, Head, Journal, Sealed};

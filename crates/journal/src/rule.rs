@@ -7,6 +7,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// The states of one kind of aggregate.
 pub trait State: Copy + Eq + std::fmt::Debug + Send + Sync + 'static {
@@ -63,7 +64,7 @@ pub struct Decided {
     pub(crate) rule: &'static str,
     pub(crate) kind: &'static str,
     pub(crate) to: &'static str,
-    pub(crate) inputs: Value,
+    pub(crate) inputs: Box<RawValue>,
     pub(crate) alternatives: Vec<Alternative>,
 }
 
@@ -71,8 +72,7 @@ impl Decided {
     /// Executes the rule and keeps what it read.
     pub fn by<R: Rule>(rule: &R) -> (R::State, Self) {
         let Verdict { to, alternatives } = rule.decide();
-        let inputs =
-            serde_json::to_value(rule).expect("a rule holds only strings, integers, lists and options");
+        let inputs = crate::canonical(rule);
         (to, Self { rule: R::NAME, kind: R::State::KIND, to: to.as_str(), inputs, alternatives })
     }
 }

@@ -85,7 +85,7 @@ pub(crate) fn switch(journal: &Journal, id: Uuid, head: Option<Head>, to: Lamp) 
         causation_id: None,
         trace_id: None,
     };
-    let evidence = serde_json::Value::Null;
+    let evidence = journal::canonical(&());
     journal.seal(Draft {
         aggregate_id: id,
         head,

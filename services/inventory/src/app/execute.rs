@@ -131,7 +131,7 @@ impl Scene {
             cause: self.ask.cause(),
             decided,
             attempt: self.ask.context.attempt,
-            evidence: serde_json::json!({ "decisions": self.ask.context.trail.snapshot() }),
+            evidence: chassis::evidence(&self.ask.context.trail, None),
             payload_hash: self.ask.payload_hash,
         })
     }

@@ -90,7 +90,7 @@ impl Inventory {
             },
             decided,
             attempt: 1,
-            evidence: serde_json::json!({ "decisions": [] }),
+            evidence: chassis::evidence(&mainstay::DecisionTrail::new(), None),
             payload_hash: None,
         });
         Some((to, sealed))

@@ -10,7 +10,6 @@ use std::time::Duration;
 use inventory_api::{Answer, CallContext, Refusal, Reservation, ReserveRequest};
 use journal::{Cause, DatabaseError, Decided, Draft, Step as TxStep};
 use mainstay::RequestContext;
-use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -54,7 +53,7 @@ pub fn request_of(order: &Order) -> ReserveRequest {
     ReserveRequest {
         reservation_id: order.reservation_id,
         order_id: order.id,
-        lines: order.lines.clone(),
+        lines: order.lines.to_vec(),
         hold_seconds: order.hold_seconds,
     }
 }
@@ -152,7 +151,7 @@ impl App {
             cause: Cause { causation_id: entry_id.or(Some(order.head_entry)), ..driver.cause.clone() },
             decided,
             attempt: ATTEMPT,
-            evidence: json!({ "decisions": driver.context.trail.snapshot(), "tries": order.tries + 1 }),
+            evidence: chassis::evidence(&driver.context.trail, Some(order.tries + 1)),
             payload_hash: None,
         });
         let expires_at = match &answered.reply {
@@ -167,7 +166,7 @@ impl App {
             head_hash: sealed.hash,
             head_entry: sealed.entry.id,
             head_clock: sealed.entry.hlc,
-            head_correlation_id: sealed.entry.correlation_id.clone(),
+            head_correlation_id: sealed.entry.correlation_id.as_str().into(),
             updated_at: sealed.entry.at,
             in_flight: false,
             tries: if unresolved { order.tries + 1 } else { 0 },

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use inventory_api::{Answer, CallContext};
 use journal::{Cause, DatabaseError, Decided, Draft};
-use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 
 use super::App;
@@ -53,7 +52,7 @@ impl App {
             cause: Cause { causation_id: call.entry_id.or(Some(order.head_entry)), ..driver.cause.clone() },
             decided,
             attempt: 1,
-            evidence: json!({ "decisions": driver.context.trail.snapshot() }),
+            evidence: chassis::evidence(&driver.context.trail, None),
             payload_hash: None,
         });
         let moved = Order {
@@ -62,7 +61,7 @@ impl App {
             head_hash: sealed.hash,
             head_entry: sealed.entry.id,
             head_clock: sealed.entry.hlc,
-            head_correlation_id: sealed.entry.correlation_id.clone(),
+            head_correlation_id: sealed.entry.correlation_id.as_str().into(),
             updated_at: sealed.entry.at,
             tries: 0,
             ..order.clone()

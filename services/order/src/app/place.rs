@@ -5,7 +5,6 @@ use std::sync::Arc;
 use inventory_api::Line;
 use journal::idempotency::look;
 use journal::{DatabaseError, Decided, Draft};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::replies::PLACE;
@@ -66,24 +65,25 @@ impl App {
             if_unknown: Place::IF_UNKNOWN.to_owned(),
         };
         let (status, decided) = Decided::by(&rule);
+        let correlation_id: Arc<str> = caller.context.correlation_id.as_str().into();
         let mut order = Order {
             id,
-            principal: caller.principal.clone(),
-            customer_id: new.customer_id,
-            lines: new.lines,
+            principal: caller.principal.as_str().into(),
+            customer_id: new.customer_id.into(),
+            lines: new.lines.into(),
             status,
             reservation_id,
             hold_seconds: self.hold_seconds,
             expires_at: None,
-            correlation_id: caller.context.correlation_id.to_string(),
-            trace_id: Some(caller.context.trace.trace_id_hex()),
+            correlation_id: Arc::clone(&correlation_id),
+            trace_id: Some(caller.context.trace.trace_id_hex().into()),
             created_at: journal::clock::wall_now(),
             updated_at: journal::clock::wall_now(),
             version: 1,
             head_hash: [0; 32],
             head_entry: Uuid::nil(),
             head_clock: self.journal.clock().tick(),
-            head_correlation_id: caller.context.correlation_id.to_string(),
+            head_correlation_id: correlation_id,
             epoch: 1,
             in_flight: true,
             tries: 0,
@@ -95,7 +95,7 @@ impl App {
             cause: caller.cause(None),
             decided,
             attempt: caller.context.attempt,
-            evidence: json!({ "decisions": caller.context.trail.snapshot() }),
+            evidence: chassis::evidence(&caller.context.trail, None),
             payload_hash: Some(journal::entry::payload_hash(&request_of(&order))),
         });
         order.head_hash = sealed.hash;

@@ -45,26 +45,20 @@ pub struct ReservationView {
     pub expires_at: OffsetDateTime,
 }
 
-impl From<Order> for OrderView {
-    fn from(order: Order) -> Self {
+impl From<&Order> for OrderView {
+    fn from(order: &Order) -> Self {
         Self {
             id: order.id,
             status: order.status,
             version: order.version,
-            customer_id: order.customer_id,
-            lines: order.lines,
+            customer_id: order.customer_id.to_string(),
+            lines: order.lines.to_vec(),
             reservation: order
                 .expires_at
                 .map(|expires_at| ReservationView { id: order.reservation_id, expires_at }),
             created_at: order.created_at,
             updated_at: order.updated_at,
-            correlation_id: order.correlation_id,
+            correlation_id: order.correlation_id.to_string(),
         }
-    }
-}
-
-impl From<&Order> for OrderView {
-    fn from(order: &Order) -> Self {
-        order.clone().into()
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use journal::idempotency::{claim, complete};
 use journal::{DatabaseError, Decided, Draft, Step};
-use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
@@ -113,7 +112,7 @@ impl App {
             cause: caller.cause(None),
             decided,
             attempt: caller.context.attempt,
-            evidence: json!({ "decisions": caller.context.trail.snapshot() }),
+            evidence: chassis::evidence(&caller.context.trail, None),
             payload_hash: None,
         });
         let moved = Order {
@@ -122,7 +121,7 @@ impl App {
             head_hash: sealed.hash,
             head_entry: sealed.entry.id,
             head_clock: sealed.entry.hlc,
-            head_correlation_id: sealed.entry.correlation_id.clone(),
+            head_correlation_id: sealed.entry.correlation_id.as_str().into(),
             updated_at: sealed.entry.at,
             epoch: order.epoch + 1,
             in_flight: true,

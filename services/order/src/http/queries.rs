@@ -65,7 +65,7 @@ pub(super) async fn get(
 ) -> Result<Json<OrderView>, ApiError> {
     let order = api.app.order(context.deadline.instant(), id, owner(&authenticated)).await;
     match order.map_err(|error| chassis::stored::database(&error))? {
-        Some(order) => Ok(Json(order.into())),
+        Some(order) => Ok(Json(OrderView::from(&order))),
         None => Err(ApiError::not_found("there is no such order")),
     }
 }
@@ -109,6 +109,6 @@ pub(super) async fn list(
     };
     let found = api.app.orders(context.deadline.instant(), &wanted).await;
     let (orders, next) = found.map_err(|error| chassis::stored::database(&error))?;
-    let items = orders.into_iter().map(OrderView::from).collect();
+    let items = orders.iter().map(OrderView::from).collect();
     Ok(Json(OrderPage { items, next: next.map(|id| id.to_string()) }))
 }

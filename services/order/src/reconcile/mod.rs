@@ -141,7 +141,7 @@ async fn resolve(app: &App, principal: &str, order: Order) -> Swept {
     let cause = Cause {
         principal: principal.to_owned(),
         key_hash: None,
-        correlation_id: order.head_correlation_id.clone(),
+        correlation_id: order.head_correlation_id.to_string(),
         causation_id: Some(order.head_entry),
         trace_id: Some(context.trace.trace_id_hex()),
     };

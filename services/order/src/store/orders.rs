@@ -15,17 +15,17 @@ use uuid::Uuid;
 
 use crate::domain::Status;
 
-/// An order as its row has it.
+/// An order as its row has it. What never changes is shared by its clones.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Order {
     /// UUIDv7.
     pub id: Uuid,
     /// Whose.
-    pub principal: String,
+    pub principal: Arc<str>,
     /// For which customer.
-    pub customer_id: String,
+    pub customer_id: Arc<str>,
     /// What.
-    pub lines: Vec<Line>,
+    pub lines: Arc<[Line]>,
     /// Where it stands.
     pub status: Status,
     /// Its reservation's id, whether or not inventory has seen it.
@@ -35,9 +35,9 @@ pub struct Order {
     /// Until when inventory holds, by its clock.
     pub expires_at: Option<OffsetDateTime>,
     /// Of the request that placed it.
-    pub correlation_id: String,
+    pub correlation_id: Arc<str>,
     /// Of the request that placed it.
-    pub trace_id: Option<String>,
+    pub trace_id: Option<Arc<str>>,
     /// When it was placed.
     pub created_at: OffsetDateTime,
     /// When it last changed state.
@@ -51,7 +51,7 @@ pub struct Order {
     /// The newest entry's hybrid time.
     pub head_clock: HybridTime,
     /// The newest entry's correlation id.
-    pub head_correlation_id: String,
+    pub head_correlation_id: Arc<str>,
     /// Raised by everyone who takes the order to work on it.
     pub epoch: i64,
     /// Whether a request's lease on it is running, by the database's clock.
@@ -74,15 +74,15 @@ impl<'r> FromRow<'r, PgRow> for Order {
         let corrupt = |what: &str| sqlx::Error::Decode(format!("an order has {what}").into());
         Ok(Self {
             id: row.try_get("id")?,
-            principal: row.try_get("principal")?,
-            customer_id: row.try_get("customer_id")?,
-            lines: row.try_get::<Json<_>, _>("lines")?.0,
+            principal: row.try_get::<&str, _>("principal")?.into(),
+            customer_id: row.try_get::<&str, _>("customer_id")?.into(),
+            lines: row.try_get::<Json<Vec<Line>>, _>("lines")?.0.into(),
             status: Status::parse(status).ok_or_else(|| corrupt("an unheard-of status"))?,
             reservation_id: row.try_get("reservation_id")?,
             hold_seconds: row.try_get("hold_seconds")?,
             expires_at: row.try_get("expires_at")?,
-            correlation_id: row.try_get("correlation_id")?,
-            trace_id: row.try_get("trace_id")?,
+            correlation_id: row.try_get::<&str, _>("correlation_id")?.into(),
+            trace_id: row.try_get::<Option<&str>, _>("trace_id")?.map(Into::into),
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
             version: row.try_get("version")?,
@@ -92,7 +92,7 @@ impl<'r> FromRow<'r, PgRow> for Order {
                 .try_get::<&str, _>("head_clock")?
                 .parse()
                 .map_err(|_| corrupt("an unreadable hybrid time"))?,
-            head_correlation_id: row.try_get("head_correlation_id")?,
+            head_correlation_id: row.try_get::<&str, _>("head_correlation_id")?.into(),
             epoch: row.try_get("epoch")?,
             in_flight: row.try_get("in_flight")?,
             tries: row.try_get("tries")?,
@@ -171,13 +171,13 @@ pub async fn place(
     let keys = column(new, |n| &n.key);
     let placed = bind(sqlx::query(PLACE), &entries, Keys::Claim(&keys))
         .bind(column(new, |n| n.order.id))
-        .bind(column(new, |n| n.order.principal.as_str()))
-        .bind(column(new, |n| n.order.customer_id.as_str()))
-        .bind(column(new, |n| Json(&n.order.lines)))
+        .bind(column(new, |n| &*n.order.principal))
+        .bind(column(new, |n| &*n.order.customer_id))
+        .bind(column(new, |n| Json(&*n.order.lines)))
         .bind(column(new, |n| n.order.status.as_str()))
         .bind(column(new, |n| n.order.reservation_id))
         .bind(column(new, |n| n.order.hold_seconds))
-        .bind(column(new, |n| n.order.correlation_id.as_str()))
+        .bind(column(new, |n| &*n.order.correlation_id))
         .bind(column(new, |n| n.order.trace_id.as_deref()))
         .bind(column(new, |n| n.order.created_at))
         .bind(column(new, |n| n.order.version))
@@ -278,7 +278,7 @@ pub async fn advance(
         .bind(column(all, |a| a.moved.tries))
         .bind(column(all, |a| a.due.millis()))
         .bind(column(all, |a| a.moved.head_clock.to_string()))
-        .bind(column(all, |a| a.moved.head_correlation_id.as_str()))
+        .bind(column(all, |a| &*a.moved.head_correlation_id))
         .fetch_all(connection)
         .await?;
     let moved = ids(&moved)?;
