@@ -1,16 +1,21 @@
 //! What every router ends with: replies for unknown paths and methods, and the correlation id in every problem.
 
 use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
-use axum::middleware::{self, Next};
+use axum::extract::MatchedPath;
 use axum::response::Response;
 use http::header::CONTENT_LENGTH;
-use http::{Method, StatusCode, Uri};
+use http::{Method, Request, StatusCode, Uri};
 use mainstay::problem::Effect;
 use mainstay::server::{RequestHead, ServerStack};
-use mainstay::{Problem, RequestContext};
+use mainstay::{CorrelationId, Problem, RequestContext};
+use pin_project_lite::pin_project;
+use tower::Service;
+use tower::layer::layer_fn;
 
 use crate::ApiError;
 use crate::error::Reported;
@@ -20,15 +25,17 @@ use crate::error::Reported;
 /// The stack goes inside the router's matching, so that [`matched`] can label a request by its route, and around
 /// every reply, the fallbacks' included.
 pub fn finish(router: Router, stack: &ServerStack) -> Router {
-    complete(router).layer(stack.clone())
+    // As one: every layer that a router is given costs each request an allocation or two.
+    with_fallbacks(router).layer((stack.clone(), layer_fn(|inner| Correlate { inner })))
 }
 
 /// The same without a server stack, for a listener that needs no limits of that kind.
 pub fn complete(router: Router) -> Router {
-    router
-        .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found)
-        .layer(middleware::from_fn(correlate))
+    with_fallbacks(router).layer(layer_fn(|inner| Correlate { inner }))
+}
+
+fn with_fallbacks(router: Router) -> Router {
+    router.method_not_allowed_fallback(method_not_allowed).fallback(not_found)
 }
 
 /// The template of the route that matched (`/v1/orders/{id}`), for [`mainstay::server::ServerConfig::route`].
@@ -49,15 +56,53 @@ async fn method_not_allowed(method: Method) -> ApiError {
 }
 
 /// Writes the correlation id into problems that were made without it.
-async fn correlate(request: Request, next: Next) -> Response {
-    let context = request.extensions().get::<RequestContext>().cloned();
-    let mut response = next.run(request).await;
-    let reported = response.extensions_mut().remove::<Reported>();
-    let (Some(Reported(problem)), Some(context)) = (reported, context) else { return response };
-    let written: Response = problem.correlated(&context.correlation_id).into_response();
-    let (parts, body) = written.into_parts();
-    *response.body_mut() = body;
-    response.headers_mut().remove(CONTENT_LENGTH);
-    response.headers_mut().extend(parts.headers);
-    response
+#[derive(Debug, Clone)]
+struct Correlate<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for Correlate<S>
+where
+    S: Service<Request<B>, Response = Response>,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Correlated<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let context = request.extensions().get::<RequestContext>();
+        let correlation_id = context.map(|context| context.correlation_id.clone());
+        Correlated { inner: self.inner.call(request), correlation_id }
+    }
+}
+
+pin_project! {
+    struct Correlated<F> {
+        #[pin]
+        inner: F,
+        correlation_id: Option<CorrelationId>,
+    }
+}
+
+impl<F: Future<Output = Result<Response, E>>, E> Future for Correlated<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let mut response = ready!(this.inner.poll(cx))?;
+        if let Some(id) = this.correlation_id.take()
+            && let Some(Reported(problem)) = response.extensions_mut().remove()
+        {
+            let written: Response = problem.correlated(&id).into_response();
+            let (parts, body) = written.into_parts();
+            *response.body_mut() = body;
+            response.headers_mut().remove(CONTENT_LENGTH);
+            response.headers_mut().extend(parts.headers);
+        }
+        Poll::Ready(Ok(response))
+    }
 }

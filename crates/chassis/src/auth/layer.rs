@@ -1,16 +1,19 @@
 //! Authentication: from an `Authorization` header to a [`Principal`] in the request's extensions.
 
+use std::future::{Ready, ready};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use futures_util::future::Either;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use mainstay::Problem;
 use mainstay::problem::Effect;
 use mainstay::server::LogFields;
+use tower::Service;
+use tower::layer::layer_fn;
 
 use super::{Role, Tokens};
 use crate::ApiError;
@@ -27,7 +30,8 @@ pub struct Principal {
 impl Tokens {
     /// Puts the routes added so far behind a bearer token: 401 without a known one.
     pub fn protect<S: Clone + Send + Sync + 'static>(&self, router: Router<S>) -> Router<S> {
-        router.route_layer(middleware::from_fn_with_state(self.clone(), authenticate))
+        let tokens = self.clone();
+        router.route_layer(layer_fn(move |inner| Authenticate { inner, tokens: tokens.clone() }))
     }
 
     /// Whose request this is, for layers outside the router such as quotas; `None` unless it presents a known token.
@@ -39,11 +43,34 @@ impl Tokens {
     }
 }
 
-async fn authenticate(
-    State(tokens): State<Tokens>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
+/// Lets in who presents a known token.
+#[derive(Debug, Clone)]
+struct Authenticate<S> {
+    inner: S,
+    tokens: Tokens,
+}
+
+impl<S, B> Service<Request<B>> for Authenticate<S>
+where
+    S: Service<Request<B>, Response = Response>,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Either<S::Future, Ready<Result<Response, S::Error>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        match authenticate(&self.tokens, &mut request) {
+            Ok(()) => Either::Left(self.inner.call(request)),
+            Err(refusal) => Either::Right(ready(Ok(refusal.into_response()))),
+        }
+    }
+}
+
+fn authenticate<B>(tokens: &Tokens, request: &mut Request<B>) -> Result<(), ApiError> {
     let principal = match presented(request.headers()) {
         Presented::Token(token) => {
             tokens.identify(token).ok_or_else(|| unauthenticated("the token is not known", true))?.clone()
@@ -55,7 +82,7 @@ async fn authenticate(
         fields.set("principal", &*principal.name);
     }
     request.extensions_mut().insert(principal);
-    Ok(next.run(request).await)
+    Ok(())
 }
 
 #[derive(Debug, PartialEq, Eq)]

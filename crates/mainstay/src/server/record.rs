@@ -73,8 +73,11 @@ impl Record {
 
     fn log(&self, outcome: Outcome, duration_ms: f64) {
         let _entered = self.span.enter();
-        self.span.record("http.response.status_code", self.status.map(|s| s.as_u16()));
-        self.span.record("outcome", outcome.as_str());
+        tracing::record_all!(
+            self.span,
+            http.response.status_code = self.status.map(|s| s.as_u16()),
+            outcome = outcome.as_str(),
+        );
         if !tracing::enabled!(target: CANONICAL, tracing::Level::INFO) {
             return;
         }

@@ -60,7 +60,7 @@ impl<F: FnMut(&'static str, Value<'_>)> Visit for Visitor<F> {
 }
 
 /// What a span has recorded, for the lines inside it. All texts stand in one, since there is a span for each request.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Kept {
     fields: Vec<(&'static str, Held)>,
     text: String,
@@ -73,6 +73,11 @@ enum Held {
 }
 
 impl Kept {
+    /// With room for what the span of a request records.
+    pub(super) fn new() -> Self {
+        Self { fields: Vec::with_capacity(12), text: String::with_capacity(320) }
+    }
+
     /// The latest word on a name counts. What a text said before stays where it is: fields are recorded a second time
     /// to be filled in, not to change.
     pub(super) fn keep(&mut self, name: &'static str, value: Value<'_>) {
@@ -114,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_latest_word_on_a_name_counts_and_keeps_its_place() {
-        let mut kept = Kept::default();
+        let mut kept = Kept::new();
         kept.keep("outcome", Value::Text("none"));
         kept.keep("otel.kind", Value::Text("server"));
         kept.keep("status", Value::Unsigned(0));

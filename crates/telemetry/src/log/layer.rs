@@ -34,7 +34,7 @@ impl LogLayer {
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        let mut kept = Kept::default();
+        let mut kept = Kept::new();
         attributes.record(&mut Visitor(|name, value: Value<'_>| kept.keep(name, value)));
         span.extensions_mut().insert(kept);
     }
