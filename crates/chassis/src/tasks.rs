@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::task::JoinHandle;
@@ -16,7 +17,11 @@ use tracing::Instrument;
 
 /// Spawns and tracks tasks. Cheap to clone; clones share everything.
 #[derive(Debug, Clone, Default)]
-pub struct Tasks {
+pub struct Tasks(Arc<Shared>);
+
+/// Behind one pointer, since every request has a clone of its own, and to clone a token takes a lock.
+#[derive(Debug, Default)]
+struct Shared {
     tracker: TaskTracker,
     stopping: CancellationToken,
     abort: CancellationToken,
@@ -47,53 +52,53 @@ impl Tasks {
     {
         // The task would hold it three times over, once for each future that a future is handed to before it runs.
         let future = Box::pin(future);
-        let abort = self.abort.clone();
-        let unless_aborted = async move { abort.run_until_cancelled(future).await };
-        Task(tokio::spawn(self.tracker.track_future(unless_aborted.in_current_span())))
+        let shared = Arc::clone(&self.0);
+        let unless_aborted = async move { shared.abort.run_until_cancelled(future).await };
+        Task(tokio::spawn(self.0.tracker.track_future(unless_aborted.in_current_span())))
     }
 
     /// Resolves when a shutdown begins. A loop (a sweep, a feed) waits for this beside its timer, and ends.
     pub fn stopping(&self) -> WaitForCancellationFuture<'_> {
-        self.stopping.cancelled()
+        self.0.stopping.cancelled()
     }
 
     /// Whether a shutdown has begun.
     pub fn is_stopping(&self) -> bool {
-        self.stopping.is_cancelled()
+        self.0.stopping.is_cancelled()
     }
 
     /// Tasks that have not ended.
     pub fn running(&self) -> usize {
-        self.tracker.len()
+        self.0.tracker.len()
     }
 
     /// Tells loops to end. Tasks may still be spawned: work in hand may need them.
     pub fn stop(&self) {
-        self.stopping.cancel();
+        self.0.stopping.cancel();
     }
 
     /// Ends every task at its next await.
     pub fn abort(&self) {
-        self.stopping.cancel();
-        self.abort.cancel();
+        self.0.stopping.cancel();
+        self.0.abort.cancel();
     }
 
     /// Resolves when all tasks have ended.
     pub async fn ended(&self) {
-        self.tracker.close();
-        self.tracker.wait().await;
+        self.0.tracker.close();
+        self.0.tracker.wait().await;
     }
 
     pub(crate) fn stopping_token(&self) -> CancellationToken {
-        self.stopping.clone()
+        self.0.stopping.clone()
     }
 
     pub(crate) fn aborting_token(&self) -> CancellationToken {
-        self.abort.clone()
+        self.0.abort.clone()
     }
 
     pub(crate) fn aborting(&self) -> WaitForCancellationFuture<'_> {
-        self.abort.cancelled()
+        self.0.abort.cancelled()
     }
 }
 

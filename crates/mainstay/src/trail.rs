@@ -56,6 +56,12 @@ impl DecisionTrail {
         }
     }
 
+    /// What has been decided so far as a JSON list; `None` when it is nothing.
+    pub(crate) fn to_json(&self) -> Option<String> {
+        let decisions = self.0.decisions.lock().unwrap_or_else(PoisonError::into_inner);
+        (!decisions.is_empty()).then(|| serde_json::to_string(&*decisions).ok()).flatten()
+    }
+
     /// What has been decided so far, oldest first.
     pub fn snapshot(&self) -> Vec<Decision> {
         self.0.decisions.lock().unwrap_or_else(PoisonError::into_inner).clone()

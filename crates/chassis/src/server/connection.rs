@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -39,10 +40,12 @@ where
     let _ = stream.set_nodelay(true);
     let phase = Phase::opening();
     let io = TimedIo::new(stream, phase.clone(), limits.head, limits.write_progress);
-    let (draining, progress, total) = (ends.draining.clone(), limits.body_progress, limits.body_total);
+    // Cloned for each request: a token's clone would take a lock each time.
+    let draining = Arc::new(ends.draining);
+    let (progress, total) = (limits.body_progress, limits.body_total);
     let handler = service_fn(move |request: Request<Incoming>| {
         phase.request_began();
-        let (service, phase, draining) = (service.clone(), phase.clone(), draining.clone());
+        let (service, phase, draining) = (service.clone(), phase.clone(), Arc::clone(&draining));
         let mut request = request.map(|body| Body::new(TimedBody::new(body, progress, total)));
         request.extensions_mut().insert(ConnectInfo(peer));
         async move {

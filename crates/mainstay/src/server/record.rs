@@ -81,7 +81,6 @@ impl Record {
         if !tracing::enabled!(target: CANONICAL, tracing::Level::INFO) {
             return;
         }
-        let decisions = self.context.trail.snapshot();
         let principal = self.fields.get("principal");
         tracing::event!(
             target: CANONICAL,
@@ -100,7 +99,7 @@ impl Record {
             trace_id = self.context.trace.trace_id_hex(),
             span_id = self.context.trace.span_id_hex(),
             queue_ms = millis_f64(self.fields.queue_time()),
-            decisions = (!decisions.is_empty()).then(|| serde_json::to_string(&decisions).ok()).flatten(),
+            decisions = self.context.trail.to_json(),
             fields = self.fields.to_json(),
             "request",
         );

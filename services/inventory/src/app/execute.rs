@@ -118,13 +118,13 @@ impl Scene {
 
     /// The reply's bytes.
     pub(super) fn render(&self, answer: &Answer) -> StoredReply {
-        (self.inventory.render)(answer, self.ask.context.correlation_id.as_str())
+        (self.inventory.0.render)(answer, self.ask.context.correlation_id.as_str())
     }
 
     /// Seals the entry of `decided`, chained to the aggregate's newest.
     pub(super) fn seal<S: State>(&self, decided: Decided, from: Option<(S, &Newest)>) -> Sealed {
         let head = self.inventory.chain(from);
-        self.inventory.journal.seal(Draft {
+        self.inventory.0.journal.seal(Draft {
             aggregate_id: self.claim.aggregate_id,
             head,
             command: self.claim.command,
@@ -147,7 +147,7 @@ impl Inventory {
     }
 
     fn observe(&self, clock: journal::HybridTime) {
-        if !self.journal.clock().observe(clock) {
+        if !self.0.journal.clock().observe(clock) {
             metrics::counter!("mainstay_clock_offset_refused_total").increment(1);
             tracing::warn!(%clock, "a peer's clock is too far ahead to be adopted");
         }
@@ -177,7 +177,8 @@ impl Inventory {
     /// A transaction of the command's own.
     async fn round<C: Command>(&self, asked: &Asked<C>, ask_first: bool) -> Result<Round, DatabaseError> {
         let input = (asked, ask_first);
-        self.database
+        self.0
+            .database
             .transaction(Some(asked.scene.deadline()), input, |connection, &(asked, ask_first)| {
                 Box::pin(attempt(connection, asked, ask_first))
             })

@@ -23,6 +23,7 @@ impl Inventory {
         let mut total = 0;
         loop {
             let done = self
+                .0
                 .database
                 .transaction(None, (self, principal), |connection, &(inventory, principal)| {
                     Box::pin(inventory.expire_batch(principal, connection))
@@ -77,7 +78,7 @@ impl Inventory {
         if to == known.state {
             return None;
         }
-        let sealed = self.journal.seal(Draft {
+        let sealed = self.0.journal.seal(Draft {
             aggregate_id: known.id,
             head: self.chain(Some((known.state, &known.newest))),
             command: "expire",

@@ -14,6 +14,8 @@ pub mod receive;
 pub mod release;
 pub mod reserve;
 
+use std::sync::Arc;
+
 use journal::{Batch, Cause, Database, DatabaseError, HybridTime, Journal, KeyHash, StoredReply};
 use mainstay::RequestContext;
 use uuid::Uuid;
@@ -31,7 +33,10 @@ pub type Render = fn(&Answer, &str) -> StoredReply;
 
 /// The use cases and what they need. Clones share everything.
 #[derive(Debug, Clone)]
-pub struct Inventory {
+pub struct Inventory(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     database: Database,
     journal: Journal,
     render: Render,
@@ -46,17 +51,17 @@ impl Inventory {
             |asked: &Asked<Reserve>| asked.command.skus().count(),
             |connection, asked| Box::pin(reserve::all(connection, asked)),
         );
-        Self { database, journal, render, reserving }
+        Self(Arc::new(Parts { database, journal, render, reserving }))
     }
 
     /// The database.
     pub fn database(&self) -> &Database {
-        &self.database
+        &self.0.database
     }
 
     /// The journal.
     pub fn journal(&self) -> &Journal {
-        &self.journal
+        &self.0.journal
     }
 }
 

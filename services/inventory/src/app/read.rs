@@ -23,6 +23,7 @@ impl Inventory {
     /// An item.
     pub async fn item(&self, sku: &Sku, deadline: Instant) -> Result<Option<Item>, DatabaseError> {
         let read = self
+            .0
             .database
             .read(Some(deadline), sku, |connection, sku| Box::pin(store::items::read(connection, sku)));
         read.await
@@ -35,7 +36,7 @@ impl Inventory {
         limit: i64,
         deadline: Instant,
     ) -> Result<Vec<Item>, DatabaseError> {
-        let read = self.database.read(Some(deadline), (after, limit), |connection, (after, limit)| {
+        let read = self.0.database.read(Some(deadline), (after, limit), |connection, (after, limit)| {
             Box::pin(store::items::page(connection, after, *limit))
         });
         read.await
@@ -48,6 +49,7 @@ impl Inventory {
         deadline: Instant,
     ) -> Result<Option<Reservation>, DatabaseError> {
         let read = self
+            .0
             .database
             .read(Some(deadline), id, |connection, id| Box::pin(store::reservations::read(connection, *id)));
         read.await
@@ -55,7 +57,7 @@ impl Inventory {
 
     /// What is held.
     pub async fn held(&self) -> Result<Held, DatabaseError> {
-        let read = self.database.read(None, (), |connection, ()| Box::pin(store::status::held(connection)));
+        let read = self.0.database.read(None, (), |connection, ()| Box::pin(store::status::held(connection)));
         let (count, overdue_seconds) = read.await?;
         Ok(Held { count, overdue_seconds })
     }

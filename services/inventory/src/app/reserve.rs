@@ -34,7 +34,7 @@ impl Inventory {
     /// Promises stock, or says for good why not. What is asked for at the same time shares a transaction.
     pub async fn reserve(&self, ask: Ask, command: Reserve) -> Result<Reply, Failure> {
         let asked = self.asked(ask, command);
-        let first = self.reserving.write(Some(asked.scene.deadline()), Arc::clone(&asked)).await;
+        let first = self.0.reserving.write(Some(asked.scene.deadline()), Arc::clone(&asked)).await;
         self.conclude(&asked, first).await
     }
 }
