@@ -63,8 +63,8 @@ impl<'a> Contract<'a> {
         // The tuple is cloned because a `HashSet` of owned pairs cannot be asked with borrowed ones; both are
         // state names of a few bytes.
         self.legal
-            .get(&entry.aggregate_kind)
-            .is_some_and(|pairs| pairs.contains(&(entry.from.clone(), entry.to.clone())))
+            .get(&*entry.aggregate_kind)
+            .is_some_and(|pairs| pairs.contains(&(entry.from.to_string(), entry.to.to_string())))
     }
 
     /// Whether nothing leaves `state`.

@@ -30,7 +30,7 @@ pub(crate) enum Fact {
 /// Reads it, or says what is missing.
 pub(crate) fn read(entry: &Entry) -> Result<Fact, String> {
     let inputs = &entry.inputs;
-    match (entry.aggregate_kind.as_str(), entry.from.as_str()) {
+    match (&*entry.aggregate_kind, &*entry.from) {
         ("item", _) => {
             Ok(Fact::Received { sku: text(inputs, "sku")?.to_owned(), quantity: number(inputs, "quantity")? })
         }

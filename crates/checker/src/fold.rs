@@ -134,7 +134,7 @@ impl Fold {
             }
             Fact::Nothing => {}
         }
-        match (entry.aggregate_kind.as_str(), entry.from.as_str(), entry.to.as_str()) {
+        match (&*entry.aggregate_kind, &*entry.from, &*entry.to) {
             ("order", _, "confirmed") => {
                 if let Some(order) = self.orders.get_mut(&entry.aggregate_id) {
                     order.confirmed_by = Some(entry.id);

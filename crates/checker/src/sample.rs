@@ -190,13 +190,13 @@ impl Book {
         let hlc = format!("{:016x}", millis << 16).parse().expect("16 digits");
         let entry = Entry {
             id: Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("entry {count}").as_bytes()),
-            service: step.side.as_str().to_owned(),
-            aggregate_kind: step.kind.to_owned(),
+            service: step.side.as_str().into(),
+            aggregate_kind: step.kind.to_owned().into(),
             aggregate_id: step.id,
             version: version + 1,
-            from,
-            to: step.to.to_owned(),
-            command: step.command.to_owned(),
+            from: from.into(),
+            to: step.to.to_owned().into(),
+            command: step.command.to_owned().into(),
             principal: step.principal.to_owned(),
             key_hash: step.key,
             correlation_id: step.correlation.to_owned(),
@@ -205,7 +205,7 @@ impl Book {
             hlc,
             at: self.now,
             attempt: 1,
-            rule: step.rule.to_owned(),
+            rule: step.rule.to_owned().into(),
             inputs: step.inputs,
             alternatives: vec![Alternative {
                 to: "elsewhere".to_owned(),

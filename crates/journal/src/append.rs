@@ -128,11 +128,11 @@ pub fn bind<'q>(
 ) -> Query<'q, Postgres, PgArguments> {
     let query = query
         .bind(column(entries, |s| s.entry.id))
-        .bind(column(entries, |s| s.entry.aggregate_kind.as_str()))
+        .bind(column(entries, |s| &*s.entry.aggregate_kind))
         .bind(column(entries, |s| s.entry.aggregate_id))
         .bind(column(entries, |s| s.entry.version))
-        .bind(column(entries, |s| s.entry.from.as_str()))
-        .bind(column(entries, |s| s.entry.to.as_str()))
+        .bind(column(entries, |s| &*s.entry.from))
+        .bind(column(entries, |s| &*s.entry.to))
         .bind(column(entries, |s| s.entry.correlation_id.as_str()))
         .bind(column(entries, |s| s.entry.trace_id.as_deref()))
         .bind(column(entries, |s| s.key_hash.as_ref().map(|k| k.as_bytes().as_slice())))

@@ -1,5 +1,6 @@
 //! The journal entry: who moved what from where to where, why, and on what evidence.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,7 @@ pub struct Entry<J = Value> {
     /// Which one.
     pub aggregate_id: Uuid,
     /// `order`, `reservation` or `item`.
-    pub aggregate_kind: String,
+    pub aggregate_kind: Cow<'static, str>,
     /// The branches refused.
     pub alternatives: Vec<Alternative>,
     /// The service's wall clock.
@@ -36,7 +37,7 @@ pub struct Entry<J = Value> {
     /// The entry that caused this one, in either service; `None` at the root of a request.
     pub causation_id: Option<Uuid>,
     /// What was asked: `place`, `confirm`, `expire`, …
-    pub command: String,
+    pub command: Cow<'static, str>,
     /// SHA-256 of the settings in force, in hex.
     pub config_hash: String,
     /// The request it belongs to, across services.
@@ -44,7 +45,7 @@ pub struct Entry<J = Value> {
     /// What the middleware saw on the way: attempts, breaker, waits.
     pub evidence: J,
     /// The state before; `none` for the first entry.
-    pub from: String,
+    pub from: Cow<'static, str>,
     /// After every cause's.
     pub hlc: HybridTime,
     /// Time-ordered (UUIDv7).
@@ -62,11 +63,11 @@ pub struct Entry<J = Value> {
     /// The code that decided.
     pub revision: String,
     /// The decision's name and version.
-    pub rule: String,
+    pub rule: Cow<'static, str>,
     /// `order` or `inventory`.
-    pub service: String,
+    pub service: Cow<'static, str>,
     /// The state after.
-    pub to: String,
+    pub to: Cow<'static, str>,
     /// W3C trace id, in hex.
     pub trace_id: Option<String>,
     /// 1, 2, 3 … without gaps.
@@ -208,13 +209,13 @@ impl Journal {
         let Draft { aggregate_id, head, command, cause, decided, attempt, evidence, payload_hash } = draft;
         let entry = Entry {
             id: Uuid::now_v7(),
-            service: self.service.to_owned(),
-            aggregate_kind: decided.kind.to_owned(),
+            service: self.service.into(),
+            aggregate_kind: decided.kind.into(),
             aggregate_id,
             version: head.as_ref().map_or(1, |h| h.version + 1),
-            from: head.as_ref().map_or(NONE, |h| h.state).to_owned(),
-            to: decided.to.to_owned(),
-            command: command.to_owned(),
+            from: head.as_ref().map_or(NONE, |h| h.state).into(),
+            to: decided.to.into(),
+            command: command.into(),
             principal: cause.principal,
             key_hash: cause.key_hash.as_ref().map(|k| hex(k.as_bytes())),
             correlation_id: cause.correlation_id,
@@ -223,7 +224,7 @@ impl Journal {
             hlc: self.clock.tick(),
             at: wall_now(),
             attempt,
-            rule: decided.rule.to_owned(),
+            rule: decided.rule.into(),
             inputs: decided.inputs,
             alternatives: decided.alternatives,
             evidence,

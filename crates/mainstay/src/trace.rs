@@ -1,7 +1,5 @@
 //! W3C trace context: which trace a request belongs to, and which span asked for it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use http::{HeaderMap, HeaderValue};
 
 use crate::headers::{TRACEPARENT, TRACESTATE};
@@ -103,13 +101,13 @@ impl TraceContext {
     }
 }
 
-/// 48 bits of Unix time in milliseconds, then 80 random ones.
+/// 48 bits of Unix time in milliseconds, as a UUIDv7 begins, then 80 random ones. Not all zero since 1970.
 fn fresh_trace_id() -> [u8; 16] {
     let random = crate::random::Random::shared();
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let high = (time.as_millis() << 80) | (u128::from(random.next_u64() & 0xffff) << 64);
-    // Never zero but at the very beginning of 1970.
-    (high | u128::from(random.next_u64())).max(1).to_be_bytes()
+    let mut id = *uuid::Uuid::now_v7().as_bytes();
+    id[6..8].copy_from_slice(&random.next_u64().to_ne_bytes()[..2]);
+    id[8..].copy_from_slice(&random.next_u64().to_ne_bytes());
+    id
 }
 
 /// A span id has to be unlike the others of its trace, not hard to guess: it needs no system call.
@@ -185,7 +183,7 @@ mod tests {
 
     #[test]
     fn new_traces_are_unlike_each_other_and_in_the_order_of_their_time() {
-        let millis = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        let millis = || uuid::Uuid::now_v7().as_u128() >> 80;
         let before = millis();
         let roots: Vec<_> = (0..100).map(|_| TraceContext::root()).collect();
         let after = millis();

@@ -24,7 +24,7 @@ pub(crate) struct Journalled {
 impl Journalled {
     pub(crate) fn entry(&mut self, side: Side, recorded: &Recorded) {
         let entry = &recorded.entry;
-        self.states.insert((side, entry.aggregate_id, entry.version), entry.to.clone());
+        self.states.insert((side, entry.aggregate_id, entry.version), entry.to.to_string());
         if let Some(key) = &entry.key_hash {
             self.keys.insert((side, entry.principal.clone(), key.clone()));
         }

@@ -32,7 +32,7 @@ pub(crate) fn entry(
         at(side, recorded, format!("an entry of {:?} in this journal", entry.service))
     });
     let again = (contract.decide)(&entry.rule, &entry.inputs);
-    tally.check(Rule::DecisionReexecutes, again.as_ref() == Ok(&entry.to), || {
+    tally.check(Rule::DecisionReexecutes, again.as_deref() == Ok(&*entry.to), || {
         at(side, recorded, format!("{} reached {}, made again: {again:?}", entry.rule, entry.to))
     });
     for refused in &entry.alternatives {

@@ -14,7 +14,7 @@ pub(crate) fn entry(
     tally: &mut Tally,
 ) {
     let entry = &recorded.entry;
-    let kind = entry.aggregate_kind.as_str();
+    let kind = &*entry.aggregate_kind;
     tally.check(Rule::LegalTransition, contract.is_legal(entry), || {
         at(side, recorded, format!("{kind}: {} -> {} is not in the table", entry.from, entry.to))
     });

@@ -24,7 +24,7 @@ impl Uniqueness {
     pub(crate) fn entry(&mut self, fold: &Fold, side: Side, recorded: &Recorded, tally: &mut Tally) {
         let entry = &recorded.entry;
         let id = entry.aggregate_id;
-        match entry.aggregate_kind.as_str() {
+        match &*entry.aggregate_kind {
             "order" if entry.from == NONE => {
                 let (Some(order), Some(key)) = (fold.orders.get(&id), &entry.key_hash) else {
                     tally.check(Rule::OneOrderPerKey, false, || at(side, recorded, "an order without a key"));
@@ -43,7 +43,7 @@ impl Uniqueness {
                 let Some(order) = fold.reservations.get(&id).and_then(|reservation| reservation.order) else {
                     return;
                 };
-                if matches!(entry.to.as_str(), "held" | "confirmed") {
+                if matches!(&*entry.to, "held" | "confirmed") {
                     let live = *self.live.entry(order).or_insert(id);
                     tally.check(Rule::OneLiveReservation, live == id, || {
                         at(side, recorded, format!("order {order} has the live reservation {live} already"))

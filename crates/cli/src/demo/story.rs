@@ -20,7 +20,7 @@ pub(super) fn by_order(entries: &[(Side, Recorded)]) -> HashMap<Uuid, Story> {
     for (side, recorded) in entries {
         let entry = &recorded.entry;
         let named = entry.inputs.get("order_id").and_then(|id| id.as_str()?.parse().ok());
-        let order = match entry.aggregate_kind.as_str() {
+        let order = match &*entry.aggregate_kind {
             "order" => Some(entry.aggregate_id),
             "reservation" => named.or_else(|| order_of.get(&entry.aggregate_id).copied()),
             _ => None,

@@ -169,7 +169,7 @@ impl Found {
 }
 
 fn known_as(filter: &Filter, recorded: &Recorded) -> &'static str {
-    match (filter.name, recorded.entry.aggregate_kind.as_str()) {
+    match (filter.name, &*recorded.entry.aggregate_kind) {
         ("aggregate_id", "order") => "an order",
         ("aggregate_id", "reservation") => "a reservation",
         ("aggregate_id", _) => "an item",
@@ -182,7 +182,7 @@ fn known_as(filter: &Filter, recorded: &Recorded) -> &'static str {
 /// The order that an entry is about, as far as the entry says so.
 fn order_of(recorded: &Recorded) -> Option<Uuid> {
     let entry = &recorded.entry;
-    match entry.aggregate_kind.as_str() {
+    match &*entry.aggregate_kind {
         "order" => Some(entry.aggregate_id),
         "reservation" => entry.inputs.get("order_id")?.as_str()?.parse().ok(),
         _ => None,

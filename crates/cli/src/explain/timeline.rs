@@ -168,7 +168,7 @@ fn waits(rows: &[Row], now: OffsetDateTime) -> Vec<Wait> {
     let orders = rows.iter().enumerate().filter(|(_, row)| row.entry.aggregate_kind == "order");
     let found = orders.filter_map(|(from, row)| {
         let entry = &row.entry;
-        let kind = match entry.to.as_str() {
+        let kind = match &*entry.to {
             "reserve_unknown" | "confirm_unknown" | "cancel_unknown" => WaitKind::Unknown,
             "reserving" | "confirming" | "cancelling" => WaitKind::Undecided,
             _ => return None,
@@ -185,7 +185,7 @@ fn waits(rows: &[Row], now: OffsetDateTime) -> Vec<Wait> {
             .and_then(|until| rows[until].cause)
             .filter(|cause| rows[*cause].service == Side::Inventory)
             .or_else(|| decided_for(rows, entry));
-        let (order, state) = (entry.aggregate_id, entry.to.clone());
+        let (order, state) = (entry.aggregate_id, entry.to.to_string());
         Some(Wait { order, kind, state, from, until, lasted_ms: millis(lasted), fact })
     });
     found.collect()

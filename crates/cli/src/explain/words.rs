@@ -223,7 +223,7 @@ mod tests {
     fn told_as(rule: &str, inputs: impl Serialize) -> String {
         let (_, recorded) = lost_reply()[0].recorded();
         let inputs = serde_json::to_value(inputs).unwrap();
-        why(&Entry { rule: rule.to_owned(), inputs, ..recorded.entry })
+        why(&Entry { rule: rule.to_owned().into(), inputs, ..recorded.entry })
     }
 
     fn told<R: Rule>(rule: &R) -> String {

@@ -210,7 +210,9 @@ mod tests {
     }
 
     fn written<'n>(mut line: Line<'n>, fields: &[(&'n str, Value<'_>)]) -> String {
-        fields.iter().for_each(|(name, value)| line.say(name, *value));
+        for (name, value) in fields {
+            line.say(name, *value);
+        }
         String::from_utf8(line.end()).unwrap()
     }
 

@@ -60,7 +60,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
         event.record(&mut Visitor(|name, value: Value<'_>| line.say(name, value)));
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(kept) = span.extensions().get::<Kept>() {
-                kept.fields().for_each(|(name, value)| line.say(name, value));
+                for (name, value) in kept.fields() {
+                    line.say(name, value);
+                }
             }
         }
         self.lines.write(line.end());

@@ -128,7 +128,7 @@ async fn a_confirmation_after_the_end_expires_the_hold_on_the_spot() {
     assert_eq!(stage.status(id).await.unwrap(), "expired");
     assert_eq!(stage.stock("a").await, (10, 0));
     let entry = stage.entries(Some(id)).await.remove(1);
-    assert_eq!((entry.command.as_str(), entry.rule.as_str()), ("confirm", "inventory.confirm@1"));
+    assert_eq!((&*entry.command, &*entry.rule), ("confirm", "inventory.confirm@1"));
     assert_eq!(entry.alternatives[0].to, "confirmed");
     stage.assert_sound().await;
 }

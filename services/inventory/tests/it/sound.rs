@@ -23,14 +23,14 @@ pub async fn assert_sound(stage: &Stage) {
         assert!(!entry.alternatives.is_empty(), "{entry:?}");
         let id = entry.aggregate_id;
         match heads.get(&id) {
-            None => assert_eq!((entry.from.as_str(), entry.version, &entry.prev_hash), ("none", 1, &None)),
+            None => assert_eq!((&*entry.from, entry.version, &entry.prev_hash), ("none", 1, &None)),
             Some((state, version, prev, hlc)) => {
-                assert_eq!((&entry.from, entry.version), (state, version + 1));
+                assert_eq!((&*entry.from, entry.version), (state.as_str(), version + 1));
                 assert_eq!(entry.prev_hash.as_ref(), Some(prev));
                 assert!(entry.hlc.to_string() > *hlc, "hybrid time runs forward within an aggregate");
             }
         }
-        heads.insert(id, (entry.to.clone(), entry.version, hex(&own), entry.hlc.to_string()));
+        heads.insert(id, (entry.to.to_string(), entry.version, hex(&own), entry.hlc.to_string()));
         if entry.aggregate_kind == "item" {
             let sku = entry.inputs["sku"].as_str().unwrap();
             stock.entry(sku.to_owned()).or_default().0 += entry.inputs["quantity"].as_i64().unwrap();
@@ -42,7 +42,7 @@ pub async fn assert_sound(stage: &Stage) {
             .iter()
             .map(|l| (l["sku"].as_str().unwrap().to_owned(), l["quantity"].as_i64().unwrap()))
             .collect();
-        let sign = match (entry.from.as_str(), entry.to.as_str()) {
+        let sign = match (&*entry.from, &*entry.to) {
             ("none", "held") => (0, 1),
             ("none", _) => (0, 0),
             ("held", "confirmed") => (-1, -1),

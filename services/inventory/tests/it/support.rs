@@ -127,7 +127,7 @@ impl Stage {
 
     /// The states that a reservation went through, in order.
     pub async fn path(&self, id: Uuid) -> Vec<String> {
-        self.entries(Some(id)).await.into_iter().map(|entry| entry.to).collect()
+        self.entries(Some(id)).await.into_iter().map(|entry| entry.to.into_owned()).collect()
     }
 
     pub async fn keys(&self) -> i64 {

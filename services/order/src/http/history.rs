@@ -60,11 +60,11 @@ impl From<Entry> for HistoryEntry {
         let alternatives = serde_json::to_value(&entry.alternatives).unwrap_or_default();
         Self {
             version: entry.version,
-            from: Some(entry.from).filter(|state| state != journal::rule::NONE),
-            to: entry.to,
+            from: Some(entry.from.into_owned()).filter(|state| state != journal::rule::NONE),
+            to: entry.to.into_owned(),
             at: entry.at,
-            command: entry.command,
-            rule: entry.rule,
+            command: entry.command.into_owned(),
+            rule: entry.rule.into_owned(),
             inputs: entry.inputs,
             alternatives,
             evidence: entry.evidence,
