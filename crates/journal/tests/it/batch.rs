@@ -36,6 +36,13 @@ fn weight(sealed: &Sealed) -> usize {
     if sealed.entry.principal == "heavy" { 2_000 } else { 1 }
 }
 
+/// One over which its writer panics.
+fn panics(id: Uuid) -> Arc<Sealed> {
+    let mut sealed = switch(&Journal::new("test", "r", "c"), id, None, Lamp::On);
+    sealed.entry.principal = "panic".to_owned();
+    Arc::new(sealed)
+}
+
 fn entry(id: Uuid) -> Arc<Sealed> {
     Arc::new(switch(&Journal::new("test", "r", "c"), id, None, Lamp::On))
 }
@@ -64,6 +71,10 @@ struct AtWork {
 
 impl AtWork {
     async fn new(test: &TestDatabase) -> Self {
+        Self::with(test, entry).await
+    }
+
+    async fn with(test: &TestDatabase, entry: fn(Uuid) -> Arc<Sealed>) -> Self {
         let (database, proxy) = behind_proxy(test, PATIENT).await;
         let opens = || {
             database.read(None, (), |connection, ()| {
@@ -217,9 +228,23 @@ async fn when_an_answer_is_lost_nobody_is_told_that_nothing_was_done() {
 async fn after_a_panic_others_are_written() {
     let test = lamps().await;
     let batch = lit(serving(&test, PATIENT));
-    let mut panics = switch(&Journal::new("test", "r", "c"), Uuid::now_v7(), None, Lamp::On);
-    panics.entry.principal = "panic".to_owned();
-    let told = batch.write(None, Arc::new(panics)).await;
+    let told = batch.write(None, panics(Uuid::now_v7())).await;
     assert!(matches!(told, Err(DatabaseError::Unknown(_))), "{told:?}");
     batch.write(None, entry(Uuid::now_v7())).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_while_all_writers_panic_is_written() {
+    let test = lamps().await;
+    let at_work = AtWork::with(&test, panics).await;
+    // Polled until it has waited so long that it would have begun a writer, had there not been enough of them.
+    let mut waits = pin!(at_work.batch.write(None, entry(Uuid::now_v7())));
+    let waited = tokio::time::timeout(Duration::from_millis(100), &mut waits).await;
+    assert!(waited.is_err(), "{waited:?}");
+    at_work.go_on();
+    for first in at_work.first {
+        let told = first.await.unwrap();
+        assert!(matches!(told, Err(DatabaseError::Unknown(_))), "{told:?}");
+    }
+    waits.await.unwrap();
 }
