@@ -39,7 +39,7 @@ fn weight(sealed: &Sealed) -> usize {
 /// One over which its writer panics.
 fn panics(id: Uuid) -> Arc<Sealed> {
     let mut sealed = switch(&Journal::new("test", "r", "c"), id, None, Lamp::On);
-    sealed.entry.principal = "panic".to_owned();
+    "panic".clone_into(&mut sealed.entry.principal);
     Arc::new(sealed)
 }
 
