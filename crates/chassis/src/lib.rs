@@ -11,6 +11,7 @@
 //! | [`error`] | from an error to a problem document, in one place |
 //! | [`params`] | path and query parameters, pages |
 //! | [`json`] | request bodies: limits, duplicate members, field errors, fingerprints |
+//! | [`mod@evidence`] | what the middleware saw, for the journal |
 //! | [`idempotency`] | the `Idempotency-Key` header |
 //! | [`stored`] | replies that the journal stores, and the refusals every command can meet |
 //! | [`routes`] | what every router ends with: fallbacks and correlation of problems |

@@ -59,7 +59,7 @@ impl<F: FnMut(&'static str, Value<'_>)> Visit for Visitor<F> {
     }
 }
 
-/// What a span has recorded, for the lines inside it. All texts stand in one, since there is a span for each request.
+/// What a span has recorded, for the lines inside it. First texts stand in one, since there is a span for each request.
 #[derive(Debug)]
 pub(super) struct Kept {
     fields: Vec<(&'static str, Held)>,
@@ -69,6 +69,8 @@ pub(super) struct Kept {
 #[derive(Debug)]
 enum Held {
     Text(Range<usize>),
+    /// A text that took another's place: a loop that records for ever does not grow its span.
+    Later(String),
     Other(Value<'static>),
 }
 
@@ -78,14 +80,15 @@ impl Kept {
         Self { fields: Vec::with_capacity(12), text: String::with_capacity(320) }
     }
 
-    /// The latest word on a name counts. What a text said before stays where it is: fields are recorded a second time
-    /// to be filled in, not to change.
+    /// The latest word on a name counts.
     pub(super) fn keep(&mut self, name: &'static str, value: Value<'_>) {
         // Names that tracing's bridges to OpenTelemetry give a meaning of their own, and a line none.
         if name.starts_with("otel.") {
             return;
         }
+        let place = self.fields.iter().position(|(known, _)| *known == name);
         let held = match value {
+            Value::Text(text) if place.is_some() => Held::Later(text.to_owned()),
             Value::Text(text) => {
                 let from = self.text.len();
                 self.text.push_str(text);
@@ -96,8 +99,8 @@ impl Kept {
             Value::Unsigned(value) => Held::Other(Value::Unsigned(value)),
             Value::Float(value) => Held::Other(Value::Float(value)),
         };
-        match self.fields.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) => *known = held,
+        match place {
+            Some(place) => self.fields[place].1 = held,
             None => self.fields.push((name, held)),
         }
     }
@@ -106,6 +109,7 @@ impl Kept {
         self.fields.iter().map(|(name, held)| {
             let value = match held {
                 Held::Text(range) => Value::Text(&self.text[range.clone()]),
+                Held::Later(text) => Value::Text(text),
                 Held::Other(value) => *value,
             };
             (*name, value)
@@ -127,5 +131,8 @@ mod tests {
         kept.keep("status", Value::Unsigned(201));
         let fields: Vec<_> = kept.fields().collect();
         assert_eq!(fields, [("outcome", Value::Text("applied")), ("status", Value::Unsigned(201))]);
+        let before = kept.text.len();
+        (0..100).for_each(|_| kept.keep("outcome", Value::Text("again")));
+        assert_eq!((kept.text.len(), kept.fields.len()), (before, 2), "it does not grow");
     }
 }
