@@ -258,6 +258,13 @@ fn a_filter_that_hides_lines_does_not_hide_whose_the_rest_are() {
 }
 
 #[test]
+fn a_filter_can_name_the_span_whose_lines_it_lets_through() {
+    let lines = lines(&run("one request", None, "warn,[request{http.route=/orders}]=info"));
+    let routes = lines.iter().filter(|line| line["level"] == "INFO").map(|line| &line["http.route"]);
+    assert_eq!(routes.collect::<Vec<_>>(), ["/orders"], "{lines:?}");
+}
+
+#[test]
 fn metrics_tell_of_the_process_its_build_and_its_requests() {
     let output = run("one request", None, "info");
     let text = String::from_utf8_lossy(&output.stderr);

@@ -98,12 +98,12 @@ impl Drop for Guard {
 pub fn init(config: &TelemetryConfig) -> Result<Guard, InitError> {
     metrics_text::install(config)?;
     let lines = log::Lines::start(config.destination)?;
-    let logs = log::LogLayer::new(config.service_name, lines.clone(), config.destination)
-        .with_filter(log::EventFilter::parse(&config.log_filter).map_err(InitError::Filter)?);
+    let logs = log::LogLayer::new(config.service_name, lines.clone(), config.destination);
+    let filter = log::EventFilter::parse(&config.log_filter).map_err(InitError::Filter)?;
     let spans =
         config.otlp_endpoint.as_deref().map(|url| spans::Exporting::start(url, config)).transpose()?;
     let exported = spans.as_ref().map(|spans| spans.layer().with_filter(spans::filter()));
-    let subscriber = registry().with(exported).with(logs);
+    let subscriber = registry().with(exported).with(logs).with(filter);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| InitError::Twice)?;
     panics::log_them();
     Ok(Guard { spans, lines })

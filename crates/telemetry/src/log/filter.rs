@@ -4,17 +4,24 @@
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::{Context, Filter};
+use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
+/// A layer beside the one that writes lines, not a filter around it: such a filter looks a span up again whenever it is
+/// entered or left, to see whether it lets it through.
 #[derive(Debug)]
-pub(crate) struct EventFilter(EnvFilter);
+pub(crate) struct EventFilter {
+    inner: EnvFilter,
+    /// Whether a directive names a span (`[request]=debug`); only then need the inner filter know which are entered.
+    names_spans: bool,
+}
 
 impl EventFilter {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        EnvFilter::try_new(text).map(Self).map_err(|error| error.to_string())
+        let inner = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+        Ok(Self { inner, names_spans: text.contains('[') })
     }
 }
 
@@ -22,42 +29,48 @@ fn always(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() && *metadata.level() <= Level::INFO
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for EventFilter {
-    fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
-        always(metadata) || Filter::enabled(&self.0, metadata, context)
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for EventFilter {
+    fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
+        always(metadata) || Layer::enabled(&self.inner, metadata, context)
     }
 
-    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         // Asked first in either case: this is also how the inner filter learns of spans that its directives name.
-        let interest = Filter::<S>::callsite_enabled(&self.0, metadata);
+        let interest = Layer::<S>::register_callsite(&self.inner, metadata);
         if always(metadata) { Interest::always() } else { interest }
     }
 
-    fn event_enabled(&self, event: &Event<'_>, context: &Context<'_, S>) -> bool {
-        Filter::event_enabled(&self.0, event, context)
-    }
-
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Filter::<S>::max_level_hint(&self.0).map(|level| level.max(LevelFilter::INFO))
+        Layer::<S>::max_level_hint(&self.inner).map(|level| level.max(LevelFilter::INFO))
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        Filter::on_new_span(&self.0, attributes, id, context);
+        if self.names_spans {
+            Layer::on_new_span(&self.inner, attributes, id, context);
+        }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        Filter::on_record(&self.0, id, values, context);
+        if self.names_spans {
+            Layer::on_record(&self.inner, id, values, context);
+        }
     }
 
     fn on_enter(&self, id: &Id, context: Context<'_, S>) {
-        Filter::on_enter(&self.0, id, context);
+        if self.names_spans {
+            Layer::on_enter(&self.inner, id, context);
+        }
     }
 
     fn on_exit(&self, id: &Id, context: Context<'_, S>) {
-        Filter::on_exit(&self.0, id, context);
+        if self.names_spans {
+            Layer::on_exit(&self.inner, id, context);
+        }
     }
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
-        Filter::on_close(&self.0, id, context);
+        if self.names_spans {
+            Layer::on_close(&self.inner, id, context);
+        }
     }
 }
