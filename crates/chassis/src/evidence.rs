@@ -1,17 +1,17 @@
 //! What the middleware saw, in the form that goes into a journal entry.
 
-use mainstay::trail::{Decision, DecisionTrail};
+use mainstay::DecisionTrail;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
-#[derive(Serialize)]
-struct Evidence {
-    decisions: Vec<Decision>,
+/// The decisions so far, and which try this was of something that is tried until it is known.
+#[derive(Debug, Serialize)]
+pub struct Evidence<'a> {
+    decisions: &'a DecisionTrail,
     #[serde(skip_serializing_if = "Option::is_none")]
     tries: Option<i32>,
 }
 
-/// The decisions so far, and which try this was of something that is tried until it is known.
-pub fn evidence(trail: &DecisionTrail, tries: Option<i32>) -> Box<RawValue> {
-    journal::canonical(&Evidence { decisions: trail.snapshot(), tries })
+/// As the entry is sealed.
+pub fn evidence(decisions: &DecisionTrail, tries: Option<i32>) -> Evidence<'_> {
+    Evidence { decisions, tries }
 }

@@ -1,5 +1,7 @@
 //! Replies that the journal stores, and the refusals that every command can meet: one wording for both services.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -14,22 +16,26 @@ use crate::ApiError;
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// A stored reply, byte for byte; `replayed` says whether it was given before.
-pub fn reply(stored: &StoredReply, replayed: bool) -> Response {
-    let mut response = Response::new(Body::from(stored.body.clone()));
-    let Ok(status) = StatusCode::from_u16(stored.status) else {
-        return ApiError::internal(format!("a stored reply has the status {}", stored.status))
-            .into_response();
+pub fn reply(stored: StoredReply, replayed: bool) -> Response {
+    let StoredReply { status, content_type, location, body } = stored;
+    let mut response = Response::new(Body::from(body));
+    let Ok(status) = StatusCode::from_u16(status) else {
+        return ApiError::internal(format!("a stored reply has the status {status}")).into_response();
     };
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    if let Ok(content_type) = HeaderValue::try_from(&stored.content_type) {
+    let content_type = match content_type {
+        Cow::Borrowed(known) => Ok(HeaderValue::from_static(known)),
+        Cow::Owned(read) => HeaderValue::try_from(read),
+    };
+    if let Ok(content_type) = content_type {
         // Only definite refusals are stored, so a stored problem is one.
         if content_type == PROBLEM_JSON {
             headers.insert(X_OUTCOME, HeaderValue::from_static(Effect::Refused.as_str()));
         }
         headers.insert(header::CONTENT_TYPE, content_type);
     }
-    if let Some(Ok(location)) = stored.location.as_ref().map(HeaderValue::try_from) {
+    if let Some(Ok(location)) = location.map(HeaderValue::try_from) {
         headers.insert(header::LOCATION, location);
     }
     if replayed {

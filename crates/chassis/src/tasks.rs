@@ -1,16 +1,17 @@
 //! Work that outlives the request that began it.
 //!
 //! A dropped future in the middle of a database transaction can lose what was acknowledged or leave the
-//! connection in a state that the next user pays for. So whatever must not be cut runs here, in a task of its own,
-//! where neither a client that leaves nor a deadline can cancel it; shutdown waits for it, and only the last
-//! stage of a shutdown aborts it. This is the one home of `tokio::spawn`.
+//! connection in a state that the next user pays for. So whatever must not be cut runs here, where neither a client that
+//! leaves nor a deadline can cancel it; shutdown waits for it, and only the last stage of a shutdown aborts it. This is the
+//! one home of `tokio::spawn`.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::task::JoinHandle;
+use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -27,16 +28,10 @@ struct Shared {
     abort: CancellationToken,
 }
 
-/// Why a task gave no result.
+/// It panicked; the panic has been logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Lost {
-    /// It panicked; the panic has been logged.
-    #[error("the task panicked")]
-    Panicked,
-    /// The last stage of a shutdown ended it.
-    #[error("the task was ended by a shutdown")]
-    Aborted,
-}
+#[error("it panicked")]
+pub struct Lost;
 
 impl Tasks {
     /// No tasks yet.
@@ -44,17 +39,31 @@ impl Tasks {
         Self::default()
     }
 
-    /// Runs `future` to its end in its own task and in the caller's span, whatever becomes of the caller. Dropping
-    /// what is returned does not stop it.
-    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    /// Runs `future` to its end in its own task and in the caller's span. What it gives is lost.
+    pub fn spawn<F>(&self, future: F)
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
         // The task would hold it three times over, once for each future that a future is handed to before it runs.
-        let future = Box::pin(future);
+        self.spawn_pinned(Box::pin(future));
+    }
+
+    fn spawn_pinned<F>(&self, future: Pin<Box<F>>)
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
         let shared = Arc::clone(&self.0);
         let unless_aborted = async move { shared.abort.run_until_cancelled(future).await };
-        Task(tokio::spawn(self.0.tracker.track_future(unless_aborted.in_current_span())))
+        drop(tokio::spawn(self.0.tracker.track_future(unless_aborted.in_current_span())));
+    }
+
+    /// Runs `future` to its end whatever becomes of the caller: in the caller's task while that waits for it, and in a
+    /// task of its own, in the caller's span, from when what is returned is dropped.
+    pub fn shield<F>(&self, future: F) -> Shield<F>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        Shield { future: Some(Box::pin(future)), tasks: self.clone() }
     }
 
     /// Resolves when a shutdown begins. A loop (a sweep, a feed) waits for this beside its timer, and ends.
@@ -102,21 +111,63 @@ impl Tasks {
     }
 }
 
-/// A running task. Awaiting it gives its result; dropping it lets it run on.
-#[derive(Debug)]
-#[must_use = "the task runs on by itself; await it for its result, or drop it on purpose"]
-pub struct Task<T>(JoinHandle<Option<T>>);
+/// Work that goes on when it is dropped. Most callers stay, and a task for each, with its hand-overs from thread to thread,
+/// would cost a busy service a tenth of its time.
+///
+/// # Cancellation
+/// Dropping it before it is ready hands what is left to [`Tasks::spawn`], and that does not begin it anew.
+#[must_use = "nothing runs until it is awaited or dropped"]
+pub struct Shield<F>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    /// Until it is ready.
+    future: Option<Pin<Box<F>>>,
+    tasks: Tasks,
+}
 
-impl<T> Future for Task<T> {
-    type Output = Result<T, Lost>;
+impl<F> Future for Shield<F>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    type Output = Result<F::Output, Lost>;
 
+    /// # Panics
+    /// When it is polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map(|joined| match joined {
-            Ok(Some(result)) => Ok(result),
-            Err(error) if error.is_panic() => Err(Lost::Panicked),
-            // Nothing here calls `JoinHandle::abort`; the runtime cancels its tasks when it shuts down.
-            Ok(None) | Err(_) => Err(Lost::Aborted),
-        })
+        // Taken out, so that what panicked is not run again.
+        let mut future = self.future.take().expect("a future is not polled after it is ready");
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => {
+                self.future = Some(future);
+                Poll::Pending
+            }
+            Ok(Poll::Ready(result)) => Poll::Ready(Ok(result)),
+            Err(_) => Poll::Ready(Err(Lost)),
+        }
+    }
+}
+
+impl<F> Drop for Shield<F>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    fn drop(&mut self) {
+        // Without a runtime nothing can go on.
+        if let Some(future) = self.future.take()
+            && Handle::try_current().is_ok()
+        {
+            self.tasks.spawn_pinned(future);
+        }
+    }
+}
+
+impl<F> std::fmt::Debug for Shield<F>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shield").field("is_ready", &self.future.is_none()).finish_non_exhaustive()
     }
 }
 
@@ -125,6 +176,7 @@ mod tests {
     use std::time::Duration;
 
     use tokio::sync::oneshot;
+    use tokio::sync::oneshot::error::TryRecvError;
 
     use super::*;
 
@@ -132,36 +184,58 @@ mod tests {
     async fn a_caller_that_leaves_does_not_stop_the_work() {
         let tasks = Tasks::new();
         let (done, mut was_done) = oneshot::channel();
-        let caller = async {
-            tasks
-                .spawn(async move {
-                    tokio::time::sleep(Duration::from_secs(2)).await;
-                    done.send(()).unwrap();
-                })
-                .await
-        };
+        let mut began = 0;
+        let caller = tasks.shield(async move {
+            began += 1;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            done.send(began).unwrap();
+        });
+        assert_eq!(tasks.running(), 0);
         assert!(tokio::time::timeout(Duration::from_secs(1), caller).await.is_err());
-        assert!(was_done.try_recv().is_err(), "the work is still in hand");
+        assert_eq!((was_done.try_recv(), tasks.running()), (Err(TryRecvError::Empty), 1));
         tasks.stop();
         tasks.ended().await;
-        was_done.try_recv().expect("stopping waits for the work");
+        assert_eq!(was_done.try_recv(), Ok(1), "stopping waits for the work, which was begun once");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_abort_ends_work_and_says_so() {
+    #[tokio::test]
+    async fn a_caller_that_stays_has_the_result_without_a_task() {
         let tasks = Tasks::new();
-        let task = tasks.spawn(std::future::pending::<()>());
+        let (send, receive) = oneshot::channel();
+        let shield = tasks.shield(receive);
+        tokio::join!(async { assert_eq!(shield.await, Ok(Ok(7))) }, async { send.send(7).unwrap() });
+        assert_eq!(tasks.running(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_abort_ends_work_also_that_of_a_caller_that_leaves_then() {
+        let tasks = Tasks::new();
+        let (held, alive) = oneshot::channel::<()>();
+        let (also_held, also_alive) = oneshot::channel::<()>();
+        tasks.spawn(async move { (std::future::pending::<()>().await, held) });
+        let mut shield = tasks.shield(async move { (std::future::pending::<()>().await, also_held) });
+        assert!(futures_util::poll!(&mut shield).is_pending());
         tasks.abort();
-        assert_eq!(task.await, Err(Lost::Aborted));
+        drop(shield);
         tasks.ended().await;
         assert_eq!(tasks.running(), 0);
+        assert!(alive.await.is_err() && also_alive.await.is_err(), "what they held is let go");
     }
 
     #[tokio::test]
     async fn a_panic_is_a_lost_result_and_not_a_lost_process() {
         let tasks = Tasks::new();
-        let task = tasks.spawn(async { assert!(tokio::task::try_id().is_none(), "on purpose") });
-        assert_eq!(task.await, Err(Lost::Panicked));
-        tasks.ended().await;
+        let work = async { assert!(tokio::task::try_id().is_none(), "on purpose") };
+        let inside = tokio::spawn(tasks.shield(work));
+        assert_eq!(inside.await.unwrap(), Err(Lost));
+        assert_eq!(tasks.running(), 0, "it is not run again");
+    }
+
+    #[test]
+    fn work_whose_runtime_is_gone_is_dropped() {
+        let tasks = Tasks::new();
+        let (held, mut alive) = oneshot::channel::<()>();
+        drop(tasks.shield(async move { (std::future::pending::<()>().await, held) }));
+        assert_eq!(alive.try_recv(), Err(TryRecvError::Closed));
     }
 }

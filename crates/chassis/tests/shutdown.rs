@@ -87,12 +87,12 @@ async fn a_critical_section_whose_client_left_is_waited_for() {
         Router::new().route(
             "/commit",
             get(move || async move {
-                let task = life.get().unwrap().tasks().spawn(async move {
+                let work = life.get().unwrap().tasks().shield(async move {
                     entered.notify_one();
                     release.notified().await;
                     done.notify_one();
                 });
-                task.await.map_or("lost", |()| "done")
+                work.await.map_or("lost", |()| "done")
             }),
         )
     };
@@ -118,7 +118,7 @@ async fn what_is_left_after_the_grace_is_cut_and_counted() {
     let mut working = Connection::open(service.public).await;
     working.send(request("GET /slow", &[("X-Deadline-Ms", "30000")], "")).await;
     in_time(entered.notified()).await;
-    drop(service.lifecycle.tasks().spawn(std::future::pending::<()>()));
+    service.lifecycle.tasks().spawn(std::future::pending::<()>());
     service.lifecycle.stop();
     assert_eq!(service.ending().await, Ending::Aborted { connections: 1, tasks: 1 });
     working.closed().await;

@@ -42,7 +42,7 @@ pub struct Recorded {
     /// The canonical bytes.
     pub body: Vec<u8>,
     /// The same, read.
-    pub entry: Entry,
+    pub entry: Entry<'static>,
 }
 
 impl Recorded {

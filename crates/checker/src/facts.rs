@@ -60,7 +60,7 @@ pub(crate) struct StockRead<'a> {
 }
 
 /// All that an entry's decision read of stock: beside each line, or beside the SKU of a receipt.
-pub(crate) fn stock_read(entry: &Entry) -> impl Iterator<Item = StockRead<'_>> {
+pub(crate) fn stock_read<'a>(entry: &'a Entry<'_>) -> impl Iterator<Item = StockRead<'a>> {
     let lines = entry.inputs.get("lines").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     lines.iter().chain([&entry.inputs]).filter_map(|place| {
         let stock = place.get("stock")?;

@@ -116,7 +116,7 @@ impl History {
     pub fn reseal(&mut self) {
         let mut heads: HashMap<Uuid, String> = HashMap::new();
         for (_, recorded) in &mut self.entries {
-            recorded.entry.prev_hash = heads.get(&recorded.entry.aggregate_id).cloned();
+            recorded.entry.prev_hash = heads.get(&recorded.entry.aggregate_id).cloned().map(Into::into);
             recorded.body = recorded.entry.canonical();
             recorded.hash = hex(&hash(&recorded.body));
             heads.insert(recorded.entry.aggregate_id, recorded.hash.clone());
@@ -197,9 +197,9 @@ impl Book {
             from: from.into(),
             to: step.to.to_owned().into(),
             command: step.command.to_owned().into(),
-            principal: step.principal.to_owned(),
-            key_hash: step.key,
-            correlation_id: step.correlation.to_owned(),
+            principal: step.principal.to_owned().into(),
+            key_hash: step.key.map(Into::into),
+            correlation_id: step.correlation.to_owned().into(),
             causation_id: step.cause,
             trace_id: None,
             hlc,
@@ -208,14 +208,14 @@ impl Book {
             rule: step.rule.to_owned().into(),
             inputs: step.inputs,
             alternatives: vec![Alternative {
-                to: "elsewhere".to_owned(),
-                refused_because: "the sample knows no other way".to_owned(),
+                to: "elsewhere".into(),
+                refused_because: "the sample knows no other way".into(),
             }],
             evidence: json!([]),
-            revision: "sample".to_owned(),
-            config_hash: hex(&hash(b"sample")),
+            revision: "sample".into(),
+            config_hash: hex(&hash(b"sample")).into(),
             payload_hash: None,
-            prev_hash,
+            prev_hash: prev_hash.map(Into::into),
         };
         let body = entry.canonical();
         let hash = hex(&hash(&body));

@@ -84,7 +84,7 @@ const CORRUPTIONS: &[Corruption] = &[
         tables(history).keys.push(row);
     }),
     (Rule::NotExecutedLeftNothing, "a shed request left an entry", |history| {
-        let key = history.observed.requests[0].key_hash.clone();
+        let key = history.observed.requests[0].key_hash.clone().map(Into::into);
         entry(history, "order", "confirming").entry.key_hash = key;
         history.reseal();
     }),

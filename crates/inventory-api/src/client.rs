@@ -150,12 +150,12 @@ where
         headers.insert(header::AUTHORIZATION, self.authorization.clone());
         if is_write {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            insert(headers, IDEMPOTENCY_KEY, &context.key.to_string());
+            insert(headers, IDEMPOTENCY_KEY, context.key.to_string());
         }
         if let Some(id) = context.causation_id {
-            insert(headers, X_CAUSATION_ID, &id.to_string());
+            insert(headers, X_CAUSATION_ID, id.to_string());
         }
-        insert(headers, X_HYBRID_CLOCK, &context.clock);
+        insert(headers, X_HYBRID_CLOCK, context.clock);
         request.extensions_mut().insert(context.request);
         match self.stack.clone().oneshot(request).await {
             Ok(response) => read(&response),
@@ -178,7 +178,7 @@ pub fn item_path(sku: &str) -> String {
     format!("/v1/items/{}", utf8_percent_encode(sku, NON_ALPHANUMERIC))
 }
 
-fn insert(headers: &mut HeaderMap, name: http::HeaderName, text: &str) {
+fn insert(headers: &mut HeaderMap, name: http::HeaderName, text: String) {
     headers.insert(name, HeaderValue::try_from(text).expect("UUIDs and hex digits are header-safe"));
 }
 

@@ -1,5 +1,7 @@
 //! What travels between inventory and its callers.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -87,8 +89,8 @@ pub struct ReserveRequest {
     /// For which order.
     pub order_id: Uuid,
     /// All or nothing; 1 to 1,000 distinct SKUs.
-    #[schema(min_items = 1, max_items = 1000)]
-    pub lines: Vec<Line>,
+    #[schema(value_type = Vec<Line>, min_items = 1, max_items = 1000)]
+    pub lines: Arc<[Line]>,
     /// How long to hold, 1 to 86,400 s.
     #[schema(example = 900, minimum = 1, maximum = 86_400)]
     pub hold_seconds: i64,

@@ -127,38 +127,38 @@ pub fn bind<'q>(
     keys: Keys<'q>,
 ) -> Query<'q, Postgres, PgArguments> {
     let query = query
-        .bind(column(entries, |s| s.entry.id))
-        .bind(column(entries, |s| &*s.entry.aggregate_kind))
-        .bind(column(entries, |s| s.entry.aggregate_id))
-        .bind(column(entries, |s| s.entry.version))
-        .bind(column(entries, |s| &*s.entry.from))
-        .bind(column(entries, |s| &*s.entry.to))
-        .bind(column(entries, |s| s.entry.correlation_id.as_str()))
-        .bind(column(entries, |s| s.entry.trace_id.as_deref()))
+        .bind(column(entries, |s| s.id))
+        .bind(column(entries, |s| s.aggregate_kind))
+        .bind(column(entries, |s| s.aggregate_id))
+        .bind(column(entries, |s| s.version))
+        .bind(column(entries, |s| s.from))
+        .bind(column(entries, |s| s.to))
+        .bind(column(entries, |s| &*s.correlation_id))
+        .bind(column(entries, |s| s.trace_id.as_deref()))
         .bind(column(entries, |s| s.key_hash.as_ref().map(|k| k.as_bytes().as_slice())))
         .bind(column(entries, |s| s.body.as_slice()))
         .bind(column(entries, |s| s.hash.as_slice()));
     match keys {
         Keys::Leave => query,
         Keys::Claim(claims) => query
-            .bind(column(claims, |c| c.principal.as_str()))
+            .bind(column(claims, |c| &*c.principal))
             .bind(column(claims, |c| c.fingerprint.as_slice()))
             .bind(column(claims, |c| c.command)),
         Keys::Record(keys) => query
             .bind(column(keys, |(c, _)| c.aggregate_id))
-            .bind(column(keys, |(c, _)| c.principal.as_str()))
+            .bind(column(keys, |(c, _)| &*c.principal))
             .bind(column(keys, |(c, _)| c.key_hash.as_bytes().as_slice()))
             .bind(column(keys, |(c, _)| c.fingerprint.as_slice()))
             .bind(column(keys, |(c, _)| c.command))
             .bind(column(keys, |(_, r)| r.stored_status()))
-            .bind(column(keys, |(_, r)| r.content_type.as_str()))
+            .bind(column(keys, |(_, r)| &*r.content_type))
             .bind(column(keys, |(_, r)| r.location.as_deref()))
             .bind(column(keys, |(_, r)| r.body.as_slice())),
         Keys::Complete(replies) => query
             .bind(column(replies, |(id, _, _)| *id))
             .bind(column(replies, |(_, command, _)| *command))
             .bind(column(replies, |(_, _, r)| r.stored_status()))
-            .bind(column(replies, |(_, _, r)| r.content_type.as_str()))
+            .bind(column(replies, |(_, _, r)| &*r.content_type))
             .bind(column(replies, |(_, _, r)| r.location.as_deref()))
             .bind(column(replies, |(_, _, r)| r.body.as_slice())),
     }

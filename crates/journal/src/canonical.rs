@@ -11,20 +11,15 @@ use std::io;
 use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
-use serde_json::value::RawValue;
 
 /// Canonical JSON of what holds strings, integers, truth values, lists, options, and members with ASCII names.
 pub(crate) fn to_string<T: Serialize + ?Sized>(value: &T) -> String {
-    let bytes = RefCell::new(Vec::with_capacity(512));
+    // Room for a common entry: to grow a buffer to that size step by step costs as much as to fill it.
+    let bytes = RefCell::new(Vec::with_capacity(2_048));
     let sorting = Sorting { bytes: &bytes, members: Vec::with_capacity(16), firsts: Vec::with_capacity(4) };
     let written = value.serialize(&mut Serializer::with_formatter(Shared(&bytes), sorting));
     written.expect("rules, evidence and payloads hold no map with keys that are not strings");
     String::from_utf8(bytes.into_inner()).expect("JSON is text")
-}
-
-/// The same, to be put into an entry as it is.
-pub fn to_raw<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
-    RawValue::from_string(to_string(value)).expect("what was just written is JSON")
 }
 
 /// What has been written, which the formatter has to see as well.
@@ -165,16 +160,5 @@ mod tests {
             let canonical = serde_json_canonicalizer::to_string(&given.sorted()).unwrap();
             prop_assert_eq!(to_string(&given), canonical);
         }
-    }
-
-    #[test]
-    fn what_stands_in_an_entry_as_it_is_is_kept() {
-        #[derive(Serialize)]
-        struct Outer {
-            inner: Box<RawValue>,
-            before: u32,
-        }
-        let inner = to_raw(&json!({"b": [1, {}], "a": "x\n"}));
-        assert_eq!(to_string(&Outer { inner, before: 1 }), r#"{"before":1,"inner":{"a":"x\n","b":[1,{}]}}"#);
     }
 }

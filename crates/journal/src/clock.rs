@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
 
 /// The wall clock, in UTC, cut to microseconds so that text, database and memory agree.
@@ -19,8 +19,8 @@ pub fn wall_now() -> OffsetDateTime {
 }
 
 /// A point in hybrid time; as text, 16 hex digits (a number this large would not survive JSON).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct HybridTime(u64);
 
 impl HybridTime {
@@ -32,7 +32,7 @@ impl HybridTime {
 
 impl fmt::Display for HybridTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::entry::hex(&self.0.to_be_bytes()))
+        write!(f, "{:016x}", self.0)
     }
 }
 
@@ -54,9 +54,9 @@ impl FromStr for HybridTime {
     }
 }
 
-impl From<HybridTime> for String {
-    fn from(time: HybridTime) -> Self {
-        time.to_string()
+impl Serialize for HybridTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

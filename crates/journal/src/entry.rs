@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -13,20 +12,19 @@ use uuid::Uuid;
 use crate::canonical;
 use crate::clock::{HybridClock, HybridTime, wall_now};
 use crate::idempotency::KeyHash;
-use crate::rule::{Alternative, Decided, NONE};
+use crate::rule::{Alternative, Decided, NONE, Rule, State};
 
 /// One entry as it is hashed and kept. Its canonical JSON is the record; the table's other columns are copies
 /// for indexes.
 ///
-/// The fields stand in the order of their names, as canonical JSON has them: see [`Entry::canonical`].
-/// `J` is how inputs and evidence are held: as JSON that is there already while an entry is made, and taken apart when one
-/// is read.
+/// One that is sealed borrows what it says, inputs (`I`) and evidence (`E`) in the types they were decided on; one that is
+/// read owns it. The fields stand in the order of their names, as canonical JSON has them, so that none has to be moved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry<J = Value> {
+pub struct Entry<'a, I = Value, E = Value> {
     /// Which one.
     pub aggregate_id: Uuid,
     /// `order`, `reservation` or `item`.
-    pub aggregate_kind: Cow<'static, str>,
+    pub aggregate_kind: Cow<'a, str>,
     /// The branches refused.
     pub alternatives: Vec<Alternative>,
     /// The service's wall clock.
@@ -37,54 +35,47 @@ pub struct Entry<J = Value> {
     /// The entry that caused this one, in either service; `None` at the root of a request.
     pub causation_id: Option<Uuid>,
     /// What was asked: `place`, `confirm`, `expire`, …
-    pub command: Cow<'static, str>,
+    pub command: Cow<'a, str>,
     /// SHA-256 of the settings in force, in hex.
-    pub config_hash: String,
+    pub config_hash: Cow<'a, str>,
     /// The request it belongs to, across services.
-    pub correlation_id: String,
+    pub correlation_id: Cow<'a, str>,
     /// What the middleware saw on the way: attempts, breaker, waits.
-    pub evidence: J,
+    pub evidence: E,
     /// The state before; `none` for the first entry.
-    pub from: Cow<'static, str>,
+    pub from: Cow<'a, str>,
     /// After every cause's.
     pub hlc: HybridTime,
     /// Time-ordered (UUIDv7).
     pub id: Uuid,
     /// Everything the decision read.
-    pub inputs: J,
+    pub inputs: I,
     /// SHA-256 of the idempotency key, in hex.
-    pub key_hash: Option<String>,
+    pub key_hash: Option<Cow<'a, str>>,
     /// SHA-256 of the request's or message's canonical payload, in hex.
-    pub payload_hash: Option<String>,
+    pub payload_hash: Option<Cow<'a, str>>,
     /// The hash of this aggregate's previous entry, in hex.
-    pub prev_hash: Option<String>,
+    pub prev_hash: Option<Cow<'a, str>>,
     /// Who asked: the authenticated principal, or the sweep that did it.
-    pub principal: String,
+    pub principal: Cow<'a, str>,
     /// The code that decided.
-    pub revision: String,
+    pub revision: Cow<'a, str>,
     /// The decision's name and version.
-    pub rule: Cow<'static, str>,
+    pub rule: Cow<'a, str>,
     /// `order` or `inventory`.
-    pub service: Cow<'static, str>,
+    pub service: Cow<'a, str>,
     /// The state after.
-    pub to: Cow<'static, str>,
+    pub to: Cow<'a, str>,
     /// W3C trace id, in hex.
-    pub trace_id: Option<String>,
+    pub trace_id: Option<Cow<'a, str>>,
     /// 1, 2, 3 … without gaps.
     pub version: i64,
 }
 
-impl<J: Serialize> Entry<J> {
-    /// The canonical bytes (RFC 8785): what serde_json writes of fields in the order of their names, of inputs and
-    /// evidence that are canonical, and of numbers that are integers. To sort while writing, as a library for any value
-    /// must, took a third of all that the services did for an order. The checker compares every entry with what such a
-    /// library writes.
+impl<I: Serialize, E: Serialize> Entry<'_, I, E> {
+    /// The canonical bytes (RFC 8785). The checker compares every entry with what a library for any value writes.
     pub fn canonical(&self) -> Vec<u8> {
-        // Room for the common one: to grow a buffer to that size step by step costs as much as to fill it.
-        let mut bytes = Vec::with_capacity(2_048);
-        serde_json::to_writer(&mut bytes, self)
-            .expect("an entry holds only strings, integers, lists and maps");
-        bytes
+        canonical::to_string(self).into_bytes()
     }
 }
 
@@ -123,24 +114,22 @@ pub struct Head {
     pub hash: EntryHash,
 }
 
-/// On whose behalf, and because of what.
+/// On whose behalf. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Cause {
     /// The authenticated principal, or the sweep.
-    pub principal: String,
+    pub principal: Arc<str>,
     /// The idempotency key of the request, if it had one.
     pub key_hash: Option<KeyHash>,
     /// The request's correlation id.
-    pub correlation_id: String,
-    /// The entry that led to this one.
-    pub causation_id: Option<Uuid>,
+    pub correlation_id: Arc<str>,
     /// The request's trace.
-    pub trace_id: Option<String>,
+    pub trace_id: Option<Arc<str>>,
 }
 
 /// A transition about to be sealed.
-#[derive(Debug, Clone)]
-pub struct Draft {
+#[derive(Debug)]
+pub struct Draft<'a, R, E> {
     /// Which aggregate.
     pub aggregate_id: Uuid,
     /// Where it stands; `None` creates it.
@@ -148,34 +137,54 @@ pub struct Draft {
     /// What was asked.
     pub command: &'static str,
     /// On whose behalf.
-    pub cause: Cause,
+    pub cause: &'a Cause,
+    /// The entry that led to this one.
+    pub causation_id: Option<Uuid>,
     /// The decision.
-    pub decided: Decided,
+    pub decided: Decided<'a, R>,
     /// Which attempt of the step, from 1.
     pub attempt: u32,
-    /// What the middleware saw; see [`canonical`](crate::canonical()).
-    pub evidence: Box<RawValue>,
+    /// What the middleware saw.
+    pub evidence: E,
     /// SHA-256 of the payload.
     pub payload_hash: Option<[u8; 32]>,
 }
 
-/// An entry ready to be appended, with its bytes and hash.
+/// An entry ready to be appended: its canonical bytes, their hash, and what the table has columns for.
 #[derive(Debug, Clone)]
 pub struct Sealed {
-    /// The entry.
-    pub entry: Entry<Box<RawValue>>,
-    /// Its canonical bytes.
+    /// [`Entry::id`].
+    pub id: Uuid,
+    /// [`Entry::aggregate_kind`].
+    pub aggregate_kind: &'static str,
+    /// [`Entry::aggregate_id`].
+    pub aggregate_id: Uuid,
+    /// [`Entry::version`].
+    pub version: i64,
+    /// [`Entry::from`].
+    pub from: &'static str,
+    /// [`Entry::to`].
+    pub to: &'static str,
+    /// [`Entry::correlation_id`].
+    pub correlation_id: Arc<str>,
+    /// [`Entry::trace_id`].
+    pub trace_id: Option<Arc<str>>,
+    /// [`Entry::hlc`].
+    pub hlc: HybridTime,
+    /// [`Entry::at`].
+    pub at: OffsetDateTime,
+    /// The key whose request led to it.
+    pub key_hash: Option<KeyHash>,
+    /// The canonical bytes.
     pub body: Vec<u8>,
     /// Their hash.
     pub hash: EntryHash,
-    pub(crate) key_hash: Option<KeyHash>,
-    to: &'static str,
 }
 
 impl Sealed {
     /// The aggregate's head once this entry is in.
     pub fn head(&self) -> Head {
-        Head { state: self.to, version: self.entry.version, hash: self.hash }
+        Head { state: self.to, version: self.version, hash: self.hash }
     }
 }
 
@@ -205,36 +214,63 @@ impl Journal {
     }
 
     /// Makes the entry of `draft`: stamps, chains and hashes it. Pure but for the clocks and the new id.
-    pub fn seal(&self, draft: Draft) -> Sealed {
-        let Draft { aggregate_id, head, command, cause, decided, attempt, evidence, payload_hash } = draft;
-        let entry = Entry {
-            id: Uuid::now_v7(),
-            service: self.service.into(),
-            aggregate_kind: decided.kind.into(),
+    pub fn seal<R: Rule, E: Serialize>(&self, draft: Draft<'_, R, E>) -> Sealed {
+        let Draft {
             aggregate_id,
-            version: head.as_ref().map_or(1, |h| h.version + 1),
-            from: head.as_ref().map_or(NONE, |h| h.state).into(),
-            to: decided.to.into(),
-            command: command.into(),
-            principal: cause.principal,
-            key_hash: cause.key_hash.as_ref().map(|k| hex(k.as_bytes())),
-            correlation_id: cause.correlation_id,
-            causation_id: cause.causation_id,
-            trace_id: cause.trace_id,
-            hlc: self.clock.tick(),
-            at: wall_now(),
+            head,
+            command,
+            cause,
+            causation_id,
+            decided,
             attempt,
-            rule: decided.rule.into(),
-            inputs: decided.inputs,
+            evidence,
+            payload_hash,
+        } = draft;
+        let (id, hlc, at) = (Uuid::now_v7(), self.clock.tick(), wall_now());
+        let (kind, to) = (R::State::KIND, decided.to);
+        let (version, from) = head.as_ref().map_or((1, NONE), |head| (head.version + 1, head.state));
+        let entry = Entry {
+            id,
+            service: self.service.into(),
+            aggregate_kind: kind.into(),
+            aggregate_id,
+            version,
+            from: from.into(),
+            to: to.into(),
+            command: command.into(),
+            principal: (&*cause.principal).into(),
+            key_hash: cause.key_hash.map(|key| hex(key.as_bytes()).into()),
+            correlation_id: (&*cause.correlation_id).into(),
+            causation_id,
+            trace_id: cause.trace_id.as_deref().map(Cow::from),
+            hlc,
+            at,
+            attempt,
+            rule: R::NAME.into(),
+            inputs: decided.rule,
             alternatives: decided.alternatives,
             evidence,
-            revision: self.revision.to_string(),
-            config_hash: self.config_hash.to_string(),
-            payload_hash: payload_hash.map(|h| hex(&h)),
-            prev_hash: head.map(|h| hex(&h.hash)),
+            revision: (&*self.revision).into(),
+            config_hash: (&*self.config_hash).into(),
+            payload_hash: payload_hash.map(|hash| hex(&hash).into()),
+            prev_hash: head.map(|head| hex(&head.hash).into()),
         };
         let body = entry.canonical();
         let hash = hash(&body);
-        Sealed { entry, body, hash, key_hash: cause.key_hash, to: decided.to }
+        Sealed {
+            id,
+            aggregate_kind: kind,
+            aggregate_id,
+            version,
+            from,
+            to,
+            correlation_id: Arc::clone(&cause.correlation_id),
+            trace_id: cause.trace_id.clone(),
+            hlc,
+            at,
+            key_hash: cause.key_hash,
+            body,
+            hash,
+        }
     }
 }

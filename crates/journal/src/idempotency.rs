@@ -5,7 +5,9 @@
 //! transactions claims its key in the first, and whoever brings it to its end, the request or the reconciler, completes
 //! the claim.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
@@ -41,7 +43,7 @@ pub struct StoredReply {
     /// The HTTP status.
     pub status: u16,
     /// `Content-Type`.
-    pub content_type: String,
+    pub content_type: Cow<'static, str>,
     /// `Location`, if any.
     pub location: Option<String>,
     /// The body's exact bytes.
@@ -58,7 +60,7 @@ impl StoredReply {
 #[derive(Debug, Clone)]
 pub struct Claim {
     /// Whose key; another principal's is invisible.
-    pub principal: String,
+    pub principal: Arc<str>,
     /// The key's hash.
     pub key_hash: KeyHash,
     /// The request's fingerprint.
@@ -91,7 +93,7 @@ pub async fn claim(connection: &mut PgConnection, claim: &Claim) -> Result<bool,
         "INSERT INTO idempotency (principal, key_hash, fingerprint, command, aggregate_id)
          VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
     )
-    .bind(&claim.principal)
+    .bind(&*claim.principal)
     .bind(claim.key_hash.0)
     .bind(claim.fingerprint)
     .bind(claim.command)
@@ -112,10 +114,10 @@ pub async fn complete(
              location = $5, body = $6
          WHERE principal = $1 AND key_hash = $2 AND completed_at IS NULL",
     )
-    .bind(&claim.principal)
+    .bind(&*claim.principal)
     .bind(claim.key_hash.0)
     .bind(reply.stored_status())
-    .bind(&reply.content_type)
+    .bind(&*reply.content_type)
     .bind(&reply.location)
     .bind(&reply.body)
     .execute(connection)
@@ -146,7 +148,7 @@ pub async fn look(
         let reply = match (status, body) {
             (Some(status), Some(body)) => Some(StoredReply {
                 status: u16::try_from(status).map_err(|_| corrupt("a negative status"))?,
-                content_type: content_type.unwrap_or_default(),
+                content_type: content_type.unwrap_or_default().into(),
                 location,
                 body,
             }),

@@ -29,7 +29,6 @@ pub mod rule;
 
 pub use append::{Keys, append};
 pub use batch::Batch;
-pub use canonical::to_raw as canonical;
 pub use clock::{HybridClock, HybridTime};
 pub use database::{Database, DatabaseError, Step};
 pub use entry::{Cause, Draft, Entry, Head, Journal, Sealed};

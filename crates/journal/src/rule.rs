@@ -4,10 +4,11 @@
 //! the ones that were decided on; and a rule's name carries a version, so that old entries keep meaning what
 //! they meant.
 
+use std::borrow::Cow;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 /// The states of one kind of aggregate.
 pub trait State: Copy + Eq + std::fmt::Debug + Send + Sync + 'static {
@@ -26,15 +27,15 @@ pub const NONE: &str = "none";
 pub struct Alternative {
     // In the order of their names: see [`Entry::canonical`](crate::Entry::canonical).
     /// Why not, with the observed values.
-    pub refused_because: String,
+    pub refused_because: Cow<'static, str>,
     /// The state that would have been reached.
-    pub to: String,
+    pub to: Cow<'static, str>,
 }
 
 impl Alternative {
     /// `to` was ruled out because of `why`.
-    pub fn new(to: impl State, why: impl Into<String>) -> Self {
-        Self { to: to.as_str().to_owned(), refused_because: why.into() }
+    pub fn new(to: impl State, why: impl Into<Cow<'static, str>>) -> Self {
+        Self { to: to.as_str().into(), refused_because: why.into() }
     }
 }
 
@@ -58,22 +59,19 @@ pub trait Rule: Serialize + DeserializeOwned {
     fn decide(&self) -> Verdict<Self::State>;
 }
 
-/// A decision in the form that goes into an entry.
+/// What a rule decided, with what it read.
 #[derive(Debug, Clone)]
-pub struct Decided {
-    pub(crate) rule: &'static str,
-    pub(crate) kind: &'static str,
+pub struct Decided<'a, R> {
+    pub(crate) rule: &'a R,
     pub(crate) to: &'static str,
-    pub(crate) inputs: Box<RawValue>,
     pub(crate) alternatives: Vec<Alternative>,
 }
 
-impl Decided {
-    /// Executes the rule and keeps what it read.
-    pub fn by<R: Rule>(rule: &R) -> (R::State, Self) {
+impl<'a, R: Rule> Decided<'a, R> {
+    /// Executes the rule.
+    pub fn by(rule: &'a R) -> (R::State, Self) {
         let Verdict { to, alternatives } = rule.decide();
-        let inputs = crate::canonical(rule);
-        (to, Self { rule: R::NAME, kind: R::State::KIND, to: to.as_str(), inputs, alternatives })
+        (to, Self { rule, to: to.as_str(), alternatives })
     }
 }
 

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// One decision of one layer. All text is `Cow`, so that the common decision allocates nothing for names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,13 @@ impl DecisionTrail {
     /// What has been decided so far, oldest first.
     pub fn snapshot(&self) -> Vec<Decision> {
         self.0.decisions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What has been decided so far, as a list.
+impl Serialize for DecisionTrail {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.decisions.lock().unwrap_or_else(PoisonError::into_inner).serialize(serializer)
     }
 }
 

@@ -150,9 +150,9 @@ impl Application {
         let tasks = self.lifecycle.tasks().clone();
         let stopping = tasks.clone();
         let inventory = self.inventory.clone();
-        drop(tasks.spawn(async move { reconcile::run(inventory, stopping.stopping()).await }));
+        tasks.spawn(async move { reconcile::run(inventory, stopping.stopping()).await });
         let (database, stopping) = (self.inventory.database().clone(), tasks.clone());
-        drop(tasks.spawn(async move { chassis::retention::run(database, stopping.stopping()).await }));
+        tasks.spawn(async move { chassis::retention::run(database, stopping.stopping()).await });
         let ending = self.lifecycle.run(self.public, self.operations, signals).await;
         self.inventory.database().close();
         ending.into()

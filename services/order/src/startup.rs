@@ -169,9 +169,9 @@ impl Application {
         let tasks = self.lifecycle.tasks().clone();
         let stopping = tasks.clone();
         let app = self.app.clone();
-        drop(tasks.spawn(async move { reconcile::run(app, stopping.stopping()).await }));
+        tasks.spawn(async move { reconcile::run(app, stopping.stopping()).await });
         let (database, stopping) = (self.app.database.clone(), tasks.clone());
-        drop(tasks.spawn(async move { chassis::retention::run(database, stopping.stopping()).await }));
+        tasks.spawn(async move { chassis::retention::run(database, stopping.stopping()).await });
         let ending = self.lifecycle.run(self.public, self.operations, signals).await;
         self.app.database.close();
         ending.into()

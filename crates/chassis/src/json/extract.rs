@@ -52,8 +52,7 @@ impl<T: Validate + Send, S: Send + Sync> FromRequest<S> for ValidJson<T> {
         require_json(&parts.headers)?;
         let bytes = read(&parts, body).await?;
         let document = parse(&bytes).map_err(|error| malformed(&error))?;
-        let wire = serde_path_to_error::deserialize(&document).map_err(|error| wrong_shape(&error))?;
-        let value = T::validate(wire).map_err(ApiError::invalid)?;
+        let value = T::validate(shaped(&document)?).map_err(ApiError::invalid)?;
         let fingerprint = fingerprint::of(&mut parts, state, &document).await?;
         Ok(Self { value, fingerprint })
     }
@@ -166,6 +165,12 @@ fn too_slow() -> ApiError {
     let problem = refusal(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The body took too long")
         .detail("the body stopped or dribbled; nothing was done with it");
     closing(problem)
+}
+
+/// Where something is wrong is looked for only when something is: to keep track of the path costs a text for each name.
+fn shaped<W: DeserializeOwned>(document: &Value) -> Result<W, ApiError> {
+    W::deserialize(document)
+        .or_else(|_| serde_path_to_error::deserialize(document).map_err(|error| wrong_shape(&error)))
 }
 
 fn malformed(error: &serde_json::Error) -> ApiError {

@@ -26,7 +26,7 @@ impl Journalled {
         let entry = &recorded.entry;
         self.states.insert((side, entry.aggregate_id, entry.version), entry.to.to_string());
         if let Some(key) = &entry.key_hash {
-            self.keys.insert((side, entry.principal.clone(), key.clone()));
+            self.keys.insert((side, entry.principal.to_string(), key.to_string()));
         }
     }
 

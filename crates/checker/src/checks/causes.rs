@@ -35,7 +35,7 @@ impl Causes {
             return;
         }
         if let Some(key) = &entry.key_hash {
-            let request = (side, entry.principal.clone(), key.clone());
+            let request = (side, entry.principal.to_string(), key.to_string());
             let first = *self.roots.entry(request).or_insert(entry.id);
             tally.check(Rule::OneRootPerRequest, first == entry.id, || {
                 at(side, recorded, format!("key {key} has a root already, entry {first}"))

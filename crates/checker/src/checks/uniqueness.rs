@@ -30,7 +30,7 @@ impl Uniqueness {
                     tally.check(Rule::OneOrderPerKey, false, || at(side, recorded, "an order without a key"));
                     return;
                 };
-                let first = *self.created.entry((order.principal.clone(), key.clone())).or_insert(id);
+                let first = *self.created.entry((order.principal.clone(), key.to_string())).or_insert(id);
                 tally.check(Rule::OneOrderPerKey, first == id, || {
                     at(
                         side,

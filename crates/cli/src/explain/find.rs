@@ -93,7 +93,7 @@ impl Feeds {
             .iter()
             .filter(|(side, recorded)| *side == Side::Inventory && order_of(recorded).is_none())
             .filter(|(_, recorded)| recorded.entry.aggregate_kind == "reservation")
-            .map(|(_, recorded)| recorded.entry.correlation_id.clone())
+            .map(|(_, recorded)| recorded.entry.correlation_id.to_string())
             .collect();
         for correlation_id in orphans {
             self.ask(&Filter { name: "correlation_id", value: correlation_id }, found).await?;

@@ -40,7 +40,7 @@ pub(crate) struct Row {
     pub(crate) cause: Option<usize>,
     /// Milliseconds since the first row, by the services' own clocks.
     pub(crate) after_ms: i64,
-    pub(crate) entry: Entry,
+    pub(crate) entry: Entry<'static>,
 }
 
 /// A time in which the order service could not say how an order stood at inventory.

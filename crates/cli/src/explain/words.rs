@@ -234,12 +234,12 @@ mod tests {
     fn every_rule_of_the_order_service_has_words_of_its_own() {
         let lines = ["a", "b", "c", "d"].map(|sku| Line { sku: sku.to_owned(), quantity: 2 });
         let place = Place {
-            customer_id: "7".to_owned(),
-            lines: lines.to_vec(),
+            customer_id: "7".into(),
+            lines: lines.into(),
             reservation_id: Uuid::nil(),
             hold_seconds: 900,
             deadline_left_ms: 1_950,
-            if_unknown: "ask again".to_owned(),
+            if_unknown: "ask again".into(),
         };
         assert_eq!(
             told(&place),
@@ -252,7 +252,7 @@ mod tests {
             reservation_id: Uuid::nil(),
             expires_at: Some("2026-11-21T12:15:00.123Z".to_owned()),
             deadline_left_ms: 20,
-            if_unknown: "ask again".to_owned(),
+            if_unknown: "ask again".into(),
         };
         assert!(
             told(&intend)
@@ -314,7 +314,7 @@ mod tests {
     fn the_trail_and_the_refused_branches_are_told() {
         let (_, recorded) = lost_reply()[2].recorded();
         let entry = Entry {
-            alternatives: vec![Alternative { to: "rejected".to_owned(), refused_because: "no".to_owned() }],
+            alternatives: vec![Alternative { to: "rejected".into(), refused_because: "no".into() }],
             evidence: json!({"tries": 3, "decisions": [{"layer": "retry", "action": "give_up", "why": "budget",
                 "attempt": 2, "endpoint": null, "deadline_left_ms": 4, "at_ms": 1_200}]}),
             ..recorded.entry

@@ -21,7 +21,7 @@ use uuid::Uuid;
 fn lit(database: journal::Database) -> Batch<Sealed, i64> {
     Batch::new(database, weight, |connection, all| {
         Box::pin(async move {
-            assert!(all.iter().all(|sealed| sealed.entry.principal != "panic"), "as it was told to");
+            assert!(all.iter().all(|sealed| &*sealed.correlation_id != "panic"), "as it was told to");
             let entries: Vec<&Sealed> = all.iter().map(AsRef::as_ref).collect();
             append(&mut *connection, &entries, Keys::Leave).await?;
             let xid: i64 =
@@ -33,13 +33,13 @@ fn lit(database: journal::Database) -> Batch<Sealed, i64> {
 
 /// A heavy one weighs as much as a transaction may.
 fn weight(sealed: &Sealed) -> usize {
-    if sealed.entry.principal == "heavy" { 2_000 } else { 1 }
+    if &*sealed.correlation_id == "heavy" { 2_000 } else { 1 }
 }
 
 /// One over which its writer panics.
 fn panics(id: Uuid) -> Arc<Sealed> {
     let mut sealed = switch(&Journal::new("test", "r", "c"), id, None, Lamp::On);
-    "panic".clone_into(&mut sealed.entry.principal);
+    sealed.correlation_id = "panic".into();
     Arc::new(sealed)
 }
 
@@ -121,7 +121,7 @@ async fn what_is_heavy_goes_by_itself() {
     let batch = lit(serving(&test, PATIENT));
     let all = join_all((0..4).map(|n| {
         let mut sealed = switch(&Journal::new("test", "r", "c"), Uuid::now_v7(), None, Lamp::On);
-        sealed.entry.principal = if n == 1 { "heavy" } else { "light" }.to_owned();
+        sealed.correlation_id = if n == 1 { "heavy" } else { "light" }.into();
         batch.write(None, Arc::new(sealed))
     }));
     let xids: Vec<i64> = all.await.into_iter().map(Result::unwrap).collect();

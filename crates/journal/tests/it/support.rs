@@ -77,23 +77,19 @@ impl Rule for Switch {
 
 /// The next entry of a lamp.
 pub(crate) fn switch(journal: &Journal, id: Uuid, head: Option<Head>, to: Lamp) -> Sealed {
-    let (_, decided) = Decided::by(&Switch { to });
-    let cause = Cause {
-        principal: "test".to_owned(),
-        key_hash: None,
-        correlation_id: "lamp".to_owned(),
-        causation_id: None,
-        trace_id: None,
-    };
-    let evidence = journal::canonical(&());
+    let rule = Switch { to };
+    let (_, decided) = Decided::by(&rule);
+    let cause =
+        Cause { principal: "test".into(), key_hash: None, correlation_id: "lamp".into(), trace_id: None };
     journal.seal(Draft {
         aggregate_id: id,
         head,
         command: "switch",
-        cause,
+        cause: &cause,
+        causation_id: None,
         decided,
         attempt: 1,
-        evidence,
+        evidence: (),
         payload_hash: None,
     })
 }

@@ -56,7 +56,7 @@ impl Command for Confirm {
         let reply = scene.render(&standing(Reservation { state: to, ..known.clone() }));
         let moves = [Move { from: &known, to, sealed: &sealed }];
         reservations::leave_held(connection, &moves, now, Keys::Record(&[(&scene.claim, &reply)])).await?;
-        Ok(Ending::Written(Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) }))
+        Ok(Ending::Written(Written { reply, entry_id: sealed.id, moved: Moved::to(to) }))
     }
 }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::execute::{Command, Ending, Moved, Scene, Written};
 use super::{Answer, Ask, Failure, Inventory, Refusal, Reply};
-use crate::domain::item::{ItemState, item_id};
+use crate::domain::item::item_id;
 use crate::domain::rules;
 use crate::domain::stock::{ItemName, OpeningStock, Sku, Stock};
 use crate::store::{Newest, items};
@@ -48,16 +48,16 @@ impl Command for CreateItem {
             state: None,
         };
         let (to, decided) = Decided::by(&rule);
-        let sealed = scene.seal::<ItemState>(decided, None);
+        let sealed = scene.seal(decided, None);
         let new = items::Item {
             sku: self.sku.to_string(),
             name: self.name.as_str().to_owned(),
-            stock: Stock { version: sealed.entry.version, on_hand: self.on_hand.get(), held: 0 },
+            stock: Stock { version: sealed.version, on_hand: self.on_hand.get(), held: 0 },
             newest: Newest::of(&sealed),
         };
         let reply = scene.render(&Answer::Created(new));
         let keys = Keys::Record(&[(&scene.claim, &reply)]);
         items::create(connection, &self.sku, &self.name, self.on_hand, &sealed, keys).await?;
-        Ok(Ending::Written(Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) }))
+        Ok(Ending::Written(Written { reply, entry_id: sealed.id, moved: Moved::to(to) }))
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use journal::{Claim, DatabaseError, Decided, Draft, Head, Sealed, State, Step, StoredReply};
+use journal::{Cause, Claim, DatabaseError, Decided, Draft, Head, Rule, Sealed, State, Step, StoredReply};
 use sqlx::PgConnection;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -96,6 +96,7 @@ pub(super) struct Asked<C> {
 pub(super) struct Scene {
     inventory: Inventory,
     ask: Ask,
+    cause: Cause,
     /// The key, to be recorded with the reply.
     pub(super) claim: Claim,
 }
@@ -112,8 +113,8 @@ impl Scene {
     }
 
     /// The request's correlation id.
-    pub(super) fn correlation_id(&self) -> String {
-        self.ask.context.correlation_id.to_string()
+    pub(super) fn correlation_id(&self) -> Arc<str> {
+        Arc::clone(&self.cause.correlation_id)
     }
 
     /// The reply's bytes.
@@ -122,13 +123,14 @@ impl Scene {
     }
 
     /// Seals the entry of `decided`, chained to the aggregate's newest.
-    pub(super) fn seal<S: State>(&self, decided: Decided, from: Option<(S, &Newest)>) -> Sealed {
+    pub(super) fn seal<R: Rule>(&self, decided: Decided<'_, R>, from: Option<(R::State, &Newest)>) -> Sealed {
         let head = self.inventory.chain(from);
         self.inventory.0.journal.seal(Draft {
             aggregate_id: self.claim.aggregate_id,
             head,
             command: self.claim.command,
-            cause: self.ask.cause(),
+            cause: &self.cause,
+            causation_id: self.ask.causation_id,
             decided,
             attempt: self.ask.context.attempt,
             evidence: chassis::evidence(&self.ask.context.trail, None),
@@ -165,13 +167,14 @@ impl Inventory {
             self.observe(clock);
         }
         let claim = Claim {
-            principal: ask.principal.clone(),
+            principal: Arc::clone(&ask.principal),
             key_hash: ask.key,
             fingerprint: ask.fingerprint,
             command: C::NAME,
             aggregate_id: command.aggregate_id(),
         };
-        Arc::new(Asked { scene: Scene { inventory: self.clone(), ask, claim }, command })
+        let cause = ask.cause();
+        Arc::new(Asked { scene: Scene { inventory: self.clone(), ask, cause, claim }, command })
     }
 
     /// A transaction of the command's own.

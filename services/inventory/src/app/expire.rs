@@ -1,5 +1,7 @@
 //! Giving back what was held for too long.
 
+use std::sync::Arc;
+
 use journal::{Cause, DatabaseError, Decided, Draft, Keys, Sealed, Step};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -82,13 +84,13 @@ impl Inventory {
             aggregate_id: known.id,
             head: self.chain(Some((known.state, &known.newest))),
             command: "expire",
-            cause: Cause {
-                principal: principal.to_owned(),
+            cause: &Cause {
+                principal: principal.into(),
                 key_hash: None,
-                correlation_id: known.correlation_id.clone(),
-                causation_id: Some(known.newest.entry_id),
+                correlation_id: Arc::clone(&known.correlation_id),
                 trace_id: None,
             },
+            causation_id: Some(known.newest.entry_id),
             decided,
             attempt: 1,
             evidence: chassis::evidence(&mainstay::DecisionTrail::new(), None),

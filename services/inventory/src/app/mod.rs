@@ -69,7 +69,7 @@ impl Inventory {
 #[derive(Debug, Clone)]
 pub struct Ask {
     /// The authenticated principal.
-    pub principal: String,
+    pub principal: Arc<str>,
     /// Its idempotency key.
     pub key: KeyHash,
     /// What the key stands for from now on.
@@ -87,11 +87,10 @@ pub struct Ask {
 impl Ask {
     fn cause(&self) -> Cause {
         Cause {
-            principal: self.principal.clone(),
+            principal: Arc::clone(&self.principal),
             key_hash: Some(self.key),
-            correlation_id: self.context.correlation_id.to_string(),
-            causation_id: self.causation_id,
-            trace_id: Some(self.context.trace.trace_id_hex()),
+            correlation_id: self.context.correlation_id.as_str().into(),
+            trace_id: Some(self.context.trace.trace_id_hex().into()),
         }
     }
 }

@@ -50,7 +50,7 @@ impl Command for Receive {
         let (to, decided) = Decided::by(&rule);
         let sealed = scene.seal(decided, Some((rule.state, &known.newest)));
         let stock = Stock {
-            version: sealed.entry.version,
+            version: sealed.version,
             on_hand: known.stock.on_hand + self.quantity.get(),
             held: known.stock.held,
         };
@@ -58,6 +58,6 @@ impl Command for Receive {
             scene.render(&Answer::Received(items::Item { stock, newest: Newest::of(&sealed), ..known }));
         let keys = Keys::Record(&[(&scene.claim, &reply)]);
         items::receive(connection, &self.sku, self.quantity, &sealed, keys).await?;
-        Ok(Ending::Written(Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) }))
+        Ok(Ending::Written(Written { reply, entry_id: sealed.id, moved: Moved::to(to) }))
     }
 }

@@ -1,5 +1,7 @@
 //! Giving a hold back, or making sure that it can never come to be.
 
+use std::sync::Arc;
+
 use journal::{Decided, Keys};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -68,26 +70,26 @@ impl Release {
         let reply = scene.render(&standing(Reservation { state: to, ..known.clone() }));
         let moves = [Move { from: &known, to, sealed: &sealed }];
         reservations::leave_held(connection, &moves, now, Keys::Record(&[(&scene.claim, &reply)])).await?;
-        Ok(Ending::Written(Written { reply, entry_id: sealed.entry.id, moved: Moved::to(to) }))
+        Ok(Ending::Written(Written { reply, entry_id: sealed.id, moved: Moved::to(to) }))
     }
 
     /// A release that overtook its reserve: the reservation exists from now on, as one that cannot be made.
     async fn unseen(&self, scene: &Scene, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
-        let rule = rules::Release { order_id: None, lines: Vec::new(), state: None, version: 0 };
+        let rule = rules::Release { order_id: None, lines: Arc::default(), state: None, version: 0 };
         let (to, decided) = Decided::by(&rule);
-        let sealed = scene.seal::<ReservationState>(decided, None);
+        let sealed = scene.seal(decided, None);
         let reservation = Reservation {
             id: self.reservation_id,
             order_id: None,
             state: to,
-            lines: Vec::new(),
+            lines: Arc::default(),
             hold_seconds: None,
             expires_at: None,
             correlation_id: scene.correlation_id(),
             newest: Newest::of(&sealed),
         };
         let reply = scene.render(&Answer::Present(reservation.clone()));
-        let now = sealed.entry.at;
+        let now = sealed.at;
         let new = New { reservation, sealed, claim: &scene.claim, reply };
         reservations::create(connection, &[&new], now).await?;
         Ok(Ending::Written(new.into()))

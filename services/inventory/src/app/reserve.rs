@@ -98,7 +98,7 @@ impl Command for Reserve {
 
 impl From<New<'_>> for Written {
     fn from(New { reservation, sealed, reply, .. }: New<'_>) -> Self {
-        Self { reply, entry_id: sealed.entry.id, moved: Moved::to(reservation.state) }
+        Self { reply, entry_id: sealed.id, moved: Moved::to(reservation.state) }
     }
 }
 
@@ -126,12 +126,12 @@ impl Reserve {
             now,
         };
         let (to, decided) = Decided::by(&rule);
-        let sealed = scene.seal::<ReservationState>(decided, None);
+        let sealed = scene.seal(decided, None);
         let reservation = Reservation {
             id: self.reservation_id,
             order_id: Some(self.order_id),
             state: to,
-            lines: self.lines.as_slice().to_vec(),
+            lines: self.lines.shared(),
             hold_seconds: Some(self.hold_seconds.get()),
             expires_at: (to == ReservationState::Held).then(|| rule.expires_at()),
             correlation_id: scene.correlation_id(),
@@ -184,7 +184,7 @@ impl Reserve {
 
     fn is_for(&self, known: &Reservation) -> bool {
         known.order_id == Some(self.order_id)
-            && known.lines == self.lines.as_slice()
+            && *known.lines == *self.lines.as_slice()
             && known.hold_seconds == Some(self.hold_seconds.get())
     }
 

@@ -1,6 +1,7 @@
 //! SKUs, quantities and lines that are valid once they exist, also when they are read back from an old entry.
 
 use std::fmt;
+use std::sync::Arc;
 
 use inventory_api::{Line as WireLine, validate};
 use mainstay::problem::FieldError;
@@ -13,8 +14,8 @@ pub struct Invalid(pub &'static str);
 
 /// Stock-keeping unit: 1 to 64 printable ASCII characters, spaces only inside. Case-sensitive.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Sku(String);
+#[serde(try_from = "String")]
+pub struct Sku(Arc<str>);
 
 impl Sku {
     /// The SKU as text.
@@ -27,13 +28,11 @@ impl TryFrom<String> for Sku {
     type Error = Invalid;
 
     fn try_from(text: String) -> Result<Self, Invalid> {
-        if validate::is_identifier(&text) { Ok(Self(text)) } else { Err(Invalid(validate::IDENTIFIER_RULE)) }
-    }
-}
-
-impl From<Sku> for String {
-    fn from(sku: Sku) -> Self {
-        sku.0
+        if validate::is_identifier(&text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(Invalid(validate::IDENTIFIER_RULE))
+        }
     }
 }
 
@@ -143,26 +142,31 @@ impl From<&Line> for WireLine {
 
 /// 1 to 1,000 lines of distinct SKUs, in the order they were asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lines(Vec<Line>);
+pub struct Lines(Arc<[Line]>);
 
 impl Lines {
     /// Takes the lines, or says all that is wrong with them.
-    pub fn new(lines: Vec<WireLine>) -> Result<Self, Vec<FieldError>> {
-        let errors = validate::lines(&lines);
+    pub fn new(lines: &[WireLine]) -> Result<Self, Vec<FieldError>> {
+        let errors = validate::lines(lines);
         if !errors.is_empty() {
             return Err(errors);
         }
         let valid = "lines without errors have valid SKUs and quantities: see the test of both";
-        let line = |line: WireLine| Line {
-            sku: line.sku.try_into().expect(valid),
+        let line = |line: &WireLine| Line {
+            sku: line.sku.clone().try_into().expect(valid),
             quantity: line.quantity.try_into().expect(valid),
         };
-        Ok(Self(lines.into_iter().map(line).collect()))
+        Ok(Self(lines.iter().map(line).collect()))
     }
 
     /// The lines.
     pub fn as_slice(&self) -> &[Line] {
         &self.0
+    }
+
+    /// The lines, shared.
+    pub fn shared(&self) -> Arc<[Line]> {
+        Arc::clone(&self.0)
     }
 }
 
@@ -226,12 +230,12 @@ mod tests {
         for sku in ["a", "", " a", "a b", "\u{7f}", &"x".repeat(64), &"x".repeat(65)] {
             for quantity in [i64::MIN, -1, 0, 1, 1_000_000, 1_000_001, i64::MAX] {
                 let good = Sku::try_from(sku.to_owned()).is_ok() && Quantity::try_from(quantity).is_ok();
-                assert_eq!(Lines::new(vec![line(sku, quantity)]).is_ok(), good, "{sku:?} {quantity}");
+                assert_eq!(Lines::new(&[line(sku, quantity)]).is_ok(), good, "{sku:?} {quantity}");
             }
         }
-        let errors = Lines::new(vec![line("a", 1), line("", 0), line("a", 2)]).unwrap_err();
+        let errors = Lines::new(&[line("a", 1), line("", 0), line("a", 2)]).unwrap_err();
         let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
         assert_eq!(fields, ["lines[1].sku", "lines[1].quantity", "lines[2].sku"]);
-        assert!(Lines::new(Vec::new()).is_err());
+        assert!(Lines::new(&[]).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! Running a use case, and from its end to the reply.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -46,8 +47,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Command {
 }
 
 impl Command {
-    /// Runs a use case in a task of its own, which neither a client that leaves nor the deadline cancels, and waits
-    /// for it until the deadline.
+    /// Runs a use case to its end, whether or not its client leaves, and waits for it until the deadline.
     pub(super) async fn run<A, W, F>(
         self,
         api: &Api,
@@ -63,23 +63,23 @@ impl Command {
     {
         let Self { log, context, key, causality: Causality { causation_id, clock } } = self;
         let until = context.deadline.less(REPLYING).instant();
-        let principal = caller.principal.name.to_string();
+        let principal = Arc::clone(&caller.principal.name);
         let key = KeyHash::of(key.as_str());
         let ask = Ask { principal, key, fingerprint, payload_hash, causation_id, clock, context };
-        let task = api.tasks.spawn(use_case(api.inventory.clone(), ask));
-        let Ok(ended) = tokio::time::timeout_at(until, task).await else { return Err(too_late()) };
+        let work = api.tasks.shield(use_case(api.inventory.clone(), ask));
+        let Ok(ended) = tokio::time::timeout_at(until, work).await else { return Err(too_late()) };
         let clock = HeaderValue::try_from(api.inventory.journal().clock().tick().to_string())
             .expect("hex digits are header-safe");
         match ended.map_err(ApiError::internal)? {
-            Ok(done) => Ok(answer(&done, clock, &log)),
+            Ok(done) => Ok(answer(done, clock, &log)),
             Err(failure) => Err(refused(&failure).header(X_HYBRID_CLOCK, clock)),
         }
     }
 }
 
-fn answer(done: &Reply, clock: HeaderValue, log: &LogFields) -> Response {
+fn answer(done: Reply, clock: HeaderValue, log: &LogFields) -> Response {
     log.set("idempotent_replayed", done.replayed);
-    let mut response = chassis::stored::reply(&done.stored, done.replayed);
+    let mut response = chassis::stored::reply(done.stored, done.replayed);
     let headers = response.headers_mut();
     headers.insert(X_HYBRID_CLOCK, clock);
     if let Some(id) = done.entry_id {
@@ -99,7 +99,7 @@ fn refused(failure: &Failure) -> ApiError {
     }
 }
 
-/// The deadline passed while the task was at work, and it goes on.
+/// The deadline passed while the use case was at work, and it goes on.
 fn too_late() -> ApiError {
     Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline-exceeded", "The deadline passed")
         .detail(

@@ -19,7 +19,7 @@ impl Validate for ReserveBody {
 
     fn validate(wire: wire::ReserveRequest) -> Result<Self, Vec<FieldError>> {
         let payload_hash = journal::entry::payload_hash(&wire);
-        let (mut errors, lines) = match Lines::new(wire.lines) {
+        let (mut errors, lines) = match Lines::new(&wire.lines) {
             Ok(lines) => (Vec::new(), Some(lines)),
             Err(errors) => (errors, None),
         };

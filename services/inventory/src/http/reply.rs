@@ -34,7 +34,7 @@ pub fn render(answer: &Answer, correlation_id: &str) -> StoredReply {
             problem.correlation_id = Some(correlation_id.to_owned());
             StoredReply {
                 status: problem.status,
-                content_type: PROBLEM_JSON.to_str().unwrap_or(JSON).to_owned(),
+                content_type: PROBLEM_JSON.to_str().unwrap_or(JSON).to_owned().into(),
                 location: None,
                 body: bytes(&problem),
             }
@@ -131,7 +131,7 @@ fn rfc3339(time: time::OffsetDateTime) -> String {
 }
 
 fn document<T: Serialize>(status: StatusCode, body: &T) -> StoredReply {
-    StoredReply { status: status.as_u16(), content_type: JSON.to_owned(), location: None, body: bytes(body) }
+    StoredReply { status: status.as_u16(), content_type: JSON.into(), location: None, body: bytes(body) }
 }
 
 fn bytes<T: Serialize>(body: &T) -> Vec<u8> {

@@ -43,8 +43,7 @@ impl Newest {
 
     /// As of an entry that is about to be appended.
     pub fn of(sealed: &Sealed) -> Self {
-        let entry = &sealed.entry;
-        Self { version: entry.version, hash: sealed.hash, hlc: entry.hlc, entry_id: entry.id }
+        Self { version: sealed.version, hash: sealed.hash, hlc: sealed.hlc, entry_id: sealed.id }
     }
 
     /// For the next entry to be chained to.

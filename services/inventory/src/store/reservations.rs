@@ -1,6 +1,7 @@
 //! Reservations, and the stock that they hold.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use journal::append::{bind, column};
 use journal::{Claim, Keys, Sealed, State as _, StoredReply, entry};
@@ -23,13 +24,13 @@ pub struct Reservation {
     /// Where it stands.
     pub state: ReservationState,
     /// What it holds or held.
-    pub lines: Vec<Line>,
+    pub lines: Arc<[Line]>,
     /// How long it was to hold.
     pub hold_seconds: Option<i64>,
     /// When the hold ends.
     pub expires_at: Option<OffsetDateTime>,
     /// The correlation id of the request that it came to be in.
-    pub correlation_id: String,
+    pub correlation_id: Arc<str>,
     /// Its newest entry.
     pub newest: Newest,
 }
@@ -149,7 +150,7 @@ impl TryFrom<Row> for Reservation {
             lines: serde_json::from_str(&row.lines).map_err(|e| sqlx::Error::Decode(e.into()))?,
             hold_seconds: row.hold_seconds,
             expires_at: row.expires_at,
-            correlation_id: row.correlation_id,
+            correlation_id: row.correlation_id.into(),
             newest: Newest::read(row.version, row.head_hash, &row.hlc, row.entry_id)?,
         })
     }
@@ -241,7 +242,7 @@ pub async fn create(
     let keys = column(new, |n| (n.claim, &n.reply));
     let mut held = BTreeMap::<&str, i64>::new();
     for new in new.iter().filter(|n| n.reservation.state == ReservationState::Held) {
-        for line in &new.reservation.lines {
+        for line in &*new.reservation.lines {
             *held.entry(line.sku.as_str()).or_default() += line.quantity.get();
         }
     }
@@ -252,7 +253,7 @@ pub async fn create(
         .bind(column(new, |n| lines_json(&n.reservation.lines)))
         .bind(column(new, |n| n.reservation.hold_seconds))
         .bind(column(new, |n| n.reservation.expires_at))
-        .bind(column(new, |n| n.reservation.correlation_id.as_str()))
+        .bind(column(new, |n| &*n.reservation.correlation_id))
         .bind(column(new, |n| n.reservation.newest.version))
         .bind(column(new, |n| n.reservation.newest.hash.as_slice()))
         .bind(column(new, |n| n.reservation.newest.hlc.to_string()))
@@ -317,7 +318,7 @@ pub async fn leave_held(
 fn sums<'a>(moves: &[Move<'a>]) -> Vec<(&'a Sku, (i64, i64))> {
     let mut sums = BTreeMap::<_, (i64, i64)>::new();
     for Move { from, to, .. } in moves {
-        for line in &from.lines {
+        for line in &*from.lines {
             let (held, shipped) = sums.entry(&line.sku).or_default();
             *held += line.quantity.get();
             if *to == ReservationState::Confirmed {

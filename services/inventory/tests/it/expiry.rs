@@ -21,7 +21,7 @@ async fn the_sweep_ends_what_is_due_and_only_that() {
 
     let entries = stage.entries(Some(due)).await;
     let (held, expired) = (&entries[0], &entries[1]);
-    assert_eq!((expired.principal.as_str(), &*expired.command), (SWEEP, "expire"));
+    assert_eq!((&*expired.principal, &*expired.command), (SWEEP, "expire"));
     assert_eq!(expired.rule, "inventory.expire@1");
     assert_eq!(expired.causation_id, Some(held.id), "the hold is what led to its end");
     assert_eq!(expired.correlation_id, held.correlation_id, "in the story of the same request");

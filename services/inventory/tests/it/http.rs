@@ -84,12 +84,12 @@ async fn a_request_leaves_its_cause_and_clock_in_the_journal_and_malformed_ones_
     let call = call.header(&X_CAUSATION_ID, cause.to_string()).header(&X_HYBRID_CLOCK, clock.clone());
     let held = reply(call).await.expect(201);
     let entry = served.stage.entries(Some(id)).await.remove(0);
-    assert_eq!((entry.causation_id, entry.correlation_id.as_str()), (Some(cause), "story-1"));
+    assert_eq!((entry.causation_id, &*entry.correlation_id), (Some(cause), "story-1"));
     assert!(entry.hlc.to_string() > clock);
     assert_eq!(entry.id.to_string(), held.header("x-entry-id"));
     let wire: ReserveRequest = serde_json::from_value(reserve_body(id, "a", 1)).unwrap();
     let payload_hash = journal::entry::hex(&journal::entry::payload_hash(&wire));
-    assert_eq!(entry.payload_hash, Some(payload_hash), "the sender can compute it too");
+    assert_eq!(entry.payload_hash.as_deref(), Some(&*payload_hash), "the sender can compute it too");
     let call = served.confirm(id).header(&X_CAUSATION_ID, "nonsense").header(&X_HYBRID_CLOCK, "soon");
     reply(call).await.expect(200);
     assert_eq!(served.stage.entries(Some(id)).await[1].causation_id, None);

@@ -59,7 +59,7 @@ async fn another_request_under_the_same_key_is_refused_and_leaves_the_first_alon
 async fn another_principals_use_of_a_key_is_invisible() {
     let stage = Stage::with(&[("a", 10)]).await;
     let mut other = ask_with(KEY);
-    other.principal = "somebody-else".to_owned();
+    other.principal = "somebody-else".into();
     other.fingerprint = [9; 32];
     stage.reserve(ask_with(KEY), Uuid::now_v7(), &[("a", 1)]).await.unwrap();
     let reply = stage.reserve(other, Uuid::now_v7(), &[("a", 1)]).await.unwrap();

@@ -26,7 +26,7 @@ async fn a_reserve_holds_every_line_until_its_end() {
     assert_eq!(entry.command, "reserve");
     assert_eq!(entry.principal, "order-service");
     assert_eq!(entry.correlation_id, ask.context.correlation_id.as_str());
-    assert_eq!(entry.trace_id, Some(ask.context.trace.trace_id_hex()));
+    assert_eq!(entry.trace_id.as_deref(), Some(&*ask.context.trace.trace_id_hex()));
     assert_eq!(entry.inputs["lines"][1]["stock"], json!({"version": 1, "on_hand": 10, "held": 0}));
     let read = stage.inventory.reservation(id, Instant::now() + PATIENCE).await.unwrap().unwrap();
     assert_eq!(read.expires_at.unwrap().unix_timestamp() - 900, {

@@ -26,7 +26,7 @@ pub async fn assert_sound(stage: &Stage) {
             None => assert_eq!((&*entry.from, entry.version, &entry.prev_hash), ("none", 1, &None)),
             Some((state, version, prev, hlc)) => {
                 assert_eq!((&*entry.from, entry.version), (state.as_str(), version + 1));
-                assert_eq!(entry.prev_hash.as_ref(), Some(prev));
+                assert_eq!(entry.prev_hash.as_deref(), Some(&**prev));
                 assert!(entry.hlc.to_string() > *hlc, "hybrid time runs forward within an aggregate");
             }
         }

@@ -114,7 +114,7 @@ impl Stage {
     }
 
     /// The journal of one aggregate, or of all.
-    pub async fn entries(&self, id: Option<Uuid>) -> Vec<journal::Entry> {
+    pub async fn entries(&self, id: Option<Uuid>) -> Vec<journal::Entry<'static>> {
         let bodies: Vec<Vec<u8>> = sqlx::query_scalar(
             "SELECT body FROM journal WHERE $1::uuid IS NULL OR aggregate_id = $1 ORDER BY seq",
         )
@@ -164,7 +164,7 @@ pub fn ask() -> Ask {
 /// A request with this key; the fingerprint is the same for all.
 pub fn ask_with(key: &str) -> Ask {
     Ask {
-        principal: "order-service".to_owned(),
+        principal: "order-service".into(),
         key: KeyHash::of(key),
         fingerprint: [7; 32],
         payload_hash: Some([8; 32]),
@@ -179,7 +179,7 @@ pub fn reserve(id: Uuid, items: &[(&str, i64)]) -> Reserve {
     Reserve {
         reservation_id: id,
         order_id: Uuid::new_v5(&id, b"order"),
-        lines: Lines::new(lines.collect()).unwrap(),
+        lines: Lines::new(&lines.collect::<Vec<_>>()).unwrap(),
         hold_seconds: 900.try_into().unwrap(),
     }
 }

@@ -49,11 +49,11 @@ pub fn derived(order: Uuid, name: &str) -> Uuid {
 }
 
 /// What inventory is asked to hold for `order`.
-pub fn request_of(order: &Order) -> ReserveRequest {
+fn request_of(order: &Order) -> ReserveRequest {
     ReserveRequest {
         reservation_id: order.reservation_id,
         order_id: order.id,
-        lines: order.lines.to_vec(),
+        lines: Arc::clone(&order.lines),
         hold_seconds: order.hold_seconds,
     }
 }
@@ -70,7 +70,7 @@ impl App {
         order: Order,
         command: &'static str,
     ) -> Result<Done, Refused> {
-        let driver = Driver { context: caller.context.clone(), cause: caller.cause(Some(order.head_entry)) };
+        let driver = Driver { context: caller.context.clone(), cause: caller.cause.clone() };
         match self.drive(&driver, order.clone()).await {
             Ok((Driven::Moved(_), replies)) if replies.iter().any(|(c, _)| *c == command) => {
                 let reply = replies.into_iter().find(|(c, _)| *c == command).map(|(_, r)| r);
@@ -148,7 +148,8 @@ impl App {
             aggregate_id: order.id,
             head: Some(order.head()),
             command: step.as_str(),
-            cause: Cause { causation_id: entry_id.or(Some(order.head_entry)), ..driver.cause.clone() },
+            cause: &driver.cause,
+            causation_id: entry_id.or(Some(order.head_entry)),
             decided,
             attempt: ATTEMPT,
             evidence: chassis::evidence(&driver.context.trail, Some(order.tries + 1)),
@@ -162,12 +163,12 @@ impl App {
         let moved = Order {
             status,
             expires_at,
-            version: sealed.entry.version,
+            version: sealed.version,
             head_hash: sealed.hash,
-            head_entry: sealed.entry.id,
-            head_clock: sealed.entry.hlc,
-            head_correlation_id: sealed.entry.correlation_id.as_str().into(),
-            updated_at: sealed.entry.at,
+            head_entry: sealed.id,
+            head_clock: sealed.hlc,
+            head_correlation_id: Arc::clone(&sealed.correlation_id),
+            updated_at: sealed.at,
             in_flight: false,
             tries: if unresolved { order.tries + 1 } else { 0 },
             ..order.clone()
@@ -214,7 +215,7 @@ impl App {
 pub(super) fn undecided(driver: &Driver, order: &Order, step: &str, why: &str) {
     let tries = order.tries.unsigned_abs() + 1;
     if tries.is_power_of_two() {
-        let correlation_id = driver.cause.correlation_id.as_str();
+        let correlation_id = &*driver.cause.correlation_id;
         tracing::warn!(order_id = %order.id, correlation_id, step, tries, why, "inventory has decided nothing");
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use inventory_api::{Answer, CallContext};
-use journal::{Cause, DatabaseError, Decided, Draft};
+use journal::{DatabaseError, Decided, Draft};
 use time::format_description::well_known::Rfc3339;
 
 use super::App;
@@ -49,7 +49,8 @@ impl App {
             aggregate_id: order.id,
             head: Some(order.head()),
             command: "expire",
-            cause: Cause { causation_id: call.entry_id.or(Some(order.head_entry)), ..driver.cause.clone() },
+            cause: &driver.cause,
+            causation_id: call.entry_id.or(Some(order.head_entry)),
             decided,
             attempt: 1,
             evidence: chassis::evidence(&driver.context.trail, None),
@@ -57,12 +58,12 @@ impl App {
         });
         let moved = Order {
             status,
-            version: sealed.entry.version,
+            version: sealed.version,
             head_hash: sealed.hash,
-            head_entry: sealed.entry.id,
-            head_clock: sealed.entry.hlc,
-            head_correlation_id: sealed.entry.correlation_id.as_str().into(),
-            updated_at: sealed.entry.at,
+            head_entry: sealed.id,
+            head_clock: sealed.hlc,
+            head_correlation_id: Arc::clone(&sealed.correlation_id),
+            updated_at: sealed.at,
             tries: 0,
             ..order.clone()
         };

@@ -1,4 +1,4 @@
-//! The use cases. Each runs in a task of its own that neither a client's disconnect nor a timeout cancels.
+//! The use cases. Each runs to its end: neither a client's disconnect nor a timeout cancels it.
 //!
 //! Every command has the same three parts: a transaction that commits the intent, one call to inventory under a
 //! derived key, and a transaction that records what is known afterwards ([`drive`]). The reconciler finishes
@@ -88,8 +88,8 @@ impl App {
 /// Who asks for a change, under which key.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The authenticated principal.
-    pub principal: String,
+    /// On whose behalf.
+    pub cause: Cause,
     /// The idempotency key's hash.
     pub key_hash: KeyHash,
     /// What the key stands for.
@@ -99,19 +99,25 @@ pub struct Caller {
 }
 
 impl Caller {
-    fn cause(&self, causation_id: Option<Uuid>) -> Cause {
-        Cause {
-            principal: self.principal.clone(),
-            key_hash: Some(self.key_hash),
-            correlation_id: self.context.correlation_id.to_string(),
-            causation_id,
-            trace_id: Some(self.context.trace.trace_id_hex()),
-        }
+    /// `principal`, with the key that `key_hash` is of, for the request `fingerprint`.
+    pub fn new(
+        principal: Arc<str>,
+        key_hash: KeyHash,
+        fingerprint: [u8; 32],
+        context: RequestContext,
+    ) -> Self {
+        let cause = Cause {
+            principal,
+            key_hash: Some(key_hash),
+            correlation_id: context.correlation_id.as_str().into(),
+            trace_id: Some(context.trace.trace_id_hex().into()),
+        };
+        Self { cause, key_hash, fingerprint, context }
     }
 
     fn claim(&self, command: &'static str, order: Uuid) -> Claim {
         Claim {
-            principal: self.principal.clone(),
+            principal: Arc::clone(&self.cause.principal),
             key_hash: self.key_hash,
             fingerprint: self.fingerprint,
             command,

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use inventory_api::Line;
+use inventory_api::{Line, ReserveRequest};
 use journal::idempotency::look;
 use journal::{DatabaseError, Decided, Draft};
 use uuid::Uuid;
 
 use super::replies::PLACE;
 use super::{App, Begun, Caller, Done, Refused};
-use crate::app::drive::{derived, request_of};
+use crate::app::drive::derived;
 use crate::domain::rules::Place;
 use crate::store::orders::Placed;
 use crate::store::work::LEASE_MS;
@@ -19,16 +19,16 @@ use crate::store::{Order, orders};
 #[derive(Debug, Clone)]
 pub struct NewOrder {
     /// Who buys.
-    pub customer_id: String,
+    pub customer_id: Arc<str>,
     /// What; already validated.
-    pub lines: Vec<Line>,
+    pub lines: Arc<[Line]>,
 }
 
 impl App {
     /// Places an order and asks inventory to hold its stock.
     ///
     /// # Cancellation
-    /// Run it in a task: dropping it between its transactions leaves the order to the reconciler.
+    /// Run it in a shield: dropping it between its transactions leaves the order to the reconciler.
     pub async fn place(&self, caller: Caller, new: NewOrder, begun: Begun) -> Result<Done, Refused> {
         let (order, sealed) = self.new_order(&caller, new);
         let key = caller.claim(PLACE, order.id);
@@ -56,53 +56,54 @@ impl App {
         let id = Uuid::now_v7();
         let reservation_id = derived(id, "reservation");
         let rule = Place {
-            customer_id: new.customer_id.clone(),
-            lines: new.lines.clone(),
+            customer_id: Arc::clone(&new.customer_id),
+            lines: Arc::clone(&new.lines),
             reservation_id,
             hold_seconds: self.hold_seconds,
             deadline_left_ms: u64::try_from(caller.context.deadline.remaining().as_millis())
                 .unwrap_or(u64::MAX),
-            if_unknown: Place::IF_UNKNOWN.to_owned(),
+            if_unknown: Place::IF_UNKNOWN.into(),
         };
         let (status, decided) = Decided::by(&rule);
-        let correlation_id: Arc<str> = caller.context.correlation_id.as_str().into();
-        let mut order = Order {
-            id,
-            principal: caller.principal.as_str().into(),
-            customer_id: new.customer_id.into(),
-            lines: new.lines.into(),
-            status,
+        let request = ReserveRequest {
             reservation_id,
+            order_id: id,
+            lines: Arc::clone(&new.lines),
             hold_seconds: self.hold_seconds,
-            expires_at: None,
-            correlation_id: Arc::clone(&correlation_id),
-            trace_id: Some(caller.context.trace.trace_id_hex().into()),
-            created_at: journal::clock::wall_now(),
-            updated_at: journal::clock::wall_now(),
-            version: 1,
-            head_hash: [0; 32],
-            head_entry: Uuid::nil(),
-            head_clock: self.journal.clock().tick(),
-            head_correlation_id: correlation_id,
-            epoch: 1,
-            in_flight: true,
-            tries: 0,
         };
         let sealed = self.journal.seal(Draft {
             aggregate_id: id,
             head: None,
             command: PLACE,
-            cause: caller.cause(None),
+            cause: &caller.cause,
+            causation_id: None,
             decided,
             attempt: caller.context.attempt,
             evidence: chassis::evidence(&caller.context.trail, None),
-            payload_hash: Some(journal::entry::payload_hash(&request_of(&order))),
+            payload_hash: Some(journal::entry::payload_hash(&request)),
         });
-        order.head_hash = sealed.hash;
-        order.head_entry = sealed.entry.id;
-        order.head_clock = sealed.entry.hlc;
-        order.created_at = sealed.entry.at;
-        order.updated_at = sealed.entry.at;
+        let order = Order {
+            id,
+            principal: Arc::clone(&caller.cause.principal),
+            customer_id: new.customer_id,
+            lines: new.lines,
+            status,
+            reservation_id,
+            hold_seconds: self.hold_seconds,
+            expires_at: None,
+            correlation_id: Arc::clone(&caller.cause.correlation_id),
+            trace_id: caller.cause.trace_id.clone(),
+            created_at: sealed.at,
+            updated_at: sealed.at,
+            version: sealed.version,
+            head_hash: sealed.hash,
+            head_entry: sealed.id,
+            head_clock: sealed.hlc,
+            head_correlation_id: Arc::clone(&sealed.correlation_id),
+            epoch: 1,
+            in_flight: true,
+            tries: 0,
+        };
         (order, sealed)
     }
 
@@ -111,7 +112,7 @@ impl App {
         let row = self
             .database
             .read(Some(caller.context.deadline.instant()), caller, |connection, caller| {
-                Box::pin(look(connection, &caller.principal, &caller.key_hash))
+                Box::pin(look(connection, &caller.cause.principal, &caller.key_hash))
             })
             .await
             .ok()??;

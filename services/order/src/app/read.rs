@@ -38,7 +38,7 @@ impl App {
     }
 
     /// Every entry of one order, oldest first.
-    pub async fn history(&self, deadline: Instant, id: Uuid) -> Result<Vec<Entry>, DatabaseError> {
+    pub async fn history(&self, deadline: Instant, id: Uuid) -> Result<Vec<Entry<'static>>, DatabaseError> {
         let wanted = (self.journal.service(), Filter::Aggregate(id));
         let page = self
             .database

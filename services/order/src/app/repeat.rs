@@ -44,7 +44,7 @@ impl App {
         self.database
             .read(deadline, caller, |connection, caller| {
                 Box::pin(async move {
-                    let row = look(connection, &caller.principal, &caller.key_hash).await?;
+                    let row = look(connection, &caller.cause.principal, &caller.key_hash).await?;
                     let order = match &row {
                         Some(row) if row.reply.is_none() => {
                             orders::get(connection, row.aggregate_id, None).await?

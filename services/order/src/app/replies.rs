@@ -122,7 +122,7 @@ fn cancelled(order: &Order) -> Problem {
 fn success(status: StatusCode, order: &Order) -> StoredReply {
     StoredReply {
         status: status.as_u16(),
-        content_type: "application/json".to_owned(),
+        content_type: "application/json".into(),
         location: Some(location(order)),
         body: to_bytes(&OrderView::from(order)),
     }
@@ -132,12 +132,16 @@ fn problem(problem: &Problem, correlation_id: &str) -> StoredReply {
     let problem = Problem { correlation_id: Some(correlation_id.to_owned()), ..problem.clone() };
     StoredReply {
         status: problem.status,
-        content_type: "application/problem+json".to_owned(),
+        content_type: "application/problem+json".into(),
         location: None,
         body: to_bytes(&problem),
     }
 }
 
 fn to_bytes<T: Serialize>(value: &T) -> Vec<u8> {
-    serde_json::to_vec(value).expect("views and problems hold only strings, integers and lists")
+    // Room for the common one.
+    let mut bytes = Vec::with_capacity(512);
+    serde_json::to_writer(&mut bytes, value)
+        .expect("views and problems hold only strings, integers and lists");
+    bytes
 }

@@ -1,5 +1,7 @@
 //! An order as clients see it.
 
+use std::sync::Arc;
+
 use inventory_api::Line;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -20,9 +22,11 @@ pub struct OrderView {
     pub version: i64,
     /// For which customer.
     #[schema(example = "17850")]
-    pub customer_id: String,
+    #[schema(value_type = String)]
+    pub customer_id: Arc<str>,
     /// What.
-    pub lines: Vec<Line>,
+    #[schema(value_type = Vec<Line>)]
+    pub lines: Arc<[Line]>,
     /// The stock held for it; null unless and until inventory has said so.
     pub reservation: Option<ReservationView>,
     /// When it was placed.
@@ -32,7 +36,8 @@ pub struct OrderView {
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
     /// Of the request that placed it.
-    pub correlation_id: String,
+    #[schema(value_type = String)]
+    pub correlation_id: Arc<str>,
 }
 
 /// The stock held for an order.
@@ -51,14 +56,14 @@ impl From<&Order> for OrderView {
             id: order.id,
             status: order.status,
             version: order.version,
-            customer_id: order.customer_id.to_string(),
-            lines: order.lines.to_vec(),
+            customer_id: Arc::clone(&order.customer_id),
+            lines: Arc::clone(&order.lines),
             reservation: order
                 .expires_at
                 .map(|expires_at| ReservationView { id: order.reservation_id, expires_at }),
             created_at: order.created_at,
             updated_at: order.updated_at,
-            correlation_id: order.correlation_id.to_string(),
+            correlation_id: Arc::clone(&order.correlation_id),
         }
     }
 }

@@ -27,7 +27,7 @@ impl App {
     /// Confirms or cancels an order.
     ///
     /// # Cancellation
-    /// Run it in a task: dropping it between its transactions leaves the order to the reconciler.
+    /// Run it in a shield: dropping it between its transactions leaves the order to the reconciler.
     pub async fn wish(&self, caller: Caller, id: Uuid, wish: Wish, begun: Begun) -> Result<Done, Refused> {
         let key = caller.claim(wish.as_str(), id);
         let deadline = Some(caller.context.deadline.instant());
@@ -41,7 +41,7 @@ impl App {
                         if !claim(connection, key).await? {
                             return Ok(Step::Rollback(Begin::KeyTaken));
                         }
-                        let Some(order) = orders::lock(connection, id, &caller.principal).await? else {
+                        let Some(order) = orders::lock(connection, id, &caller.cause.principal).await? else {
                             return Ok(Step::Rollback(Begin::NotFound));
                         };
                         // Others may have had the row for long.
@@ -96,20 +96,22 @@ impl App {
 
     fn intend(&self, caller: &Caller, order: &Order, wish: Wish) -> (Order, journal::Sealed) {
         self.observe(order.head_clock);
-        let (status, decided) = Decided::by(&Intend {
+        let rule = Intend {
             state: order.status,
             wish,
             reservation_id: order.reservation_id,
             expires_at: order.expires_at.and_then(|t| t.format(&Rfc3339).ok()),
             deadline_left_ms: u64::try_from(caller.context.deadline.remaining().as_millis())
                 .unwrap_or(u64::MAX),
-            if_unknown: Place::IF_UNKNOWN.to_owned(),
-        });
+            if_unknown: Place::IF_UNKNOWN.into(),
+        };
+        let (status, decided) = Decided::by(&rule);
         let sealed = self.journal.seal(Draft {
             aggregate_id: order.id,
             head: Some(order.head()),
             command: wish.as_str(),
-            cause: caller.cause(None),
+            cause: &caller.cause,
+            causation_id: None,
             decided,
             attempt: caller.context.attempt,
             evidence: chassis::evidence(&caller.context.trail, None),
@@ -117,12 +119,12 @@ impl App {
         });
         let moved = Order {
             status,
-            version: sealed.entry.version,
+            version: sealed.version,
             head_hash: sealed.hash,
-            head_entry: sealed.entry.id,
-            head_clock: sealed.entry.hlc,
-            head_correlation_id: sealed.entry.correlation_id.as_str().into(),
-            updated_at: sealed.entry.at,
+            head_entry: sealed.id,
+            head_clock: sealed.hlc,
+            head_correlation_id: Arc::clone(&sealed.correlation_id),
+            updated_at: sealed.at,
             epoch: order.epoch + 1,
             in_flight: true,
             tries: 0,

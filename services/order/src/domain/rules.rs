@@ -1,6 +1,9 @@
 //! The decisions of the order service. Each is a struct of everything it reads, so each can be executed again
 //! from the journal. A rule that changes gets a new version beside the old one.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use inventory_api::{Line, ReservationStatus, ShortLine};
 use journal::rule::{ReplayError, replay as replay_rule};
 use journal::{Alternative, Rule, State, Verdict};
@@ -14,9 +17,9 @@ use super::status::{Event, Status};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// Who buys.
-    pub customer_id: String,
+    pub customer_id: Arc<str>,
     /// What.
-    pub lines: Vec<Line>,
+    pub lines: Arc<[Line]>,
     /// The reservation that inventory will be asked for.
     pub reservation_id: Uuid,
     /// For how long.
@@ -24,7 +27,7 @@ pub struct Place {
     /// Time the first attempt has.
     pub deadline_left_ms: u64,
     /// What is done if the answer never comes.
-    pub if_unknown: String,
+    pub if_unknown: Cow<'static, str>,
 }
 
 impl Place {
@@ -56,7 +59,7 @@ pub struct Intend {
     /// Time the first attempt has.
     pub deadline_left_ms: u64,
     /// What is done if the answer never comes.
-    pub if_unknown: String,
+    pub if_unknown: Cow<'static, str>,
 }
 
 /// What a client can wish for an order that exists.

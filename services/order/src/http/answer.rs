@@ -16,8 +16,8 @@ const RETRY_AFTER: u64 = 1;
 /// The reply to a command.
 pub(super) fn done(done: Done) -> Response {
     match done {
-        Done::Final(reply) => chassis::stored::reply(&reply, false),
-        Done::Replayed(reply) => chassis::stored::reply(&reply, true),
+        Done::Final(reply) => chassis::stored::reply(reply, false),
+        Done::Replayed(reply) => chassis::stored::reply(reply, true),
         Done::Pending(order) => pending(&order),
     }
 }

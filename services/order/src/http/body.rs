@@ -30,7 +30,7 @@ impl Validate for NewOrder {
             errors.insert(0, FieldError { field: "customer_id".to_owned(), detail });
         }
         if errors.is_empty() {
-            Ok(Self { customer_id: wire.customer_id, lines: wire.lines })
+            Ok(Self { customer_id: wire.customer_id.into(), lines: wire.lines.into() })
         } else {
             Err(errors)
         }

@@ -1,5 +1,6 @@
 //! Commands: place, confirm, cancel.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -149,12 +150,12 @@ fn caller(
     fingerprint: [u8; 32],
     context: RequestContext,
 ) -> Caller {
-    let principal = authenticated.principal.name.to_string();
-    Caller { principal, key_hash: KeyHash::of(key.as_str()), fingerprint, context }
+    let principal = Arc::clone(&authenticated.principal.name);
+    Caller::new(principal, KeyHash::of(key.as_str()), fingerprint, context)
 }
 
-/// Runs a use case in a task of its own and waits for it until the deadline. When that ends first and the intent
-/// is committed, the answer is 202, and the task goes on.
+/// Runs a use case to its end and waits for it until the deadline. When that comes first and the intent is committed, the
+/// answer is 202, and the use case goes on.
 async fn run<F, W>(api: &Api, log: &LogFields, caller: Caller, use_case: W) -> Result<Response, ApiError>
 where
     W: FnOnce(crate::app::App, Caller, Begun) -> F,
@@ -162,8 +163,8 @@ where
 {
     let until = caller.context.deadline.less(REPLYING).instant();
     let (begun, mut began) = oneshot::channel();
-    let task = api.tasks.spawn(use_case(api.app.clone(), caller, begun));
-    let Ok(ended) = tokio::time::timeout_at(until, task).await else {
+    let work = api.tasks.shield(use_case(api.app.clone(), caller, begun));
+    let Ok(ended) = tokio::time::timeout_at(until, work).await else {
         let order = began.try_recv().map_err(|_| answer::too_late())?;
         log.set("order_id", order.id.to_string());
         return Ok(answer::pending(&order));

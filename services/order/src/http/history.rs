@@ -1,5 +1,7 @@
 //! The history of an order: every transition with when, why and on what evidence.
 
+use std::borrow::Cow;
+
 use axum::extract::State;
 use axum::{Extension, Json};
 use chassis::auth::ClientsAndOperators;
@@ -55,8 +57,8 @@ pub struct HistoryEntry {
     pub trace_id: Option<String>,
 }
 
-impl From<Entry> for HistoryEntry {
-    fn from(entry: Entry) -> Self {
+impl From<Entry<'_>> for HistoryEntry {
+    fn from(entry: Entry<'_>) -> Self {
         let alternatives = serde_json::to_value(&entry.alternatives).unwrap_or_default();
         Self {
             version: entry.version,
@@ -69,9 +71,9 @@ impl From<Entry> for HistoryEntry {
             alternatives,
             evidence: entry.evidence,
             attempt: entry.attempt,
-            correlation_id: entry.correlation_id,
+            correlation_id: entry.correlation_id.into_owned(),
             causation_id: entry.causation_id,
-            trace_id: entry.trace_id,
+            trace_id: entry.trace_id.map(Cow::into_owned),
         }
     }
 }

@@ -49,7 +49,7 @@ async fn reconcile(
 ) -> Result<Json<Pass>, ApiError> {
     // What this pass resolves carries the operator's name in the journal; what it leaves, the next sweep takes.
     let principal = format!("operator:{}", caller.principal.name);
-    let pass = tasks.spawn(async move {
+    let pass = tasks.shield(async move {
         let unresolved = app
             .database
             .transaction(Some(context.deadline.instant()), (), |connection, ()| {

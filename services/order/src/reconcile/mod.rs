@@ -6,6 +6,7 @@
 
 pub mod admin;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -139,11 +140,10 @@ async fn resolve(app: &App, principal: &str, order: Order) -> Swept {
         context.correlation_id = id;
     }
     let cause = Cause {
-        principal: principal.to_owned(),
+        principal: principal.into(),
         key_hash: None,
-        correlation_id: order.head_correlation_id.to_string(),
-        causation_id: Some(order.head_entry),
-        trace_id: Some(context.trace.trace_id_hex()),
+        correlation_id: Arc::clone(&order.head_correlation_id),
+        trace_id: Some(context.trace.trace_id_hex().into()),
     };
     let driver = Driver { context, cause };
     let id = order.id;

@@ -65,8 +65,8 @@ impl Stage {
         caller: Caller,
     ) -> (impl Future<Output = Result<Done, Refused>>, oneshot::Receiver<Order>) {
         let (begun, began) = oneshot::channel();
-        let lines = vec![Line { sku: "A".to_owned(), quantity: 1 }];
-        let new = NewOrder { customer_id: "17850".to_owned(), lines };
+        let lines = [Line { sku: "A".to_owned(), quantity: 1 }];
+        let new = NewOrder { customer_id: "17850".into(), lines: lines.into() };
         let app = self.app.clone();
         (async move { app.place(caller, new, begun).await }, began)
     }
@@ -98,10 +98,5 @@ impl Stage {
 
 /// Somebody with `key` and this much time.
 pub(crate) fn caller(key: &str, time: Duration) -> Caller {
-    Caller {
-        principal: "client".to_owned(),
-        key_hash: KeyHash::of(key),
-        fingerprint: [7; 32],
-        context: RequestContext::background(time),
-    }
+    Caller::new("client".into(), KeyHash::of(key), [7; 32], RequestContext::background(time))
 }

@@ -65,7 +65,7 @@ async fn hold(
     connection: &mut PgConnection,
     all: &[Arc<Asked>],
 ) -> Result<Step<Vec<Reservation>>, sqlx::Error> {
-    let lines = || all.iter().flat_map(|asked| &asked.request.lines);
+    let lines = || all.iter().flat_map(|asked| &*asked.request.lines);
     let ids = column(all, |asked| asked.request.reservation_id);
     let skus: BTreeSet<_> = lines().map(|line| line.sku.as_str()).collect();
     let skus: Vec<_> = skus.into_iter().collect();
@@ -89,7 +89,7 @@ async fn hold(
         id: asked.request.reservation_id,
         order_id: Some(asked.request.order_id),
         status: ReservationStatus::Held,
-        lines: asked.request.lines.clone(),
+        lines: asked.request.lines.to_vec(),
         expires_at: Some(now + Duration::seconds(asked.request.hold_seconds)),
     });
     let json = |value: serde_json::Result<String>| value.map_err(|error| refused(error.to_string()));

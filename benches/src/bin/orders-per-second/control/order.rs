@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use inventory_api::{Reservation, ReserveRequest, validate};
+use inventory_api::{Line, Reservation, ReserveRequest, validate};
 use journal::append::column;
 use journal::{Batch, Step};
 use order_service::app::view::{OrderView, ReservationView};
@@ -86,14 +86,15 @@ impl Control {
     ) -> anyhow::Result<OrderView> {
         let (id, entry, now) = (Uuid::now_v7(), Uuid::now_v7(), OffsetDateTime::now_utc());
         let reservation_id = Uuid::new_v5(&id, b"reservation");
-        let correlation_id = id.to_string();
-        let new =
-            Arc::new(Placed { key, fingerprint, id, entry, now, reservation_id, correlation_id, order });
+        let correlation_id = id.to_string().into();
+        let (customer_id, lines) = (order.customer_id.into(), order.lines.into());
+        let order = Order { id, now, customer_id, lines, reservation_id, correlation_id };
+        let new = Arc::new(Placed { key, fingerprint, entry, order });
         anyhow::ensure!(self.placing.write(None, Arc::clone(&new)).await?, "the key is taken");
-        let Placed { order, correlation_id, .. } = Arc::unwrap_or_clone(new);
+        let Order { customer_id, lines, correlation_id, .. } = Arc::unwrap_or_clone(new).order;
 
         let request =
-            ReserveRequest { reservation_id, order_id: id, lines: order.lines.clone(), hold_seconds: 900 };
+            ReserveRequest { reservation_id, order_id: id, lines: Arc::clone(&lines), hold_seconds: 900 };
         let request = http::Request::post(&self.reservations)
             .header("authorization", &self.token)
             .header("content-type", "application/json")
@@ -110,8 +111,8 @@ impl Control {
             id,
             status: Status::Reserved,
             version: 2,
-            customer_id: order.customer_id,
-            lines: order.lines,
+            customer_id,
+            lines,
             reservation: Some(ReservationView { id: reservation_id, expires_at }),
             created_at: now,
             updated_at: OffsetDateTime::now_utc(),
@@ -130,12 +131,18 @@ impl Control {
 struct Placed {
     key: [u8; 32],
     fingerprint: [u8; 32],
-    id: Uuid,
     entry: Uuid,
+    order: Order,
+}
+
+#[derive(Clone)]
+struct Order {
+    id: Uuid,
     now: OffsetDateTime,
+    customer_id: Arc<str>,
+    lines: Arc<[Line]>,
     reservation_id: Uuid,
-    correlation_id: String,
-    order: PlaceOrder,
+    correlation_id: Arc<str>,
 }
 
 async fn write_placed(
@@ -145,11 +152,11 @@ async fn write_placed(
     let placed = sqlx::query_scalar(PLACE)
         .bind(column(all, |p| p.entry))
         .bind(column(all, |_| "order"))
-        .bind(column(all, |p| p.id))
+        .bind(column(all, |p| p.order.id))
         .bind(column(all, |_| 1_i64))
         .bind(column(all, |_| "none"))
         .bind(column(all, |_| "reserving"))
-        .bind(column(all, |p| p.correlation_id.as_str()))
+        .bind(column(all, |p| &*p.order.correlation_id))
         .bind(column(all, |_| None::<&str>))
         .bind(column(all, |p| p.key.as_slice()))
         .bind(column(all, |_| b"{}".as_slice()))
@@ -157,16 +164,16 @@ async fn write_placed(
         .bind(column(all, |_| "control"))
         .bind(column(all, |p| p.fingerprint.as_slice()))
         .bind(column(all, |_| "place"))
-        .bind(column(all, |p| p.id))
+        .bind(column(all, |p| p.order.id))
         .bind(column(all, |_| "control"))
-        .bind(column(all, |p| p.order.customer_id.as_str()))
-        .bind(column(all, |p| Column(&p.order.lines)))
+        .bind(column(all, |p| &*p.order.customer_id))
+        .bind(column(all, |p| Column(&*p.order.lines)))
         .bind(column(all, |_| "reserving"))
-        .bind(column(all, |p| p.reservation_id))
+        .bind(column(all, |p| p.order.reservation_id))
         .bind(column(all, |_| 900_i64))
-        .bind(column(all, |p| p.correlation_id.as_str()))
+        .bind(column(all, |p| &*p.order.correlation_id))
         .bind(column(all, |_| None::<&str>))
-        .bind(column(all, |p| p.now))
+        .bind(column(all, |p| p.order.now))
         .bind(column(all, |_| 1_i64))
         .bind(column(all, |_| NO_HASH.as_slice()))
         .bind(column(all, |p| p.entry))
@@ -175,7 +182,7 @@ async fn write_placed(
         .bind(column(all, |_| "0000000000000000"))
         .fetch_all(connection)
         .await?;
-    Ok(Step::Commit(column(all, |p| placed.contains(&p.id))))
+    Ok(Step::Commit(column(all, |p| placed.contains(&p.order.id))))
 }
 
 #[derive(Clone)]
@@ -199,7 +206,7 @@ async fn write_reserved(
         .bind(column(all, |_| 2_i64))
         .bind(column(all, |_| "reserving"))
         .bind(column(all, |_| "reserved"))
-        .bind(column(all, |r| r.view.correlation_id.as_str()))
+        .bind(column(all, |r| &*r.view.correlation_id))
         .bind(column(all, |_| None::<&str>))
         .bind(column(all, |r| r.key.as_slice()))
         .bind(column(all, |_| b"{}".as_slice()))
@@ -224,7 +231,7 @@ async fn write_reserved(
         .bind(column(all, |_| 0_i32))
         .bind(column(all, |_| None::<i64>))
         .bind(column(all, |_| "0000000000000000"))
-        .bind(column(all, |r| r.view.correlation_id.as_str()))
+        .bind(column(all, |r| &*r.view.correlation_id))
         .fetch_all(connection)
         .await?;
     Ok(Step::Commit(column(all, |r| moved.contains(&r.view.id))))

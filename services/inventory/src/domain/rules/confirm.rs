@@ -1,5 +1,7 @@
 //! Whether a hold can still be turned into shipped stock.
 
+use std::sync::Arc;
+
 use journal::{Alternative, Rule, State, Verdict};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -15,7 +17,7 @@ pub struct Confirm {
     /// For whom it is held; null for one voided before it was seen.
     pub order_id: Option<Uuid>,
     /// What it holds.
-    pub lines: Vec<Line>,
+    pub lines: Arc<[Line]>,
     /// Where it stands.
     pub state: ReservationState,
     /// The version of its newest entry.
@@ -55,8 +57,8 @@ impl Rule for Confirm {
             Err(illegal) => Verdict {
                 to: self.state,
                 alternatives: vec![Alternative {
-                    to: ReservationState::Confirmed.as_str().to_owned(),
-                    refused_because: illegal.to_string(),
+                    to: ReservationState::Confirmed.as_str().into(),
+                    refused_because: illegal.to_string().into(),
                 }],
             },
         }

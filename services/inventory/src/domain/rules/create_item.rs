@@ -25,7 +25,8 @@ impl Rule for CreateItem {
     type State = ItemState;
 
     fn decide(&self) -> Verdict<ItemState> {
-        let refused = |because: String| vec![Alternative { to: NONE.to_owned(), refused_because: because }];
+        let refused =
+            |because: String| vec![Alternative { to: NONE.into(), refused_because: because.into() }];
         match (transition(self.state, ItemEvent::Created), self.state) {
             (Ok(to), _) => Verdict { to, alternatives: refused(format!("no item has the SKU {}", self.sku)) },
             (Err(illegal), Some(state)) => Verdict { to: state, alternatives: refused(illegal.to_string()) },

@@ -1,5 +1,7 @@
 //! Whether a hold's time has run out.
 
+use std::sync::Arc;
+
 use journal::{Alternative, Rule, Verdict};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -15,7 +17,7 @@ pub struct Expire {
     /// For whom it is held.
     pub order_id: Option<Uuid>,
     /// What it holds.
-    pub lines: Vec<Line>,
+    pub lines: Arc<[Line]>,
     /// Where it stands.
     pub state: ReservationState,
     /// The version of its newest entry.

@@ -28,6 +28,6 @@ impl Rule for Receive {
         let to = transition(Some(self.state), ItemEvent::Received)
             .expect("every state of an item allows a receipt: see the transition function");
         let because = format!("the item is known, at version {}", self.stock.version);
-        Verdict { to, alternatives: vec![Alternative { to: NONE.to_owned(), refused_because: because }] }
+        Verdict { to, alternatives: vec![Alternative { to: NONE.into(), refused_because: because.into() }] }
     }
 }

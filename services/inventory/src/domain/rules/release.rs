@@ -1,5 +1,7 @@
 //! What becomes of a reservation that nobody wants any more.
 
+use std::sync::Arc;
+
 use journal::{Alternative, Rule, Verdict};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -14,7 +16,7 @@ pub struct Release {
     /// For whom it was held; null when that is not known.
     pub order_id: Option<Uuid>,
     /// What it holds.
-    pub lines: Vec<Line>,
+    pub lines: Arc<[Line]>,
     /// Where it stands; null when it was never seen.
     pub state: Option<ReservationState>,
     /// The version of its newest entry, 0 before the first.

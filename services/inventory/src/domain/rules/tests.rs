@@ -57,7 +57,7 @@ prop_compose! {
         lines in lines(), state in state(), version in 1..9_i64, now in instant(), left in -3..3_i64,
     ) -> Confirm {
         let expires_at = (state != ReservationState::Voided).then(|| now + Duration::microseconds(left));
-        Confirm { order_id: Some(Uuid::nil()), lines, state, version, now, expires_at }
+        Confirm { order_id: Some(Uuid::nil()), lines: lines.into(), state, version, now, expires_at }
     }
 }
 
@@ -123,7 +123,7 @@ proptest! {
     fn a_release_frees_a_hold_shuts_the_door_on_the_unseen_and_leaves_the_rest(
         lines in lines(), state in proptest::option::of(state()), version in 0..9_i64,
     ) {
-        let to = holds(&Release { order_id: None, lines, state, version }, state);
+        let to = holds(&Release { order_id: None, lines: lines.into(), state, version }, state);
         let expected = match state {
             None => ReservationState::Voided,
             Some(ReservationState::Held) => ReservationState::Released,
