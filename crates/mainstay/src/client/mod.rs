@@ -13,7 +13,7 @@
 //! | [breaker](crate::breaker) | inside the bulkhead: only calls that are really made are counted |
 //! | attempt | inside the breaker: a refused call is no attempt. Reads the reply, once for all layers outside |
 //! | [attempt timeout](crate::attempt_timeout) | inside the breaker, which must see timeouts |
-//! | stamp | the headers say what is left of this attempt., and one that has none left is not sent |
+//! | stamp | the headers say what is left of this attempt, and one that has none left is not sent |
 //! | fault (feature `faults`) | what it injects passes through everything, as the real thing would |
 //! | transport | |
 
