@@ -1,9 +1,9 @@
 //! Canonical JSON (RFC 8785), written in one go.
 //!
-//! Rules, evidence and payloads declare their fields in the order that reads best; canonical JSON has them in the order
-//! of their names. The usual way, through a tree of sorted maps, took a node and a string for every field, a third of
-//! all that the services allocated for an order. Here members are put in order where they stand, once their object is
-//! complete.
+//! Rules, evidence and payloads declare their fields in the order that reads best, and clients send theirs as they like;
+//! canonical JSON has them in the order of their names. The usual way, through a tree of sorted maps, took a node and a
+//! string for every field, a third of all that the services allocated for an order. Here members are put in order where
+//! they stand, once their object is complete.
 
 use std::cell::RefCell;
 use std::io;
@@ -13,13 +13,40 @@ use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
 /// Canonical JSON of what holds strings, integers, truth values, lists, options, and members with ASCII names.
-pub(crate) fn to_string<T: Serialize + ?Sized>(value: &T) -> String {
+pub fn to_string<T: Serialize + ?Sized>(value: &T) -> String {
+    write(|serializer| value.serialize(serializer))
+        .expect("rules, evidence and payloads have names that are strings, and each of them once")
+}
+
+/// A JSON document in its canonical form; numbers with fractions are written as `serde_json` writes them.
+///
+/// # Errors
+/// It is not one JSON document, or is nested deeper than 128, or an object says a member twice: parsers disagree on which
+/// of the two counts, so it could be validated as one thing and stored or forwarded as another. The error says what is
+/// wrong and at which line and column.
+pub fn of_document(bytes: &[u8]) -> Result<String, serde_json::Error> {
+    write(|serializer| {
+        let mut document = serde_json::Deserializer::from_slice(bytes);
+        serde_transcode::transcode(&mut document, serializer)?;
+        document.end()
+    })
+}
+
+type Canonical<'s, 'b> = &'s mut Serializer<Shared<'b>, Sorting<'b>>;
+
+fn write(
+    value: impl FnOnce(Canonical<'_, '_>) -> Result<(), serde_json::Error>,
+) -> Result<String, serde_json::Error> {
     // Room for a common entry: to grow a buffer to that size step by step costs as much as to fill it.
     let bytes = RefCell::new(Vec::with_capacity(2_048));
-    let sorting = Sorting { bytes: &bytes, members: Vec::with_capacity(16), firsts: Vec::with_capacity(4) };
-    let written = value.serialize(&mut Serializer::with_formatter(Shared(&bytes), sorting));
-    written.expect("rules, evidence and payloads hold no map with keys that are not strings");
-    String::from_utf8(bytes.into_inner()).expect("JSON is text")
+    let sorting = Sorting {
+        bytes: &bytes,
+        members: Vec::with_capacity(32),
+        firsts: Vec::with_capacity(8),
+        ordered: Vec::new(),
+    };
+    value(&mut Serializer::with_formatter(Shared(&bytes), sorting))?;
+    Ok(String::from_utf8(bytes.into_inner()).expect("JSON is text"))
 }
 
 /// What has been written, which the formatter has to see as well.
@@ -43,10 +70,27 @@ impl io::Write for Shared<'_> {
 
 struct Sorting<'a> {
     bytes: &'a RefCell<Vec<u8>>,
-    /// From where to where the members stand of the objects that are not complete, outer ones first.
-    members: Vec<(usize, usize)>,
+    /// Of the objects that are not complete, outer ones first.
+    members: Vec<Member>,
     /// Of each of these objects, which of `members` is its first.
     firsts: Vec<usize>,
+    /// Where members are copied to in order, and back from; kept for the next object.
+    ordered: Vec<u8>,
+}
+
+/// Where a member stands.
+#[derive(Debug, Clone, Copy, Default)]
+struct Member {
+    begins: usize,
+    name_ends: usize,
+    ends: usize,
+}
+
+impl Member {
+    /// Without its quotes.
+    fn name(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.begins + 1..self.name_ends - 1]
+    }
 }
 
 impl Sorting<'_> {
@@ -66,15 +110,22 @@ impl Formatter for Sorting<'_> {
         if !first {
             writer.write_all(b",")?;
         }
+        self.members.push(Member { begins: self.here(), ..Member::default() });
+        Ok(())
+    }
+
+    fn end_object_key<W: io::Write + ?Sized>(&mut self, _writer: &mut W) -> io::Result<()> {
         let here = self.here();
-        self.members.push((here, here));
+        if let Some(member) = self.members.last_mut() {
+            member.name_ends = here;
+        }
         Ok(())
     }
 
     fn end_object_value<W: io::Write + ?Sized>(&mut self, _writer: &mut W) -> io::Result<()> {
         let here = self.here();
-        if let Some((_, end)) = self.members.last_mut() {
-            *end = here;
+        if let Some(member) = self.members.last_mut() {
+            member.ends = here;
         }
         Ok(())
     }
@@ -84,14 +135,23 @@ impl Formatter for Sorting<'_> {
         let members = &mut self.members[first..];
         {
             let mut bytes = self.bytes.borrow_mut();
-            // With its closing quote a name is less than any longer one that begins with it.
-            let text = |member: &(usize, usize)| &bytes[member.0..member.1];
-            if !members.is_sorted_by(|a, b| text(a) < text(b)) {
-                let begins = members[0].0;
-                members.sort_unstable_by(|a, b| text(a).cmp(text(b)));
-                let sorted = members.iter().map(text).collect::<Vec<_>>().join(&b","[..]);
+            if !members.is_sorted_by(|a, b| a.name(&bytes) < b.name(&bytes)) {
+                let begins = members[0].begins;
+                members.sort_unstable_by(|a, b| a.name(&bytes).cmp(b.name(&bytes)));
+                if let Some(twice) = members.windows(2).find(|two| two[0].name(&bytes) == two[1].name(&bytes))
+                {
+                    let name = String::from_utf8_lossy(twice[0].name(&bytes));
+                    return Err(io::Error::other(format!("the member {name:?} is given twice")));
+                }
+                self.ordered.clear();
+                for member in members.iter() {
+                    if !self.ordered.is_empty() {
+                        self.ordered.push(b',');
+                    }
+                    self.ordered.extend_from_slice(&bytes[member.begins..member.ends]);
+                }
                 bytes.truncate(begins);
-                bytes.extend_from_slice(&sorted);
+                bytes.extend_from_slice(&self.ordered);
             }
         }
         self.members.truncate(first);
@@ -158,7 +218,33 @@ mod tests {
         #[test]
         fn members_stand_in_the_order_of_their_names(given in given()) {
             let canonical = serde_json_canonicalizer::to_string(&given.sorted()).unwrap();
-            prop_assert_eq!(to_string(&given), canonical);
+            prop_assert_eq!(to_string(&given), &*canonical);
+            prop_assert_eq!(of_document(&serde_json::to_vec_pretty(&given).unwrap()).unwrap(), canonical);
         }
+    }
+
+    #[test]
+    fn a_member_given_twice_is_refused_at_its_place() {
+        for text in [r#"{"a": 1, "a": 1}"#, r#"{"b": [{"a": 1, "c": 0, "\u0061": 2}]}"#] {
+            let error = of_document(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("the member \"a\" is given twice at line 1 column"), "{error}");
+        }
+        assert_eq!(
+            of_document(br#"{"ab": 1, "a!": 2, "a": {"a": 1}}"#).unwrap(),
+            r#"{"a":{"a":1},"a!":2,"ab":1}"#
+        );
+    }
+
+    #[test]
+    fn what_is_not_one_document_is_refused() {
+        let deep = "[".repeat(100_000);
+        for bad in ["", "{", "{} {}", "nul", "1e999", r#""\ud800""#, "{\"a\":}", "\u{feff}{}", &deep] {
+            assert!(of_document(bad.as_bytes()).is_err(), "{}", &bad[..bad.len().min(20)]);
+        }
+        assert!(of_document(b"\"\xff\"").is_err());
+        assert_eq!(
+            of_document(b" [-1, 2.5, true, null, \"\\u00e9\"] ").unwrap(),
+            "[-1,2.5,true,null,\"\u{e9}\"]"
+        );
     }
 }

@@ -11,6 +11,7 @@
 //! | [`mod@entry`] | the entry, its canonical bytes, the hash chain |
 //! | [`mod@append`] | the statement that writes entries, settles the keys they answer, and may write the rows they explain |
 //! | [`batch`] | writes that come at the same time, in one transaction |
+//! | [`canonical`] | canonical JSON |
 //! | [`idempotency`] | claims and stored replies |
 //! | [`feed`] | reading in commit order without losing rows |
 //! | [`database`] | transactions that cannot be half-cancelled, with a bound on every wait |
@@ -18,7 +19,7 @@
 
 pub mod append;
 pub mod batch;
-mod canonical;
+pub mod canonical;
 pub mod clock;
 pub mod database;
 pub mod entry;

@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt;
+use journal::canonical;
 use mainstay::problem::{Effect, FieldError};
 use mainstay::{Problem, RequestContext};
 use serde::de::DeserializeOwned;
@@ -15,7 +16,6 @@ use serde_json::Value;
 use tokio::time::timeout_at;
 
 use super::fingerprint::{self, Fingerprint};
-use super::parse::parse;
 use crate::ApiError;
 use crate::server::BodyTimeout;
 
@@ -51,7 +51,7 @@ impl<T: Validate + Send, S: Send + Sync> FromRequest<S> for ValidJson<T> {
         let (mut parts, body) = request.into_parts();
         require_json(&parts.headers)?;
         let bytes = read(&parts, body).await?;
-        let document = parse(&bytes).map_err(|error| malformed(&error))?;
+        let document = canonical::of_document(&bytes).map_err(|error| malformed(&error))?;
         let value = T::validate(shaped(&document)?).map_err(ApiError::invalid)?;
         let fingerprint = fingerprint::of(&mut parts, state, &document).await?;
         Ok(Self { value, fingerprint })
@@ -65,6 +65,8 @@ pub struct EmptyBody {
     pub fingerprint: Fingerprint,
 }
 
+const NOTHING: &str = "{}";
+
 impl<S: Send + Sync> FromRequest<S> for EmptyBody {
     type Rejection = ApiError;
 
@@ -73,14 +75,13 @@ impl<S: Send + Sync> FromRequest<S> for EmptyBody {
         let bytes = read(&parts, body).await?;
         if !bytes.is_empty() {
             require_json(&parts.headers)?;
-            let document = parse(&bytes).map_err(|error| malformed(&error))?;
-            if document.as_object().is_none_or(|members| !members.is_empty()) {
+            let document = canonical::of_document(&bytes).map_err(|error| malformed(&error))?;
+            if document != NOTHING {
                 let detail = "must be empty or {}".to_owned();
                 return Err(ApiError::invalid(vec![FieldError { field: "body".to_owned(), detail }]));
             }
         }
-        let nothing = Value::Object(serde_json::Map::new());
-        let fingerprint = fingerprint::of(&mut parts, state, &nothing).await?;
+        let fingerprint = fingerprint::of(&mut parts, state, NOTHING).await?;
         Ok(Self { fingerprint })
     }
 }
@@ -168,9 +169,12 @@ fn too_slow() -> ApiError {
 }
 
 /// Where something is wrong is looked for only when something is: to keep track of the path costs a text for each name.
-fn shaped<W: DeserializeOwned>(document: &Value) -> Result<W, ApiError> {
-    W::deserialize(document)
-        .or_else(|_| serde_path_to_error::deserialize(document).map_err(|error| wrong_shape(&error)))
+fn shaped<W: DeserializeOwned>(document: &str) -> Result<W, ApiError> {
+    serde_json::from_str(document).or_else(|_| {
+        // Taken apart first, so that the error gives no line and column: they would be the canonical form's.
+        let document: Value = serde_json::from_str(document).map_err(|error| malformed(&error))?;
+        serde_path_to_error::deserialize(document).map_err(|error| wrong_shape(&error))
+    })
 }
 
 fn malformed(error: &serde_json::Error) -> ApiError {

@@ -2,7 +2,6 @@
 
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams};
 use http::request::Parts;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::ApiError;
@@ -25,15 +24,13 @@ const VERSION: &str = "mainstay.fingerprint.v1";
 pub(super) async fn of<S: Send + Sync>(
     parts: &mut Parts,
     state: &S,
-    body: &Value,
+    canonical_body: &str,
 ) -> Result<Fingerprint, ApiError> {
     let route = MatchedPath::from_request_parts(parts, state).await.map_err(ApiError::internal)?;
     let params = RawPathParams::from_request_parts(parts, state).await.map_err(ApiError::internal)?;
     let query = parts.uri.query().unwrap_or_default();
     let mut query: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
     query.sort();
-    // A `Value` keeps its members sorted.
-    let body = serde_json::to_vec(body).map_err(ApiError::internal)?;
 
     let mut hash = Framed(Sha256::new());
     hash.part(VERSION);
@@ -41,7 +38,7 @@ pub(super) async fn of<S: Send + Sync>(
     hash.part(route.as_str());
     hash.pairs(&params.iter().collect::<Vec<_>>());
     hash.pairs(&query);
-    hash.part(body);
+    hash.part(canonical_body);
     Ok(Fingerprint(hash.0.finalize().into()))
 }
 

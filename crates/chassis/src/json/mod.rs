@@ -6,7 +6,6 @@
 
 mod extract;
 mod fingerprint;
-mod parse;
 
 pub use extract::{EmptyBody, MAX_BODY, ValidJson, Validate};
 pub use fingerprint::Fingerprint;

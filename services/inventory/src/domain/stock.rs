@@ -24,15 +24,23 @@ impl Sku {
     }
 }
 
-impl TryFrom<String> for Sku {
+impl TryFrom<&str> for Sku {
     type Error = Invalid;
 
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        if validate::is_identifier(&text) {
+    fn try_from(text: &str) -> Result<Self, Invalid> {
+        if validate::is_identifier(text) {
             Ok(Self(text.into()))
         } else {
             Err(Invalid(validate::IDENTIFIER_RULE))
         }
+    }
+}
+
+impl TryFrom<String> for Sku {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.as_str().try_into()
     }
 }
 
@@ -153,7 +161,7 @@ impl Lines {
         }
         let valid = "lines without errors have valid SKUs and quantities: see the test of both";
         let line = |line: &WireLine| Line {
-            sku: line.sku.clone().try_into().expect(valid),
+            sku: line.sku.as_str().try_into().expect(valid),
             quantity: line.quantity.try_into().expect(valid),
         };
         Ok(Self(lines.iter().map(line).collect()))
