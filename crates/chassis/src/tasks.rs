@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument;
 
 /// Spawns and tracks tasks. Cheap to clone; clones share everything.
@@ -63,7 +64,7 @@ impl Tasks {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        Shield { future: Some(Box::pin(future)), tasks: self.clone() }
+        Shield { future: Some(Box::pin(future)), tasks: self.clone(), counted: self.0.tracker.token() }
     }
 
     /// Resolves when a shutdown begins. A loop (a sweep, a feed) waits for this beside its timer, and ends.
@@ -76,7 +77,7 @@ impl Tasks {
         self.0.stopping.is_cancelled()
     }
 
-    /// Tasks that have not ended.
+    /// Tasks, and shielded work, that have not ended.
     pub fn running(&self) -> usize {
         self.0.tracker.len()
     }
@@ -92,7 +93,7 @@ impl Tasks {
         self.0.abort.cancel();
     }
 
-    /// Resolves when all tasks have ended.
+    /// Resolves when all tasks, and shielded work, have ended.
     pub async fn ended(&self) {
         self.0.tracker.close();
         self.0.tracker.wait().await;
@@ -124,6 +125,9 @@ where
     /// Until it is ready.
     future: Option<Pin<Box<F>>>,
     tasks: Tasks,
+    /// A shutdown waits for it, whoever's task it runs in; given up after what is left has its own.
+    #[allow(dead_code, reason = "its being there is what counts")]
+    counted: TaskTrackerToken,
 }
 
 impl<F> Future for Shield<F>
@@ -173,6 +177,7 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::time::Duration;
 
     use tokio::sync::oneshot;
@@ -190,7 +195,6 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(2)).await;
             done.send(began).unwrap();
         });
-        assert_eq!(tasks.running(), 0);
         assert!(tokio::time::timeout(Duration::from_secs(1), caller).await.is_err());
         assert_eq!((was_done.try_recv(), tasks.running()), (Err(TryRecvError::Empty), 1));
         tasks.stop();
@@ -199,12 +203,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_caller_that_stays_has_the_result_without_a_task() {
+    async fn a_caller_that_stays_has_the_result_and_is_waited_for() {
         let tasks = Tasks::new();
         let (send, receive) = oneshot::channel();
         let shield = tasks.shield(receive);
-        tokio::join!(async { assert_eq!(shield.await, Ok(Ok(7))) }, async { send.send(7).unwrap() });
-        assert_eq!(tasks.running(), 0);
+        assert_eq!(tasks.running(), 1);
+        let waits = async {
+            tasks.ended().await;
+            tasks.running()
+        };
+        let sends = async {
+            assert!(futures_util::poll!(pin!(tasks.ended())).is_pending());
+            send.send(7).unwrap();
+        };
+        let (result, running, ()) = tokio::join!(shield, waits, sends);
+        assert_eq!((result, running), (Ok(Ok(7)), 0));
     }
 
     #[tokio::test]

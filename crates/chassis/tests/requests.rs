@@ -187,6 +187,11 @@ async fn what_is_not_json_is_415_400_or_413_and_says_where() {
     assert_eq!((reply.status, reply.problem().as_str()), (400, "malformed-json"));
     assert!(reply.json()["errors"][0]["detail"].as_str().unwrap().contains("\"sku\" is given twice"));
     assert_eq!(place_with(service.public, "").await.status, 400);
+    // What serde_json's own tree of values takes for JSON that is there already, and would parse unchecked.
+    let within = serde_json::json!({ "$serde_json::private::RawValue": GOOD }).to_string();
+    let reply = place_with(service.public, &within).await;
+    assert_eq!((reply.status, reply.problem().as_str()), (422, "validation-failed"));
+    assert_eq!(reply.json()["errors"][0]["detail"], "missing field `customer`");
 
     let fitting = format!("{}{}", GOOD, " ".repeat(256 * 1024 - GOOD.len()));
     assert_eq!(place_with(service.public, &fitting).await.status, 200);

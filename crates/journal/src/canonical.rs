@@ -140,7 +140,9 @@ impl Formatter for Sorting<'_> {
                 members.sort_unstable_by(|a, b| a.name(&bytes).cmp(b.name(&bytes)));
                 if let Some(twice) = members.windows(2).find(|two| two[0].name(&bytes) == two[1].name(&bytes))
                 {
-                    let name = String::from_utf8_lossy(twice[0].name(&bytes));
+                    let name = twice[0].name(&bytes);
+                    // A message is written again at every level on its way out.
+                    let name = String::from_utf8_lossy(&name[..name.len().min(100)]);
                     return Err(io::Error::other(format!("the member {name:?} is given twice")));
                 }
                 self.ordered.clear();

@@ -12,7 +12,6 @@ use journal::canonical;
 use mainstay::problem::{Effect, FieldError};
 use mainstay::{Problem, RequestContext};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio::time::timeout_at;
 
 use super::fingerprint::{self, Fingerprint};
@@ -169,11 +168,11 @@ fn too_slow() -> ApiError {
 }
 
 /// Where something is wrong is looked for only when something is: to keep track of the path costs a text for each name.
+/// Never by way of a [`serde_json::Value`], which takes one member name for JSON within JSON, and parses that unchecked.
 fn shaped<W: DeserializeOwned>(document: &str) -> Result<W, ApiError> {
     serde_json::from_str(document).or_else(|_| {
-        // Taken apart first, so that the error gives no line and column: they would be the canonical form's.
-        let document: Value = serde_json::from_str(document).map_err(|error| malformed(&error))?;
-        serde_path_to_error::deserialize(document).map_err(|error| wrong_shape(&error))
+        let mut document = serde_json::Deserializer::from_str(document);
+        serde_path_to_error::deserialize(&mut document).map_err(|error| wrong_shape(&error))
     })
 }
 
@@ -188,7 +187,10 @@ fn wrong_shape(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiErro
         path if path == "." => "body".to_owned(),
         path => path,
     };
-    ApiError::invalid(vec![FieldError { field, detail: shortened(&error.inner().to_string()) }])
+    let text = error.inner().to_string();
+    // The line and column are the canonical form's, which nobody has sent.
+    let detail = text.rsplit_once(" at line ").map_or(&*text, |(what, _)| what);
+    ApiError::invalid(vec![FieldError { field, detail: shortened(detail) }])
 }
 
 /// Messages quote what was sent; a quotation need not be as long as the body.
