@@ -5,7 +5,7 @@ use journal::database::Limits;
 use journal::{Database, idempotency};
 use local::Service;
 use order_service::domain::{Status, TRANSITIONS};
-use order_service::store::orders::{self, PAGE_LINES};
+use order_service::store::pages::{self, PAGE_LINES};
 use order_service::store::{Order, Page, work};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 use testkit::TestDatabase;
@@ -46,7 +46,7 @@ async fn orders(test: &TestDatabase, (from, to): (i32, i32), principal: &str, li
 }
 
 async fn list(database: &Database, page: Page) -> (Vec<Order>, Option<Uuid>) {
-    database.read(None, page, |connection, page| Box::pin(orders::list(connection, page))).await.unwrap()
+    database.read(None, page, |connection, page| Box::pin(pages::list(connection, page))).await.unwrap()
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn shops() -> (TestDatabase, Database) {
 #[tokio::test]
 async fn a_list_reads_what_it_gives_and_not_the_whole_table() {
     let (_test, database) = shops().await;
-    for ((name, statement), index) in orders::PAGES.into_iter().zip([
+    for ((name, statement), index) in pages::PAGES.into_iter().zip([
         "Index Cond: (id > $1)",
         "Index Cond: ((ROW(principal, id) > ROW($6, $1)) AND (principal <= $6))",
         "Index Scan using orders_due",

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use inventory_api::{Answer, CallContext, Refusal, Reservation, ReserveRequest};
+use inventory_api::{Answer, CallContext, Line, Refusal, Reservation, ReserveRequest};
 use journal::{Cause, DatabaseError, Decided, Draft, Step as TxStep};
 use mainstay::RequestContext;
 use time::OffsetDateTime;
@@ -48,14 +48,14 @@ pub fn derived(order: Uuid, name: &str) -> Uuid {
     Uuid::new_v5(&order, name.as_bytes())
 }
 
-/// What inventory is asked to hold for `order`.
-fn request_of(order: &Order) -> ReserveRequest {
-    ReserveRequest {
-        reservation_id: order.reservation_id,
-        order_id: order.id,
-        lines: Arc::clone(&order.lines),
-        hold_seconds: order.hold_seconds,
-    }
+/// What inventory is asked to hold: the same whenever it is sent, and when its hash goes into the journal.
+pub(super) fn request(
+    order_id: Uuid,
+    reservation_id: Uuid,
+    lines: &Arc<[Line]>,
+    hold_seconds: i64,
+) -> ReserveRequest {
+    ReserveRequest { reservation_id, order_id, lines: Arc::clone(lines), hold_seconds }
 }
 
 /// No step of an order is tried under a second key: `attempt` would advance only after a definite answer that
@@ -129,7 +129,10 @@ impl App {
             clock: self.journal.clock().tick().to_string(),
         };
         match step {
-            Step::Reserve => self.inventory.reserve(context, &request_of(order)).await,
+            Step::Reserve => {
+                let body = self::request(order.id, order.reservation_id, &order.lines, order.hold_seconds);
+                self.inventory.reserve(context, &body).await
+            }
             Step::Confirm => self.inventory.confirm(context, order.reservation_id).await,
             Step::Release => self.inventory.release(context, order.reservation_id).await,
         }
@@ -161,17 +164,10 @@ impl App {
         };
         let unresolved = status.is_unresolved();
         let moved = Order {
-            status,
             expires_at,
-            version: sealed.version,
-            head_hash: sealed.hash,
-            head_entry: sealed.id,
-            head_clock: sealed.hlc,
-            head_correlation_id: Arc::clone(&sealed.correlation_id),
-            updated_at: sealed.at,
             in_flight: false,
             tries: if unresolved { order.tries + 1 } else { 0 },
-            ..order.clone()
+            ..order.after(status, &sealed)
         };
         let due = if unresolved { Due::Backoff(backoff_ms(order.tries)) } else { Due::AtRest };
         let replies = replies::of_transition(&moved, &answered.reply, &driver.cause.correlation_id);

@@ -56,17 +56,7 @@ impl App {
             evidence: chassis::evidence(&driver.context.trail, None),
             payload_hash: None,
         });
-        let moved = Order {
-            status,
-            version: sealed.version,
-            head_hash: sealed.hash,
-            head_entry: sealed.id,
-            head_clock: sealed.hlc,
-            head_correlation_id: Arc::clone(&sealed.correlation_id),
-            updated_at: sealed.at,
-            tries: 0,
-            ..order.clone()
-        };
+        let moved = order.after(status, &sealed);
         let advance = orders::Advance { from: order, moved, due: Due::AtRest, sealed, replies: Vec::new() };
         let advance = Arc::new(advance);
         let ours = self.advancing.write(None, Arc::clone(&advance)).await?;

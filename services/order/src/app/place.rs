@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use inventory_api::{Line, ReserveRequest};
+use inventory_api::Line;
 use journal::idempotency::look;
 use journal::{DatabaseError, Decided, Draft};
 use uuid::Uuid;
 
 use super::replies::PLACE;
 use super::{App, Begun, Caller, Done, Refused};
-use crate::app::drive::derived;
+use crate::app::drive::{derived, request};
 use crate::domain::rules::Place;
 use crate::store::orders::Placed;
 use crate::store::work::LEASE_MS;
@@ -65,12 +65,7 @@ impl App {
             if_unknown: Place::IF_UNKNOWN.into(),
         };
         let (status, decided) = Decided::by(&rule);
-        let request = ReserveRequest {
-            reservation_id,
-            order_id: id,
-            lines: Arc::clone(&new.lines),
-            hold_seconds: self.hold_seconds,
-        };
+        let request = request(id, reservation_id, &new.lines, self.hold_seconds);
         let sealed = self.journal.seal(Draft {
             aggregate_id: id,
             head: None,

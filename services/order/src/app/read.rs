@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::App;
-use crate::store::{Order, Page, orders};
+use crate::store::{Order, Page, orders, pages};
 
 /// More transitions than any order has: the longest path has 6. So few come to less than a page's bytes, too.
 const HISTORY_LIMIT: i64 = 1_000;
@@ -33,7 +33,7 @@ impl App {
         page: &Page,
     ) -> Result<(Vec<Order>, Option<Uuid>), DatabaseError> {
         self.database
-            .read(Some(deadline), page, |connection, page| Box::pin(orders::list(connection, page)))
+            .read(Some(deadline), page, |connection, page| Box::pin(pages::list(connection, page)))
             .await
     }
 

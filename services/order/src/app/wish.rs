@@ -117,19 +117,7 @@ impl App {
             evidence: chassis::evidence(&caller.context.trail, None),
             payload_hash: None,
         });
-        let moved = Order {
-            status,
-            version: sealed.version,
-            head_hash: sealed.hash,
-            head_entry: sealed.id,
-            head_clock: sealed.hlc,
-            head_correlation_id: Arc::clone(&sealed.correlation_id),
-            updated_at: sealed.at,
-            epoch: order.epoch + 1,
-            in_flight: true,
-            tries: 0,
-            ..order.clone()
-        };
+        let moved = Order { epoch: order.epoch + 1, in_flight: true, ..order.after(status, &sealed) };
         (moved, sealed)
     }
 }

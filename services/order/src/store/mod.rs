@@ -1,9 +1,11 @@
 //! All SQL of the order service, and nothing else.
 
 pub mod orders;
+pub mod pages;
 pub mod work;
 
-pub use orders::{Order, Page};
+pub use orders::Order;
+pub use pages::Page;
 
 /// The service's own migrations, after the journal's.
 pub const MIGRATIONS: [(i64, &str, &str); 1] =
