@@ -11,7 +11,7 @@ pub struct Evidence<'a> {
     tries: Option<i32>,
 }
 
-/// As the entry is sealed.
+/// The evidence of an entry that is about to be sealed.
 pub fn evidence(decisions: &DecisionTrail, tries: Option<i32>) -> Evidence<'_> {
     Evidence { decisions, tries }
 }

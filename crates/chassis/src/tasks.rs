@@ -64,7 +64,7 @@ impl Tasks {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        Shield { future: Some(Box::pin(future)), tasks: self.clone(), counted: self.0.tracker.token() }
+        Shield { future: Some(Box::pin(future)), tasks: self.clone(), _counted: self.0.tracker.token() }
     }
 
     /// Resolves when a shutdown begins. A loop (a sweep, a feed) waits for this beside its timer, and ends.
@@ -112,8 +112,7 @@ impl Tasks {
     }
 }
 
-/// Work that goes on when it is dropped. Most callers stay, and a task for each, with its hand-overs from thread to thread,
-/// would cost a busy service a tenth of its time.
+/// Work that goes on when it is dropped. Most callers stay, and need no task with its hand-overs from thread to thread.
 ///
 /// # Cancellation
 /// Dropping it before it is ready hands what is left to [`Tasks::spawn`], and that does not begin it anew.
@@ -125,9 +124,8 @@ where
     /// Until it is ready.
     future: Option<Pin<Box<F>>>,
     tasks: Tasks,
-    /// A shutdown waits for it, whoever's task it runs in; given up after what is left has its own.
-    #[allow(dead_code, reason = "its being there is what counts")]
-    counted: TaskTrackerToken,
+    /// A shutdown waits for it in whichever task it runs. Dropped after what is left has been handed over.
+    _counted: TaskTrackerToken,
 }
 
 impl<F> Future for Shield<F>

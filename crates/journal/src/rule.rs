@@ -25,7 +25,7 @@ pub const NONE: &str = "none";
 /// A branch that was not taken, and the predicate that ruled it out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alternative {
-    // In the order of their names: see [`Entry::canonical`](crate::Entry::canonical).
+    // In the order of their names, as canonical JSON has them, so that none has to be moved.
     /// Why not, with the observed values.
     pub refused_because: Cow<'static, str>,
     /// The state that would have been reached.
