@@ -12,6 +12,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
 
+use crate::entry::hex;
+
 /// The wall clock, in UTC, cut to microseconds so that text, database and memory agree.
 pub fn wall_now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
@@ -32,7 +34,7 @@ impl HybridTime {
 
 impl fmt::Display for HybridTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.write_str(&hex(&self.0.to_be_bytes()))
     }
 }
 
@@ -56,7 +58,7 @@ impl FromStr for HybridTime {
 
 impl Serialize for HybridTime {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&hex(&self.0.to_be_bytes()))
     }
 }
 

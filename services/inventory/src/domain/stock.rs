@@ -181,12 +181,13 @@ impl Lines {
 /// What a decision read of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stock {
-    /// The version of the item's newest entry.
-    pub version: i64,
+    // In the order of their names, as canonical JSON has them, so that none has to be moved.
+    /// Pieces promised, of those in the building.
+    pub held: i64,
     /// Pieces in the building.
     pub on_hand: i64,
-    /// Of these, promised.
-    pub held: i64,
+    /// The version of the item's newest entry.
+    pub version: i64,
 }
 
 impl Stock {

@@ -16,18 +16,19 @@ use super::status::{Event, Status};
 /// Accept an order: it exists from here on, whatever becomes of the call to inventory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
+    // In the order of their names, as canonical JSON has them, so that none has to be moved.
     /// Who buys.
     pub customer_id: Arc<str>,
+    /// Time the first attempt has.
+    pub deadline_left_ms: u64,
+    /// For how long.
+    pub hold_seconds: i64,
+    /// What is done if the answer never comes.
+    pub if_unknown: Cow<'static, str>,
     /// What.
     pub lines: Arc<[Line]>,
     /// The reservation that inventory will be asked for.
     pub reservation_id: Uuid,
-    /// For how long.
-    pub hold_seconds: i64,
-    /// Time the first attempt has.
-    pub deadline_left_ms: u64,
-    /// What is done if the answer never comes.
-    pub if_unknown: Cow<'static, str>,
 }
 
 impl Place {
@@ -164,10 +165,11 @@ impl Reply {
 /// What an answer, or its absence, makes of the order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answered {
-    /// The state the answer met.
-    pub state: Status,
+    // In the order of their names, as in `Place`.
     /// The answer.
     pub reply: Reply,
+    /// The state the answer met.
+    pub state: Status,
 }
 
 impl Answered {

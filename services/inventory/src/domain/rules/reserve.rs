@@ -12,24 +12,25 @@ use crate::domain::stock::{HoldSeconds, Quantity, Sku, Stock};
 /// All lines or none: one unknown SKU or one short line refuses the whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reserve {
-    /// For whom.
-    pub order_id: Uuid,
-    /// What is asked for, and what there was of it.
-    pub lines: Vec<RequestedLine>,
+    // In the order of their names, as canonical JSON has them, so that none has to be moved.
     /// For how long.
     pub hold_seconds: HoldSeconds,
+    /// What is asked for, and what there was of it.
+    pub lines: Vec<RequestedLine>,
     /// The database's clock, read after the locks.
     #[serde(with = "time::serde::rfc3339")]
     pub now: OffsetDateTime,
+    /// For whom.
+    pub order_id: Uuid,
 }
 
 /// A line and what the decision read of its item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestedLine {
-    /// Of what.
-    pub sku: Sku,
     /// How many.
     pub quantity: Quantity,
+    /// Of what.
+    pub sku: Sku,
     /// Null when no such item is known.
     pub stock: Option<Stock>,
 }

@@ -4,18 +4,21 @@
 //! canonical JSON has them in the order of their names. The usual way, through a tree of sorted maps, took a node and a
 //! string for every field, a third of all that the services allocated for an order. Here members are put in order where
 //! they stand, once their object is complete.
+//!
+//! What every entry is full of, names and texts without anything to escape, is copied; serde_json writes the rest.
 
-use std::cell::RefCell;
-use std::io;
+mod serializer;
 
-use serde::Serialize;
-use serde_json::Serializer;
-use serde_json::ser::Formatter;
+use serde::ser::{Error as _, Serialize};
+use serde_json::{Deserializer, Error};
 
 /// Canonical JSON of what holds strings, integers, truth values, lists, options, and members with ASCII names.
 pub fn to_string<T: Serialize + ?Sized>(value: &T) -> String {
-    write(|serializer| value.serialize(serializer))
-        .expect("rules, evidence and payloads have names that are strings, and each of them once")
+    let mut writer = Writer::new();
+    value
+        .serialize(&mut writer)
+        .expect("rules, evidence and payloads have names that are strings, and each of them once");
+    writer.into_text()
 }
 
 /// A JSON document in its canonical form; numbers with fractions are written as `serde_json` writes them.
@@ -24,56 +27,19 @@ pub fn to_string<T: Serialize + ?Sized>(value: &T) -> String {
 /// It is not one JSON document, or is nested deeper than 128, or an object says a member twice: parsers disagree on which
 /// of the two counts, so it could be validated as one thing and stored or forwarded as another. The error says what is
 /// wrong and at which line and column.
-pub fn of_document(bytes: &[u8]) -> Result<String, serde_json::Error> {
-    write(|serializer| {
-        let mut document = serde_json::Deserializer::from_slice(bytes);
-        serde_transcode::transcode(&mut document, serializer)?;
-        document.end()
-    })
+pub fn of_document(bytes: &[u8]) -> Result<String, Error> {
+    let mut writer = Writer::new();
+    let mut document = Deserializer::from_slice(bytes);
+    serde_transcode::transcode(&mut document, &mut writer)?;
+    document.end()?;
+    Ok(writer.into_text())
 }
 
-type Canonical<'s, 'b> = &'s mut Serializer<Shared<'b>, Sorting<'b>>;
-
-fn write(
-    value: impl FnOnce(Canonical<'_, '_>) -> Result<(), serde_json::Error>,
-) -> Result<String, serde_json::Error> {
-    // Room for a common entry: to grow a buffer to that size step by step costs as much as to fill it.
-    let bytes = RefCell::new(Vec::with_capacity(2_048));
-    let sorting = Sorting {
-        bytes: &bytes,
-        members: Vec::with_capacity(32),
-        firsts: Vec::with_capacity(8),
-        ordered: Vec::new(),
-    };
-    value(&mut Serializer::with_formatter(Shared(&bytes), sorting))?;
-    Ok(String::from_utf8(bytes.into_inner()).expect("JSON is text"))
-}
-
-/// What has been written, which the formatter has to see as well.
-struct Shared<'a>(&'a RefCell<Vec<u8>>);
-
-impl io::Write for Shared<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.borrow_mut().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.borrow_mut().extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct Sorting<'a> {
-    bytes: &'a RefCell<Vec<u8>>,
+#[derive(Debug)]
+struct Writer {
+    bytes: Vec<u8>,
     /// Of the objects that are not complete, outer ones first.
     members: Vec<Member>,
-    /// Of each of these objects, which of `members` is its first.
-    firsts: Vec<usize>,
     /// Where members are copied to in order, and back from; kept for the next object.
     ordered: Vec<u8>,
 }
@@ -93,72 +59,67 @@ impl Member {
     }
 }
 
-impl Sorting<'_> {
-    /// Where the next byte goes.
-    fn here(&self) -> usize {
-        self.bytes.borrow().len()
+impl Writer {
+    /// With room for a common entry: to grow to that size step by step costs as much as to write it.
+    fn new() -> Self {
+        Self { bytes: Vec::with_capacity(2_048), members: Vec::with_capacity(32), ordered: Vec::new() }
+    }
+
+    fn into_text(self) -> String {
+        String::from_utf8(self.bytes).expect("JSON is text")
+    }
+
+    fn scalar(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
+        serde_json::to_writer(&mut self.bytes, value)
+    }
+
+    fn quoted(&mut self, text: &str) {
+        self.bytes.reserve(text.len() + 2);
+        self.bytes.push(b'"');
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.bytes.push(b'"');
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), Error> {
+        if is_plain(text) {
+            self.quoted(text);
+            return Ok(());
+        }
+        self.scalar(text)
+    }
+
+    /// Puts the members from the `first` on in the order of their names.
+    fn order(&mut self, first: usize) -> Result<(), Error> {
+        let Self { bytes, members, ordered } = self;
+        let these = &mut members[first..];
+        if !these.is_sorted_by(|a, b| a.name(bytes) < b.name(bytes)) {
+            let begins = these[0].begins;
+            these.sort_unstable_by(|a, b| a.name(bytes).cmp(b.name(bytes)));
+            if let Some(twice) = these.windows(2).find(|two| two[0].name(bytes) == two[1].name(bytes)) {
+                let name = twice[0].name(bytes);
+                // A message is written again at every level on its way out.
+                let name = String::from_utf8_lossy(&name[..name.len().min(100)]);
+                return Err(Error::custom(format!("the member {name:?} is given twice")));
+            }
+            ordered.clear();
+            for member in these.iter() {
+                if !ordered.is_empty() {
+                    ordered.push(b',');
+                }
+                ordered.extend_from_slice(&bytes[member.begins..member.ends]);
+            }
+            bytes.truncate(begins);
+            bytes.extend_from_slice(ordered);
+        }
+        members.truncate(first);
+        Ok(())
     }
 }
 
-impl Formatter for Sorting<'_> {
-    fn begin_object<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.firsts.push(self.members.len());
-        writer.write_all(b"{")
-    }
-
-    fn begin_object_key<W: io::Write + ?Sized>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if !first {
-            writer.write_all(b",")?;
-        }
-        self.members.push(Member { begins: self.here(), ..Member::default() });
-        Ok(())
-    }
-
-    fn end_object_key<W: io::Write + ?Sized>(&mut self, _writer: &mut W) -> io::Result<()> {
-        let here = self.here();
-        if let Some(member) = self.members.last_mut() {
-            member.name_ends = here;
-        }
-        Ok(())
-    }
-
-    fn end_object_value<W: io::Write + ?Sized>(&mut self, _writer: &mut W) -> io::Result<()> {
-        let here = self.here();
-        if let Some(member) = self.members.last_mut() {
-            member.ends = here;
-        }
-        Ok(())
-    }
-
-    fn end_object<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
-        let first = self.firsts.pop().unwrap_or_default();
-        let members = &mut self.members[first..];
-        {
-            let mut bytes = self.bytes.borrow_mut();
-            if !members.is_sorted_by(|a, b| a.name(&bytes) < b.name(&bytes)) {
-                let begins = members[0].begins;
-                members.sort_unstable_by(|a, b| a.name(&bytes).cmp(b.name(&bytes)));
-                if let Some(twice) = members.windows(2).find(|two| two[0].name(&bytes) == two[1].name(&bytes))
-                {
-                    let name = twice[0].name(&bytes);
-                    // A message is written again at every level on its way out.
-                    let name = String::from_utf8_lossy(&name[..name.len().min(100)]);
-                    return Err(io::Error::other(format!("the member {name:?} is given twice")));
-                }
-                self.ordered.clear();
-                for member in members.iter() {
-                    if !self.ordered.is_empty() {
-                        self.ordered.push(b',');
-                    }
-                    self.ordered.extend_from_slice(&bytes[member.begins..member.ends]);
-                }
-                bytes.truncate(begins);
-                bytes.extend_from_slice(&self.ordered);
-            }
-        }
-        self.members.truncate(first);
-        writer.write_all(b"}")
-    }
+/// Whether JSON has the text as it is. Looks at all of it, so that sixteen bytes are looked at at once.
+fn is_plain(text: &str) -> bool {
+    let escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    !text.bytes().fold(false, |seen, byte| seen | escaped(byte))
 }
 
 #[cfg(test)]
@@ -223,6 +184,28 @@ mod tests {
             prop_assert_eq!(to_string(&given), &*canonical);
             prop_assert_eq!(of_document(&serde_json::to_vec_pretty(&given).unwrap()).unwrap(), canonical);
         }
+    }
+
+    /// All that serde knows beside what a document holds.
+    #[derive(Debug, serde::Serialize)]
+    enum Variant {
+        Unit,
+        Newtype(Option<char>),
+        Tuple(u8, ()),
+        Struct { b: f64, a: (i8, bool) },
+    }
+
+    #[test]
+    fn types_are_written_as_the_library_for_any_value_writes_them() {
+        let values = (
+            [Variant::Unit, Variant::Newtype(Some('"')), Variant::Newtype(None), Variant::Tuple(1, ())],
+            [Variant::Struct { b: 0.5, a: (-1, true) }],
+            std::collections::HashMap::from([("a\n\u{1}", "\\\u{7f}\u{e9}")]),
+        );
+        assert_eq!(to_string(&values), serde_json_canonicalizer::to_string(&values).unwrap());
+        let numbers = std::collections::HashMap::from([(1, 2)]);
+        let refused = numbers.serialize(&mut Writer::new()).unwrap_err().to_string();
+        assert_eq!(refused, "the name of a member is not a string");
     }
 
     #[test]
