@@ -69,7 +69,7 @@ async fn place(
     caller: Caller<Clients>,
     key: IdempotencyKey,
     Extension(fields): Extension<LogFields>,
-    ValidJson { value, fingerprint }: ValidJson<Basket>,
+    ValidJson { value, fingerprint, .. }: ValidJson<Basket>,
 ) -> Json<Value> {
     Json(json!({
         "principal": &*caller.principal.name,

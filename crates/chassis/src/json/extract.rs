@@ -39,6 +39,8 @@ pub trait Validate: Sized {
 pub struct ValidJson<T> {
     /// The request.
     pub value: T,
+    /// Its canonical form.
+    pub document: String,
     /// Which request it is, for the idempotency key.
     pub fingerprint: Fingerprint,
 }
@@ -53,7 +55,7 @@ impl<T: Validate + Send, S: Send + Sync> FromRequest<S> for ValidJson<T> {
         let document = canonical::of_document(&bytes).map_err(|error| malformed(&error))?;
         let value = T::validate(shaped(&document)?).map_err(ApiError::invalid)?;
         let fingerprint = fingerprint::of(&mut parts, state, &document).await?;
-        Ok(Self { value, fingerprint })
+        Ok(Self { value, document, fingerprint })
     }
 }
 

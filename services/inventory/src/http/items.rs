@@ -7,12 +7,12 @@ use chassis::auth::{ClientsAndOperators, Operators};
 use chassis::problem_document::ProblemDocument;
 use chassis::{ApiError, Caller, Page, ValidJson, ValidPath};
 use inventory_api::{CreateItem, Item, ItemPage, Receipt};
+use journal::entry::hash;
 use mainstay::RequestContext;
 
-use super::body::{CreateItemBody, ReceiptBody};
 use super::{Api, Command, reply};
-use crate::app::{Inventory, Receive, Refusal};
-use crate::domain::stock::Sku;
+use crate::app::{self, Inventory, Receive, Refusal};
+use crate::domain::stock::{Quantity, Sku};
 
 /// Take an item into the range
 #[utoipa::path(
@@ -38,9 +38,10 @@ pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller<Operators>,
     command: Command,
-    body: ValidJson<CreateItemBody>,
+    body: ValidJson<app::CreateItem>,
 ) -> Result<Response, ApiError> {
-    let CreateItemBody { create, payload_hash } = body.value;
+    let create = body.value;
+    let payload_hash = hash(body.document.as_bytes());
     command.log.set("sku", create.sku.as_str());
     let use_case = |inventory: Inventory, ask| async move { inventory.create_item(ask, create).await };
     command.run(&api, caller, body.fingerprint, Some(payload_hash), use_case).await
@@ -71,11 +72,11 @@ pub(super) async fn receive(
     caller: Caller<Operators>,
     ValidPath(sku): ValidPath<Sku>,
     command: Command,
-    body: ValidJson<ReceiptBody>,
+    body: ValidJson<Quantity>,
 ) -> Result<Response, ApiError> {
-    let ReceiptBody { quantity, payload_hash } = body.value;
+    let payload_hash = hash(body.document.as_bytes());
     command.log.set("sku", sku.as_str());
-    let receive = Receive { sku, quantity };
+    let receive = Receive { sku, quantity: body.value };
     let use_case = |inventory: Inventory, ask| async move { inventory.receive(ask, receive).await };
     command.run(&api, caller, body.fingerprint, Some(payload_hash), use_case).await
 }

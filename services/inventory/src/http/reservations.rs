@@ -8,12 +8,12 @@ use chassis::problem_document::ProblemDocument;
 use chassis::{ApiError, Caller, EmptyBody, ValidJson, ValidPath};
 use http::HeaderValue;
 use inventory_api::{Reservation, ReserveRequest, X_ENTRY_ID};
+use journal::entry::hash;
 use mainstay::RequestContext;
 use uuid::Uuid;
 
-use super::body::ReserveBody;
 use super::{Api, Command, reply};
-use crate::app::{Confirm, Inventory, Refusal, Release};
+use crate::app::{Confirm, Inventory, Refusal, Release, Reserve};
 
 /// Hold stock for an order, all lines or none
 ///
@@ -43,9 +43,10 @@ pub(super) async fn reserve(
     State(api): State<Api>,
     caller: Caller<Services>,
     command: Command,
-    body: ValidJson<ReserveBody>,
+    body: ValidJson<Reserve>,
 ) -> Result<Response, ApiError> {
-    let ReserveBody { reserve, payload_hash } = body.value;
+    let reserve = body.value;
+    let payload_hash = hash(body.document.as_bytes());
     command.log.set("order_id", reserve.order_id.to_string());
     command.log.set("reservation_id", reserve.reservation_id.to_string());
     let use_case = |inventory: Inventory, ask| async move { inventory.reserve(ask, reserve).await };
