@@ -26,7 +26,7 @@ use super::limits::Limits;
 pub(super) struct Ends {
     /// Every reply from here on closes its connection.
     pub(super) draining: CancellationToken,
-    /// Idle connections close; busy ones once they have replied.
+    /// Idle connections close; busy ones once they have replied. Cancelled no later than `aborting`.
     pub(super) closing: CancellationToken,
     /// Now.
     pub(super) aborting: CancellationToken,
@@ -68,20 +68,19 @@ where
             .max_header_size(limits.head_bytes)
             .serve_connection(TokioIo::new(io), handler)
     );
-    let mut closing = false;
-    loop {
-        tokio::select! {
-            result = connection.as_mut() => {
-                if let Err(error) = result {
-                    tracing::debug!(%peer, %error, "connection ended early");
-                }
-                return;
-            }
-            () = ends.aborting.cancelled() => return,
-            () = ends.closing.cancelled(), if !closing => {
-                closing = true;
-                connection.as_mut().graceful_shutdown();
+    // What aborts closes first, so that one token is looked at each time the connection wakes, and not two.
+    let ended = tokio::select! {
+        biased;
+        result = connection.as_mut() => result,
+        () = ends.closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                result = connection => result,
+                () = ends.aborting.cancelled() => Ok(()),
             }
         }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended early");
     }
 }

@@ -127,7 +127,7 @@ impl Lifecycle {
     ) -> Ending {
         let ends = Ends {
             draining: self.tasks.stopping_token(),
-            closing: CancellationToken::new(),
+            closing: self.tasks.aborting_token().child_token(),
             aborting: self.tasks.aborting_token(),
         };
         let connections = TaskTracker::new();
