@@ -99,7 +99,8 @@ pub fn init(config: &TelemetryConfig) -> Result<Guard, InitError> {
     metrics_text::install(config)?;
     let lines = log::Lines::start(config.destination)?;
     let logs = log::LogLayer::new(config.service_name, lines.clone(), config.destination);
-    let filter = log::EventFilter::parse(&config.log_filter).map_err(InitError::Filter)?;
+    let filter = log::EventFilter::parse(&config.log_filter, config.otlp_endpoint.is_some())
+        .map_err(InitError::Filter)?;
     let spans =
         config.otlp_endpoint.as_deref().map(|url| spans::Exporting::start(url, config)).transpose()?;
     let exported = spans.as_ref().map(|spans| spans.layer().with_filter(spans::filter()));

@@ -18,16 +18,21 @@ pub(super) enum Value<'a> {
     Float(f64),
 }
 
-/// Hands on every field that it visits.
+/// Hands on every field that it visits and that a line has.
 pub(super) struct Visitor<F>(pub(super) F);
 
 impl<F: FnMut(&'static str, Value<'_>)> Visit for Visitor<F> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        (self.0)(field.name(), Value::Text(&format!("{value:?}")));
+        // Asked first: to put a text together that nobody reads costs as much as a field.
+        if is_told(field.name()) {
+            (self.0)(field.name(), Value::Text(&format!("{value:?}")));
+        }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        (self.0)(field.name(), Value::Text(value));
+        if is_told(field.name()) {
+            (self.0)(field.name(), Value::Text(value));
+        }
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -59,6 +64,11 @@ impl<F: FnMut(&'static str, Value<'_>)> Visit for Visitor<F> {
     }
 }
 
+/// Texts of these names say to tracing's bridges to OpenTelemetry what a span is, and to a line nothing.
+fn is_told(name: &str) -> bool {
+    !name.starts_with("otel.")
+}
+
 /// What a span has recorded, for the lines inside it. First texts stand in one, since there is a span for each request.
 #[derive(Debug)]
 pub(super) struct Kept {
@@ -82,10 +92,6 @@ impl Kept {
 
     /// The latest word on a name counts.
     pub(super) fn keep(&mut self, name: &'static str, value: Value<'_>) {
-        // Names that tracing's bridges to OpenTelemetry give a meaning of their own, and a line none.
-        if name.starts_with("otel.") {
-            return;
-        }
         let place = self.fields.iter().position(|(known, _)| *known == name);
         let held = match value {
             Value::Text(text) if place.is_some() => Held::Later(text.to_owned()),
@@ -125,7 +131,6 @@ mod tests {
     fn the_latest_word_on_a_name_counts_and_keeps_its_place() {
         let mut kept = Kept::new();
         kept.keep("outcome", Value::Text("none"));
-        kept.keep("otel.kind", Value::Text("server"));
         kept.keep("status", Value::Unsigned(0));
         kept.keep("outcome", Value::Text("applied"));
         kept.keep("status", Value::Unsigned(201));

@@ -1,5 +1,5 @@
 //! The filter chooses log lines, not spans: at `RUST_LOG=warn` a warning still names its request, and spans are
-//! still exported.
+//! still exported. Only the span of an attempt is not made where nobody collects spans: its lines are its request's.
 
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
@@ -16,14 +16,23 @@ pub(crate) struct EventFilter {
     inner: EnvFilter,
     /// Whether a directive names a span (`[request]=debug`); only then need the inner filter know which are entered.
     names_spans: bool,
+    /// Whether spans go to a collector.
+    exports_spans: bool,
 }
 
 impl EventFilter {
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str, exports_spans: bool) -> Result<Self, String> {
         let inner = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
-        Ok(Self { inner, names_spans: text.contains('[') })
+        Ok(Self { inner, names_spans: text.contains('['), exports_spans })
+    }
+
+    fn has_no_reader(&self, metadata: &Metadata<'_>) -> bool {
+        !self.exports_spans && !self.names_spans && metadata.is_span() && metadata.target() == ATTEMPT
     }
 }
+
+/// The target of the span around each attempt of a call.
+const ATTEMPT: &str = "mainstay::client";
 
 fn always(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() && *metadata.level() <= Level::INFO
@@ -31,13 +40,17 @@ fn always(metadata: &Metadata<'_>) -> bool {
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for EventFilter {
     fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
-        always(metadata) || Layer::enabled(&self.inner, metadata, context)
+        !self.has_no_reader(metadata) && (always(metadata) || Layer::enabled(&self.inner, metadata, context))
     }
 
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         // Asked first in either case: this is also how the inner filter learns of spans that its directives name.
         let interest = Layer::<S>::register_callsite(&self.inner, metadata);
-        if always(metadata) { Interest::always() } else { interest }
+        match metadata {
+            span if self.has_no_reader(span) => Interest::never(),
+            span if always(span) => Interest::always(),
+            _ => interest,
+        }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {

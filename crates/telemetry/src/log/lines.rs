@@ -1,27 +1,38 @@
 //! Gets lines out without making anybody wait for their reader.
 
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use super::Destination;
 
-/// A few seconds of lines at full load, a few megabytes at most.
-const QUEUE: usize = 8_192;
+/// Bytes that wait at most: two seconds of lines at full load.
+const MOST: usize = 8 * 1024 * 1024;
+
+/// What is kept to write into once a flood is over.
+const ROOM: usize = 256 * 1024;
 
 /// How long the writer waits for more once a line has come. Whoever writes a line while it waits wakes nobody: under
 /// load, to wake the writer for each cost as much as to make the line. It is what a process that is killed can lose.
 const GATHER: Duration = Duration::from_millis(5);
 
-enum Message {
-    Line(Vec<u8>),
-    Flush(SyncSender<()>),
-}
-
-/// The way to the thread that writes. When its queue is full, because the reader of the log does not keep up, lines
+/// The way to the thread that writes. When there is no more room, because the reader of the log does not keep up, lines
 /// are dropped and counted; a blocked pipe must not become a blocked service.
 #[derive(Debug, Clone)]
-pub(crate) struct Lines(SyncSender<Message>);
+pub(crate) struct Lines {
+    waiting: Arc<Mutex<Waiting>>,
+    writer: Thread,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Lines one after the other, so that they go out as they are.
+    lines: Vec<u8>,
+    /// Who wants to know when they are out.
+    flushes: Vec<SyncSender<()>>,
+}
 
 impl Lines {
     pub(crate) fn start(destination: Destination) -> io::Result<Self> {
@@ -32,63 +43,79 @@ impl Lines {
     }
 
     fn to(output: impl Write + Send + 'static) -> io::Result<Self> {
-        let (sender, receiver) = sync_channel(QUEUE);
-        std::thread::Builder::new()
-            .name("log-writer".to_owned())
-            .spawn(move || write_all(&receiver, output))?;
-        Ok(Self(sender))
+        let waiting = Arc::default();
+        let theirs = Arc::clone(&waiting);
+        let thread =
+            thread::Builder::new().name("log-writer".to_owned()).spawn(move || write_all(&theirs, output))?;
+        Ok(Self { waiting, writer: thread.thread().clone() })
     }
 
-    pub(super) fn write(&self, line: Vec<u8>) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.0.try_send(Message::Line(line))
-        {
-            metrics::counter!("telemetry_log_lines_dropped_total").increment(1);
+    /// `line` ends with its line break.
+    pub(super) fn write(&self, line: &[u8]) {
+        let mut waiting = lock(&self.waiting);
+        if waiting.lines.len() + line.len() > MOST {
+            drop(waiting);
+            return lost(1);
+        }
+        let is_first = waiting.lines.is_empty();
+        waiting.lines.extend_from_slice(line);
+        drop(waiting);
+        if is_first {
+            self.writer.unpark();
         }
     }
 
-    /// Waits until everything queued so far is out, or `bound` has passed.
+    /// Waits until everything written so far is out, or `bound` has passed.
     pub(crate) fn flush(&self, bound: Duration) {
         let (done, flushed) = sync_channel(1);
-        let message = Message::Flush(done);
-        // A full queue means that the reader is stuck: there is nothing to wait for.
-        if self.0.try_send(message).is_ok() {
-            let _ = flushed.recv_timeout(bound);
-        }
+        lock(&self.waiting).flushes.push(done);
+        self.writer.unpark();
+        // An error means that the reader is stuck: there is nothing more to wait for.
+        let _ = flushed.recv_timeout(bound);
     }
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Lines that came together go out together. A reader that is gone is not an error of ours: the lines are dropped.
-fn write_all(messages: &Receiver<Message>, output: impl Write) {
-    let mut output = io::BufWriter::with_capacity(64 * 1024, output);
-    while let Ok(first) = messages.recv() {
-        if matches!(first, Message::Line(_)) {
-            std::thread::sleep(GATHER);
+fn write_all(waiting: &Mutex<Waiting>, mut output: impl Write) {
+    let mut lines = Vec::new();
+    loop {
+        let mut found = lock(waiting);
+        if found.lines.is_empty() && found.flushes.is_empty() {
+            drop(found);
+            thread::park();
+            continue;
         }
-        let mut next = Some(first);
-        while let Some(message) = next {
-            match message {
-                Message::Line(line) => count_if_lost(&output.write_all(&line)),
-                Message::Flush(done) => {
-                    count_if_lost(&output.flush());
-                    let _ = done.send(());
-                }
-            }
-            next = messages.try_recv().ok();
+        if found.flushes.is_empty() {
+            drop(found);
+            thread::sleep(GATHER);
+            found = lock(waiting);
         }
-        count_if_lost(&output.flush());
+        std::mem::swap(&mut lines, &mut found.lines);
+        let flushes = std::mem::take(&mut found.flushes);
+        drop(found);
+        if output.write_all(&lines).and_then(|()| output.flush()).is_err() {
+            lost(lines.split_inclusive(|byte| *byte == b'\n').count());
+        }
+        lines.clear();
+        lines.shrink_to(ROOM);
+        for done in flushes {
+            // Who asked may have given up.
+            let _ = done.send(());
+        }
     }
 }
 
-fn count_if_lost(written: &io::Result<()>) {
-    if written.is_err() {
-        metrics::counter!("telemetry_log_lines_dropped_total").increment(1);
-    }
+fn lost(lines: usize) {
+    metrics::counter!("telemetry_log_lines_dropped_total").increment(lines as u64);
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Sender, channel};
+    use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
 
@@ -112,11 +139,11 @@ mod tests {
         let (_closed_gate, permits) = channel();
         let (out, _seen) = channel();
         let lines = Lines::to(Gate(permits, out)).unwrap();
-        // Would never end if a full queue made the caller wait.
-        for _ in 0..QUEUE * 2 {
-            lines.write(b"line\n".to_vec());
-        }
+        // Would never end if a lack of room made the caller wait.
+        let line = [b'x'; 1_024];
+        (0..2 * MOST / line.len()).for_each(|_| lines.write(&line));
         lines.flush(Duration::from_millis(10));
+        assert!(lock(&lines.waiting).lines.len() <= MOST);
     }
 
     #[test]
@@ -127,7 +154,7 @@ mod tests {
         (0..1_000).for_each(|_| permits.send(()).unwrap());
         let written: Vec<String> = (0..100).map(|number| format!("{number}\n")).collect();
         for line in &written {
-            lines.write(line.clone().into_bytes());
+            lines.write(line.as_bytes());
         }
         lines.flush(Duration::from_secs(10));
         let text = String::from_utf8(seen.try_iter().flatten().collect()).unwrap();

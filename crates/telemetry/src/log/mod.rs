@@ -21,5 +21,5 @@ pub enum Destination {
 
 /// Whether `text` is a filter that [`TelemetryConfig::log_filter`](crate::TelemetryConfig) takes.
 pub fn check_filter(text: &str) -> Result<(), String> {
-    EventFilter::parse(text).map(drop)
+    EventFilter::parse(text, false).map(drop)
 }
