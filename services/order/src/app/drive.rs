@@ -27,9 +27,9 @@ const RECORDING: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, PartialEq)]
 pub enum Driven {
     /// It moved.
-    Moved(Order),
+    Moved(Arc<Order>),
     /// Nothing definite was learnt; it will be tried again.
-    Waiting(Order),
+    Waiting(Arc<Order>),
     /// Somebody else has it now.
     Overtaken,
 }
@@ -67,25 +67,25 @@ impl App {
     pub(super) async fn drive_for(
         &self,
         caller: &Caller,
-        order: Order,
+        order: Arc<Order>,
         command: &'static str,
     ) -> Result<Done, Refused> {
         let driver = Driver { context: caller.context.clone(), cause: caller.cause.clone() };
-        match self.drive(&driver, order.clone()).await {
+        match self.drive(&driver, Arc::clone(&order)).await {
             Ok((Driven::Moved(_), replies)) if replies.iter().any(|(c, _)| *c == command) => {
                 let reply = replies.into_iter().find(|(c, _)| *c == command).map(|(_, r)| r);
                 reply.map(Done::Final).ok_or(Refused::NotFound)
             }
-            Ok((Driven::Moved(order) | Driven::Waiting(order), _)) => Ok(Done::Pending(Box::new(order))),
+            Ok((Driven::Moved(order) | Driven::Waiting(order), _)) => Ok(Done::Pending(order)),
             // The order is at hand, so that the key cannot be read now refuses nothing.
             Ok((Driven::Overtaken, _)) => Ok(self.settled(caller).await.unwrap_or_else(|error| {
                 tracing::warn!(order_id = %order.id, %error, "the order was taken over, and how it stands could not be read");
-                Done::Pending(Box::new(order))
+                Done::Pending(order)
             })),
             // What was learnt could not be recorded; the lease will end and the reconciler will ask again.
             Err(error) => {
                 tracing::warn!(order_id = %order.id, %error, "the outcome could not be recorded; the reconciler will ask again");
-                Ok(Done::Pending(Box::new(order)))
+                Ok(Done::Pending(order))
             }
         }
     }
@@ -94,7 +94,7 @@ impl App {
     pub async fn drive(
         &self,
         driver: &Driver,
-        order: Order,
+        order: Arc<Order>,
     ) -> Result<(Driven, Vec<(&'static str, journal::StoredReply)>), DatabaseError> {
         let Some(step) = order.status.step() else { return Ok((Driven::Waiting(order), Vec::new())) };
         self.observe(order.head_clock);
@@ -141,7 +141,7 @@ impl App {
     async fn record(
         &self,
         driver: &Driver,
-        order: Order,
+        order: Arc<Order>,
         step: Step,
         answered: &Answered,
         entry_id: Option<Uuid>,
@@ -163,12 +163,12 @@ impl App {
             _ => order.expires_at,
         };
         let unresolved = status.is_unresolved();
-        let moved = Order {
+        let moved = Arc::new(Order {
             expires_at,
             in_flight: false,
             tries: if unresolved { order.tries + 1 } else { 0 },
             ..order.after(status, &sealed)
-        };
+        });
         let due = if unresolved { Due::Backoff(backoff_ms(order.tries)) } else { Due::AtRest };
         let replies = replies::of_transition(&moved, &answered.reply, &driver.cause.correlation_id);
         let id = order.id;
@@ -194,7 +194,7 @@ impl App {
     }
 
     /// Nothing definite was learnt: the order stays as it is and is tried again after a back-off.
-    pub(super) async fn put_back(&self, order: Order) -> Result<Driven, DatabaseError> {
+    pub(super) async fn put_back(&self, order: Arc<Order>) -> Result<Driven, DatabaseError> {
         let backoff = backoff_ms(order.tries);
         let ours = self
             .database
@@ -202,7 +202,8 @@ impl App {
                 Box::pin(async move { Ok(TxStep::Commit(work::put_back(connection, order, backoff).await?)) })
             })
             .await?;
-        Ok(if ours { Driven::Waiting(Order { in_flight: false, ..order }) } else { Driven::Overtaken })
+        let waiting = || Order { in_flight: false, ..Arc::unwrap_or_clone(order) };
+        Ok(if ours { Driven::Waiting(Arc::new(waiting())) } else { Driven::Overtaken })
     }
 }
 

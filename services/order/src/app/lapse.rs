@@ -15,7 +15,7 @@ use crate::store::{Order, orders};
 
 impl App {
     /// Asks inventory how the reservation of a reserved order stands, and expires the order if it has.
-    pub async fn lapse(&self, driver: &Driver, order: Order) -> Result<Driven, DatabaseError> {
+    pub async fn lapse(&self, driver: &Driver, order: Arc<Order>) -> Result<Driven, DatabaseError> {
         self.observe(order.head_clock);
         let context = CallContext {
             request: driver.context.clone(),
@@ -56,10 +56,11 @@ impl App {
             evidence: chassis::evidence(&driver.context.trail, None),
             payload_hash: None,
         });
-        let moved = order.after(status, &sealed);
-        let advance = orders::Advance { from: order, moved, due: Due::AtRest, sealed, replies: Vec::new() };
-        let advance = Arc::new(advance);
-        let ours = self.advancing.write(None, Arc::clone(&advance)).await?;
-        Ok(if ours { Driven::Moved(Arc::unwrap_or_clone(advance).moved) } else { Driven::Overtaken })
+        let moved = Arc::new(order.after(status, &sealed));
+        let replies = Vec::new();
+        let advance =
+            orders::Advance { from: order, moved: moved.clone(), due: Due::AtRest, sealed, replies };
+        let ours = self.advancing.write(None, Arc::new(advance)).await?;
+        Ok(if ours { Driven::Moved(moved) } else { Driven::Overtaken })
     }
 }

@@ -128,7 +128,7 @@ impl Caller {
 
 /// Tells whoever waits for the use case that its intent is committed, so that it can answer 202 when the
 /// deadline ends first.
-pub type Begun = oneshot::Sender<Order>;
+pub type Begun = oneshot::Sender<Arc<Order>>;
 
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -138,7 +138,7 @@ pub enum Done {
     /// With the final reply of an earlier request under the same key.
     Replayed(StoredReply),
     /// Not yet: the order as it stands.
-    Pending(Box<Order>),
+    Pending(Arc<Order>),
 }
 
 /// Why a command has no answer. Except where it says otherwise, nothing was changed and no key was claimed.

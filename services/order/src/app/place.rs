@@ -31,12 +31,11 @@ impl App {
     /// Run it in a shield: dropping it between its transactions leaves the order to the reconciler.
     pub async fn place(&self, caller: Caller, new: NewOrder, begun: Begun) -> Result<Done, Refused> {
         let (order, sealed) = self.new_order(&caller, new);
+        let order = Arc::new(order);
         let key = caller.claim(PLACE, order.id);
         let deadline = caller.context.deadline.instant();
-        let new = Arc::new(orders::Place { order, sealed, key, lease_ms: lease_ms(&caller), deadline });
-        let written = self.placing.write(Some(deadline), Arc::clone(&new)).await;
-        let order = Arc::unwrap_or_clone(new).order;
-        let placed = match written {
+        let new = orders::Place { order: order.clone(), sealed, key, lease_ms: lease_ms(&caller), deadline };
+        let placed = match self.placing.write(Some(deadline), Arc::new(new)).await {
             Err(unknown @ DatabaseError::Unknown(_)) => {
                 self.was_claimed(&caller, &order).await.ok_or(unknown)?
             }

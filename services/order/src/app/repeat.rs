@@ -1,5 +1,7 @@
 //! A key that has been seen before: the same reply again, or an honest "not yet".
 
+use std::sync::Arc;
+
 use journal::DatabaseError;
 use journal::idempotency::{KeyRow, look};
 use tokio::time::Instant;
@@ -22,7 +24,7 @@ impl App {
         match (row.reply, order) {
             (Some(reply), _) => Ok(Done::Replayed(reply)),
             (None, Some(order)) if order.in_flight && works_on(&order, command) => Err(Refused::InFlight),
-            (None, Some(order)) => Ok(Done::Pending(Box::new(order))),
+            (None, Some(order)) => Ok(Done::Pending(order)),
             (None, None) => Err(Refused::NotFound),
         }
     }
@@ -31,7 +33,7 @@ impl App {
     pub(super) async fn settled(&self, caller: &Caller) -> Result<Done, Refused> {
         match self.find_key(caller, None).await? {
             (Some(KeyRow { reply: Some(reply), .. }), _) => Ok(Done::Final(reply)),
-            (_, Some(order)) => Ok(Done::Pending(Box::new(order))),
+            (_, Some(order)) => Ok(Done::Pending(order)),
             (_, None) => Err(Refused::NotFound),
         }
     }
@@ -40,14 +42,14 @@ impl App {
         &self,
         caller: &Caller,
         deadline: Option<Instant>,
-    ) -> Result<(Option<KeyRow>, Option<Order>), DatabaseError> {
+    ) -> Result<(Option<KeyRow>, Option<Arc<Order>>), DatabaseError> {
         self.database
             .read(deadline, caller, |connection, caller| {
                 Box::pin(async move {
                     let row = look(connection, &caller.cause.principal, &caller.key_hash).await?;
                     let order = match &row {
                         Some(row) if row.reply.is_none() => {
-                            orders::get(connection, row.aggregate_id, None).await?
+                            orders::get(connection, row.aggregate_id, None).await?.map(Arc::new)
                         }
                         _ => None,
                     };

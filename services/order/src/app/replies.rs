@@ -11,6 +11,7 @@ use mainstay::Problem;
 use mainstay::problem::Effect;
 use serde::Serialize;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::view::OrderView;
 use crate::domain::Status;
@@ -22,7 +23,7 @@ pub const PLACE: &str = "place";
 
 /// Where an order is found.
 pub fn location(order: &Order) -> String {
-    format!("/v1/orders/{}", order.id)
+    ["/v1/orders/", order.id.hyphenated().encode_lower(&mut Uuid::encode_buffer())].concat()
 }
 
 /// The replies that the order's new state gives to the keys waiting for it, by command. `correlation_id` is that

@@ -15,7 +15,7 @@ use crate::store::orders::Due;
 use crate::store::{Order, orders};
 
 enum Begin {
-    Intent(Box<Order>),
+    Intent(Arc<Order>),
     AtRest(journal::StoredReply),
     KeyTaken,
     NotFound,
@@ -50,16 +50,15 @@ impl App {
                         }
                         if order.status.after(wish.event()).is_ok() {
                             let (moved, sealed) = app.intend(caller, &order, wish);
+                            let (from, moved, replies) = (Arc::new(order), Arc::new(moved), Vec::new());
                             let due = Due::Lease(lease_ms(caller));
                             let advance =
-                                orders::Advance { from: order, moved, due, sealed, replies: Vec::new() };
-                            let advance = Arc::new(advance);
-                            let done = orders::advance(connection, std::slice::from_ref(&advance)).await?;
+                                orders::Advance { from, moved: moved.clone(), due, sealed, replies };
+                            let done = orders::advance(connection, &[Arc::new(advance)]).await?;
                             if matches!(done, Step::Rollback(_)) {
                                 return Err(sqlx::Error::Protocol("a locked row was changed".to_owned()));
                             }
-                            let moved = Arc::unwrap_or_clone(advance).moved;
-                            return Ok(Step::Commit(Begin::Intent(Box::new(moved))));
+                            return Ok(Step::Commit(Begin::Intent(moved)));
                         }
                         let correlation_id = caller.context.correlation_id.as_str();
                         match replies::of_rest(&order, wish, correlation_id) {
@@ -83,8 +82,8 @@ impl App {
         match begin {
             Begin::Intent(order) => {
                 // Whoever waited for it may have left; the order is driven on all the same.
-                let _ = begun.send((*order).clone());
-                self.drive_for(&caller, *order, wish.as_str()).await
+                let _ = begun.send(Arc::clone(&order));
+                self.drive_for(&caller, order, wish.as_str()).await
             }
             Begin::AtRest(reply) => Ok(Done::Final(reply)),
             Begin::KeyTaken => self.repeat(&caller, wish.as_str()).await,

@@ -256,14 +256,14 @@ mod tests {
     proptest! {
         #[test]
         fn a_recorded_answer_decides_the_same_again(state in any_status(), reply in any_reply()) {
-            let rule = Answered { state, reply };
+            let rule = Answered { reply, state };
             let inputs = serde_json::to_value(&rule).unwrap();
             prop_assert_eq!(replay(Answered::NAME, &inputs).unwrap(), rule.decide().to.as_str());
         }
 
         #[test]
         fn an_answer_moves_only_along_the_table(state in any_status(), reply in any_reply()) {
-            let to = Answered { state, reply }.decide().to;
+            let to = Answered { reply, state }.decide().to;
             let legal = crate::domain::TRANSITIONS.contains(&(state.as_str(), to.as_str()));
             prop_assert!(to == state || legal);
         }
@@ -271,7 +271,7 @@ mod tests {
         #[test]
         fn a_terminal_order_never_moves(state in any_status(), reply in any_reply()) {
             prop_assume!(state.is_terminal());
-            prop_assert_eq!(Answered { state, reply }.leads_to(), None);
+            prop_assert_eq!(Answered { reply, state }.leads_to(), None);
         }
     }
 

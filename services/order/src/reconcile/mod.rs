@@ -146,7 +146,7 @@ async fn resolve(app: &App, principal: &str, order: Order) -> Swept {
         trace_id: Some(context.trace.trace_id_hex().into()),
     };
     let driver = Driver { context, cause };
-    let id = order.id;
+    let (id, order) = (order.id, Arc::new(order));
     let driven = if order.status == Status::Reserved {
         app.lapse(&driver, order).await
     } else {

@@ -130,7 +130,7 @@ pub(super) use columns;
 #[derive(Debug, Clone)]
 pub struct Place {
     /// The order.
-    pub order: Order,
+    pub order: Arc<Order>,
     /// Why it exists.
     pub sealed: Sealed,
     /// Its key.
@@ -241,9 +241,9 @@ impl Due {
 #[derive(Debug, Clone)]
 pub struct Advance {
     /// The version and epoch that it must still be at.
-    pub from: Order,
+    pub from: Arc<Order>,
     /// What it becomes.
-    pub moved: Order,
+    pub moved: Arc<Order>,
     /// When the reconciler may take it.
     pub due: Due,
     /// Why.

@@ -1,6 +1,7 @@
 //! A stage for one test: the use cases over a database of their own.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use inventory_api::Line;
@@ -63,7 +64,7 @@ impl Stage {
     pub(crate) fn place(
         &self,
         caller: Caller,
-    ) -> (impl Future<Output = Result<Done, Refused>>, oneshot::Receiver<Order>) {
+    ) -> (impl Future<Output = Result<Done, Refused>>, oneshot::Receiver<Arc<Order>>) {
         let (begun, began) = oneshot::channel();
         let lines = [Line { sku: "A".to_owned(), quantity: 1 }];
         let new = NewOrder { customer_id: "17850".into(), lines: lines.into() };
