@@ -133,7 +133,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
         queue.writers += 1;
         let mut writer = Writer { batch: self.clone(), is_done: false };
         tokio::spawn(async move {
-            while let Some(some) = writer.take() {
+            loop {
+                // Whoever is about to write on this thread comes along; alone it costs a turn of the scheduler.
+                tokio::task::yield_now().await;
+                let Some(some) = writer.take() else { break };
                 writer.batch.together(some).await;
             }
         });
