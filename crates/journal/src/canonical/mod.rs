@@ -26,10 +26,11 @@ pub fn to_string<T: Serialize + ?Sized>(value: &T) -> String {
 /// # Errors
 /// It is not one JSON document, or is nested deeper than 128, or an object says a member twice: parsers disagree on which
 /// of the two counts, so it could be validated as one thing and stored or forwarded as another. The error says what is
-/// wrong and at which line and column.
+/// wrong and where.
 pub fn of_document(bytes: &[u8]) -> Result<String, Error> {
+    let text = std::str::from_utf8(bytes).map_err(Error::custom)?;
     let mut writer = Writer::new();
-    let mut document = Deserializer::from_slice(bytes);
+    let mut document = Deserializer::from_str(text);
     serde_transcode::transcode(&mut document, &mut writer)?;
     document.end()?;
     Ok(writer.into_text())
@@ -56,6 +57,14 @@ impl Member {
     /// Without its quotes.
     fn name(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.begins + 1..self.name_ends - 1]
+    }
+
+    /// By their names, most of which differ in their first byte.
+    fn is_before(self, other: Self, bytes: &[u8]) -> bool {
+        match (self.name(bytes), other.name(bytes)) {
+            ([a, ..], [b, ..]) if a != b => a < b,
+            (a, b) => a < b,
+        }
     }
 }
 
@@ -92,7 +101,7 @@ impl Writer {
     fn order(&mut self, first: usize) -> Result<(), Error> {
         let Self { bytes, members, ordered } = self;
         let these = &mut members[first..];
-        if !these.is_sorted_by(|a, b| a.name(bytes) < b.name(bytes)) {
+        if !these.is_sorted_by(|a, b| a.is_before(*b, bytes)) {
             let begins = these[0].begins;
             these.sort_unstable_by(|a, b| a.name(bytes).cmp(b.name(bytes)));
             if let Some(twice) = these.windows(2).find(|two| two[0].name(bytes) == two[1].name(bytes)) {
@@ -116,10 +125,23 @@ impl Writer {
     }
 }
 
-/// Whether JSON has the text as it is. Looks at all of it, so that sixteen bytes are looked at at once.
+/// Whether JSON has the text as it is. Eight bytes are looked at at once, the last ones perhaps twice.
 fn is_plain(text: &str) -> bool {
-    let escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-    !text.bytes().fold(false, |seen, byte| seen | escaped(byte))
+    const fn each(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    // The highest bit of a byte is set where one below `limit` is subtracted from, and no other has it set already.
+    let any_below = |word: u64, limit: u8| word.wrapping_sub(each(limit)) & !word & each(0x80);
+    let any_escaped = |bytes: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*bytes);
+        let any_is = |byte: u8| any_below(word ^ each(byte), 1);
+        any_below(word, b' ') | any_is(b'"') | any_is(b'\\') != 0
+    };
+    let bytes = text.as_bytes();
+    match bytes.last_chunk() {
+        Some(last) => !any_escaped(last) && !bytes.as_chunks().0.iter().any(any_escaped),
+        None => bytes.iter().all(|byte| *byte >= b' ' && !matches!(byte, b'"' | b'\\')),
+    }
 }
 
 #[cfg(test)]
@@ -183,6 +205,17 @@ mod tests {
             let canonical = serde_json_canonicalizer::to_string(&given.sorted()).unwrap();
             prop_assert_eq!(to_string(&given), &*canonical);
             prop_assert_eq!(of_document(&serde_json::to_vec_pretty(&given).unwrap()).unwrap(), canonical);
+        }
+    }
+
+    #[test]
+    fn a_text_is_plain_when_json_has_it_as_it_is() {
+        for byte in (0..=0x7f_u8).map(char::from).chain(['\u{80}', '\u{7ff}', '\u{1f600}']) {
+            for (before, after) in (0..20).flat_map(|before| (0..20).map(move |after| (before, after))) {
+                let text = format!("{}{byte}{}", "a".repeat(before), "~\u{e9}".repeat(after));
+                let is_same = serde_json::to_string(&text).unwrap() == format!("\"{text}\"");
+                assert_eq!(is_plain(&text), is_same, "{text:?}");
+            }
         }
     }
 

@@ -215,7 +215,7 @@ pub async fn lock_to_reserve(
     let numbers = |name| row.try_get::<Option<Vec<i64>>, _>(name).map(Option::unwrap_or_default);
     let skus = row.try_get::<Option<Vec<String>>, _>("skus")?.unwrap_or_default();
     let values = numbers("versions")?.into_iter().zip(numbers("on_hands")?).zip(numbers("helds")?);
-    let stock = values.map(|((version, on_hand), held)| Stock { version, on_hand, held });
+    let stock = values.map(|((version, on_hand), held)| Stock { held, on_hand, version });
     Ok(Ground::Free { now: row.try_get("now")?, stock: skus.into_iter().zip(stock).collect() })
 }
 

@@ -22,7 +22,7 @@ fn quantity() -> impl Strategy<Value = Quantity> {
 
 fn stock() -> impl Strategy<Value = Stock> {
     (1..1_000_i64, 0..1_500_000_i64).prop_flat_map(|(version, on_hand)| {
-        (0..=on_hand).prop_map(move |held| Stock { version, on_hand, held })
+        (0..=on_hand).prop_map(move |held| Stock { held, on_hand, version })
     })
 }
 
@@ -46,7 +46,7 @@ prop_compose! {
         hold in 1..=86_400_i64,
         now in instant(),
     ) -> Reserve {
-        let lines = lines.into_iter().map(|(sku, quantity, stock)| RequestedLine { sku, quantity, stock });
+        let lines = lines.into_iter().map(|(sku, quantity, stock)| RequestedLine { quantity, sku, stock });
         let hold_seconds = HoldSeconds::try_from(hold).unwrap();
         Reserve { order_id: Uuid::nil(), lines: lines.collect(), hold_seconds, now }
     }
