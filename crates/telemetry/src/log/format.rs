@@ -33,6 +33,8 @@ pub(super) struct Head<'a> {
 #[derive(Debug)]
 pub(super) struct Line<'n> {
     told: Vec<&'n str>,
+    /// A bit for each name in `told`, some for several: a name whose bit is not there has not been told.
+    bits: u128,
     form: Form,
 }
 
@@ -57,7 +59,7 @@ impl<'n> Line<'n> {
             member(&mut line, name, Value::Text(value));
         }
         let is_canonical = head.target == "mainstay::canonical";
-        Self { told: Vec::with_capacity(32), form: Form::Json { line, is_canonical } }
+        Self { told: Vec::with_capacity(32), bits: 0, form: Form::Json { line, is_canonical } }
     }
 
     /// `12:00:01.123456 WARN  order::app the message  key=value`, with colours unless `NO_COLOR` is set.
@@ -74,15 +76,17 @@ impl<'n> Line<'n> {
         let (level, target) = (head.level, head.target);
         let head = format!("{} {colour}{level:5}{plain} {target} ", time.trim_end_matches('Z'));
         let form = Form::Readable { head, message: String::new(), fields: String::new() };
-        Self { told: Vec::with_capacity(32), form }
+        Self { told: Vec::with_capacity(32), bits: 0, form }
     }
 
     /// Adds a field, unless the line has one of that name. A line has some twenty of them, so a list is searched
     /// faster than a map.
     pub(super) fn say(&mut self, name: &'n str, value: Value<'_>) {
-        if self.told.contains(&name) {
+        let bit = bit(name);
+        if self.bits & bit != 0 && self.told.contains(&name) {
             return;
         }
+        self.bits |= bit;
         self.told.push(name);
         match &mut self.form {
             Form::Json { line, is_canonical } => match value {
@@ -128,6 +132,12 @@ impl<'n> Line<'n> {
     }
 }
 
+fn bit(name: &str) -> u128 {
+    let byte = |of: Option<&u8>| of.map_or(0, |byte| usize::from(*byte));
+    let bytes = name.as_bytes();
+    1 << ((8 * bytes.len() + 5 * byte(bytes.first()) + byte(bytes.last())) % 128)
+}
+
 /// JSON already: neither taken apart nor written again.
 fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
@@ -159,9 +169,14 @@ fn json(line: &mut Vec<u8>, value: Value<'_>) {
     written.expect("text, numbers and truth values can be written to memory");
 }
 
-/// Looks at every byte whatever it has seen, so that sixteen of them are looked at at once.
+/// Looks at sixteen bytes at once, and at the last ones perhaps twice.
 fn all(text: &str, is: impl Fn(u8) -> bool) -> bool {
-    text.bytes().fold(true, |seen, byte| seen & is(byte))
+    let all_of = |bytes: &[u8; 16]| bytes.iter().fold(true, |so_far, byte| so_far & is(*byte));
+    let bytes = text.as_bytes();
+    match bytes.last_chunk() {
+        Some(last) => all_of(last) && bytes.as_chunks().0.iter().all(all_of),
+        None => bytes.iter().all(|byte| is(*byte)),
+    }
 }
 
 fn is_printable(byte: u8) -> bool {

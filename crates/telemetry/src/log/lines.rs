@@ -14,8 +14,9 @@ const MOST: usize = 8 * 1024 * 1024;
 /// What is kept to write into once a flood is over.
 const ROOM: usize = 256 * 1024;
 
-/// How long the writer waits for more once a line has come. Whoever writes a line while it waits wakes nobody: under
-/// load, to wake the writer for each cost as much as to make the line. It is what a process that is killed can lose.
+/// How long the writer waits for more once a line has come, and once more after it has written. Whoever writes a line
+/// while it waits wakes nobody: under load, to wake the writer for each cost as much as to make the line. It is what a
+/// process that is killed can lose.
 const GATHER: Duration = Duration::from_millis(5);
 
 /// The way to the thread that writes. When there is no more room, because the reader of the log does not keep up, lines
@@ -83,20 +84,16 @@ fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
 fn write_all(waiting: &Mutex<Waiting>, mut output: impl Write) {
     let mut lines = Vec::new();
     loop {
+        thread::sleep(GATHER);
         let mut found = lock(waiting);
-        if found.lines.is_empty() && found.flushes.is_empty() {
-            drop(found);
-            thread::park();
-            continue;
-        }
-        if found.flushes.is_empty() {
-            drop(found);
-            thread::sleep(GATHER);
-            found = lock(waiting);
-        }
         std::mem::swap(&mut lines, &mut found.lines);
         let flushes = std::mem::take(&mut found.flushes);
         drop(found);
+        if lines.is_empty() && flushes.is_empty() {
+            // What has come since then has left word.
+            thread::park();
+            continue;
+        }
         if output.write_all(&lines).and_then(|()| output.flush()).is_err() {
             lost(lines.split_inclusive(|byte| *byte == b'\n').count());
         }
