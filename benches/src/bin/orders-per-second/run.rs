@@ -90,7 +90,8 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     let mut rounds: Vec<Vec<Round>> = variants.iter().map(|_| Vec::new()).collect();
     let server = postgres.pid();
     for round in 1..=args.rounds {
-        for (variant, seen) in variants.iter().zip(&mut rounds) {
+        for each in order(round, variants.len()) {
+            let (variant, seen) = (&variants[each], &mut rounds[each]);
             let used = || (cpu::seconds(variant.pids()), cpu::seconds(server));
             let before = used();
             let one = load::run(&variant.target, args.connections, time).await?;
@@ -117,6 +118,16 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     drop(variants);
     postgres.stop().await?;
     Ok(())
+}
+
+/// Which variant comes when, another way in each of six rounds: what one leaves behind for the server and the disk to do
+/// must not always fall on the same other one.
+fn order(round: usize, variants: usize) -> Vec<usize> {
+    let mut order: Vec<_> = (0..variants).map(|place| (round + place) % variants).collect();
+    if round.is_multiple_of(2) {
+        order.reverse();
+    }
+    order
 }
 
 /// One variant's measurement in one round.
@@ -161,5 +172,19 @@ fn table(args: &Args, variants: &[Variant], rounds: &[Vec<Round>]) {
             median(own.iter().map(|r| r.postgres_ms)),
             median(ratios)
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn three_variants_come_in_every_order() {
+        let orders: HashSet<_> = (1..=6).map(|round| order(round, 3)).collect();
+        assert_eq!(orders.len(), 6);
+        assert!(orders.iter().all(|order| order.iter().collect::<HashSet<_>>().len() == 3));
     }
 }
