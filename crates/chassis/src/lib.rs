@@ -25,7 +25,7 @@
 /// For every program that links this crate. Requests are many short allocations on several threads, which glibc's
 /// allocator pays for with locks and consolidation: about a tenth of all processor time of the pair under load.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 pub mod auth;
 pub mod config;
