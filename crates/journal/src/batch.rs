@@ -1,9 +1,9 @@
 //! Writes of one kind that come at the same time, in one transaction.
 //!
 //! What a statement costs PostgreSQL hardly depends on how many rows it writes: most of it is round trips, the start of
-//! a plan and the flush of a commit. So a write begins at once when none is under way, and whatever comes while one is
-//! goes with the next. Where that takes long, up to [`WRITERS`] go on beside each other. Alone a write costs what it did;
-//! under load it costs a fraction.
+//! a plan and the flush of a commit. So a write begins when none is under way, as soon as its thread has nothing else to
+//! do, and whatever comes while one is goes with the next. Where that takes long, up to [`WRITERS`] go on beside each
+//! other. Alone a write costs what it did; under load it costs a fraction.
 //!
 //! What they share must not become what they suffer together. A transaction that several share waits hardly for a lock;
 //! what is in its way, or what the database refuses of one, is then met by each in a transaction of its own, beside the

@@ -32,7 +32,8 @@ pub struct TelemetryConfig {
     pub version: &'static str,
     /// The source revision.
     pub revision: &'static str,
-    /// Which log lines are written, as `RUST_LOG` takes it. Spans are made whatever it says.
+    /// Which log lines are written, as `RUST_LOG` takes it. Spans are made whatever it says, but for those of attempts,
+    /// which only a collector reads.
     pub log_filter: String,
     /// Where log lines go.
     pub destination: Destination,

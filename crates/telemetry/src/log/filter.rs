@@ -1,5 +1,6 @@
 //! The filter chooses log lines, not spans: at `RUST_LOG=warn` a warning still names its request, and spans are
-//! still exported. Only the span of an attempt is not made where nobody collects spans: its lines are its request's.
+//! still exported. Only the span of an attempt is not made where nobody collects spans: the few lines inside it name the
+//! call, the peer and the attempt themselves.
 
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Destination;
 
-/// Bytes that wait at most: two seconds of lines at full load.
+/// Bytes that wait at most: two seconds of lines at full load. As many again may be on their way out.
 const MOST: usize = 8 * 1024 * 1024;
 
 /// What is kept to write into once a flood is over.
@@ -83,6 +83,8 @@ fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
 /// Lines that came together go out together. A reader that is gone is not an error of ours: the lines are dropped.
 fn write_all(waiting: &Mutex<Waiting>, mut output: impl Write) {
     let mut lines = Vec::new();
+    // Whether it may have ended within a line.
+    let mut is_torn = false;
     loop {
         thread::sleep(GATHER);
         let mut found = lock(waiting);
@@ -94,7 +96,10 @@ fn write_all(waiting: &Mutex<Waiting>, mut output: impl Write) {
             thread::park();
             continue;
         }
-        if output.write_all(&lines).and_then(|()| output.flush()).is_err() {
+        let mend: &[u8] = if is_torn { b"\n" } else { b"" };
+        let written = output.write_all(mend).and_then(|()| output.write_all(&lines));
+        is_torn = written.and_then(|()| output.flush()).is_err();
+        if is_torn {
             lost(lines.split_inclusive(|byte| *byte == b'\n').count());
         }
         lines.clear();
@@ -141,6 +146,39 @@ mod tests {
         (0..2 * MOST / line.len()).for_each(|_| lines.write(&line));
         lines.flush(Duration::from_millis(10));
         assert!(lock(&lines.waiting).lines.len() <= MOST);
+    }
+
+    /// A disk that has room for some bytes, and later for all.
+    struct Full(usize, Sender<Vec<u8>>);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = std::mem::replace(&mut self.0, usize::MAX).min(bytes.len());
+            if taken == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.1.send(bytes[..taken].to_vec()).map_err(io::Error::other)?;
+            if taken < bytes.len() {
+                self.0 = 0;
+            }
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_cut_short_spoils_no_other() {
+        let (out, seen) = channel();
+        let lines = Lines::to(Full(8, out)).unwrap();
+        for text in ["first\nsecond\n", "third\n"] {
+            lines.write(text.as_bytes());
+            lines.flush(Duration::from_secs(10));
+        }
+        let text = String::from_utf8(seen.try_iter().flatten().collect()).unwrap();
+        assert_eq!(text, "first\nse\nthird\n");
     }
 
     #[test]
