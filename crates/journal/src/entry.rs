@@ -75,7 +75,7 @@ pub struct Entry<'a, I = Value, E = Value> {
 impl<I: Serialize, E: Serialize> Entry<'_, I, E> {
     /// The canonical bytes (RFC 8785). The checker compares every entry with what a library for any value writes.
     pub fn canonical(&self) -> Vec<u8> {
-        canonical::to_string(self).into_bytes()
+        canonical::to_vec(self)
     }
 }
 
@@ -89,7 +89,7 @@ pub fn hash(body: &[u8]) -> EntryHash {
 
 /// SHA-256 of a payload's canonical JSON: the same at the sender and the receiver.
 pub fn payload_hash<T: Serialize>(payload: &T) -> [u8; 32] {
-    Sha256::digest(canonical::to_string(payload)).into()
+    Sha256::digest(canonical::to_vec(payload)).into()
 }
 
 /// Lower-case hex.

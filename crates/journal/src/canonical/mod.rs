@@ -13,12 +13,12 @@ use serde::ser::{Error as _, Serialize};
 use serde_json::{Deserializer, Error};
 
 /// Canonical JSON of what holds strings, integers, truth values, lists, options, and members with ASCII names.
-pub fn to_string<T: Serialize + ?Sized>(value: &T) -> String {
+pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     let mut writer = Writer::new();
     value
         .serialize(&mut writer)
         .expect("rules, evidence and payloads have names that are strings, and each of them once");
-    writer.into_text()
+    writer.bytes
 }
 
 /// A JSON document in its canonical form; numbers with fractions are written as `serde_json` writes them.
@@ -33,7 +33,7 @@ pub fn of_document(bytes: &[u8]) -> Result<String, Error> {
     let mut document = Deserializer::from_str(text);
     serde_transcode::transcode(&mut document, &mut writer)?;
     document.end()?;
-    Ok(writer.into_text())
+    Ok(String::from_utf8(writer.bytes).expect("JSON is text"))
 }
 
 #[derive(Debug)]
@@ -41,8 +41,6 @@ struct Writer {
     bytes: Vec<u8>,
     /// Of the objects that are not complete, outer ones first.
     members: Vec<Member>,
-    /// Where members are copied to in order, and back from; kept for the next object.
-    ordered: Vec<u8>,
 }
 
 /// Where a member stands.
@@ -71,11 +69,7 @@ impl Member {
 impl Writer {
     /// With room for a common entry: to grow to that size step by step costs as much as to write it.
     fn new() -> Self {
-        Self { bytes: Vec::with_capacity(2_048), members: Vec::with_capacity(32), ordered: Vec::new() }
-    }
-
-    fn into_text(self) -> String {
-        String::from_utf8(self.bytes).expect("JSON is text")
+        Self { bytes: Vec::with_capacity(2_048), members: Vec::with_capacity(32) }
     }
 
     fn scalar(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
@@ -99,7 +93,7 @@ impl Writer {
 
     /// Puts the members from the `first` on in the order of their names.
     fn order(&mut self, first: usize) -> Result<(), Error> {
-        let Self { bytes, members, ordered } = self;
+        let Self { bytes, members } = self;
         let these = &mut members[first..];
         if !these.is_sorted_by(|a, b| a.is_before(*b, bytes)) {
             let begins = these[0].begins;
@@ -110,15 +104,16 @@ impl Writer {
                 let name = String::from_utf8_lossy(&name[..name.len().min(100)]);
                 return Err(Error::custom(format!("the member {name:?} is given twice")));
             }
-            ordered.clear();
+            // Copied in order behind where they stand, and from there to where they stood.
+            let ends = bytes.len();
             for member in these.iter() {
-                if !ordered.is_empty() {
-                    ordered.push(b',');
+                if bytes.len() > ends {
+                    bytes.push(b',');
                 }
-                ordered.extend_from_slice(&bytes[member.begins..member.ends]);
+                bytes.extend_from_within(member.begins..member.ends);
             }
-            bytes.truncate(begins);
-            bytes.extend_from_slice(ordered);
+            bytes.copy_within(ends.., begins);
+            bytes.truncate(ends);
         }
         members.truncate(first);
         Ok(())
@@ -202,9 +197,9 @@ mod tests {
     proptest! {
         #[test]
         fn members_stand_in_the_order_of_their_names(given in given()) {
-            let canonical = serde_json_canonicalizer::to_string(&given.sorted()).unwrap();
-            prop_assert_eq!(to_string(&given), &*canonical);
-            prop_assert_eq!(of_document(&serde_json::to_vec_pretty(&given).unwrap()).unwrap(), canonical);
+            let canonical = serde_json_canonicalizer::to_vec(&given.sorted()).unwrap();
+            prop_assert_eq!(to_vec(&given), canonical.as_slice());
+            prop_assert_eq!(of_document(&serde_json::to_vec_pretty(&given).unwrap()).unwrap().into_bytes(), canonical);
         }
     }
 
@@ -235,7 +230,7 @@ mod tests {
             [Variant::Struct { b: 0.5, a: (-1, true) }],
             std::collections::HashMap::from([("a\n\u{1}", "\\\u{7f}\u{e9}")]),
         );
-        assert_eq!(to_string(&values), serde_json_canonicalizer::to_string(&values).unwrap());
+        assert_eq!(to_vec(&values), serde_json_canonicalizer::to_vec(&values).unwrap());
         let numbers = std::collections::HashMap::from([(1, 2)]);
         let refused = numbers.serialize(&mut Writer::new()).unwrap_err().to_string();
         assert_eq!(refused, "the name of a member is not a string");

@@ -161,17 +161,11 @@ impl Open<'_> {
         value.serialize(&mut *self.writer)
     }
 
-    fn name(&mut self, write: impl FnOnce(&mut Writer) -> Result<(), Error>) -> Result<(), Error> {
-        self.comma();
-        let begins = self.writer.bytes.len();
-        write(self.writer)?;
-        let bytes = &mut self.writer.bytes;
-        if bytes.get(begins) != Some(&b'"') {
-            return Err(Error::custom("the name of a member is not a string"));
-        }
-        self.writer.members.push(Member { begins, name_ends: bytes.len(), ends: 0 });
+    /// The name of a member was written, from where it `begins`.
+    fn named(&mut self, begins: usize) {
+        let Writer { bytes, members } = &mut *self.writer;
+        members.push(Member { begins, name_ends: bytes.len(), ends: 0 });
         bytes.push(b':');
-        Ok(())
     }
 
     fn value(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
@@ -185,10 +179,10 @@ impl Open<'_> {
     /// A field of our own types, whose names have nothing to escape.
     fn field(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
         debug_assert!(is_plain(name), "{name}");
-        self.name(|writer| {
-            writer.quoted(name);
-            Ok(())
-        })?;
+        self.comma();
+        let begins = self.writer.bytes.len();
+        self.writer.quoted(name);
+        self.named(begins);
         self.value(value)
     }
 
@@ -231,7 +225,14 @@ impl ser::SerializeMap for Open<'_> {
     type Error = Error;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
-        self.name(|writer| key.serialize(writer))
+        self.comma();
+        let begins = self.writer.bytes.len();
+        key.serialize(&mut *self.writer)?;
+        if self.writer.bytes.get(begins) != Some(&b'"') {
+            return Err(Error::custom("the name of a member is not a string"));
+        }
+        self.named(begins);
+        Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
