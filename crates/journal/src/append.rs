@@ -1,9 +1,9 @@
 //! Appending: entries, the keys they settle and, for a service's own statement, the rows they explain, in one statement
 //! of the caller's transaction.
 
-use sqlx::PgConnection;
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
+use sqlx::{Arguments, PgConnection};
 use uuid::Uuid;
 
 use crate::entry::Sealed;
@@ -34,7 +34,7 @@ pub enum Keys<'a> {
 /// | `record for "t"` | [`Keys::Record`] | the aggregates that are an `id` of `t` | `$1` to `$20` |
 /// | `complete for "t"` | [`Keys::Complete`] | the aggregates that are an `id` of `t` | `$1` to `$17` |
 ///
-/// `t` may be any table expression, once for the whole statement. [`bind`] binds the parameters; those of the caller
+/// `t` may be any table expression, once for the whole statement. [`query`] binds the parameters; those of the caller
 /// come after them.
 #[macro_export]
 macro_rules! entry {
@@ -120,16 +120,25 @@ pub async fn append(
         Keys::Record(_) => RECORD,
         Keys::Complete(_) => COMPLETE,
     };
-    Ok(bind(sqlx::query(statement), entries, keys).execute(connection).await?.rows_affected())
+    Ok(query(statement, entries, keys).execute(connection).await?.rows_affected())
 }
 
-/// Binds what [`entry!`] refers to, in its order.
-pub fn bind<'q>(
-    query: Query<'q, Postgres, PgArguments>,
+/// What an entry's other columns take, and the row and the reply that go with it: about as much as they do, since to grow to
+/// that step by step costs as much as to fill it.
+const BESIDE_BODY: usize = 1_200;
+
+/// More than any statement has.
+const PARAMETERS: usize = 40;
+
+/// `statement` with what [`entry!`] refers to bound, in its order.
+pub fn query<'q>(
+    statement: &'static str,
     entries: &[&'q Sealed],
     keys: Keys<'q>,
 ) -> Query<'q, Postgres, PgArguments> {
-    let query = query
+    let mut arguments = PgArguments::default();
+    arguments.reserve(PARAMETERS, entries.iter().map(|s| s.body.len() + BESIDE_BODY).sum());
+    let query = sqlx::query_with(statement, arguments)
         .bind(column(entries, |s| s.id))
         .bind(column(entries, |s| s.aggregate_kind))
         .bind(column(entries, |s| s.aggregate_id))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use journal::append::{bind, column};
+use journal::append::{column, query};
 use journal::{Claim, Keys, Sealed, State as _, StoredReply, entry};
 use serde_json::Value;
 use sqlx::{FromRow as _, PgConnection, Row as _};
@@ -246,7 +246,7 @@ pub async fn create(
             *held.entry(line.sku.as_str()).or_default() += line.quantity.get();
         }
     }
-    let done = bind(sqlx::query(CREATE), &entries, Keys::Record(&keys))
+    let done = query(CREATE, &entries, Keys::Record(&keys))
         .bind(column(new, |n| n.reservation.id))
         .bind(column(new, |n| n.reservation.order_id))
         .bind(column(new, |n| n.reservation.state.as_str()))

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use inventory_api::Line;
-use journal::append::{bind, column};
+use journal::append::{column, query};
 use journal::{Claim, Head, HybridTime, Keys, Sealed, State, Step, StoredReply, entry};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
@@ -185,7 +185,7 @@ pub async fn place(
     }
     let entries = column(new, |n| &n.sealed);
     let keys = column(new, |n| &n.key);
-    let placed = bind(sqlx::query(PLACE), &entries, Keys::Claim(&keys))
+    let placed = query(PLACE, &entries, Keys::Claim(&keys))
         .bind(column(new, |n| n.order.id))
         .bind(column(new, |n| &*n.order.principal))
         .bind(column(new, |n| &*n.order.customer_id))
@@ -279,7 +279,7 @@ pub async fn advance(
         .iter()
         .flat_map(|a| a.replies.iter().map(|(command, reply)| (a.from.id, *command, reply)))
         .collect();
-    let moved = bind(sqlx::query(ADVANCE), &entries, Keys::Complete(&replies))
+    let moved = query(ADVANCE, &entries, Keys::Complete(&replies))
         .bind(column(all, |a| a.from.id))
         .bind(column(all, |a| a.from.version))
         .bind(column(all, |a| a.from.epoch))
