@@ -157,7 +157,7 @@ fn key(line: &mut Vec<u8>, name: &str) {
 fn json(line: &mut Vec<u8>, value: Value<'_>) {
     // Nearly every text: it is copied.
     if let Value::Text(text) = value
-        && all(text, |byte| is_printable(byte) && byte != b'"' && byte != b'\\')
+        && is_plain(text)
     {
         line.reserve(text.len() + 2);
         line.push(b'"');
@@ -169,18 +169,39 @@ fn json(line: &mut Vec<u8>, value: Value<'_>) {
     written.expect("text, numbers and truth values can be written to memory");
 }
 
-/// Looks at sixteen bytes at once, and at the last ones perhaps twice.
-fn all(text: &str, is: impl Fn(u8) -> bool) -> bool {
-    let all_of = |bytes: &[u8; 16]| bytes.iter().fold(true, |so_far, byte| so_far & is(*byte));
-    let bytes = text.as_bytes();
-    match bytes.last_chunk() {
-        Some(last) => all_of(last) && bytes.as_chunks().0.iter().all(all_of),
-        None => bytes.iter().all(|byte| is(*byte)),
-    }
+/// Whether JSON has the text as it is.
+fn is_plain(text: &str) -> bool {
+    none(text, |word| not_printable(word) | any_is(word, b'"') | any_is(word, b'\\'))
 }
 
-fn is_printable(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~')
+/// Whether no eight bytes have `what` is looked for. They are looked at at once, and the last ones perhaps twice.
+fn none(text: &str, what: impl Fn(u64) -> u64) -> bool {
+    let has = |bytes: &[u8; 8]| what(u64::from_ne_bytes(*bytes)) != 0;
+    let bytes = text.as_bytes();
+    if let Some(last) = bytes.last_chunk() {
+        return !has(last) && !bytes.as_chunks().0.iter().any(has);
+    }
+    let mut padded = [b' '; 8];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    !has(&padded)
+}
+
+const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+/// The highest bit of a byte is set beyond ASCII, and where a byte below `limit` is subtracted from; then perhaps of the
+/// next one as well.
+fn any_below(word: u64, limit: u8) -> u64 {
+    (word.wrapping_sub(each(limit)) | word) & each(0x80)
+}
+
+fn any_is(word: u64, byte: u8) -> u64 {
+    any_below(word ^ each(byte), 1)
+}
+
+fn not_printable(word: u64) -> u64 {
+    any_below(word, b' ') | any_is(word, 0x7f)
 }
 
 /// Control characters, and the two that some readers take for line breaks.
@@ -208,7 +229,7 @@ impl Formatter for Escaping {
         fragment: &str,
     ) -> io::Result<()> {
         let mut rest = fragment;
-        if all(rest, is_printable) {
+        if none(rest, not_printable) {
             return CompactFormatter.write_string_fragment(writer, rest);
         }
         while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_control(*c)) {
@@ -264,6 +285,21 @@ mod tests {
         assert_eq!(parsed["n"], 1.5);
         assert_eq!(parsed["service.name"], "order");
         assert_eq!(parsed["level"], "WARN");
+    }
+
+    #[test]
+    fn whatever_is_not_plain_is_seen_at_every_place() {
+        for c in ('\0'..='\u{ff}').chain(['\u{2028}']) {
+            for (before, after) in (0..=17).flat_map(|before| (0..=9).map(move |after| (before, after))) {
+                let value = format!("{}{c}{}", "~".repeat(before), " ".repeat(after));
+                let mut line = Vec::new();
+                json(&mut line, Value::Text(&value));
+                let line = String::from_utf8(line).unwrap();
+                assert!(!line.chars().any(is_control), "{line:?}");
+                assert_eq!(serde_json::from_str::<String>(&line).unwrap(), value);
+                assert_eq!(is_plain(&value), matches!(c, ' '..='~') && !matches!(c, '"' | '\\'), "{value:?}");
+            }
+        }
     }
 
     #[test]
