@@ -46,6 +46,7 @@ pub(crate) struct Party {
     pub(crate) correlation_id: CorrelationId,
     pub(crate) deadline: Deadline,
     pub(crate) attempt: u32,
+    pub(crate) priority: Priority,
     pub(crate) trail: DecisionTrail,
 }
 
@@ -56,6 +57,7 @@ impl From<&RequestContext> for Party {
             correlation_id: context.correlation_id.clone(),
             deadline: context.deadline,
             attempt: context.attempt,
+            priority: context.priority,
             trail: context.trail.clone(),
         }
     }

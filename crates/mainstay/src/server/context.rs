@@ -22,7 +22,7 @@ use tower::{Layer, Service};
 
 use super::head::RequestHead;
 use super::{decide, names};
-use crate::context::Priority;
+use crate::context::{Party, Priority};
 use crate::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
 use crate::{CorrelationId, Deadline, DecisionTrail, RequestContext, TraceContext};
 
@@ -183,6 +183,14 @@ pub(super) fn ensure<B>(
     }
     request.extensions_mut().insert(context.clone());
     context
+}
+
+/// As much of it as a layer needs that may have to speak of its request later.
+pub(super) fn whose<B>(request: &mut Request<B>, policy: &DeadlinePolicy) -> Party {
+    match request.extensions().get::<RequestContext>() {
+        Some(context) => Party::from(context),
+        None => Party::from(&ensure(request, policy, None)),
+    }
 }
 
 /// Reads headers, and does not let one that is there and cannot be read pass in silence.

@@ -16,11 +16,11 @@ use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep_until};
 use tower::{Layer, Service};
 
-use super::context::{DeadlinePolicy, ensure};
+use super::context::{DeadlinePolicy, whose};
 use super::decide;
 use super::drain::OrRefused;
 use super::names;
-use crate::RequestContext;
+use crate::context::Party;
 use crate::problem::{Effect, Problem};
 
 /// Enforces the deadline in the request's context.
@@ -95,30 +95,26 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let context = ensure(&mut request, &self.layer.policy, None);
-        if context.deadline.has_passed() {
-            return OrRefused::refused(expired(&context, "deadline", "the deadline had passed on arrival"));
+        let whose = whose(&mut request, &self.layer.policy);
+        if whose.deadline.has_passed() {
+            return OrRefused::refused(expired(&whose, "deadline", "the deadline had passed on arrival"));
         }
-        let backstop = sleep_until(context.deadline.instant() + self.layer.grace);
+        let backstop = sleep_until(whose.deadline.instant() + self.layer.grace);
         let inner = self.inner.call(request);
-        OrRefused::inner(DeadlineFuture { inner, backstop, context, grace: self.layer.grace })
+        OrRefused::inner(DeadlineFuture { inner, backstop, whose, grace: self.layer.grace })
     }
 }
 
 /// The refusal of work whose deadline passed before it was started.
-pub(super) fn expired<B: From<Bytes>>(
-    context: &RequestContext,
-    reason: &'static str,
-    why: &'static str,
-) -> Response<B> {
-    decide::shed(context, "deadline", reason, why.into());
+pub(super) fn expired<B: From<Bytes>>(whose: &Party, reason: &'static str, why: &'static str) -> Response<B> {
+    decide::shed(whose, "deadline", reason, why.into());
     let mut problem = Problem::new(
         StatusCode::GATEWAY_TIMEOUT,
         "deadline-exceeded",
         "The deadline had passed before it began",
     )
     .outcome(Effect::NotExecuted)
-    .correlated(&context.correlation_id);
+    .correlated(&whose.correlation_id);
     (problem.retryable, problem.same_key) = (true, true);
     problem.into_response()
 }
@@ -131,7 +127,7 @@ pin_project! {
         inner: F,
         #[pin]
         backstop: Sleep,
-        context: RequestContext,
+        whose: Party,
         grace: Duration,
     }
 }
@@ -153,7 +149,7 @@ where
         }
         metrics::counter!(names::OVERRUN).increment(1);
         let why = format!("no answer {} ms after the deadline", this.grace.as_millis());
-        decide::note(this.context, "deadline", "cut_off", why.into());
+        decide::note(this.whose, "deadline", "cut_off", why.into());
         let mut problem = Problem::new(
             StatusCode::GATEWAY_TIMEOUT,
             "deadline-exceeded",
@@ -163,7 +159,7 @@ where
             "It is not known whether the request was carried out. Repeat it with the same idempotency key.",
         )
         .outcome(Effect::Unknown)
-        .correlated(&this.context.correlation_id);
+        .correlated(&this.whose.correlation_id);
         (problem.retryable, problem.same_key) = (true, true);
         Poll::Ready(Ok(problem.into_response()))
     }

@@ -14,10 +14,10 @@ use http::{Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::context::{DeadlinePolicy, ensure};
+use super::context::{DeadlinePolicy, whose};
 use super::decide;
 use super::names;
-use crate::RequestContext;
+use crate::context::Party;
 use crate::problem::{Effect, Problem};
 
 /// Turns panics of the inner service into problem replies.
@@ -71,7 +71,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let context = ensure(&mut request, &DeadlinePolicy::default(), None);
+        let whose = whose(&mut request, &DeadlinePolicy::default());
         // Unwind safety: a service that panicked in `call` is used again only if it is a clone, as every server
         // does; its shared state is this crate's, which is consistent at every point that can unwind.
         let started = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
@@ -79,7 +79,7 @@ where
             Ok(future) => (Some(future), None),
             Err(payload) => (None, Some(message_of(&*payload))),
         };
-        CatchPanicFuture { inner, panicked, context }
+        CatchPanicFuture { inner, panicked, whose }
     }
 }
 
@@ -91,7 +91,7 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         panicked: Option<String>,
-        context: RequestContext,
+        whose: Party,
     }
 }
 
@@ -113,19 +113,19 @@ where
             drop(catch_unwind(AssertUnwindSafe(|| this.inner.set(None))));
         }
         let message = this.panicked.take().unwrap_or_default();
-        Poll::Ready(Ok(answer(this.context, &message)))
+        Poll::Ready(Ok(answer(this.whose, &message)))
     }
 }
 
-fn answer<B: From<Bytes>>(context: &RequestContext, message: &str) -> Response<B> {
+fn answer<B: From<Bytes>>(whose: &Party, message: &str) -> Response<B> {
     metrics::counter!(names::PANICS).increment(1);
     tracing::error!(
         target: "mainstay::panic",
-        correlation_id = context.correlation_id.as_str(),
+        correlation_id = whose.correlation_id.as_str(),
         panic = message,
         "a handler panicked"
     );
-    decide::note(context, "catch_panic", "answer", "the handler panicked".into());
+    decide::note(whose, "catch_panic", "answer", "the handler panicked".into());
     let mut problem = Problem::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "internal",
@@ -133,7 +133,7 @@ fn answer<B: From<Bytes>>(context: &RequestContext, message: &str) -> Response<B
     )
     .detail("It is not known whether the request was carried out. Repeat it with the same idempotency key.")
     .outcome(Effect::Unknown)
-    .correlated(&context.correlation_id);
+    .correlated(&whose.correlation_id);
     (problem.retryable, problem.same_key) = (true, true);
     problem.into_response()
 }

@@ -16,14 +16,15 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use super::context::{DeadlinePolicy, ensure};
+use super::context::{DeadlinePolicy, whose};
 use super::deadline::expired;
 use super::decide;
 use super::log_fields::LogFields;
 use super::names;
+use crate::HeldBody;
+use crate::context::Party;
 use crate::limit::{Acquire, Admission, Limiter, Permit, Refusal, Verdict};
 use crate::problem::{Effect, Problem};
-use crate::{HeldBody, RequestContext};
 
 /// Seconds after which a shed client may come back: the least that `Retry-After` can say above "now". A queue that
 /// stands has been full for a tenth of that.
@@ -94,8 +95,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let context = ensure(&mut request, &DeadlinePolicy::default(), None);
-        let stage = match self.limiter.admit(context.priority, context.deadline) {
+        let whose = whose(&mut request, &DeadlinePolicy::default());
+        let stage = match self.limiter.admit(whose.priority, whose.deadline) {
             Admission::Admitted(permit) => {
                 Stage::Running { inner: self.inner.call(request), permit: Some(permit) }
             }
@@ -107,7 +108,7 @@ where
             }
             Admission::Refused(refusal) => Stage::Refused { refusal },
         };
-        ShedFuture { stage, context }
+        ShedFuture { stage, whose }
     }
 }
 
@@ -116,7 +117,7 @@ pin_project! {
     pub struct ShedFuture<S, ReqBody> where S: Service<Request<ReqBody>> {
         #[pin]
         stage: Stage<S, S::Future, ReqBody>,
-        context: RequestContext,
+        whose: Party,
     }
 
     impl<S: Service<Request<ReqBody>>, ReqBody> PinnedDrop for ShedFuture<S, ReqBody> {
@@ -124,7 +125,7 @@ pin_project! {
             // A caller that left says nothing of load; work cut off after its deadline may have been too slow.
             let this = this.project();
             match this.stage.project() {
-                StageProj::Running { permit: Some(permit), .. } if this.context.deadline.has_passed() => {
+                StageProj::Running { permit: Some(permit), .. } if this.whose.deadline.has_passed() => {
                     permit.cut_off();
                 }
                 StageProj::Queued { since, waiting: Some((_, request)), .. } => {
@@ -138,7 +139,7 @@ pin_project! {
 
 impl<S: Service<Request<ReqBody>>, ReqBody> std::fmt::Debug for ShedFuture<S, ReqBody> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ShedFuture").field("context", &self.context).finish_non_exhaustive()
+        f.debug_struct("ShedFuture").field("whose", &self.whose).finish_non_exhaustive()
     }
 }
 
@@ -171,7 +172,7 @@ where
                     match outcome {
                         Ok(permit) => {
                             let why = format!("admitted after {} ms in the queue", waited.as_millis());
-                            decide::note(this.context, "load_shed", "admit", why.into());
+                            decide::note(this.whose, "load_shed", "admit", why.into());
                             Stage::Running { inner: service.call(request), permit: Some(permit) }
                         }
                         Err(refusal) => Stage::Refused { refusal },
@@ -188,7 +189,7 @@ where
                     }
                     return Poll::Ready(reply.map(|r| r.map(|body| HeldBody::new(body, Some(permit)))));
                 }
-                StageProj::Refused { refusal } => return Poll::Ready(Ok(refuse(this.context, *refusal))),
+                StageProj::Refused { refusal } => return Poll::Ready(Ok(refuse(this.whose, *refusal))),
             };
             this.stage.set(next);
         }
@@ -213,15 +214,15 @@ fn verdict_of(status: StatusCode) -> Verdict {
     }
 }
 
-fn refuse<B: From<Bytes>>(context: &RequestContext, refusal: Refusal) -> Response<B> {
+fn refuse<B: From<Bytes>>(whose: &Party, refusal: Refusal) -> Response<B> {
     if refusal == Refusal::Expired {
-        return expired(context, refusal.as_str(), refusal.why());
+        return expired(whose, refusal.as_str(), refusal.why());
     }
-    decide::shed(context, "load_shed", refusal.as_str(), refusal.why().into());
+    decide::shed(whose, "load_shed", refusal.as_str(), refusal.why().into());
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "There is no room for this request now")
         .outcome(Effect::NotExecuted)
         .retry_after(RETRY_AFTER_SECS)
-        .correlated(&context.correlation_id)
+        .correlated(&whose.correlation_id)
         .into_response()
 }
 
