@@ -14,24 +14,28 @@ use mainstay::problem::Effect;
 use mainstay::server::{RequestHead, ServerStack};
 use mainstay::{CorrelationId, Problem, RequestContext};
 use pin_project_lite::pin_project;
-use tower::Service;
 use tower::layer::layer_fn;
+use tower::{Layer, Service};
 
-use crate::ApiError;
 use crate::error::Reported;
+use crate::{ApiError, Tokens};
 
-/// Completes a router and puts the server stack around it. Call it last, after all routes are in place.
+/// Completes a listener's routes, those that anybody may call and those that take a token, and puts the server stack around
+/// them.
 ///
 /// The stack goes inside the router's matching, so that [`matched`] can label a request by its route, and around
 /// every reply, the fallbacks' included.
-pub fn finish(router: Router, stack: &ServerStack) -> Router {
-    // As one: every layer that a router is given costs each request an allocation or two.
-    with_fallbacks(router).layer((stack.clone(), layer_fn(|inner| Correlate { inner })))
+pub fn finish(open: Router, guarded: Router, tokens: &Tokens, stack: &ServerStack) -> Router {
+    // As one: each layer that a router is given by itself costs every request allocations and, each time that it is polled,
+    // a look at memory that nothing else has touched for long.
+    let guarded = guarded.method_not_allowed_fallback(method_not_allowed);
+    let guarded = guarded.layer((stack.clone(), correlate(), tokens.layer()));
+    with_fallbacks(open).layer((stack.clone(), correlate())).merge(guarded)
 }
 
-/// The same without a server stack, for a listener that needs no limits of that kind.
+/// Completes routes without a server stack, for a listener that needs no limits of that kind.
 pub fn complete(router: Router) -> Router {
-    with_fallbacks(router).layer(layer_fn(|inner| Correlate { inner }))
+    with_fallbacks(router).layer(correlate())
 }
 
 fn with_fallbacks(router: Router) -> Router {
@@ -53,6 +57,10 @@ async fn method_not_allowed(method: Method) -> ApiError {
         .outcome(Effect::NotExecuted)
         .detail(format!("{method} is not among the methods in Allow"))
         .into()
+}
+
+fn correlate<S>() -> impl Layer<S, Service = Correlate<S>> + Clone + Send + Sync + 'static {
+    layer_fn(|inner| Correlate { inner })
 }
 
 /// Writes the correlation id into problems that were made without it.

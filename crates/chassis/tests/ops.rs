@@ -60,7 +60,8 @@ async fn service(faults_enabled: bool, ledger_works: bool) -> Fixture {
         admin = admin.merge(ops::fault_routes(faults, log));
     }
     let grace = Duration::from_secs(5);
-    let running = start_with(Router::new(), admin, Limits::default(), grace, Signals::none()).await;
+    let running =
+        start_with([Router::new(), Router::new()], admin, Limits::default(), grace, Signals::none()).await;
     Fixture { running, changes, breakers }
 }
 

@@ -142,7 +142,14 @@ async fn a_service_process() {
     let signals = Signals::install(exit_with_stdin == "1").unwrap();
     let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let router = routes(&entered, &release);
-    let service = start_with(router, Router::new(), Limits::default(), Duration::from_mins(5), signals).await;
+    let service = start_with(
+        [router, Router::new()],
+        Router::new(),
+        Limits::default(),
+        Duration::from_mins(5),
+        signals,
+    )
+    .await;
     eprintln!("address {}", service.public);
     let ending = service.ended.await.unwrap();
     eprintln!("{ending:?}");

@@ -123,11 +123,11 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     let drain = server.drain().clone();
     lifecycle.on_stop(move || drain.start());
     let api = Api { app: app.clone(), tasks: lifecycle.tasks().clone() };
-    let router = http::router(api, &common.tokens).merge(chassis::openapi::routes(&Description::openapi()));
+    let open = chassis::openapi::routes(&Description::openapi());
+    let router = chassis::routes::finish(open, http::router(api), &common.tokens, &server);
     let public = Served {
         listener: public,
-        service: ServerFaultLayer::new(&faults, "order-server")
-            .layer(chassis::routes::finish(router, &server)),
+        service: ServerFaultLayer::new(&faults, "order-server").layer(router),
         limits: Limits { connections: common.max_connections, ..Limits::default() },
     };
     let changes = ChangeLog::none();

@@ -4,7 +4,6 @@ use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::Router;
 use axum::response::{IntoResponse, Response};
 use futures_util::future::Either;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -12,8 +11,8 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use mainstay::Problem;
 use mainstay::problem::Effect;
 use mainstay::server::LogFields;
-use tower::Service;
 use tower::layer::layer_fn;
+use tower::{Layer, Service};
 
 use super::{Role, Tokens};
 use crate::ApiError;
@@ -28,10 +27,10 @@ pub struct Principal {
 }
 
 impl Tokens {
-    /// Puts the routes added so far behind a bearer token: 401 without a known one.
-    pub fn protect<S: Clone + Send + Sync + 'static>(&self, router: Router<S>) -> Router<S> {
+    /// Puts what is inside behind a bearer token: 401 without a known one.
+    pub fn layer<S>(&self) -> impl Layer<S, Service = Authenticate<S>> + Clone + Send + Sync + 'static {
         let tokens = self.clone();
-        router.route_layer(layer_fn(move |inner| Authenticate { inner, tokens: tokens.clone() }))
+        layer_fn(move |inner| Authenticate { inner, tokens: tokens.clone() })
     }
 
     /// Whose request this is, for layers outside the router such as quotas; `None` unless it presents a known token.
@@ -45,7 +44,7 @@ impl Tokens {
 
 /// Lets in who presents a known token.
 #[derive(Debug, Clone)]
-struct Authenticate<S> {
+pub struct Authenticate<S> {
     inner: S,
     tokens: Tokens,
 }

@@ -1,7 +1,7 @@
 //! Who is calling, and what they may do.
 //!
-//! [`Tokens::protect`] puts a router behind bearer tokens; a handler then names who may call it in its
-//! signature, `Caller<Clients>`, which is decided before the body is read.
+//! [`Tokens::layer`] puts routes behind bearer tokens; a handler then names who may call it in its signature,
+//! `Caller<Clients>`, which is decided before the body is read.
 
 mod layer;
 mod roles;

@@ -56,7 +56,7 @@ impl<A: Allowed, S: Sync> FromRequestParts<S> for Caller<A> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let Some(principal) = parts.extensions.get::<Principal>() else {
-            return Err(ApiError::internal("a route that names its callers is not behind Tokens::protect"));
+            return Err(ApiError::internal("a route that names its callers is not behind Tokens::layer"));
         };
         if !A::ROLES.contains(&principal.role) {
             return Err(forbidden(principal.role, A::ROLES));

@@ -63,8 +63,9 @@ where
 }
 
 fn guarded(admin: Router, tokens: &Tokens) -> Router {
-    tokens
-        .protect(admin.route_layer(middleware::from_extractor::<Caller<Operators>>()))
+    admin
+        .route_layer(middleware::from_extractor::<Caller<Operators>>())
+        .route_layer(tokens.layer())
         .layer(CatchPanicLayer)
         .layer(ObserveLayer::new(Some(Arc::new(routes::matched))))
 }

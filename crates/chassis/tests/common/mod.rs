@@ -48,13 +48,13 @@ pub(crate) fn stack() -> ServerStack {
     mainstay::server::stack(ServerConfig::default().route(chassis::routes::matched)).unwrap()
 }
 
-/// Serves `router` behind the server stack, and operations beside it.
-pub(crate) async fn start(router: Router, limits: Limits, grace: Duration) -> Running {
-    start_with(router, Router::new(), limits, grace, Signals::none()).await
+/// Serves `open` behind the server stack, and operations beside it.
+pub(crate) async fn start(open: Router, limits: Limits, grace: Duration) -> Running {
+    start_with([open, Router::new()], Router::new(), limits, grace, Signals::none()).await
 }
 
 pub(crate) async fn start_with(
-    router: Router,
+    [open, guarded]: [Router; 2],
     admin: Router,
     limits: Limits,
     grace: Duration,
@@ -68,7 +68,8 @@ pub(crate) async fn start_with(
     let stack = stack();
     let drain = stack.drain();
     lifecycle.on_stop(move || drain.start());
-    let served = Served { listener: public, service: chassis::routes::finish(router, &stack), limits };
+    let service = chassis::routes::finish(open, guarded, &tokens(), &stack);
+    let served = Served { listener: public, service, limits };
     let operations = Served {
         listener: operations,
         service: ops::router(Operations {
