@@ -308,6 +308,8 @@ async fn unknown_paths_and_methods_are_problems_too() {
     let mut allowed: Vec<_> = reply.header("allow").unwrap().split(',').collect();
     allowed.sort_unstable();
     assert_eq!(allowed, ["GET", "HEAD", "POST"]);
+    let reply = ask(service.public, "DELETE /v1/baskets", &[], "").await;
+    assert_eq!((reply.status, reply.problem().as_str()), (401, "unauthenticated"));
 }
 
 #[tokio::test]
