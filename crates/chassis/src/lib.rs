@@ -14,7 +14,7 @@
 //! | [`mod@evidence`] | what the middleware saw, for the journal |
 //! | [`idempotency`] | the `Idempotency-Key` header |
 //! | [`stored`] | replies that the journal stores, and the refusals every command can meet |
-//! | [`routes`] | what every router ends with: fallbacks and correlation of problems |
+//! | [`routes`] | what every router ends with: fallbacks, correlation of problems, the server stack and the tokens |
 //! | [`server`] | the accept loop, its time limits, and shutdown in two stages |
 //! | [`tasks`] | work that outlives the request that began it; the home of `tokio::spawn` |
 //! | [`ops`] | the operations listener: liveness, readiness, metrics, administration |

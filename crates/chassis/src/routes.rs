@@ -1,4 +1,5 @@
-//! What every router ends with: replies for unknown paths and methods, and the correlation id in every problem.
+//! What every router ends with: replies for unknown paths and methods, the correlation id in every problem, and around
+//! them the server stack and the tokens.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -21,7 +22,10 @@ use crate::error::Reported;
 use crate::{ApiError, Tokens};
 
 /// Completes a listener's routes, those that anybody may call and those that take a token, and puts the server stack around
-/// them.
+/// them. Call it last: a route that is added to the result is behind neither. No path may be in both, and `guarded` may not
+/// have a fallback of its own; both are panics of the router's.
+///
+/// A path that nobody has is told without a token; that a guarded one does not take a method, only with one.
 ///
 /// The stack goes inside the router's matching, so that [`matched`] can label a request by its route, and around
 /// every reply, the fallbacks' included.

@@ -39,8 +39,8 @@ impl Priority {
     }
 }
 
-/// What the record of a decision says of its request. A call that keeps only this for its end, and not its whole
-/// context, is a third as large, and every layer outside moves it.
+/// What a layer needs to know of its request until that ends: how much it matters, and what the record of a decision says
+/// of it. A call that keeps only this, and not its whole context, is a third as large, and every layer outside moves it.
 #[derive(Debug, Clone)]
 pub(crate) struct Party {
     pub(crate) correlation_id: CorrelationId,

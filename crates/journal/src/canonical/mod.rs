@@ -1,4 +1,5 @@
-//! Canonical JSON (RFC 8785), written in one go.
+//! Canonical JSON (RFC 8785), written in one go. Names are put in the order of their bytes as they are written, which is
+//! the standard's for names with nothing to escape, up to U+FFFF; for others it is an order of its own, always the same.
 //!
 //! Rules, evidence and payloads declare their fields in the order that reads best, and clients send theirs as they like;
 //! canonical JSON has them in the order of their names. The usual way, through a tree of sorted maps, took a node and a
@@ -12,7 +13,8 @@ mod serializer;
 use serde::ser::{Error as _, Serialize};
 use serde_json::{Deserializer, Error};
 
-/// Canonical JSON of what holds strings, integers, truth values, lists, options, and members with ASCII names.
+/// Canonical JSON of what holds strings, integers, truth values, lists, options, and members with ASCII names that have
+/// nothing to escape.
 pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     let mut writer = Writer::new();
     value

@@ -15,10 +15,10 @@ use http_body_util::{LengthLimitError, Limited};
 use pin_project_lite::pin_project;
 use tower::{BoxError, Layer, Service};
 
-use super::context::{DeadlinePolicy, ensure};
+use super::context::{DeadlinePolicy, whose};
 use super::drain::OrRefused;
 use super::{decide, names};
-use crate::RequestContext;
+use crate::context::Party;
 use crate::problem::{Effect, Problem};
 
 /// Refuses bodies announced as longer than so many bytes, and cuts off the others there. Without a number it lets
@@ -92,20 +92,20 @@ where
         let Some(max) = self.max.filter(|max| announced.is_some_and(|announced| announced > *max)) else {
             // What is announced and fits is never cut off, so only the others need to know whose they are.
             let silent = self.max.is_some() && announced.is_none();
-            let whose = silent.then(|| ensure(&mut request, &DeadlinePolicy::default(), None));
+            let whose = silent.then(|| whose(&mut request, &DeadlinePolicy::default()));
             let max = self.max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
             let limit = |body| LimitedBody { inner: Limited::new(body, max), max, whose };
             return OrRefused::inner(self.inner.call(request.map(limit)));
         };
         let announced = announced.unwrap_or_default();
-        let context = ensure(&mut request, &DeadlinePolicy::default(), None);
+        let whose = whose(&mut request, &DeadlinePolicy::default());
         let why = format!("a body of {announced} bytes, above the {max} allowed");
-        decide::shed(&context, "body_limit", "body-limit", why.into());
+        decide::shed(&whose, "body_limit", "body-limit", why.into());
         let problem =
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large")
                 .detail(format!("at most {max} bytes"))
                 .outcome(Effect::NotExecuted)
-                .correlated(&context.correlation_id);
+                .correlated(&whose.correlation_id);
         OrRefused::refused(problem.into_response())
     }
 }
@@ -122,7 +122,7 @@ pin_project! {
         #[pin]
         inner: Limited<B>,
         max: usize,
-        whose: Option<RequestContext>,
+        whose: Option<Party>,
     }
 }
 
@@ -142,11 +142,11 @@ where
         let frame = ready!(this.inner.poll_frame(cx));
         if let Some(Err(error)) = &frame
             && error.is::<LengthLimitError>()
-            && let Some(context) = this.whose.take()
+            && let Some(whose) = this.whose.take()
         {
             metrics::counter!(names::BODY_CUT_OFF).increment(1);
             let why = format!("more than the {} bytes allowed came, unannounced", this.max);
-            decide::note(&context, "body_limit", "cut_off", why.into());
+            decide::note(&whose, "body_limit", "cut_off", why.into());
         }
         Poll::Ready(frame)
     }
