@@ -32,8 +32,7 @@ use crate::{ApiError, Tokens};
 pub fn finish(open: Router, guarded: Router, tokens: &Tokens, stack: &ServerStack) -> Router {
     // As one: each layer that a router is given by itself costs every request allocations and, each time that it is polled,
     // a look at memory that nothing else has touched for long.
-    let guarded = guarded.method_not_allowed_fallback(method_not_allowed);
-    let guarded = guarded.layer((stack.clone(), correlate(), tokens.layer()));
+    let guarded = methods(guarded).layer((stack.clone(), correlate(), tokens.layer()));
     with_fallbacks(open).layer((stack.clone(), correlate())).merge(guarded)
 }
 
@@ -43,7 +42,12 @@ pub fn complete(router: Router) -> Router {
 }
 
 fn with_fallbacks(router: Router) -> Router {
-    router.method_not_allowed_fallback(method_not_allowed).fallback(not_found)
+    methods(router).fallback(not_found)
+}
+
+/// With a reply for methods that a path does not take.
+pub(crate) fn methods(router: Router) -> Router {
+    router.method_not_allowed_fallback(method_not_allowed)
 }
 
 /// The template of the route that matched (`/v1/orders/{id}`), for [`mainstay::server::ServerConfig::route`].
@@ -63,13 +67,13 @@ async fn method_not_allowed(method: Method) -> ApiError {
         .into()
 }
 
-fn correlate<S>() -> impl Layer<S, Service = Correlate<S>> + Clone + Send + Sync + 'static {
+pub(crate) fn correlate<S>() -> impl Layer<S, Service = Correlate<S>> + Clone + Send + Sync + 'static {
     layer_fn(|inner| Correlate { inner })
 }
 
 /// Writes the correlation id into problems that were made without it.
 #[derive(Debug, Clone)]
-struct Correlate<S> {
+pub(crate) struct Correlate<S> {
     inner: S,
 }
 
@@ -93,7 +97,8 @@ where
 }
 
 pin_project! {
-    struct Correlated<F> {
+    #[derive(Debug)]
+    pub(crate) struct Correlated<F> {
         #[pin]
         inner: F,
         correlation_id: Option<CorrelationId>,

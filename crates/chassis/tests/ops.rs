@@ -88,6 +88,10 @@ async fn health_and_metrics_need_no_token_and_administration_an_operators() {
         assert_eq!(ask(address, &line, &[ANA], "").await.status, 200, "{path}");
     }
     assert_eq!(ask(address, "GET /nowhere", &[], "").await.problem(), "not-found");
+    assert_eq!(ask(address, "GET /admin/v1/nowhere", &[], "").await.problem(), "not-found");
+    let delete = "DELETE /admin/v1/own";
+    assert_eq!(ask(address, delete, &[], "").await.problem(), "unauthenticated");
+    assert_eq!(ask(address, delete, &[ANA], "").await.problem(), "method-not-allowed");
 }
 
 #[tokio::test]

@@ -264,7 +264,12 @@ async fn the_operations_listener_says_how_the_service_is() {
         let text = String::from_utf8(metrics.body.to_vec()).unwrap();
         assert!(text.contains("mainstay_server_requests_total"), "{text}");
         ops.get("/admin/v1/journal").send().await.unwrap().expect(200);
+        ops.get("/admin/v1/journal?limit=0").send().await.unwrap().expect(400);
         ops.get("/admin/v1/faults/order-server").send().await.unwrap().expect(404);
+        let metrics = ops.get("/metrics").send().await.unwrap().expect(200);
+        let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+        let mut admin = text.lines().filter(|line| line.contains("route=\"/admin/"));
+        assert!(admin.all(|line| !line.contains("outcome=\"cancelled\"")), "nobody has left: {text}");
         let spec =
             pair.client_of(service, 0, Who::Operator).get("/openapi.json").send().await.unwrap().expect(200);
         assert_eq!(spec.json()["openapi"], "3.1.0");

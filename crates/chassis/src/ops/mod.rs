@@ -63,9 +63,13 @@ where
 }
 
 fn guarded(admin: Router, tokens: &Tokens) -> Router {
-    admin
-        .route_layer(middleware::from_extractor::<Caller<Operators>>())
-        .route_layer(tokens.layer())
-        .layer(CatchPanicLayer)
-        .layer(ObserveLayer::new(Some(Arc::new(routes::matched))))
+    // Problems get their correlation id inside what observes: a body that is replaced further out counts as one that was
+    // not waited for.
+    let observe = ObserveLayer::new(Some(Arc::new(routes::matched)));
+    routes::methods(admin).route_layer(middleware::from_extractor::<Caller<Operators>>()).layer((
+        observe,
+        CatchPanicLayer,
+        routes::correlate(),
+        tokens.layer(),
+    ))
 }
