@@ -148,8 +148,8 @@ pub struct Caught {
     pub failures_to_open: Option<usize>,
     /// Number of calls let through, of 100 concurrent calls to the half-open breaker. It should be 1.
     pub probes: usize,
-    /// True if a call that began before the breaker opened closes it while its probe is still running. `None` if the
-    /// half-open breaker lets all calls through, because the test then shows nothing.
+    /// True if a straggler, a call that began before the breaker opened, closes it while its probe is still running.
+    /// `None` if the half-open breaker lets all calls through, because the test then shows nothing.
     pub straggler_closes: Option<bool>,
 }
 

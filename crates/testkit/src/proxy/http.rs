@@ -73,11 +73,11 @@ pub struct Exchange {
 #[derive(Debug, Clone)]
 pub struct HttpProxy {
     port: Arc<Port>,
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     state: Mutex<State>,
     /// Wakes held exchanges.
     released: Notify,
@@ -102,10 +102,10 @@ impl HttpProxy {
             exchanges: Vec::new(),
             held: Vec::new(),
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), released: Notify::new() });
-        let serving = shared.clone();
+        let inner = Arc::new(Inner { state: Mutex::new(state), released: Notify::new() });
+        let serving = inner.clone();
         let port = Port::open(move |stream| serve(serving.clone(), stream)).await?;
-        Ok(Self { port: Arc::new(port), shared })
+        Ok(Self { port: Arc::new(port), inner })
     }
 
     /// Address on which the proxy listens.
@@ -120,17 +120,17 @@ impl HttpProxy {
 
     /// Forwards later requests to another address, for a service that restarted elsewhere.
     pub fn forward_to(&self, upstream: SocketAddr) {
-        self.shared.state().upstream = upstream;
+        self.inner.state().upstream = upstream;
     }
 
     /// Applies `fault` to the requests that `when` matches. If several faults match, the one added first applies.
     pub fn script(&self, when: When, fault: Fault) {
-        self.shared.state().script.add(when, fault);
+        self.inner.state().script.add(when, fault);
     }
 
     /// Removes all scripted faults and releases all held exchanges. The port stays open or closed.
     pub fn heal(&self) {
-        self.shared.state().script.clear();
+        self.inner.state().script.clear();
         self.release_all();
     }
 
@@ -152,37 +152,37 @@ impl HttpProxy {
 
     /// The held exchanges, oldest first.
     pub fn held(&self) -> Vec<Exchange> {
-        let state = self.shared.state();
+        let state = self.inner.state();
         state.held.iter().map(|id| state.exchanges[*id].clone()).collect()
     }
 
     /// Releases one held exchange.
     pub fn release(&self, id: usize) {
-        self.shared.state().held.retain(|held| *held != id);
-        self.shared.released.notify_waiters();
+        self.inner.state().held.retain(|held| *held != id);
+        self.inner.released.notify_waiters();
     }
 
     /// Releases every held exchange.
     pub fn release_all(&self) {
-        self.shared.state().held.clear();
-        self.shared.released.notify_waiters();
+        self.inner.state().held.clear();
+        self.inner.released.notify_waiters();
     }
 
     /// The counts so far.
     pub fn counts(&self) -> Counts {
-        self.shared.state().counts
+        self.inner.state().counts
     }
 
     /// All exchanges so far, oldest first.
     pub fn exchanges(&self) -> Vec<Exchange> {
-        self.shared.state().exchanges.clone()
+        self.inner.state().exchanges.clone()
     }
 
     /// Delivers an old request again, like a network that kept a copy, and returns the service's reply.
     pub async fn resend(&self, id: usize) -> io::Result<Message> {
-        let request = self.shared.state().exchanges[id].request.clone();
+        let request = self.inner.state().exchanges[id].request.clone();
         let mut upstream = Upstream::default();
-        self.shared.deliver(id, &request, &mut upstream).await
+        self.inner.deliver(id, &request, &mut upstream).await
     }
 }
 
@@ -200,7 +200,7 @@ enum Answer {
     Nothing(Ending),
 }
 
-impl Shared {
+impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         // A poisoned lock can be used: each update is a single step, so a panic cannot leave half an update behind.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -315,15 +315,15 @@ impl Shared {
 }
 
 /// Serves one client connection until either side closes it.
-async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
+async fn serve(inner: Arc<Inner>, mut client: TcpStream) {
     // Without this, a small reply would wait for the acknowledgement of an earlier one.
     let _gone = client.set_nodelay(true);
     reset_on_drop(&client);
-    shared.state().counts.connections += 1;
+    inner.state().counts.connections += 1;
     let (mut inbox, mut upstream) = (Inbox::default(), Upstream::default());
     while let Ok(Some(request)) = inbox.next(&mut client, Kind::Request).await {
         let (id, fault) = {
-            let mut state = shared.state();
+            let mut state = inner.state();
             let fault = state.script.take(&request);
             state.counts.requests += 1;
             state.counts.faults += u64::from(fault.is_some());
@@ -339,7 +339,7 @@ async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
             (id, fault)
         };
         let has_fault = fault.is_some();
-        let exchange = shared.exchange(id, &request, fault, &mut upstream);
+        let exchange = inner.exchange(id, &request, fault, &mut upstream);
         tokio::pin!(exchange);
         let answer = if has_fault {
             // The faulty network has the request, and a client that disconnects cannot take it back.
@@ -353,7 +353,7 @@ async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
         };
         // If the service is unreachable or closes early, reset the client's connection.
         let Ok(answer) = answer else { return };
-        if !send_answer(&shared, id, &mut client, answer).await {
+        if !send_answer(&inner, id, &mut client, answer).await {
             return;
         }
     }
@@ -361,10 +361,10 @@ async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
 }
 
 /// Sends the client its answer. Returns false if the connection has ended.
-async fn send_answer(shared: &Shared, id: usize, client: &mut TcpStream, answer: Answer) -> bool {
+async fn send_answer(inner: &Inner, id: usize, client: &mut TcpStream, answer: Answer) -> bool {
     let (bytes, ending) = match answer {
         Answer::Whole(reply) => {
-            shared.answered(id);
+            inner.answered(id);
             if reply.is_last() {
                 (reply.bytes().to_vec(), Ending::Close)
             } else {

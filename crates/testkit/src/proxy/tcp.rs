@@ -59,11 +59,11 @@ pub struct TcpCounts {
 #[derive(Debug, Clone)]
 pub struct TcpProxy {
     port: Arc<Port>,
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     upstream: SocketAddr,
     up: watch::Sender<Flow>,
     down: watch::Sender<Flow>,
@@ -106,15 +106,15 @@ impl TcpProxy {
     /// Starts a proxy on a free loopback port in front of the server at `upstream`.
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
         let pass = Flow::Pass(Duration::ZERO);
-        let shared = Arc::new(Shared {
+        let inner = Arc::new(Inner {
             upstream,
             up: watch::Sender::new(pass),
             down: watch::Sender::new(pass),
             state: Mutex::default(),
         });
-        let serving = shared.clone();
+        let serving = inner.clone();
         let port = Port::open(move |stream| serve(serving.clone(), stream)).await?;
-        Ok(Self { port: Arc::new(port), shared })
+        Ok(Self { port: Arc::new(port), inner })
     }
 
     /// Address on which the proxy listens.
@@ -124,25 +124,25 @@ impl TcpProxy {
 
     /// Changes the flow in one direction, for open connections too.
     pub fn flow(&self, direction: Direction, flow: Flow) {
-        self.shared.flow(direction).send_replace(flow);
+        self.inner.flow(direction).send_replace(flow);
     }
 
     /// Cuts the next connection whose client sends `bytes`, after letting `bytes` pass `skip` times.
     pub fn cut_on(&self, bytes: &[u8], skip: u32, cut: Cut) {
-        self.shared.state().trigger =
+        self.inner.state().trigger =
             Some(Trigger { after: None, bytes: bytes.to_vec(), skip, cut, hold: false, again: false });
     }
 
     /// Cuts every connection whose client sends COMMIT, until [`TcpProxy::heal`].
     pub fn cut_every_commit(&self, cut: Cut) {
-        self.shared.state().trigger =
+        self.inner.state().trigger =
             Some(Trigger { after: None, bytes: COMMIT.to_vec(), skip: 0, cut, hold: false, again: true });
     }
 
     /// Cuts the connection of the next transaction that sends `bytes`, at the COMMIT of the transaction.
     pub fn cut_commit_of(&self, bytes: &[u8], cut: Cut) {
         let after = Some(bytes.to_vec());
-        self.shared.state().trigger =
+        self.inner.state().trigger =
             Some(Trigger { after, bytes: COMMIT.to_vec(), skip: 0, cut, hold: false, again: false });
     }
 
@@ -150,20 +150,20 @@ impl TcpProxy {
     /// once the server has answered it. The connection ends when the client closes it. [`TcpCounts::held`] counts it.
     pub fn hold_commit_of(&self, bytes: &[u8], cut: Cut) {
         let after = Some(bytes.to_vec());
-        self.shared.state().trigger =
+        self.inner.state().trigger =
             Some(Trigger { after, bytes: COMMIT.to_vec(), skip: 0, cut, hold: true, again: false });
     }
 
     /// Counts reply bytes from now on, and cuts the connection that carries byte number `bytes` right after that byte.
     pub fn cut_replies_after(&self, bytes: u64) {
-        self.shared.state().replies_left = Some(bytes);
+        self.inner.state().replies_left = Some(bytes);
     }
 
     /// Removes all faults and opens the port. Connections that lost bytes stay silent until they are cut.
     pub async fn heal(&self) {
         self.flow(Direction::Up, Flow::Pass(Duration::ZERO));
         self.flow(Direction::Down, Flow::Pass(Duration::ZERO));
-        self.shared.disarm();
+        self.inner.disarm();
         self.port.listen(true).await;
     }
 
@@ -180,11 +180,11 @@ impl TcpProxy {
 
     /// The counts so far.
     pub fn counts(&self) -> TcpCounts {
-        self.shared.state().counts
+        self.inner.state().counts
     }
 }
 
-impl Shared {
+impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         // A poisoned lock can be used: each update is a single step, so a panic cannot leave half an update behind.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -243,16 +243,16 @@ impl Shared {
 }
 
 /// Serves one connection until both sides have closed it or a fault ends it. After a fault the client sees a reset.
-async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
-    shared.state().counts.connections += 1;
+async fn serve(inner: Arc<Inner>, mut client: TcpStream) {
+    inner.state().counts.connections += 1;
     reset_on_drop(&client);
-    let Ok(mut server) = TcpStream::connect(shared.upstream).await else { return };
+    let Ok(mut server) = TcpStream::connect(inner.upstream).await else { return };
     let _gone = (client.set_nodelay(true), server.set_nodelay(true));
     let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
     let (losing, lost) = watch::channel(Answer::Delivered);
     let _ended = tokio::try_join!(
-        up(&shared, from_client, to_server, losing),
-        down(&shared, from_server, to_client, lost),
+        up(&inner, from_client, to_server, losing),
+        down(&inner, from_server, to_client, lost),
     );
 }
 
@@ -261,18 +261,18 @@ struct Ended;
 
 /// Copies bytes from the client to the server.
 async fn up(
-    shared: &Shared,
+    inner: &Inner,
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     answer: watch::Sender<Answer>,
 ) -> Result<(), Ended> {
-    let mut pipe = Pipe::new(shared, Direction::Up);
+    let mut pipe = Pipe::new(inner, Direction::Up);
     let mut seen = false;
     while let Some(bytes) = pipe.read(&mut from).await? {
-        match shared.triggered(&bytes, &mut seen) {
+        match inner.triggered(&bytes, &mut seen) {
             Some((Cut::BeforeDelivery, false)) => return Err(Ended),
             Some((Cut::BeforeDelivery, true)) => {
-                shared.state().counts.held += 1;
+                inner.state().counts.held += 1;
                 return wait_for_close(&mut pipe, &mut from).await;
             }
             Some((Cut::BeforeReply, hold)) => {
@@ -295,23 +295,23 @@ async fn wait_for_close(pipe: &mut Pipe<'_>, from: &mut ReadHalf<'_>) -> Result<
 
 /// Copies bytes from the server to the client.
 async fn down(
-    shared: &Shared,
+    inner: &Inner,
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     answer: watch::Receiver<Answer>,
 ) -> Result<(), Ended> {
-    let mut pipe = Pipe::new(shared, Direction::Down);
+    let mut pipe = Pipe::new(inner, Direction::Down);
     while let Some(bytes) = pipe.read(&mut from).await? {
         let answer = *answer.borrow();
         match answer {
             Answer::Delivered => {}
             Answer::Cut => return Err(Ended),
             Answer::Held => {
-                shared.state().counts.held += 1;
+                inner.state().counts.held += 1;
                 return std::future::pending().await;
             }
         }
-        if let Some(last) = shared.last_reply_bytes(bytes.len()) {
+        if let Some(last) = inner.last_reply_bytes(bytes.len()) {
             pipe.write(&mut to, &bytes[..last]).await?;
             return Err(Ended);
         }
@@ -322,7 +322,7 @@ async fn down(
 
 /// One direction of one connection.
 struct Pipe<'a> {
-    shared: &'a Shared,
+    inner: &'a Inner,
     direction: Direction,
     flow: watch::Receiver<Flow>,
     /// True if bytes were lost. Then later bytes are lost too, since they would make no sense without the earlier ones.
@@ -330,8 +330,8 @@ struct Pipe<'a> {
 }
 
 impl<'a> Pipe<'a> {
-    fn new(shared: &'a Shared, direction: Direction) -> Self {
-        Self { shared, direction, flow: shared.flow(direction).subscribe(), dead: false }
+    fn new(inner: &'a Inner, direction: Direction) -> Self {
+        Self { inner, direction, flow: inner.flow(direction).subscribe(), dead: false }
     }
 
     /// The next bytes, or `None` at the end.
@@ -350,7 +350,7 @@ impl<'a> Pipe<'a> {
         let length = bytes.len() as u64;
         if self.dead || flow == Flow::Blackhole {
             self.dead = true;
-            self.shared.state().counts.swallowed += length;
+            self.inner.state().counts.swallowed += length;
             return Ok(());
         }
         if let Flow::Pass(latency) = flow
@@ -359,7 +359,7 @@ impl<'a> Pipe<'a> {
             sleep(latency).await;
         }
         to.write_all(bytes).await.map_err(|_| Ended)?;
-        let counts = &mut self.shared.state().counts;
+        let counts = &mut self.inner.state().counts;
         match self.direction {
             Direction::Up => counts.up += length,
             Direction::Down => counts.down += length,
