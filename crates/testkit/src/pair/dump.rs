@@ -11,7 +11,7 @@ use sqlx::{Connection, PgConnection};
 use super::{TestPair, side};
 use crate::proxy::HttpProxy;
 
-/// Content of one service's database, read in a superuser session.
+/// What one service's database holds, read in a superuser's session.
 pub(super) async fn of(pair: &TestPair, service: Service) -> anyhow::Result<Dump> {
     let mut connection = PgConnection::connect_with(&pair.database(service).admin()).await?;
     let dump = dump(&mut connection, side(service)).await;
@@ -20,7 +20,7 @@ pub(super) async fn of(pair: &TestPair, service: Service) -> anyhow::Result<Dump
     Ok(dump)
 }
 
-/// `Ok` when nothing is in flight. Otherwise the error lists the work in flight.
+/// `Ok` when nothing is in flight; otherwise what is.
 pub(super) async fn unsettled(pair: &TestPair) -> anyhow::Result<()> {
     for service in Service::BOTH {
         let mut connection = PgConnection::connect_with(&pair.database(service).admin()).await?;

@@ -62,7 +62,7 @@ pub struct TestPair {
     tokens: Tokens,
     log: RequestLog,
     contract: Contract<'static>,
-    started: Instant,
+    began: Instant,
     home: TemporaryDirectory,
 }
 
@@ -220,9 +220,8 @@ impl TestPair {
         json!({"customer_id": "17850", "lines": lines})
     }
 
-    /// Both journals in commit order, and all other observations for the checker.
-    ///
-    /// The tables and the journal of a service are read in one snapshot. The order service's snapshot is the older one.
+    /// Both journals in commit order and everything else that can be observed. Each service's tables and journal
+    /// are of one snapshot; the order service's is the older one.
     pub async fn observe(&self, at_rest: bool) -> anyhow::Result<(Vec<(Side, Recorded)>, Observed)> {
         let mut order = dump::of(self, Service::Order).await?;
         let mut inventory = dump::of(self, Service::Inventory).await?;
@@ -231,7 +230,7 @@ impl TestPair {
             requests: self.log.requests(),
             starts: starts::all(self.logs(), &self.hops),
             calls: dump::calls(&self.hops),
-            watched_secs: self.started.elapsed().as_secs_f64(),
+            watched_secs: self.began.elapsed().as_secs_f64(),
             gauges: self.gauges(),
             ..Observed::of_dumps(&mut order, &mut inventory)
         };
@@ -240,7 +239,7 @@ impl TestPair {
         Ok((order.chain(inventory).collect(), observed))
     }
 
-    /// Checks the contract's invariants and returns the report.
+    /// Checks the contract's invariants.
     pub async fn check(&self, at_rest: bool) -> anyhow::Result<Report> {
         let (entries, observed) = self.observe(at_rest).await?;
         let mut checker = Checker::new(&self.contract);

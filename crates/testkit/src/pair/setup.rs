@@ -112,7 +112,7 @@ impl PairSetup {
             tokens,
             log: RequestLog::default(),
             contract: self.contract,
-            started: Instant::now(),
+            began: Instant::now(),
             home,
         })
     }
