@@ -48,7 +48,7 @@ def moves(repository: Repository, parts: dict):
     allowed: dict[str, set] = {}
     for path, text in repository.files.items():
         if path.startswith("migrations/"):
-            for kind, before, after in re.findall(r"\('(\w+)', '(\w+)', '(\w+)'\)", text):
+            for kind, before, after in re.findall(r"\('(\w+)',\s*'(\w+)',\s*'(\w+)'\)", text):
                 allowed.setdefault(kind, set()).add((before, after))
     for kind, pairs in allowed.items():
         body = parts.get(f"States of {'an' if kind[0] in 'aeiou' else 'a'} {kind}", "")

@@ -88,6 +88,11 @@ class Checks(unittest.TestCase):
         self.reports("does not contain 'begin'", "src/app.rs", "begin", "start")
         self.reports("names a symbol in a code span", "docs/tour.md", "`App::begin`", "here")
 
+    def test_a_name_that_is_linked_without_a_line_is_gone(self):
+        page = {"GLOSSARY.md": "[`begin`](src/app.rs)"}
+        self.assertEqual(faults(**page), [])
+        self.assertIn("src/app.rs does not contain 'begin'", str(faults("src/app.rs", "begin", "start", **page)))
+
     def test_fix_moves_a_line_link_to_the_definition(self):
         moved = Repository({**SOUND, "src/app.rs": "// begin\n\n\nfn begin() {}\nfn end() { begin() }\n"})
         self.assertIn("app.rs#L4)", dict(symbols.fixed(moved))["docs/tour.md"])
@@ -98,7 +103,7 @@ class Checks(unittest.TestCase):
         self.reports("has no sentence", "services/things/src/http.rs", "Consistency: ", "")
         self.reports("the problem gone is not in the table", "services/things/src/http.rs", '"not-found"', '"gone"')
         self.reports("no code gives the problem not-found", "services/things/src/http.rs", '"not-found"', '"gone"')
-        self.reports("lacks made to lost", "migrations/1.sql", ";", ", ('thing', 'made', 'lost');")
+        self.reports("lacks made to lost", "migrations/1.sql", ";", ", ('thing','made',  'lost');")
         self.reports("has, and the migrations do not, none to made", "migrations/1.sql", "'none', 'made'", "'none', 'lost'")
         self.reports("lacks the row `Kept`: it is held", "crates/checker/src/report.rs", "it is kept", "it is held")
 
