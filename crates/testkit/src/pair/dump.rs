@@ -1,4 +1,4 @@
-//! Reading the services' databases for the checker, past the proxies.
+//! Reading the services' databases for the checker, without going through the proxies.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use sqlx::{Connection, PgConnection};
 use super::{TestPair, side};
 use crate::proxy::HttpProxy;
 
-/// What one service's database holds, read in a superuser's session.
+/// Content of one service's database, read in a superuser session.
 pub(super) async fn of(pair: &TestPair, service: Service) -> anyhow::Result<Dump> {
     let mut connection = PgConnection::connect_with(&pair.database(service).admin()).await?;
     let dump = dump(&mut connection, side(service)).await;
@@ -20,7 +20,7 @@ pub(super) async fn of(pair: &TestPair, service: Service) -> anyhow::Result<Dump
     Ok(dump)
 }
 
-/// `Ok` when nothing is in flight; otherwise what is.
+/// `Ok` when nothing is in flight. Otherwise the error lists the work in flight.
 pub(super) async fn unsettled(pair: &TestPair) -> anyhow::Result<()> {
     for service in Service::BOTH {
         let mut connection = PgConnection::connect_with(&pair.database(service).admin()).await?;
@@ -31,7 +31,8 @@ pub(super) async fn unsettled(pair: &TestPair) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The calls that went over the hops. A call begins with attempt 1 and goes on with higher ones of the same key.
+/// The calls that went over the hops. A call begins with attempt 1 and continues with higher attempt numbers under the
+/// same idempotency key.
 pub(super) fn calls(hops: &[HttpProxy]) -> Vec<Call> {
     let mut calls: Vec<Call> = Vec::new();
     let mut latest: HashMap<String, usize> = HashMap::new();
