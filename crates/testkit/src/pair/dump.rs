@@ -31,8 +31,7 @@ pub(super) async fn unsettled(pair: &TestPair) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The calls that went over the hops. A call begins with attempt 1 and continues with higher attempt numbers under the
-/// same idempotency key.
+/// The calls that went over the hops. A call begins with attempt 1 and goes on with higher ones of the same key.
 pub(super) fn calls(hops: &[HttpProxy]) -> Vec<Call> {
     let mut calls: Vec<Call> = Vec::new();
     let mut latest: HashMap<String, usize> = HashMap::new();
