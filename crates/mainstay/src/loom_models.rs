@@ -169,7 +169,9 @@ impl Bench {
     }
 
     fn admit(&self, now: u64) -> Option<Admitted> {
-        self.core.admit_closed().or_else(|| self.core.admit(now, &self.config, &self.random).0.ok())
+        self.core
+            .admit_closed(false)
+            .or_else(|| self.core.admit(false, now, &self.config, &self.random).0.ok())
     }
 
     /// Whether the result changed the state.

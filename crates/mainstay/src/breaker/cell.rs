@@ -102,22 +102,28 @@ impl Cell {
     pub(super) fn admit(
         &self,
         context: Option<&RequestContext>,
+        repeated: bool,
         is_hedge: impl FnOnce() -> bool,
     ) -> Result<Admitted, CallError> {
-        match self.core.admit_closed() {
+        match self.core.admit_closed(repeated) {
             Some(admitted) => Ok(admitted),
-            None => self.admit_slowly(context, is_hedge()),
+            None => self.admit_slowly(context, repeated, is_hedge()),
         }
     }
 
-    fn admit_slowly(&self, context: Option<&RequestContext>, is_hedge: bool) -> Result<Admitted, CallError> {
+    fn admit_slowly(
+        &self,
+        context: Option<&RequestContext>,
+        repeated: bool,
+        is_hedge: bool,
+    ) -> Result<Admitted, CallError> {
         let Settings { config, random, .. } = &*self.settings;
         if is_hedge && self.state() == BreakerState::HalfOpen {
             // One of the two would be dropped when the other has answered, and a dropped probe is a failed one.
             let rejected = Rejected { state: BreakerState::HalfOpen, open_for: Duration::ZERO };
             return Err(self.reject(rejected, context));
         }
-        let (admitted, transition) = self.core.admit(self.now(), config, random);
+        let (admitted, transition) = self.core.admit(repeated, self.now(), config, random);
         if let Some(transition) = transition {
             self.publish(transition, context);
         }

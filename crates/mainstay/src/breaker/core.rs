@@ -45,6 +45,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Admitted {
     generation: u64,
     pub(crate) probe: bool,
+    /// The call repeats work that has failed before: it does not vote.
+    repeated: bool,
 }
 
 /// Why there is no leave.
@@ -141,11 +143,11 @@ impl Core {
 
     /// Leave for one call, if all have it: the usual case, which needs no clock.
     #[inline]
-    pub(crate) fn admit_closed(&self) -> Option<Admitted> {
+    pub(crate) fn admit_closed(&self, repeated: bool) -> Option<Admitted> {
         let word = self.load();
         match word.state() {
             BreakerState::Closed | BreakerState::ForcedClosed => {
-                Some(Admitted { generation: word.generation(), probe: false })
+                Some(Admitted { generation: word.generation(), probe: false, repeated })
             }
             BreakerState::Open
             | BreakerState::HalfOpen
@@ -157,6 +159,7 @@ impl Core {
     /// Asks leave for one call.
     pub(crate) fn admit(
         &self,
+        repeated: bool,
         now: u64,
         config: &BreakerConfig,
         random: &Random,
@@ -164,7 +167,7 @@ impl Core {
         let word = self.load();
         match word.state() {
             BreakerState::Closed | BreakerState::ForcedClosed => {
-                (Ok(Admitted { generation: word.generation(), probe: false }), None)
+                (Ok(Admitted { generation: word.generation(), probe: false, repeated }), None)
             }
             BreakerState::ForcedOpen => {
                 (Err(Rejected { state: BreakerState::ForcedOpen, open_for: Duration::ZERO }), None)
@@ -175,15 +178,18 @@ impl Core {
                     let open_for = Duration::from_millis(left);
                     return (Err(Rejected { state: BreakerState::Open, open_for }), None);
                 }
-                self.admit_slowly(now, config, random)
+                self.admit_slowly(repeated, now, config, random)
             }
-            BreakerState::HalfOpen | BreakerState::Ramping => self.admit_slowly(now, config, random),
+            BreakerState::HalfOpen | BreakerState::Ramping => {
+                self.admit_slowly(repeated, now, config, random)
+            }
         }
     }
 
     #[cold]
     fn admit_slowly(
         &self,
+        repeated: bool,
         now: u64,
         config: &BreakerConfig,
         random: &Random,
@@ -220,12 +226,14 @@ impl Core {
         let generation = word.generation();
         let reject = |open_for| Err(Rejected { state: word.state(), open_for });
         let admitted = match word.state() {
-            BreakerState::Closed | BreakerState::ForcedClosed => Ok(Admitted { generation, probe: false }),
+            BreakerState::Closed | BreakerState::ForcedClosed => {
+                Ok(Admitted { generation, probe: false, repeated })
+            }
             BreakerState::Open => reject(Duration::from_millis(word.millis().saturating_sub(millis(now)))),
             BreakerState::HalfOpen if slow.probes_taken < config.probes => {
                 slow.probes_taken += 1;
                 self.store(Word::new(BreakerState::HalfOpen, generation, millis(now)));
-                Ok(Admitted { generation, probe: true })
+                Ok(Admitted { generation, probe: true, repeated })
             }
             BreakerState::HalfOpen | BreakerState::ForcedOpen => reject(Duration::ZERO),
             BreakerState::Ramping => {
@@ -233,7 +241,7 @@ impl Core {
                 slow.ramp_asked += 1;
                 if ramp_admits(slow.ramp_asked, slow.ramp_admitted, left, config) {
                     slow.ramp_admitted += 1;
-                    Ok(Admitted { generation, probe: false })
+                    Ok(Admitted { generation, probe: false, repeated })
                 } else {
                     reject(left)
                 }
@@ -264,7 +272,7 @@ impl Core {
         if admitted.probe {
             return self.judge_probe(admitted, verdict, is_slow, now, config, random);
         }
-        if verdict == Verdict::Neutral && !is_slow {
+        if admitted.repeated || (verdict == Verdict::Neutral && !is_slow) {
             return None;
         }
         let failed = verdict == Verdict::Bad;
@@ -333,6 +341,13 @@ impl Core {
         if word.generation() != admitted.generation || word.state() != BreakerState::HalfOpen {
             return None;
         }
+        // A repeat that fails or crawls may do so by itself; one that succeeds shows that the endpoint answers.
+        let verdict = match verdict {
+            Verdict::Good | Verdict::Bad if admitted.repeated && (is_slow || verdict == Verdict::Bad) => {
+                Verdict::Neutral
+            }
+            Verdict::Good | Verdict::Bad | Verdict::Neutral => verdict,
+        };
         match verdict {
             Verdict::Neutral => {
                 slow.probes_taken -= 1;

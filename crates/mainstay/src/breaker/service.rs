@@ -18,7 +18,7 @@ use super::core::{Admitted, Verdict};
 use crate::classify::{HasOutcome, outcome};
 use crate::context::Party;
 use crate::hedge::IsHedge;
-use crate::{CallError, Deadline, Outcome, RequestContext, clock};
+use crate::{CallError, Deadline, Outcome, RepeatedWork, RequestContext, clock};
 
 /// Puts the breaker of each request's endpoint in front of a service.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ where
         };
         let context = request.extensions().get::<RequestContext>();
         let is_hedge = || request.extensions().get::<IsHedge>().is_some();
-        let admitted = match cell.admit(context, is_hedge) {
+        let admitted = match cell.admit(context, RepeatedWork::marks(&request), is_hedge) {
             Ok(admitted) => admitted,
             Err(error) => return BreakerFuture { state: State::Rejected { error: Some(error) } },
         };
@@ -176,7 +176,7 @@ impl Permit {
 
     /// Leave that counts from now on.
     pub(super) fn acquire(cell: &Arc<Cell>, context: Option<&RequestContext>) -> Result<Self, CallError> {
-        let admitted = cell.admit(context, || false)?;
+        let admitted = cell.admit(context, false, || false)?;
         let mut permit = Self::new(cell, admitted, context);
         permit.waits();
         Ok(permit)

@@ -20,7 +20,7 @@ use super::names;
 use crate::classify::{Classified, HasOutcome, Summary};
 use crate::context::Party;
 use crate::decision::{Decided, Loudness};
-use crate::{CallError, Endpoint, Outcome, RequestContext};
+use crate::{CallError, Endpoint, Outcome, RepeatedWork, RequestContext};
 
 #[derive(Debug)]
 struct Shared {
@@ -94,6 +94,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let endpoint = self.name_of(request.uri());
         let method = request.method().clone();
+        let repeated = RepeatedWork::marks(&request);
         let (mut span, mut whose) = (Span::none(), None);
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             context.trace.descend();
@@ -107,6 +108,7 @@ where
                 server.address = endpoint.as_deref(),
                 peer = &*self.shared.peer,
                 attempt = context.attempt,
+                repeated,
                 http.response.status_code = tracing::field::Empty,
                 outcome = tracing::field::Empty,
                 error.message = tracing::field::Empty,

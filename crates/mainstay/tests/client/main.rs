@@ -15,6 +15,7 @@ mod hedge;
 mod laws;
 mod order;
 mod overload;
+mod repeats;
 #[cfg(feature = "hyper")]
 mod sockets;
 mod support;

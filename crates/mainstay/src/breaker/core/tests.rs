@@ -6,7 +6,8 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Ask,
+    /// For a first try, or for a repeat.
+    Ask(bool),
     /// The n-th outstanding call ends.
     End(usize, Verdict, bool),
     Wait(u64),
@@ -18,7 +19,7 @@ fn step() -> impl Strategy<Value = Step> {
     let order =
         prop_oneof![1 => Just(Order::ForceOpen), 1 => Just(Order::ForceClosed), 3 => Just(Order::Reset)];
     prop_oneof![
-        30 => Just(Step::Ask),
+        30 => prop::bool::weighted(0.3).prop_map(Step::Ask),
         30 => (any::<usize>(), verdict, prop::bool::weighted(0.1)).prop_map(|(n, v, s)| Step::End(n, v, s)),
         10 => (0_u64..3_000).prop_map(Step::Wait),
         1 => order.prop_map(Step::Order),
@@ -36,8 +37,8 @@ proptest! {
         for step in steps {
             let before = core.state(now, &config);
             match step {
-                Step::Ask => {
-                    let (admitted, _) = core.admit(now, &config, &random);
+                Step::Ask(repeated) => {
+                    let (admitted, _) = core.admit(repeated, now, &config, &random);
                     match before {
                         BreakerState::Closed | BreakerState::ForcedClosed => prop_assert!(admitted.is_ok()),
                         BreakerState::Open | BreakerState::ForcedOpen => prop_assert!(admitted.is_err()),
@@ -49,6 +50,9 @@ proptest! {
                     let call = outstanding.swap_remove(n % outstanding.len());
                     let stale = call.generation != core.load().generation();
                     let change = core.record(call, verdict, slow, now, &config, &random);
+                    if call.repeated && verdict != Verdict::Good {
+                        prop_assert_eq!(&change, &None, "a repeat's failure changes nothing");
+                    }
                     if stale {
                         prop_assert_eq!(&change, &None, "a straggler changes nothing");
                         prop_assert_eq!(core.state(now, &config), before);
@@ -79,7 +83,7 @@ proptest! {
         }
         for _ in 0..10 {
             now += u64::try_from(config.open_max.as_nanos()).unwrap();
-            if let (Ok(call), _) = core.admit(now, &config, &random) {
+            if let (Ok(call), _) = core.admit(false, now, &config, &random) {
                 core.record(call, Verdict::Good, false, now, &config, &random);
             }
         }
