@@ -20,3 +20,4 @@ mod repeats;
 mod sockets;
 mod support;
 mod traps;
+mod typed_replies;
