@@ -49,7 +49,8 @@ async fn cut_off(percent: u32, by_deadline: bool, seed: u64) -> Duration {
     peer.turn([Do::after_ms(20, Do::Reply(200))]);
     let (began, random) = (Instant::now(), Random::seeded(seed));
     for n in 0_u64.. {
-        let leaves = if percent == 33 { n.is_multiple_of(3) } else { random.chance(f64::from(percent) / 100.0) };
+        let leaves =
+            if percent == 33 { n.is_multiple_of(3) } else { random.chance(f64::from(percent) / 100.0) };
         let stack = stack.clone();
         tokio::spawn(async move {
             if leaves {
