@@ -228,7 +228,7 @@ impl Documented {
     }
 }
 
-/// Limit for the answer to a stalled body: longer than the 10 s that a service waits for the next part of a body.
+/// Limit for the answer to a stalled body: longer than the 2 s that a service waits for a body.
 const STALLED: Duration = Duration::from_secs(25);
 
 async fn stall(authority: &str, head: &str) -> anyhow::Result<String> {

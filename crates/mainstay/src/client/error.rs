@@ -92,6 +92,16 @@ pub enum CallError {
         /// The cap.
         limit: usize,
     },
+    /// A reply came, and the caller's [`ReplyReader`](super::ReplyReader) cannot read it. It may have happened.
+    #[error("{reply}, which cannot be read: {reason}")]
+    UnreadableReply {
+        /// The reply's status.
+        reply: Summary,
+        /// What the reader says.
+        reason: String,
+        /// How long the reply asks to leave the peer alone.
+        retry_after: Option<Duration>,
+    },
     /// An earlier attempt may have happened, and no later one settled it: the whole is unknown, whatever the
     /// last attempt said of itself.
     #[error("attempt {attempt} of {attempts} may have taken effect, and the last ended with: {last}")]
@@ -139,6 +149,7 @@ impl CallError {
             | Self::DeadlineExceeded { .. }
             | Self::ConnectionLost { .. }
             | Self::ReplyTooLarge { .. }
+            | Self::UnreadableReply { .. }
             | Self::EarlierAttemptUnknown { .. }
             | Self::Transport(_) => Outcome::Unknown,
         }
@@ -148,7 +159,9 @@ impl CallError {
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::BreakerRejected { open_for, .. } if !open_for.is_zero() => Some(*open_for),
-            Self::EarlierAttemptUnknown { retry_after, .. } => *retry_after,
+            Self::UnreadableReply { retry_after, .. } | Self::EarlierAttemptUnknown { retry_after, .. } => {
+                *retry_after
+            }
             Self::BreakerRejected { .. }
             | Self::BulkheadFull { .. }
             | Self::HeldBack { .. }
@@ -176,6 +189,7 @@ impl CallError {
             | Self::AttemptTimedOut { .. }
             | Self::DeadlineExceeded { .. }
             | Self::ReplyTooLarge { .. }
+            | Self::UnreadableReply { .. }
             | Self::EarlierAttemptUnknown { .. }
             | Self::Transport(_) => None,
         }
@@ -194,6 +208,7 @@ impl CallError {
             Self::DeadlineExceeded { .. } => "deadline-exceeded",
             Self::ConnectionLost { .. } => "connection-lost",
             Self::ReplyTooLarge { .. } => "reply-too-large",
+            Self::UnreadableReply { .. } => "unreadable-reply",
             Self::EarlierAttemptUnknown { .. } => "earlier-attempt-unknown",
             Self::Transport(_) => "transport",
         }
