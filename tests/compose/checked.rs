@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use checker::postgres::{dump, under_way};
-use checker::{Checker, Observed, Report, Rule, Side};
+use checker::postgres::{dump_pair, under_way};
+use checker::{Report, Rule, Side};
 use local::Service;
-use sqlx::Connection as _;
+use sqlx::PgConnection;
 use testkit::eventually;
 
 use crate::Fixture;
@@ -28,32 +28,18 @@ const UNSEEN: [Rule; 5] = [
 /// Waits until nothing is in flight, and checks the whole history since the start of the stack.
 pub(crate) async fn check_history(fixture: &Fixture) -> Report {
     let tunnel = Tunnel::open(&fixture.stack).await.unwrap();
-    for service in Service::BOTH {
-        eventually(&format!("{service} settles"), SETTLED_WITHIN, || async {
-            let mut connection = tunnel.connect(service).await?;
-            let under_way = under_way(&mut connection, side(service)).await?;
-            connection.close().await?;
-            ensure!(under_way.is_none(), "{}", under_way.unwrap_or_default());
-            Ok(())
-        })
-        .await;
-    }
-    // Read the order service first, so that inventory's journal, read later, holds every fact that orders refer to.
-    let mut order = read(&tunnel, Service::Order).await.unwrap();
-    let mut inventory = read(&tunnel, Service::Inventory).await.unwrap();
-    let contract = pair_tests::contract();
-    let mut checker = Checker::new(&contract);
-    for (side, journal) in [(Side::Order, &order.journal), (Side::Inventory, &inventory.journal)] {
-        for recorded in journal {
-            checker.entry(side, recorded);
-        }
-    }
-    let observed = Observed {
-        at_rest: true,
-        requests: fixture.shop.log().requests(),
-        ..Observed::of_dumps(&mut order, &mut inventory)
-    };
-    let report = checker.finish(&observed);
+    eventually("the pair settles", SETTLED_WITHIN, || async {
+        let mut sessions = sessions(&tunnel).await?;
+        let under_way = under_way(&mut sessions.0, &mut sessions.1).await?;
+        ensure!(under_way.is_none(), "{}", under_way.unwrap_or_default());
+        Ok(())
+    })
+    .await;
+    let mut sessions = sessions(&tunnel).await.unwrap();
+    let mut dump = dump_pair(&mut sessions.0, &mut sessions.1).await.unwrap();
+    dump.observed.at_rest = true;
+    dump.observed.requests = fixture.shop.log().requests();
+    let report = dump.check(&pair_tests::contract());
     report.require(&[Rule::StockConserved, Rule::ChainVerifies]).unwrap_or_else(|broken| panic!("{broken}"));
     fixture.shop.check_stock().await;
     report
@@ -67,11 +53,8 @@ pub(crate) fn side(service: Service) -> Side {
     }
 }
 
-async fn read(tunnel: &Tunnel, service: Service) -> anyhow::Result<checker::postgres::Dump> {
-    let mut connection = tunnel.connect(service).await?;
-    let dump = dump(&mut connection, side(service)).await?;
-    connection.close().await?;
-    Ok(dump)
+async fn sessions(tunnel: &Tunnel) -> anyhow::Result<(PgConnection, PgConnection)> {
+    Ok((tunnel.connect(Service::Order).await?, tunnel.connect(Service::Inventory).await?))
 }
 
 pub(crate) async fn the_whole_history_follows_the_contract(fixture: &Fixture) {

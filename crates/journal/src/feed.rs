@@ -93,8 +93,29 @@ pub struct Item {
     pub seq: i64,
     /// SHA-256 of the entry's bytes, in hex.
     pub hash: String,
-    /// The entry's canonical bytes, embedded as they are.
+    /// The entry's canonical bytes, embedded as they are; null for bytes that are not JSON.
     pub entry: Box<RawValue>,
+    /// Bytes that are not JSON, in hex. They are another row's trouble: the page goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+}
+
+impl Item {
+    fn of((seq, body, hash): Row) -> Self {
+        let (entry, unreadable) = match serde_json::from_slice::<Box<RawValue>>(&body) {
+            Ok(entry) => (entry, None),
+            Err(_) => (RawValue::NULL.to_owned(), Some(hex(&body))),
+        };
+        Self { seq, hash: hex(&hash), entry, unreadable }
+    }
+
+    /// The bytes of an entry that is not JSON; `None` for all others.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        let digits = self.unreadable.as_ref()?.as_bytes();
+        // Digits that are none stand for no byte, and the hash will say so.
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        Some(digits.chunks(2).filter_map(byte).collect())
+    }
 }
 
 /// A page of the feed.
@@ -139,16 +160,6 @@ fn is_full(rows: &[Row], limit: i64) -> bool {
         .any(|(found, most)| i64::try_from(found).is_ok_and(|found| found >= most))
 }
 
-fn items(rows: Vec<Row>) -> Result<Vec<Item>, sqlx::Error> {
-    rows.into_iter()
-        .map(|(seq, body, hash)| {
-            let text = String::from_utf8(body).map_err(|e| sqlx::Error::Decode(e.into()))?;
-            let entry = RawValue::from_string(text).map_err(|e| sqlx::Error::Decode(e.into()))?;
-            Ok(Item { seq, hash: hex(&hash), entry })
-        })
-        .collect()
-}
-
 /// The next at most `limit` entries after `cursor`, or [`PAGE_BYTES`] of them.
 pub async fn read(
     connection: &mut PgConnection,
@@ -184,7 +195,12 @@ pub async fn read(
         Some((seq, ..)) if full => Cursor { base: cursor.base, batch: Some((upper, *seq)) },
         _ => Cursor { base: upper, batch: None },
     };
-    Ok(Page { service: service.to_owned(), items: items(rows)?, next: Some(next.to_string()), more: full })
+    Ok(Page {
+        service: service.to_owned(),
+        items: rows.into_iter().map(Item::of).collect(),
+        next: Some(next.to_string()),
+        more: full,
+    })
 }
 
 /// What to look for instead of reading on.
@@ -236,7 +252,12 @@ pub async fn find(
     };
     let rows: Vec<Row> = query.bind(limit).bind(PAGE_BYTES).fetch_all(connection).await?;
     let more = is_full(&rows, limit);
-    Ok(Page { service: service.to_owned(), items: items(rows)?, next: None, more })
+    Ok(Page {
+        service: service.to_owned(),
+        items: rows.into_iter().map(Item::of).collect(),
+        next: None,
+        more,
+    })
 }
 
 #[cfg(test)]

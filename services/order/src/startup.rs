@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use axum::Router;
+use chassis::clocks::Clocks;
 use chassis::config::{ConfigProblems, Defaults};
 use chassis::ops::{self, ChangeLog, Condition, Operations};
 use chassis::program::Program;
@@ -108,9 +109,11 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     let registry = Registry::default();
     registry.client(&stack);
     let breakers = stack.breakers().clone();
+    let journal = Journal::new(Service::NAME, chassis::config::REVISION, &hash);
     let app = App::new(Parts {
         database: database.clone(),
-        journal: Journal::new(Service::NAME, chassis::config::REVISION, &hash),
+        clocks: Clocks::new(&journal, "inventory"),
+        journal,
         inventory: Inventory::new(stack, &inventory_url, inventory_token.expose())?,
         breakers: breakers.clone(),
         hold_seconds,

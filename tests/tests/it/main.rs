@@ -11,6 +11,9 @@ mod documented;
 mod idempotency;
 mod nemesis;
 mod races;
+#[cfg(target_os = "linux")]
+mod skew;
 mod statuses;
 mod support;
 mod unknown;
+mod unreadable;

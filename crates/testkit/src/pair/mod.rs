@@ -20,7 +20,8 @@ mod tokens;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use checker::{Checker, Contract, Gauge, Observed, Recorded, Report, Side};
+use checker::postgres::PairDump;
+use checker::{Contract, Gauge, Observed, Report, Side};
 use local::child::Stopped;
 use local::{Child, Service, TemporaryDirectory};
 use serde_json::{Value, json};
@@ -222,9 +223,8 @@ impl TestPair {
 
     /// Both journals in commit order and everything else that can be observed. Each service's tables and journal
     /// are of one snapshot; the order service's is the older one.
-    pub async fn observe(&self, at_rest: bool) -> anyhow::Result<(Vec<(Side, Recorded)>, Observed)> {
-        let mut order = dump::of(self, Service::Order).await?;
-        let mut inventory = dump::of(self, Service::Inventory).await?;
+    pub async fn observe(&self, at_rest: bool) -> anyhow::Result<PairDump> {
+        let PairDump { entries, observed } = dump::of(self).await?;
         let observed = Observed {
             at_rest,
             requests: self.log.requests(),
@@ -232,21 +232,14 @@ impl TestPair {
             calls: dump::calls(&self.hops),
             watched_secs: self.began.elapsed().as_secs_f64(),
             gauges: self.gauges(),
-            ..Observed::of_dumps(&mut order, &mut inventory)
+            ..observed
         };
-        let order = order.journal.into_iter().map(|recorded| (Side::Order, recorded));
-        let inventory = inventory.journal.into_iter().map(|recorded| (Side::Inventory, recorded));
-        Ok((order.chain(inventory).collect(), observed))
+        Ok(PairDump { entries, observed })
     }
 
     /// Checks the contract's invariants.
     pub async fn check(&self, at_rest: bool) -> anyhow::Result<Report> {
-        let (entries, observed) = self.observe(at_rest).await?;
-        let mut checker = Checker::new(&self.contract);
-        for (side, recorded) in &entries {
-            checker.entry(*side, recorded);
-        }
-        Ok(checker.finish(&observed))
+        Ok(self.observe(at_rest).await?.check(&self.contract))
     }
 
     /// Checks the contract's invariants.

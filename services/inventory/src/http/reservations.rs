@@ -7,12 +7,12 @@ use chassis::auth::{Services, ServicesAndOperators};
 use chassis::problem_document::ProblemDocument;
 use chassis::{ApiError, Caller, EmptyBody, ValidJson, ValidPath};
 use http::HeaderValue;
-use inventory_api::{Reservation, ReserveRequest, X_ENTRY_ID};
+use inventory_api::{Reservation, ReserveRequest, X_ENTRY_ID, X_HYBRID_CLOCK};
 use journal::entry::hash;
 use mainstay::RequestContext;
 use uuid::Uuid;
 
-use super::{Api, Command, reply};
+use super::{Api, Command, answer, reply};
 use crate::app::{Confirm, Inventory, Refusal, Release, Reserve};
 
 /// Hold stock for an order, all lines or none
@@ -160,5 +160,7 @@ pub(super) async fn get(
         return Err(reply::problem(&Refusal::NoReservation(id)).into());
     };
     let entry_id = HeaderValue::try_from(found.newest.entry_id.to_string()).expect("a UUID is header-safe");
-    Ok(([(X_ENTRY_ID, entry_id)], Json(reply::reservation_body(&found))).into_response())
+    api.inventory.clocks().adopt_head(found.newest.hlc);
+    let headers = [(X_ENTRY_ID, entry_id), (X_HYBRID_CLOCK, answer::clock_header(&api))];
+    Ok((headers, Json(reply::reservation_body(&found))).into_response())
 }

@@ -97,10 +97,10 @@ impl App {
         order: Arc<Order>,
     ) -> Result<(Driven, Vec<(&'static str, journal::StoredReply)>), DatabaseError> {
         let Some(step) = order.status.step() else { return Ok((Driven::Waiting(order), Vec::new())) };
-        self.observe(order.head_clock);
+        self.clocks.adopt_head(order.head_clock);
         let call = self.ask(driver, &order, step).await;
         if let Some(time) = call.clock.as_deref().and_then(|t| t.parse().ok()) {
-            self.observe(time);
+            self.clocks.adopt_peer(time);
         }
         let reply = match verdict(step, call.answer) {
             Ok(reply) => reply,

@@ -49,9 +49,11 @@ impl Stage {
             lock: PATIENCE,
             transaction: PATIENCE,
         };
+        let journal = Journal::new("order", "test", "00");
         let app = App::new(Parts {
             database: Database::new(database.serving_url().parse().unwrap(), limits),
-            journal: Journal::new("order", "test", "00"),
+            clocks: chassis::clocks::Clocks::new(&journal, "inventory"),
+            journal,
             inventory: Inventory::new(stack, &hop.url(), "a-token").unwrap(),
             breakers,
             hold_seconds: 900,
