@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use mainstay::Outcome as CallOutcome;
 use uuid::Uuid;
 
 /// Longer waits are counted as this long.
@@ -89,10 +90,12 @@ pub(crate) struct Counts {
     pub(crate) waiting: usize,
     /// Answers 202 to any command.
     pub(crate) accepted: u64,
-    /// Requests sent once more under the same key, over and above the client stack's own retries.
+    /// Requests sent and then repeated under the same key, over and above the client stack's own retries.
     pub(crate) repeated: u64,
-    /// Of these, because nobody could say whether the request had taken effect.
+    /// Of these, those whose effect was not known.
     pub(crate) unknown: u64,
+    /// Requests that this command's own limits refused unsent, and that were tried again later.
+    pub(crate) held_back: u64,
     pub(crate) failures: Vec<String>,
     /// How far the schedule fell behind at worst.
     pub(crate) late: Duration,
@@ -135,6 +138,7 @@ impl Tally {
             accepted: 0,
             repeated: 0,
             unknown: 0,
+            held_back: 0,
             failures: Vec::new(),
             late: Duration::ZERO,
             phases: vec![Waits::new(); phases.max(1)],
@@ -196,10 +200,15 @@ impl Tally {
         self.lock().note(order, Notable::Refused);
     }
 
-    pub(super) fn repeated(&self, is_unknown: bool) {
+    /// A request that ended with `last` is tried again.
+    pub(super) fn repeated(&self, last: CallOutcome) {
         let mut counts = self.lock();
+        if last == CallOutcome::RejectedUnsent {
+            counts.held_back += 1;
+            return;
+        }
         counts.repeated += 1;
-        counts.unknown += u64::from(is_unknown);
+        counts.unknown += u64::from(last == CallOutcome::Unknown);
     }
 
     pub(super) fn over(&self, outcome: Outcome) {
@@ -273,6 +282,16 @@ mod tests {
         assert_eq!(tally.counts().waiting, 1);
         tally.resolved();
         assert_eq!(tally.counts().waiting, 0);
+    }
+
+    #[test]
+    fn requests_that_were_never_sent_are_not_counted_as_sent_again() {
+        let tally = Tally::new(1, 1);
+        for last in [CallOutcome::RejectedUnsent, CallOutcome::Unknown, CallOutcome::FailedKnown] {
+            tally.repeated(last);
+        }
+        let counts = tally.counts();
+        assert_eq!((counts.held_back, counts.repeated, counts.unknown), (1, 2, 1));
     }
 
     #[test]
