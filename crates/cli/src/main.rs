@@ -7,6 +7,7 @@ mod client;
 mod commands;
 mod demo;
 mod explain;
+mod process;
 mod replay;
 mod retail;
 mod screen;

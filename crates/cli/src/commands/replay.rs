@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Args;
+use futures_util::future::join_all;
 use http::Method;
 use local::Service;
 use mainstay::random::Random;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, interval};
 use uuid::Uuid;
 
 use crate::client::Client;
+use crate::process::ProcessState;
 use crate::replay::{self, Counts, Outcome, Replay, Shop, Stocked, Tally, at_quantile, progress};
 use crate::retail::{self, Generator, Ledger, Plan};
 use crate::screen::{Screen, grouped};
@@ -112,7 +114,7 @@ impl ReplayArgs {
         let target = self.which.find()?;
         let tally = Arc::new(Tally::new(plan.steps.len(), 1));
         let shop = shop(&target, &tally)?;
-        answers(&shop, &target).await?;
+        answers(&target).await?;
 
         let mut end = End::listen()?;
         let mut screen = Screen::open();
@@ -176,25 +178,29 @@ fn shop(target: &Target, tally: &Arc<Tally>) -> anyhow::Result<Shop> {
     })
 }
 
-/// Better one clear word now than hundreds of failures later.
-async fn answers(shop: &Shop, target: &Target) -> anyhow::Result<()> {
+/// Asks both services at the same time, and briefly: one clear word now instead of hundreds of failures later.
+async fn answers(target: &Target) -> anyhow::Result<()> {
     let pair = [
-        (Service::Order, &shop.order, "/v1/orders?limit=1"),
-        (Service::Inventory, &shop.inventory, "/v1/items?limit=1"),
+        (Service::Order, target.client()?, "/v1/orders?limit=1"),
+        (Service::Inventory, target.operator()?, "/v1/items?limit=1"),
     ];
-    for (service, client, path) in pair {
-        let reply = client.send(Method::GET, path, Bytes::new()).await;
-        let reply = reply.with_context(|| {
+    let asked = pair.map(|(service, token, path)| async move {
+        let client = Client::for_reads(service.name(), target.urls.public(service), Some(token))?;
+        let reply = client.send(Method::GET, path, Bytes::new()).await.with_context(|| {
+            let process =
+                target.pid(service).and_then(|pid| ProcessState::of(pid).map(|state| state.told(pid)));
+            let process = process.map_or_else(String::new, |told| format!(" ({told})"));
             format!(
-                "the {service} service does not answer at {}; see `mainstay status`",
+                "the {service} service does not answer at {}{process}; see `mainstay status`",
                 target.urls.public(service)
             )
         })?;
         if !reply.status().is_success() {
             bail!("the {service} service does not let us in: {}", crate::client::refusal(&reply));
         }
-    }
-    Ok(())
+        Ok(())
+    });
+    join_all(asked).await.into_iter().collect()
 }
 
 /// Stocks and replays, and shows how far it is.

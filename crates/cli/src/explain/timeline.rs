@@ -14,6 +14,8 @@ use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
+use super::requests::Requests;
+
 /// An intent that was open for longer than this is worth a line of its own.
 const UNDECIDED: Duration = Duration::milliseconds(500);
 
@@ -79,6 +81,35 @@ impl Timeline {
     /// The same, without the journals of these services.
     pub(crate) fn without(self, unread: BTreeSet<Side>) -> Self {
         Self { unread, ..self }
+    }
+
+    /// The entry that caused the row's, if it is in the story.
+    pub(crate) fn cause_of(&self, row: &Row) -> Option<&Entry<'static>> {
+        row.cause.map(|cause| &self.rows[cause].entry)
+    }
+
+    /// The requests to inventory of all entries.
+    pub(crate) fn requests(&self) -> Requests {
+        let mut all = Requests::default();
+        let mut recorded: HashMap<Uuid, u64> = HashMap::new();
+        for row in self.rows.iter().filter(|row| row.service == Side::Order) {
+            let mut requests = Requests::of(&row.entry);
+            // The count of tries goes on from one unknown state to the next entry, which thus counts its predecessor's.
+            let before = recorded.insert(row.entry.aggregate_id, requests.tries).unwrap_or(0);
+            if row.entry.from.ends_with("_unknown") {
+                requests.tries_without_record = requests.tries_without_record.saturating_sub(before);
+            }
+            all += requests;
+        }
+        all
+    }
+
+    /// The orders whose last entry leaves something to be decided.
+    pub(crate) fn waiting_orders(&self) -> Vec<Uuid> {
+        let is_open = |state: &str| {
+            state.ends_with("_unknown") || matches!(state, "reserving" | "confirming" | "cancelling")
+        };
+        self.orders().into_iter().filter(|(.., last)| is_open(&last.entry.to)).map(|(id, ..)| id).collect()
     }
 
     /// The orders in the story, each with its first and its last row.

@@ -2,6 +2,7 @@
 
 pub mod orders;
 pub mod pages;
+pub mod waiting;
 pub mod work;
 
 pub use orders::Order;
