@@ -175,7 +175,13 @@ impl Target {
 
 /// The pairs that run, and the state files that cannot be read. One of these hides no other pair.
 fn running(directory: &Path) -> (Vec<State>, Vec<anyhow::Error>) {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let error = anyhow::Error::new(error).context(format!("{} cannot be read", directory.display()));
+            return (Vec::new(), vec![error]);
+        }
+        entries => entries.into_iter().flatten().flatten(),
+    };
     let files =
         entries.map(|entry| entry.path()).filter(|file| file.extension().is_some_and(|e| e == "json"));
     let (mut running, mut unreadable) = (Vec::new(), Vec::new());

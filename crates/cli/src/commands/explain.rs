@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use crate::client::{Client, READS_WITHIN};
 use crate::explain::{
-    Detail, Feeds, Found, Logged, Requests, Stock, Timeline, Unreadable, Waiting, find_logged, picture,
-    plain, text,
+    Detail, Feeds, Found, Logged, Requests, Stock, Timeline, Unreadable, Waiting, find_logged, last_refusal,
+    picture, plain, text,
 };
 use crate::process::ProcessState;
 use crate::screen::{Screen, print};
@@ -110,7 +110,11 @@ impl Explain {
         let mut waiting = Vec::new();
         for order in timeline.waiting_orders().into_iter().take(WAITING_TOLD) {
             let path = format!("/admin/v1/orders/{order}/waiting");
-            waiting.extend(feeds.document::<Waiting>(Side::Order, &path, until, &mut found).await);
+            let told = feeds.document::<Waiting>(Side::Order, &path, until, &mut found).await;
+            waiting.extend(told.map(|waiting| {
+                let last_refusal = target.home().and_then(|home| last_refusal(home, order));
+                Waiting { last_refusal, ..waiting }
+            }));
         }
         if self.json {
             let story = Story {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use local::Service;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::words::plain;
@@ -54,23 +55,43 @@ pub(crate) fn find(home: &Path, correlation_id: &str) -> Option<Logged> {
     found.into_iter().flatten().max_by_key(|logged| logged.order.is_some())
 }
 
-fn in_file(file: &Path, correlation_id: &str, service: Service) -> io::Result<Option<Logged>> {
+/// The latest reason in the order service's log why a try of the order decided nothing.
+pub(crate) fn last_refusal(home: &Path, order: Uuid) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Refusal {
+        order_id: Uuid,
+        why: String,
+    }
+    let mut found = None;
+    let read = each_line(&home.join("order.log"), &order.to_string(), |refusal: Refusal| {
+        if refusal.order_id == order {
+            found = Some(refusal.why);
+        }
+    });
+    read.ok().and(found)
+}
+
+/// Reads the lines that contain `text` and have the form of `T`. One of another kind, or of another program, hides no
+/// other.
+fn each_line<T: DeserializeOwned>(file: &Path, text: &str, mut take: impl FnMut(T)) -> io::Result<()> {
     let mut file = File::open(file)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(READ_AT_MOST)))?;
     let mut lines = BufReader::new(file);
-    let (mut bytes, mut found) = (Vec::new(), None);
-    loop {
+    let mut bytes = Vec::new();
+    while lines.read_until(b'\n', &mut bytes)? > 0 {
+        let line = std::str::from_utf8(&bytes).ok().filter(|line| line.contains(text));
+        if let Some(line) = line.and_then(|line| serde_json::from_str(line).ok()) {
+            take(line);
+        }
         bytes.clear();
-        if lines.read_until(b'\n', &mut bytes)? == 0 {
-            return Ok(found);
-        }
-        // A line of another kind, or of another program, is none of a request.
-        let Ok(text) = std::str::from_utf8(&bytes) else { continue };
-        if !text.contains(correlation_id) {
-            continue;
-        }
-        let Ok(line) = serde_json::from_str::<Line>(text) else { continue };
+    }
+    Ok(())
+}
+
+fn in_file(file: &Path, correlation_id: &str, service: Service) -> io::Result<Option<Logged>> {
+    let mut found = None;
+    each_line(file, correlation_id, |line: Line| {
         if line.correlation_id == correlation_id && line.message == "request" {
             let told = format!(
                 "{} {} answered {} at {} by the {service} service",
@@ -82,7 +103,8 @@ fn in_file(file: &Path, correlation_id: &str, service: Service) -> io::Result<Op
             let Fields { order_id, idempotent_replayed } = line.fields;
             found = Some(Logged { told, is_replay: idempotent_replayed, order: order_id });
         }
-    }
+    })?;
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -107,5 +129,9 @@ mod tests {
         assert_eq!((logged.is_replay, logged.order), (true, Some(order)));
         assert_eq!(logged.told, "POST /v1/orders answered 201 at T by the order service");
         assert_eq!(find(home.path(), "c-3"), None);
+        let refusal =
+            format!("{{\"order_id\":\"{order}\",\"tries\":2,\"why\":\"401\"}}\n{{\"cut\":\"{order}");
+        std::fs::write(home.path().join("order.log"), refusal).unwrap();
+        assert_eq!(last_refusal(home.path(), order).as_deref(), Some("401"));
     }
 }

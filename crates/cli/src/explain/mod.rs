@@ -13,7 +13,7 @@ mod words;
 
 pub(crate) use find::{Feeds, Found, Unreadable};
 pub(crate) use logged::Logged;
-pub(crate) use logged::find as find_logged;
+pub(crate) use logged::{find as find_logged, last_refusal};
 pub(crate) use picture::picture;
 pub(crate) use requests::Requests;
 pub(crate) use stock::Stock;

@@ -20,8 +20,11 @@ pub(crate) struct Requests {
     pub(crate) refused_here: u64,
     /// Requests for which there was no connection.
     pub(crate) unconnected: u64,
-    /// Tries before the recorded one, of which no decisions are on record.
-    pub(crate) tries_without_record: u64,
+    /// Tries that have no entry because nothing was executed: refused here, without a connection, or refused by inventory
+    /// before it did anything.
+    pub(crate) tries_not_executed: u64,
+    /// Other tries that have no entry, because they left the outcome as unknown as it was.
+    pub(crate) tries_unrecorded: u64,
     /// Tries since the last definite answer, the recorded one included.
     #[serde(skip)]
     pub(super) tries: u64,
@@ -49,7 +52,11 @@ impl Requests {
         }
         let tries = entry.evidence.get("tries").and_then(Value::as_u64).unwrap_or(0);
         requests.tries = tries;
-        requests.tries_without_record = tries.saturating_sub(1);
+        // Until an outcome is unknown, a try that may have been executed has an entry.
+        match entry.from.ends_with("_unknown") {
+            true => requests.tries_unrecorded = tries.saturating_sub(1),
+            false => requests.tries_not_executed = tries.saturating_sub(1),
+        }
         requests
     }
 
@@ -68,7 +75,8 @@ impl AddAssign for Requests {
         self.sent += other.sent;
         self.refused_here += other.refused_here;
         self.unconnected += other.unconnected;
-        self.tries_without_record += other.tries_without_record;
+        self.tries_not_executed += other.tries_not_executed;
+        self.tries_unrecorded += other.tries_unrecorded;
         self.tries += other.tries;
         self.is_cut |= other.is_cut;
     }
@@ -85,29 +93,22 @@ impl fmt::Display for Requests {
         if self.unconnected > 0 {
             write!(f, ", {} without a connection", self.unconnected)?;
         }
+        if self.tries_not_executed > 0 {
+            write!(f, "; before that {}, not executed and without an entry", tries(self.tries_not_executed))?;
+        }
+        if self.tries_unrecorded > 0 {
+            write!(
+                f,
+                "; besides {} without an entry, which left the outcome unknown",
+                tries(self.tries_unrecorded)
+            )?;
+        }
         Ok(())
     }
 }
 
-/// The tries before the one that an entry records. Until an outcome is unknown, an earlier try without an entry was not
-/// executed, since any other answer is recorded.
-pub(super) fn earlier_tries(entry: &Entry, requests: Requests) -> Option<String> {
-    let n = requests.tries_without_record;
-    if n == 0 {
-        return None;
-    }
-    Some(if entry.from.ends_with("_unknown") {
-        format!(
-            "try {}: of the {n} before it only the first unknown one is on record; the log of the order service has the others",
-            n + 1
-        )
-    } else {
-        format!(
-            "try {}: the {n} before it were not executed: refused here unsent, without a connection, or refused by \
-             inventory before it did anything",
-            n + 1
-        )
-    })
+fn tries(n: u64) -> String {
+    if n == 1 { "1 try".to_owned() } else { format!("{n} tries") }
 }
 
 #[cfg(test)]
@@ -142,15 +143,19 @@ mod tests {
     }
 
     #[test]
-    fn a_try_without_an_entry_is_said_not_to_have_been_executed_and_never_to_have_been_sent() {
+    fn a_try_without_an_entry_is_said_not_to_have_been_executed_and_is_never_counted_as_sent() {
         let sent = json!({"layer": "attempt", "action": "success", "why": "replied"});
         let mut entry = entry(json!({"decisions": [sent], "tries": 2}));
-        let requests = Requests::of(&entry);
-        assert_eq!((requests.sent, requests.tries_without_record), (1, 1));
-        assert!(earlier_tries(&entry, requests).unwrap().contains("the 1 before it were not executed"));
+        let told = Requests::of(&entry).to_string();
+        assert_eq!(
+            told,
+            "1 sent, 0 refused here before sending; before that 1 try, not executed and without an entry"
+        );
         entry.from = "reserve_unknown".into();
         assert!(
-            earlier_tries(&entry, requests).unwrap().contains("the log of the order service has the others")
+            Requests::of(&entry)
+                .to_string()
+                .ends_with("1 try without an entry, which left the outcome unknown")
         );
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn text(timeline: &Timeline, width: usize, told: Detail) -> String {
     for (id, first, last) in timeline.orders() {
         headline(&mut text, &id.to_string(), first, last);
     }
-    summary(&mut text, timeline);
+    summary(&mut text, timeline, width);
     text.push_str("\n   #  time             after  service    what      from -> to\n");
     for n in 0..timeline.rows.len() {
         entry(&mut text, timeline, n, width, told);
@@ -66,7 +66,7 @@ fn headline(text: &mut String, id: &str, first: &Row, last: &Row) {
     }
 }
 
-fn summary(text: &mut String, timeline: &Timeline) {
+fn summary(text: &mut String, timeline: &Timeline, width: usize) {
     let took = timeline.rows.iter().map(|row| row.after_ms).max().unwrap_or(0);
     let services = ["order", "inventory"]
         .map(|name| timeline.rows.iter().filter(|row| row.service.as_str() == name).count());
@@ -88,11 +88,8 @@ fn summary(text: &mut String, timeline: &Timeline) {
     text.push('\n');
     let requests = timeline.requests();
     if !requests.is_none() {
-        write(text, format_args!("  requests to inventory on record: {requests}"));
-        if requests.tries_without_record > 0 {
-            write(text, format_args!("; {} more tries have no entry", requests.tries_without_record));
-        }
-        text.push('\n');
+        let told = format!("requests to inventory: {requests}");
+        wrapped(text, 2, 4, &told, width);
     }
 }
 

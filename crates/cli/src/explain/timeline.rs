@@ -97,7 +97,7 @@ impl Timeline {
             // The count of tries goes on from one unknown state to the next entry, which thus counts its predecessor's.
             let before = recorded.insert(row.entry.aggregate_id, requests.tries).unwrap_or(0);
             if row.entry.from.ends_with("_unknown") {
-                requests.tries_without_record = requests.tries_without_record.saturating_sub(before);
+                requests.tries_unrecorded = requests.tries_unrecorded.saturating_sub(before);
             }
             all += requests;
         }

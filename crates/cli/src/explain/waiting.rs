@@ -22,6 +22,9 @@ pub(crate) struct Waiting {
     pub(crate) unanswered: Vec<Unanswered>,
     #[serde(default)]
     pub(crate) breakers: Vec<Breaker>,
+    /// Why a try decided nothing, from the order service's log.
+    #[serde(default)]
+    pub(crate) last_refusal: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -61,7 +64,11 @@ impl Waiting {
             is_held_back = true;
         }
         if self.tries > 0 {
-            told.push(format!("{} tries since the last definite answer have decided nothing.", self.tries));
+            let tries = if self.tries == 1 { "try".to_owned() } else { format!("{} tries", self.tries) };
+            told.push(match &self.last_refusal {
+                Some(why) => format!("The last {tries} decided nothing. Of the latest one that is logged: {}.", plain(why)),
+                None => format!("The last {tries} decided nothing; the order service's log says why, under the order's id."),
+            });
         }
         told.extend(self.next_try(is_held_back));
         for unanswered in &self.unanswered {
@@ -116,7 +123,11 @@ mod tests {
         let forced = told(json!({"breakers": breaker("forced-open")}));
         assert!(forced.contains("An operator holds the breaker of 127.0.0.1:2 open"), "{forced}");
         assert!(forced.contains("due in 400 ms, and the breaker then has to let it through"), "{forced}");
-        assert!(forced.contains("14 tries") && forced.contains("`place` has no final reply"), "{forced}");
+        assert!(
+            forced.contains("The last 14 tries decided nothing")
+                && forced.contains("`place` has no final reply"),
+            "{forced}"
+        );
         let open = told(json!({"breakers": breaker("open"), "due_in_ms": -2_000}));
         assert!(open.contains("nothing is sent for another 974 ms"), "{open}");
         assert!(open.contains("due since 2.00 s, and waits for the breaker"), "{open}");
