@@ -140,6 +140,11 @@ fn a_waiting_order_says_what_it_waits_for_and_one_that_was_never_held_is_not_tol
     );
     assert!(told.contains("The client's `place` has no final reply: it was told 202"), "{said}");
 
+    let refusal = format!("The log says of the latest try of order {id} that decided nothing: circuit breaker of");
+    wait_for("the refusal in the log", || {
+        output(mainstay(&scratch).args(["explain", id])).1.contains(&refusal).then_some(())
+    });
+
     assert_eq!(cancel(&up, id), 202);
     work_breaker(&up, "reset");
     let ended = || {
@@ -266,9 +271,9 @@ fn a_command_whose_output_is_no_longer_read_ends_quietly() {
     let scratch = scratch();
     let base = fake_pair(&[ready(&json!([]))], &[ready(&json!([]))]);
     let mut command = mainstay(&scratch);
-    command.args(["status", "--port-base", &base]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut status = command.spawn().unwrap();
-    drop(status.stdout.take());
-    let ended = status.wait_with_output().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    command.args(["status", "--port-base", &base]).stdout(writer).stderr(Stdio::piped());
+    let ended = command.spawn().unwrap().wait_with_output().unwrap();
     assert_eq!((ended.status.code(), ended.stderr.as_slice()), (Some(141), &b""[..]));
 }

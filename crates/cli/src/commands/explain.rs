@@ -12,6 +12,7 @@ use local::Service;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::client::{Client, READS_WITHIN};
 use crate::explain::{
@@ -49,6 +50,8 @@ cannot be read by this release.";
 const INCOMPLETE: u8 = 3;
 /// Waiting orders that are asked about one by one.
 const WAITING_TOLD: usize = 5;
+/// Orders whose refusals are looked for in a log, which is read once for each.
+const REFUSALS_TOLD: usize = 3;
 
 /// Explain what happened to an order, and why
 #[derive(Debug, Args)]
@@ -76,6 +79,8 @@ struct Story<'a> {
     unreadable: &'a [Unreadable],
     requests: Requests,
     waiting: &'a [Waiting],
+    /// Why the latest try of an order decided nothing, where the journal does not say and a log does.
+    refusals: &'a BTreeMap<Uuid, String>,
     stock: Option<&'a Stock>,
     timeline: &'a Timeline,
 }
@@ -110,11 +115,13 @@ impl Explain {
         let mut waiting = Vec::new();
         for order in timeline.waiting_orders().into_iter().take(WAITING_TOLD) {
             let path = format!("/admin/v1/orders/{order}/waiting");
-            let told = feeds.document::<Waiting>(Side::Order, &path, until, &mut found).await;
-            waiting.extend(told.map(|waiting| {
-                let last_refusal = target.home().and_then(|home| last_refusal(home, order));
-                Waiting { last_refusal, ..waiting }
-            }));
+            waiting.extend(feeds.document::<Waiting>(Side::Order, &path, until, &mut found).await);
+        }
+        let mut refusals = BTreeMap::new();
+        if let Some(home) = target.home() {
+            for order in timeline.orders_with_tries_without_entry().into_iter().take(REFUSALS_TOLD) {
+                refusals.extend(last_refusal(home, order).map(|why| (order, why)));
+            }
         }
         if self.json {
             let story = Story {
@@ -125,6 +132,7 @@ impl Explain {
                 unreadable: &found.unreadable,
                 requests: timeline.requests(),
                 waiting: &waiting,
+                refusals: &refusals,
                 stock: stock.as_ref(),
                 timeline: &timeline,
             };
@@ -134,6 +142,12 @@ impl Explain {
             let mut told = text(&timeline, Screen::open().width(), Detail::Full);
             for waiting in &waiting {
                 told.push_str(&format!("\n{}\n", waiting.told().join("\n  ")));
+            }
+            for (order, why) in &refusals {
+                let why = plain(why);
+                told.push_str(&format!(
+                    "\nThe log says of the latest try of order {order} that decided nothing: {why}.\n"
+                ));
             }
             if let Some(stock) = &stock {
                 told.push_str(&format!("\n{}\n", stock.told().join("\n")));

@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry as MapEntry;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
 use checker::{Recorded, Side};
 use journal::Entry;
@@ -91,15 +91,30 @@ impl Timeline {
     /// The requests to inventory of all entries.
     pub(crate) fn requests(&self) -> Requests {
         let mut all = Requests::default();
+        self.requests_by_order().into_values().for_each(|requests| all += requests);
+        all
+    }
+
+    /// The orders of which tries have decided nothing and have no entry, or may have: those that wait.
+    pub(crate) fn orders_with_tries_without_entry(&self) -> BTreeSet<Uuid> {
+        let by_order = self.requests_by_order().into_iter();
+        let without_entry =
+            by_order.filter(|(_, requests)| requests.tries_not_executed + requests.tries_unrecorded > 0);
+        without_entry.map(|(order, _)| order).chain(self.waiting_orders()).collect()
+    }
+
+    fn requests_by_order(&self) -> BTreeMap<Uuid, Requests> {
+        let mut all: BTreeMap<Uuid, Requests> = BTreeMap::new();
         let mut recorded: HashMap<Uuid, u64> = HashMap::new();
         for row in self.rows.iter().filter(|row| row.service == Side::Order) {
+            let order = row.entry.aggregate_id;
             let mut requests = Requests::of(&row.entry);
             // The count of tries goes on from one unknown state to the next entry, which thus counts its predecessor's.
-            let before = recorded.insert(row.entry.aggregate_id, requests.tries).unwrap_or(0);
+            let before = recorded.insert(order, requests.tries).unwrap_or(0);
             if row.entry.from.ends_with("_unknown") {
                 requests.tries_unrecorded = requests.tries_unrecorded.saturating_sub(before);
             }
-            all += requests;
+            *all.entry(order).or_default() += requests;
         }
         all
     }
@@ -416,6 +431,18 @@ pub(super) mod tests {
         let timeline = story(&told);
         assert_eq!((timeline.circular, timeline.rows.len()), (7, 7));
         assert_eq!(ids(&timeline), [1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_try_that_has_an_entry_is_not_counted_again_as_one_without() {
+        let mut entries: Vec<_> = lost_reply().iter().map(Told::recorded).collect();
+        let sent =
+            |tries: u64| json!({"decisions": [{"layer": "attempt", "action": "unknown"}], "tries": tries});
+        // One try was refused before the unknown one, and one more came to nothing before the answer.
+        entries[2].1.entry.evidence = sent(2);
+        entries[3].1.entry.evidence = sent(4);
+        let requests = Timeline::of(entries, BEGAN).requests();
+        assert_eq!((requests.sent, requests.tries_not_executed, requests.tries_unrecorded), (2, 1, 1));
     }
 
     #[test]

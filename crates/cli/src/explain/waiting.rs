@@ -22,9 +22,6 @@ pub(crate) struct Waiting {
     pub(crate) unanswered: Vec<Unanswered>,
     #[serde(default)]
     pub(crate) breakers: Vec<Breaker>,
-    /// Why a try decided nothing, from the order service's log.
-    #[serde(default)]
-    pub(crate) last_refusal: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,10 +62,9 @@ impl Waiting {
         }
         if self.tries > 0 {
             let tries = if self.tries == 1 { "try".to_owned() } else { format!("{} tries", self.tries) };
-            told.push(match &self.last_refusal {
-                Some(why) => format!("The last {tries} decided nothing. Of the latest one that is logged: {}.", plain(why)),
-                None => format!("The last {tries} decided nothing; the order service's log says why, under the order's id."),
-            });
+            told.push(format!(
+                "The last {tries} decided nothing; the order service's log says why, under the order's id."
+            ));
         }
         told.extend(self.next_try(is_held_back));
         for unanswered in &self.unanswered {
