@@ -126,7 +126,7 @@ impl Verdict {
             &mut text,
             format_args!(
                 "  invariants           {}: {} facts from {} journal entries\n",
-                if self.report.is_clean() { "all hold" } else { "BROKEN" },
+                invariants(&self.report),
                 grouped(facts),
                 grouped(self.report.entries)
             ),
@@ -160,6 +160,22 @@ impl Verdict {
         }
         text.truncate(text.trim_end().len());
         text
+    }
+}
+
+/// How many invariants hold, and how many of them cannot be seen by a demo.
+fn invariants(report: &Report) -> String {
+    let unseen = report.nothing_to_check().count();
+    match (report.is_clean(), unseen) {
+        (false, _) => "BROKEN".to_owned(),
+        (true, 0) => "all hold".to_owned(),
+        (true, unseen) => {
+            format!(
+                "{} of {} hold, {unseen} cannot be seen from here",
+                report.findings.len() - unseen,
+                report.findings.len()
+            )
+        }
     }
 }
 

@@ -124,6 +124,17 @@ impl Feeds {
             found.known_as.extend(entries.iter().map(|(_, recorded)| known_as(&filter, recorded)));
             found.entries.extend(entries);
         }
+        if found.unread.contains_key(&Side::Order)
+            && found.entries.is_empty()
+            && let Ok(order) = id.parse::<Uuid>()
+        {
+            // Only the order's own journal knows it by its id; inventory knows the reservation that is derived from it.
+            let reservation = order_service::app::drive::derived(order, "reservation");
+            self.add(vec![Filter::aggregate(reservation)], until, &mut found).await?;
+            if !found.entries.is_empty() {
+                found.known_as.insert("an order");
+            }
+        }
         self.complete(until, &mut found).await?;
         Ok(found)
     }

@@ -177,7 +177,7 @@ impl Replay {
         match outcome {
             Ok(Some(outcome)) => tally.over(outcome),
             Ok(None) => {}
-            Err(error) => tally.failed(format!("invoice {}: {error}", self.invoice(n))),
+            Err(error) => tally.failed(&format!("invoice {}: {error}", self.invoice(n))),
         }
     }
 

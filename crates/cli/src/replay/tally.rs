@@ -12,6 +12,8 @@ use hdrhistogram::Histogram;
 use mainstay::Outcome as CallOutcome;
 use uuid::Uuid;
 
+use crate::screen::is_harmless;
+
 /// Longer waits are counted as this long.
 const LONGEST: Duration = Duration::from_mins(10);
 /// Failures kept with their text; all are counted.
@@ -215,7 +217,9 @@ impl Tally {
         *self.lock().outcomes.entry(outcome).or_default() += 1;
     }
 
-    pub(super) fn failed(&self, why: String) {
+    /// `why` may quote a file or a service, and is made harmless for the terminal.
+    pub(super) fn failed(&self, why: &str) {
+        let why = why.replace(|c| !is_harmless(c), "\u{fffd}");
         let mut counts = self.lock();
         if counts.failures.len() < FAILURES_KEPT {
             counts.failures.push(why);
@@ -297,8 +301,9 @@ mod tests {
     #[test]
     fn failures_are_all_counted_and_a_few_are_kept() {
         let tally = Tally::new(10, 1);
-        (0..8).for_each(|n| tally.failed(n.to_string()));
+        (0..8).for_each(|n| tally.failed(&format!("{n}\u{1b}[31m")));
         let counts = tally.counts();
         assert_eq!((counts.failures.len(), counts.of(Outcome::Failed), counts.over()), (5, 8, 8));
+        assert_eq!(counts.failures[0], "0\u{fffd}[31m");
     }
 }
