@@ -107,10 +107,8 @@ fn flush(output: &str) -> io::Result<()> {
 
 /// Whether `error` says that the reader of standard output has left.
 pub(crate) fn is_output_closed(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref)
-        .is_some_and(|inner| inner.is::<OutputClosed>())
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<OutputClosed>)
 }
 
 /// Control characters, and those that turn or hide text, are replaced, so that text from elsewhere cannot write to

@@ -98,16 +98,14 @@ impl Explain {
             found = feeds.everything_about(&order.to_string(), until).await?;
         }
         if is_nothing(&found) {
-            return Ok(self.tell_nothing(id, &found, logged.as_ref(), &target));
+            return Ok(tell_nothing(id, &found, logged.as_ref(), &target));
         }
-        let stock = match found.known_as.contains("an item") {
-            true => {
-                let sku = utf8_percent_encode(id, NON_ALPHANUMERIC);
-                let path = format!("/admin/v1/items/{sku}/reservations");
-                feeds.document::<Stock>(Side::Inventory, &path, until, &mut found).await
-            }
-            false => None,
-        };
+        let mut stock = None;
+        if found.known_as.contains("an item") {
+            let sku = utf8_percent_encode(id, NON_ALPHANUMERIC);
+            let path = format!("/admin/v1/items/{sku}/reservations");
+            stock = feeds.document::<Stock>(Side::Inventory, &path, until, &mut found).await;
+        }
         let entries = std::mem::take(&mut found.entries);
         // Nothing is concluded from the silence of a journal of which a part could not be read.
         let unread = found.unread.keys().copied().chain(found.unreadable.iter().map(|entry| entry.service));
@@ -138,22 +136,18 @@ impl Explain {
             };
             print(&serde_json::to_string_pretty(&story)?)?;
         } else {
-            print(&opening(id, &found, logged.as_ref(), &target))?;
-            let mut told = text(&timeline, Screen::open().width(), Detail::Full);
-            for waiting in &waiting {
-                told.push_str(&format!("\n{}\n", waiting.told().join("\n  ")));
-            }
-            for (order, why) in &refusals {
-                let why = plain(why);
-                told.push_str(&format!(
-                    "\nThe log says of the latest try of order {order} that decided nothing: {why}.\n"
-                ));
-            }
-            if let Some(stock) = &stock {
-                told.push_str(&format!("\n{}\n", stock.told().join("\n")));
-            }
-            told.push_str(&closing(&found));
-            print(told.trim_end())?;
+            let mut parts = opening(id, &found, logged.as_ref(), &target);
+            parts.push(text(&timeline, Screen::open().width(), Detail::Full).trim_end().to_owned());
+            parts.extend(waiting.iter().map(|waiting| waiting.told().join("\n  ")));
+            parts.extend(refusals.iter().map(|(order, why)| {
+                format!(
+                    "The log says of the latest try of order {order} that decided nothing: {}.",
+                    plain(why)
+                )
+            }));
+            parts.extend(stock.as_ref().map(|stock| stock.told().join("\n")));
+            parts.extend(closing(&found));
+            print(&parts.join("\n\n"))?;
         }
         if let Some(file) = &self.svg {
             std::fs::write(file, picture(&timeline))
@@ -163,59 +157,53 @@ impl Explain {
         let is_whole = found.unread.is_empty() && found.unreadable.is_empty();
         Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(INCOMPLETE) })
     }
-
-    /// Says what was searched, and why nothing may have been found there.
-    fn tell_nothing(&self, id: &str, found: &Found, logged: Option<&Logged>, target: &Target) -> ExitCode {
-        if !found.unread.is_empty() {
-            eprintln!("Not known yet: {} The other journal has no entry of {id:?}.", missing(found, target));
-            return ExitCode::from(INCOMPLETE);
-        }
-        let asked_for: Vec<_> = found.asked_for.iter().copied().collect();
-        eprintln!(
-            "Neither journal has an entry of {id:?}, which was looked for as {}.",
-            asked_for.join(", as ")
-        );
-        match (logged, target.home()) {
-            (Some(logged), _) => eprintln!("A log has the request: {}. It has left no entry.", logged.told),
-            (None, Some(home)) => {
-                eprintln!("The ends of both logs in {} have no request of it either.", home.display())
-            }
-            (None, None) => eprintln!("The logs were not searched: `mainstay up` did not start this pair."),
-        }
-        eprintln!(
-            "A request leaves no entry when it only read, when it was refused before it began (400, 401, 403, 429, 503),\n\
-             or when its reply was replayed (`Idempotent-Replayed: true`). For a replay, explain the order's `id` or the\n\
-             `correlation_id` in the reply's body, or the idempotency key."
-        );
-        ExitCode::FAILURE
-    }
 }
 
-/// What the id is, and first of all which half of the story is missing.
-fn opening(id: &str, found: &Found, logged: Option<&Logged>, target: &Target) -> String {
-    let mut told = String::new();
+/// Says what was searched, and why nothing may have been found there.
+fn tell_nothing(id: &str, found: &Found, logged: Option<&Logged>, target: &Target) -> ExitCode {
     if !found.unread.is_empty() {
-        told.push_str(&format!("Incomplete: {}\n\n", missing(found, target)));
+        eprintln!("Not known yet: {} The other journal has no entry of {id:?}.", missing(found, target));
+        return ExitCode::from(INCOMPLETE);
+    }
+    let asked_for: Vec<_> = found.asked_for.iter().copied().collect();
+    eprintln!("Neither journal has an entry of {id:?}, which was looked for as {}.", asked_for.join(", as "));
+    eprintln!(
+        "{}",
+        match (logged, target.home()) {
+            (Some(logged), _) => format!("A log has the request: {}. It has left no entry.", logged.told),
+            (None, Some(home)) => {
+                format!("The ends of both logs in {} have no request of it either.", home.display())
+            }
+            (None, None) => "The logs were not searched: `mainstay up` did not start this pair.".to_owned(),
+        }
+    );
+    eprintln!(
+        "A request leaves no entry when it only read, when it was refused before it began (400, 401, 403, 429, 503),\n\
+         or when its reply was replayed (`Idempotent-Replayed: true`). For a replay, explain the order's `id` or the\n\
+         `correlation_id` in the reply's body, or the idempotency key."
+    );
+    ExitCode::FAILURE
+}
+
+/// First of all which half of the story is missing, then what the id is.
+fn opening(id: &str, found: &Found, logged: Option<&Logged>, target: &Target) -> Vec<String> {
+    let mut parts = Vec::new();
+    if !found.unread.is_empty() {
+        parts.push(format!("Incomplete: {}", missing(found, target)));
     }
     let id = plain(id);
-    match logged {
-        Some(logged) => {
-            let what = if logged.is_replay { "a request whose reply was replayed" } else { "a request" };
-            told.push_str(&format!(
-                "{id} is the correlation id of {what}: {}. It left no entry.\n",
-                logged.told
-            ));
-            told.push_str("What it was about:\n");
+    parts.push(match logged {
+        Some(Logged { told, is_replay, .. }) => {
+            let what = if *is_replay { "a request whose reply was replayed" } else { "a request" };
+            format!("{id} is the correlation id of {what}: {told}. It left no entry.\nIts order:")
         }
-        None if found.known_as.is_empty() => {
-            told.push_str(&format!("{id} is in entries that cannot be read.\n"))
-        }
+        None if found.known_as.is_empty() => format!("{id} is in entries that cannot be read."),
         None => {
             let known_as: Vec<_> = found.known_as.iter().copied().collect();
-            told.push_str(&format!("{id} is {}.\n", known_as.join(", and ")));
+            format!("{id} is {}.", known_as.join(", and "))
         }
-    }
-    told
+    });
+    parts
 }
 
 /// One sentence: which half is missing, and why.
@@ -232,20 +220,14 @@ fn missing(found: &Found, target: &Target) -> String {
     plain(&each.collect::<Vec<_>>().join(" "))
 }
 
-/// Smaller parts that are missing, and entries that this release cannot read.
-fn closing(found: &Found) -> String {
-    let mut told = String::new();
-    for Unreadable { service, seq, why, entry } in &found.unreadable {
-        let entry = plain(entry.get());
-        told.push_str(&format!(
-            "\nEntry {seq} of the {service} journal is not readable by this release ({}): {entry}\n",
-            plain(why)
-        ));
-    }
-    for gap in &found.gaps {
-        told.push_str(&format!("\nNot told: {}\n", plain(gap)));
-    }
-    told
+/// Entries that this release cannot read, and smaller parts that are missing.
+fn closing(found: &Found) -> Vec<String> {
+    let entry = |Unreadable { service, seq, why, entry }: &Unreadable| {
+        let (why, entry) = (plain(why), plain(entry.get()));
+        format!("Entry {seq} of the {service} journal is not readable by this release ({why}): {entry}")
+    };
+    let gaps = found.gaps.iter().map(|gap| format!("Not told: {}", plain(gap)));
+    found.unreadable.iter().map(entry).chain(gaps).collect()
 }
 
 /// Both journals of the pair, for reading all of them.

@@ -131,11 +131,12 @@ async fn ask(target: &Target, which: Which, service: Service) -> anyhow::Result<
 
 fn text(line: &Line) -> String {
     let process = line.pid.map_or_else(String::new, |pid| format!("process {pid}  "));
-    let mut text = format!(
+    let first = format!(
         "{:<10} {}  operations {}  {process}{}",
         line.service, line.url, line.operations, line.status
     );
-    let mut add = |told: &str| text.push_str(&format!("\n{:<10} {told}", ""));
+    let mut lines = vec![first];
+    let mut add = |told: &str| lines.push(format!("{:<10} {told}", ""));
     if let Some(next) = &line.next {
         add(&format!("next: {next}"));
     }
@@ -145,5 +146,5 @@ fn text(line: &Line) -> String {
             add(&format!("  next: {next}"));
         }
     }
-    text.replace(|c| c != '\n' && !is_harmless(c), "\u{fffd}")
+    lines.join("\n").replace(|c| c != '\n' && !is_harmless(c), "\u{fffd}")
 }

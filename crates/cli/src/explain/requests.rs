@@ -53,9 +53,11 @@ impl Requests {
         let tries = entry.evidence.get("tries").and_then(Value::as_u64).unwrap_or(0);
         requests.tries = tries;
         // Until an outcome is unknown, a try that may have been executed has an entry.
-        match entry.from.ends_with("_unknown") {
-            true => requests.tries_unrecorded = tries.saturating_sub(1),
-            false => requests.tries_not_executed = tries.saturating_sub(1),
+        let earlier = tries.saturating_sub(1);
+        if entry.from.ends_with("_unknown") {
+            requests.tries_unrecorded = earlier;
+        } else {
+            requests.tries_not_executed = earlier;
         }
         requests
     }

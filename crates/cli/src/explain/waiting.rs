@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    fn told(more: serde_json::Value) -> String {
+    fn told(more: &serde_json::Value) -> String {
         let mut waiting = json!({"id": Uuid::nil(), "status": "reserving", "tries": 14, "holder": null,
             "due_at": "2026-11-28T13:00:00Z", "due_in_ms": 400, "unanswered": [{"command": "place", "since": "x"}],
             "breakers": [], "moon": "full"});
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_waiting_order_says_what_holds_it_back_when_it_is_tried_next_and_what_its_client_was_told() {
         let breaker = |state: &str| json!([{"name": "127.0.0.1:2", "state": state, "open_for_ms": 974}]);
-        let forced = told(json!({"breakers": breaker("forced-open")}));
+        let forced = told(&json!({"breakers": breaker("forced-open")}));
         assert!(forced.contains("An operator holds the breaker of 127.0.0.1:2 open"), "{forced}");
         assert!(forced.contains("due in 400 ms, and the breaker then has to let it through"), "{forced}");
         assert!(
@@ -124,12 +124,12 @@ mod tests {
                 && forced.contains("`place` has no final reply"),
             "{forced}"
         );
-        let open = told(json!({"breakers": breaker("open"), "due_in_ms": -2_000}));
+        let open = told(&json!({"breakers": breaker("open"), "due_in_ms": -2_000}));
         assert!(open.contains("nothing is sent for another 974 ms"), "{open}");
         assert!(open.contains("due since 2.00 s, and waits for the breaker"), "{open}");
-        let closed = told(json!({"breakers": breaker("closed")}));
+        let closed = told(&json!({"breakers": breaker("closed")}));
         assert!(closed.contains("The next try is due in 400 ms.") && !closed.contains("breaker"), "{closed}");
-        let leased = told(json!({"holder": "request"}));
+        let leased = told(&json!({"holder": "request"}));
         assert!(leased.contains("A request works on it; its lease ends in 400 ms"), "{leased}");
     }
 }

@@ -17,12 +17,11 @@ pub(super) fn split(line: &[u8], delimiter: u8) -> Result<Fields<'_>, Reason> {
     let mut fields = Vec::new();
     let mut rest = Some(line);
     while let Some(text) = rest {
-        let (field, after) = match text.strip_prefix(b"\"") {
-            Some(quoted) => unquoted(quoted)?,
-            None => {
-                let end = text.iter().position(|byte| *byte == delimiter).unwrap_or(text.len());
-                (Cow::Borrowed(&text[..end]), &text[end..])
-            }
+        let (field, after) = if let Some(quoted) = text.strip_prefix(b"\"") {
+            unquoted(quoted)?
+        } else {
+            let end = text.iter().position(|byte| *byte == delimiter).unwrap_or(text.len());
+            (Cow::Borrowed(&text[..end]), &text[end..])
         };
         fields.push(field);
         rest = match after.split_first() {

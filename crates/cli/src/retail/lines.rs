@@ -45,7 +45,7 @@ impl<R: BufRead> Lines<R> {
         let is_ended = self.buffer.ends_with(b"\n");
         // A text that fills the bound without an end has more to come, unless the file ends just there.
         let is_cut = !is_ended && self.buffer.len() as u64 == most;
-        let is_open = !is_ended && !(is_cut && self.skip_line()?);
+        let is_open = if is_cut { !self.skip_line()? } else { !is_ended };
         let text = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         let is_too_long = is_cut || text.len() > LONGEST;

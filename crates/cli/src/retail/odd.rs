@@ -122,17 +122,17 @@ impl OddRows {
         if self.refused == 0 {
             return String::new();
         }
-        let mut text = "Refused rows, which are in no order:\n".to_owned();
-        for (line, reason) in &self.first_refused {
+        let row = |(line, reason): &(u64, Reason)| {
             let way_out = reason.done().strip_prefix("refused: ");
             let way_out = way_out.map_or_else(String::new, |way_out| format!("; {way_out}"));
-            text.push_str(&format!("  line {line}: {}{way_out}\n", reason.what()));
-        }
-        let more = self.refused - self.first_refused.len() as u64;
-        if more > 0 {
-            text.push_str(&format!("  and {more} more\n"));
-        }
-        text
+            format!("  line {line}: {}{way_out}\n", reason.what())
+        };
+        let rows: String = self.first_refused.iter().map(row).collect();
+        let more = match self.refused - self.first_refused.len() as u64 {
+            0 => String::new(),
+            more => format!("  and {more} more\n"),
+        };
+        format!("Refused rows, which are in no order:\n{rows}{more}")
     }
 
     #[cfg(test)]
