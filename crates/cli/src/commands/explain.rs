@@ -12,12 +12,11 @@ use local::Service;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::client::{Client, READS_WITHIN};
 use crate::explain::{
-    Detail, Feeds, Found, Logged, Requests, Stock, Timeline, Unreadable, Waiting, find_logged, last_refusal,
-    picture, plain, text,
+    Detail, Feeds, Found, Fruitless, Logged, Requests, Stock, Timeline, Unreadable, Waiting, WithoutEntry,
+    find_logged, picture, plain, text,
 };
 use crate::process::ProcessState;
 use crate::screen::{Screen, print};
@@ -48,10 +47,8 @@ cannot be read by this release.";
 
 /// Half of the view, or an entry, is missing.
 const INCOMPLETE: u8 = 3;
-/// Waiting orders that are asked about one by one.
+/// Orders that wait, or had tries without an entry, that are asked about one by one.
 const WAITING_TOLD: usize = 5;
-/// Orders whose refusals are looked for in a log, which is read once for each.
-const REFUSALS_TOLD: usize = 3;
 
 /// Explain what happened to an order, and why
 #[derive(Debug, Args)]
@@ -79,8 +76,6 @@ struct Story<'a> {
     unreadable: &'a [Unreadable],
     requests: Requests,
     waiting: &'a [Waiting],
-    /// Why the latest try of an order decided nothing, where the journal does not say and a log does.
-    refusals: &'a BTreeMap<Uuid, String>,
     stock: Option<&'a Stock>,
     timeline: &'a Timeline,
 }
@@ -92,8 +87,9 @@ impl Explain {
         let feeds = Feeds::for_reads(&target)?;
         let mut found = feeds.everything_about(id, until).await?;
         let is_nothing = |found: &Found| found.entries.is_empty() && found.unreadable.is_empty();
-        let logged =
-            if is_nothing(&found) { target.home().and_then(|home| find_logged(home, id)) } else { None };
+        // A service that did not answer may know it: a log is no way around that.
+        let is_unknown = is_nothing(&found) && found.unread.is_empty();
+        let logged = target.home().filter(|_| is_unknown).and_then(|home| find_logged(home, id));
         if let Some(order) = logged.as_ref().and_then(|logged| logged.order) {
             found = feeds.everything_about(&order.to_string(), until).await?;
         }
@@ -109,17 +105,18 @@ impl Explain {
         let entries = std::mem::take(&mut found.entries);
         // Nothing is concluded from the silence of a journal of which a part could not be read.
         let unread = found.unread.keys().copied().chain(found.unreadable.iter().map(|entry| entry.service));
-        let timeline = Timeline::of(entries, wall_now()).without(unread.collect());
+        let mut timeline = Timeline::of(entries, wall_now()).without(unread.collect());
+        let waits = timeline.waiting_orders();
         let mut waiting = Vec::new();
-        for order in timeline.waiting_orders().into_iter().take(WAITING_TOLD) {
+        for order in timeline.orders_with_tries_without_entry().into_iter().take(WAITING_TOLD) {
             let path = format!("/admin/v1/orders/{order}/waiting");
-            waiting.extend(feeds.document::<Waiting>(Side::Order, &path, until, &mut found).await);
-        }
-        let mut refusals = BTreeMap::new();
-        if let Some(home) = target.home() {
-            for order in timeline.orders_with_tries_without_entry().into_iter().take(REFUSALS_TOLD) {
-                refusals.extend(last_refusal(home, order).map(|why| (order, why)));
+            let Some(told) = feeds.document::<Waiting>(Side::Order, &path, until, &mut found).await else {
+                continue;
+            };
+            if let Some(Fruitless { sent, refused_here, .. }) = told.without_entry {
+                timeline.without_entry.insert(order, WithoutEntry { sent, refused_here });
             }
+            waiting.push(told);
         }
         if self.json {
             let story = Story {
@@ -130,7 +127,6 @@ impl Explain {
                 unreadable: &found.unreadable,
                 requests: timeline.requests(),
                 waiting: &waiting,
-                refusals: &refusals,
                 stock: stock.as_ref(),
                 timeline: &timeline,
             };
@@ -138,12 +134,8 @@ impl Explain {
         } else {
             let mut parts = opening(id, &found, logged.as_ref(), &target);
             parts.push(text(&timeline, Screen::open().width(), Detail::Full).trim_end().to_owned());
-            parts.extend(waiting.iter().map(|waiting| waiting.told().join("\n  ")));
-            parts.extend(refusals.iter().map(|(order, why)| {
-                format!(
-                    "The log says of the latest try of order {order} that decided nothing: {}.",
-                    plain(why)
-                )
+            parts.extend(waiting.iter().filter_map(|order| {
+                if waits.contains(&order.id) { Some(order.told().join("\n  ")) } else { order.fruitless() }
             }));
             parts.extend(stock.as_ref().map(|stock| stock.told().join("\n")));
             parts.extend(closing(&found));
@@ -215,7 +207,7 @@ fn missing(found: &Found, target: &Target) -> String {
         };
         let process = target.pid(service).and_then(|pid| ProcessState::of(pid).map(|state| state.told(pid)));
         let process = process.map_or_else(String::new, |told| format!("; {told}"));
-        format!("the {side} service's half is missing, because it does not answer ({why}{process}); see `mainstay status`.")
+        format!("the {side} service's half is missing, in whole or in part, because it does not answer ({why}{process}); see `mainstay status`.")
     });
     plain(&each.collect::<Vec<_>>().join(" "))
 }

@@ -231,7 +231,8 @@ impl Feeds {
                 }
             }
         }
-        if found.unread.len() == 2 {
+        let is_nothing = found.entries.is_empty() && each.iter().all(|(_, entries)| entries.is_empty());
+        if found.unread.len() == 2 && is_nothing {
             let reasons: Vec<_> =
                 found.unread.iter().map(|(side, why)| format!("\n  {side}: {why}")).collect();
             bail!("neither service answers; see `mainstay status`{}", reasons.concat());

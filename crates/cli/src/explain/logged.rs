@@ -55,22 +55,6 @@ pub(crate) fn find(home: &Path, correlation_id: &str) -> Option<Logged> {
     found.into_iter().flatten().max_by_key(|logged| logged.order.is_some())
 }
 
-/// The latest reason in the order service's log why a try of the order decided nothing.
-pub(crate) fn last_refusal(home: &Path, order: Uuid) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Refusal {
-        order_id: Uuid,
-        why: String,
-    }
-    let mut found = None;
-    let read = each_line(&home.join("order.log"), &order.to_string(), |refusal: Refusal| {
-        if refusal.order_id == order {
-            found = Some(refusal.why);
-        }
-    });
-    read.ok().and(found)
-}
-
 /// Reads the lines that contain `text` and have the form of `T`. One of another kind, or of another program, hides no
 /// other.
 fn each_line<T: DeserializeOwned>(file: &Path, text: &str, mut take: impl FnMut(T)) -> io::Result<()> {
@@ -129,9 +113,5 @@ mod tests {
         assert_eq!((logged.is_replay, logged.order), (true, Some(order)));
         assert_eq!(logged.told, "POST /v1/orders answered 201 at T by the order service");
         assert_eq!(find(home.path(), "c-3"), None);
-        let refusal =
-            format!("{{\"order_id\":\"{order}\",\"tries\":2,\"why\":\"401\"}}\n{{\"cut\":\"{order}");
-        std::fs::write(home.path().join("order.log"), refusal).unwrap();
-        assert_eq!(last_refusal(home.path(), order).as_deref(), Some("401"));
     }
 }

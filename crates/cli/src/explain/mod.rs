@@ -13,11 +13,11 @@ mod words;
 
 pub(crate) use find::{Feeds, Found, Unreadable};
 pub(crate) use logged::Logged;
-pub(crate) use logged::{find as find_logged, last_refusal};
+pub(crate) use logged::find as find_logged;
 pub(crate) use picture::picture;
-pub(crate) use requests::Requests;
+pub(crate) use requests::{Requests, WithoutEntry};
 pub(crate) use stock::Stock;
 pub(crate) use text::{Detail, text};
 pub(crate) use timeline::{Timeline, WaitKind};
-pub(crate) use waiting::Waiting;
+pub(crate) use waiting::{Fruitless, Waiting};
 pub(crate) use words::{plain, span};

@@ -5,11 +5,11 @@ use std::fmt;
 use std::ops::AddAssign;
 
 use journal::Entry;
-use serde::Serialize;
+use mainstay::DecisionTrail;
+use mainstay::trail::Decision;
+use order_service::app::requests::Requests as Counted;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-/// The trail keeps so many decisions; a full one may have lost some.
-const TRAIL_FULL: usize = 64;
 
 /// The requests of one entry, or of a whole story.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -28,7 +28,7 @@ pub(crate) struct Requests {
     /// Tries since the last definite answer, the recorded one included.
     #[serde(skip)]
     pub(super) tries: u64,
-    /// A trail was full, so that there may be more of each.
+    /// A trail was full, or a decision of it could not be read, so that there may be more of each.
     pub(crate) is_cut: bool,
 }
 
@@ -36,20 +36,17 @@ impl Requests {
     pub(crate) fn of(entry: &Entry) -> Self {
         let decisions = entry.evidence.get("decisions").and_then(Value::as_array);
         let decisions = decisions.map_or(&[][..], Vec::as_slice);
-        let mut requests = Self { is_cut: decisions.len() >= TRAIL_FULL, ..Self::default() };
-        for decision in decisions {
-            let word = |name: &str| decision.get(name).and_then(Value::as_str).unwrap_or_default();
-            match (word("layer"), word("action")) {
-                // The layer that refused it has said so itself.
-                ("attempt", "rejected-unsent") => {}
-                ("attempt", "failed-known") if word("why").starts_with("no connection to") => {
-                    requests.unconnected += 1;
-                }
-                ("attempt", _) => requests.sent += 1,
-                (_, "reject") => requests.refused_here += 1,
-                _ => {}
-            }
-        }
+        // A decision of another shape, from another release, hides no other.
+        let readable: Vec<Decision> =
+            decisions.iter().filter_map(|decision| Decision::deserialize(decision).ok()).collect();
+        let counted = Counted::counted(&readable);
+        let mut requests = Self {
+            sent: counted.sent,
+            refused_here: counted.refused_here,
+            unconnected: counted.unconnected,
+            is_cut: decisions.len() >= DecisionTrail::MAX || readable.len() < decisions.len(),
+            ..Self::default()
+        };
         let tries = entry.evidence.get("tries").and_then(Value::as_u64).unwrap_or(0);
         requests.tries = tries;
         // Until an outcome is unknown, a try that may have been executed has an entry.
@@ -62,6 +59,17 @@ impl Requests {
         requests
     }
 
+    /// The same with the requests of tries without an entry, which the order's row has counted.
+    pub(super) fn with(self, counted: WithoutEntry) -> Self {
+        Self {
+            sent: self.sent + counted.sent,
+            refused_here: self.refused_here + counted.refused_here,
+            tries_not_executed: 0,
+            tries_unrecorded: 0,
+            ..self
+        }
+    }
+
     pub(crate) fn is_none(&self) -> bool {
         Self { tries: 0, ..*self } == Self::default()
     }
@@ -70,6 +78,13 @@ impl Requests {
     pub(super) fn is_remarkable(&self) -> bool {
         !self.is_none() && Self { tries: 0, ..*self } != Self { sent: 1, ..Self::default() }
     }
+}
+
+/// The requests of tries that decided nothing and have no entry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct WithoutEntry {
+    pub(crate) sent: u64,
+    pub(crate) refused_here: u64,
 }
 
 impl AddAssign for Requests {
@@ -126,33 +141,18 @@ mod tests {
     }
 
     #[test]
-    fn requests_refused_by_an_open_breaker_are_not_counted_as_sent() {
-        let decision =
-            |layer: &str, action: &str, why: &str| json!({"layer": layer, "action": action, "why": why});
-        let entry = entry(json!({"decisions": [
-            decision("circuit_breaker", "reject", "open, for another 974 ms"),
-            decision("attempt_timeout", "reject", "no time is left to begin"),
-            decision("attempt", "rejected-unsent", "0 ms left before the deadline"),
-            decision("attempt", "failed-known", "no connection to 127.0.0.1:1: Connection refused"),
-            decision("attempt", "failed-known", "503 overloaded"),
-            decision("retry", "retry", "after 20 ms"),
-            decision("attempt", "success", "replied"),
-        ]}));
-        let requests = Requests::of(&entry);
-        let expected = Requests { sent: 2, refused_here: 2, unconnected: 1, ..Requests::default() };
-        assert_eq!(requests, expected);
-        assert_eq!(requests.to_string(), "2 sent, 2 refused here before sending, 1 without a connection");
-    }
-
-    #[test]
     fn a_try_without_an_entry_is_said_not_to_have_been_executed_and_is_never_counted_as_sent() {
-        let sent = json!({"layer": "attempt", "action": "success", "why": "replied"});
+        let sent = json!({"layer": "attempt", "action": "success", "why": "replied", "attempt": 1, "endpoint": null,
+            "deadline_left_ms": 4, "at_ms": 5});
         let mut entry = entry(json!({"decisions": [sent], "tries": 2}));
         let told = Requests::of(&entry).to_string();
         assert_eq!(
             told,
             "1 sent, 0 refused here before sending; before that 1 try, not executed and without an entry"
         );
+        let other = json!({"layer": "of a newer release"});
+        entry.evidence["decisions"].as_array_mut().unwrap().push(other);
+        assert!(Requests::of(&entry).to_string().starts_with("at least 1 sent"));
         entry.from = "reserve_unknown".into();
         assert!(
             Requests::of(&entry)

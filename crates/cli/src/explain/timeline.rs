@@ -14,7 +14,7 @@ use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::requests::Requests;
+use super::requests::{Requests, WithoutEntry};
 
 /// An intent that was open for longer than this is worth a line of its own.
 const UNDECIDED: Duration = Duration::milliseconds(500);
@@ -28,6 +28,8 @@ pub(crate) struct Timeline {
     pub(crate) missing_causes: Vec<Uuid>,
     /// Journals that could not be read.
     pub(crate) unread: BTreeSet<Side>,
+    /// Requests of tries without an entry, of the orders that were asked about.
+    pub(crate) without_entry: BTreeMap<Uuid, WithoutEntry>,
     /// Entries that name each other as causes, and what follows from them; they stand at the end, by clock.
     pub(crate) circular: usize,
 }
@@ -75,7 +77,8 @@ impl Timeline {
     pub(crate) fn of(entries: Vec<(Side, Recorded)>, now: OffsetDateTime) -> Self {
         let (rows, missing_causes, circular) = in_causal_order(entries);
         let waits = waits(&rows, now);
-        Self { rows, waits, missing_causes, unread: BTreeSet::new(), circular }
+        let (unread, without_entry) = (BTreeSet::new(), BTreeMap::new());
+        Self { rows, waits, missing_causes, unread, without_entry, circular }
     }
 
     /// The same, without the journals of these services.
@@ -91,7 +94,9 @@ impl Timeline {
     /// The requests to inventory of all entries.
     pub(crate) fn requests(&self) -> Requests {
         let mut all = Requests::default();
-        self.requests_by_order().into_values().for_each(|requests| all += requests);
+        for (order, requests) in self.requests_by_order() {
+            all += self.without_entry.get(&order).map_or(requests, |counted| requests.with(*counted));
+        }
         all
     }
 
@@ -436,13 +441,19 @@ pub(super) mod tests {
     #[test]
     fn a_try_that_has_an_entry_is_not_counted_again_as_one_without() {
         let mut entries: Vec<_> = lost_reply().iter().map(Told::recorded).collect();
-        let sent =
-            |tries: u64| json!({"decisions": [{"layer": "attempt", "action": "unknown"}], "tries": tries});
+        let decision = json!({"layer": "attempt", "action": "unknown", "why": "cut off", "attempt": 1, "endpoint": null,
+            "deadline_left_ms": 4, "at_ms": 5});
+        let sent = |tries: u64| json!({"decisions": [decision], "tries": tries});
         // One try was refused before the unknown one, and one more came to nothing before the answer.
         entries[2].1.entry.evidence = sent(2);
         entries[3].1.entry.evidence = sent(4);
-        let requests = Timeline::of(entries, BEGAN).requests();
+        let mut timeline = Timeline::of(entries, BEGAN);
+        let requests = timeline.requests();
         assert_eq!((requests.sent, requests.tries_not_executed, requests.tries_unrecorded), (2, 1, 1));
+        // The order's row has counted them.
+        timeline.without_entry.insert(ORDER, WithoutEntry { sent: 1, refused_here: 1 });
+        let told = timeline.requests().to_string();
+        assert_eq!(told, "3 sent, 1 refused here before sending");
     }
 
     #[test]

@@ -18,10 +18,19 @@ pub(crate) struct Waiting {
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub(crate) due_at: Option<OffsetDateTime>,
     pub(crate) due_in_ms: Option<i64>,
+    /// The requests of tries that decided nothing and have no entry; none from an older release.
+    pub(crate) without_entry: Option<Fruitless>,
     #[serde(default)]
     pub(crate) unanswered: Vec<Unanswered>,
     #[serde(default)]
     pub(crate) breakers: Vec<Breaker>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Fruitless {
+    pub(crate) sent: u64,
+    pub(crate) refused_here: u64,
+    pub(crate) why: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -61,11 +70,11 @@ impl Waiting {
             is_held_back = true;
         }
         if self.tries > 0 {
-            let tries = if self.tries == 1 { "try".to_owned() } else { format!("{} tries", self.tries) };
-            told.push(format!(
-                "The last {tries} decided nothing; the order service's log says why, under the order's id."
-            ));
+            let tries =
+                if self.tries == 1 { "try has".to_owned() } else { format!("{} tries have", self.tries) };
+            told.push(format!("The last {tries} decided nothing."));
         }
+        told.extend(self.fruitless());
         told.extend(self.next_try(is_held_back));
         for unanswered in &self.unanswered {
             told.push(format!(
@@ -74,6 +83,16 @@ impl Waiting {
             ));
         }
         told
+    }
+
+    /// The requests of the tries that have no entry, and why the latest of them decided nothing.
+    pub(crate) fn fruitless(&self) -> Option<String> {
+        let Fruitless { sent, refused_here, why } = self.without_entry.as_ref()?;
+        let why = plain(why.as_deref()?);
+        Some(format!(
+            "Tries of this order that decided nothing and have no entry: {sent} requests sent, {refused_here} refused here \
+             before sending. The latest one: {why}."
+        ))
     }
 
     fn next_try(&self, is_held_back: bool) -> Option<String> {
@@ -108,7 +127,8 @@ mod tests {
     fn told(more: &serde_json::Value) -> String {
         let mut waiting = json!({"id": Uuid::nil(), "status": "reserving", "tries": 14, "holder": null,
             "due_at": "2026-11-28T13:00:00Z", "due_in_ms": 400, "unanswered": [{"command": "place", "since": "x"}],
-            "breakers": [], "moon": "full"});
+            "breakers": [], "moon": "full",
+            "without_entry": {"sent": 0, "refused_here": 14, "why": "circuit breaker\u{1b} is open"}});
         waiting.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         serde_json::from_value::<Waiting>(waiting).unwrap().told().join(" ")
     }
@@ -120,15 +140,20 @@ mod tests {
         assert!(forced.contains("An operator holds the breaker of 127.0.0.1:2 open"), "{forced}");
         assert!(forced.contains("due in 400 ms, and the breaker then has to let it through"), "{forced}");
         assert!(
-            forced.contains("The last 14 tries decided nothing")
+            forced.contains("The last 14 tries have decided nothing")
                 && forced.contains("`place` has no final reply"),
             "{forced}"
         );
+        let counted = "0 requests sent, 14 refused here before sending. The latest one: circuit breaker\u{fffd} is open.";
+        assert!(forced.contains(counted), "{forced}");
         let open = told(&json!({"breakers": breaker("open"), "due_in_ms": -2_000}));
         assert!(open.contains("nothing is sent for another 974 ms"), "{open}");
         assert!(open.contains("due since 2.00 s, and waits for the breaker"), "{open}");
         let closed = told(&json!({"breakers": breaker("closed")}));
-        assert!(closed.contains("The next try is due in 400 ms.") && !closed.contains("breaker"), "{closed}");
+        assert!(
+            closed.contains("The next try is due in 400 ms.") && !closed.contains("The breaker"),
+            "{closed}"
+        );
         let leased = told(&json!({"holder": "request"}));
         assert!(leased.contains("A request works on it; its lease ends in 400 ms"), "{leased}");
     }

@@ -242,3 +242,17 @@ impl From<std::convert::Infallible> for CallError {
         match never {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_have_no_more_digits_of_a_time_than_a_reader_needs() {
+        let message = |after| CallError::DeadlineExceeded { after }.to_string();
+        let nanos = Duration::from_nanos;
+        assert_eq!(message(nanos(974_556_534)), "the deadline passed after 974ms");
+        assert_eq!(message(nanos(1_500_400_000)), "the deadline passed after 1.5s");
+        assert_eq!(message(nanos(4_999)), "the deadline passed after 4µs");
+    }
+}

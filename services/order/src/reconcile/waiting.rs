@@ -31,10 +31,21 @@ struct View {
     due_at: Option<OffsetDateTime>,
     /// Milliseconds until then, by the database's clock; below zero when it is overdue.
     due_in_ms: Option<i64>,
+    /// The requests of tries that decided nothing and have no entry, since the order was placed.
+    without_entry: WithoutEntry,
     /// Commands without a final reply. Their clients were told 202, or nothing.
     unanswered: Vec<Unanswered>,
     /// The breakers of inventory's endpoints. While one is open or held open, the reconciler takes no order.
     breakers: Vec<Breaker>,
+}
+
+#[derive(Debug, Serialize)]
+struct WithoutEntry {
+    sent: i64,
+    /// By a breaker, a limit or the deadline, before sending.
+    refused_here: i64,
+    /// Why the latest of these tries decided nothing.
+    why: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -75,6 +86,11 @@ async fn read(
         holder: waiting.holder,
         due_at: waiting.due_at,
         due_in_ms: waiting.due_in_ms,
+        without_entry: WithoutEntry {
+            sent: waiting.fruitless_sent,
+            refused_here: waiting.fruitless_refused,
+            why: waiting.fruitless_why,
+        },
         unanswered: unanswered.map(|u| Unanswered { command: u.command, since: u.claimed_at }).collect(),
         breakers: breakers.collect(),
     }))

@@ -18,6 +18,12 @@ pub struct Waiting {
     pub due_at: Option<OffsetDateTime>,
     /// Milliseconds until then, by the database's clock; below zero when it is overdue.
     pub due_in_ms: Option<i64>,
+    /// Requests that were sent in tries that decided nothing and have no entry, since the order was placed.
+    pub fruitless_sent: i64,
+    /// Requests that were refused here, unsent, in such tries.
+    pub fruitless_refused: i64,
+    /// Why the latest such try decided nothing.
+    pub fruitless_why: Option<String>,
 }
 
 /// A command whose key has no final reply: its client was told 202 so far, or nothing.
@@ -30,7 +36,8 @@ pub struct Unanswered {
 }
 
 const WAITING: &str = "SELECT status, tries, holder, due_at,
-        (extract(epoch FROM due_at - clock_timestamp()) * 1000)::bigint AS due_in_ms
+        (extract(epoch FROM due_at - clock_timestamp()) * 1000)::bigint AS due_in_ms,
+        fruitless_sent, fruitless_refused, fruitless_why
      FROM orders WHERE id = $1";
 const UNANSWERED: &str = "SELECT command, claimed_at FROM idempotency
      WHERE aggregate_id = $1 AND completed_at IS NULL ORDER BY claimed_at LIMIT 20";
