@@ -23,7 +23,7 @@ impl Requests {
                 // The layer that refused it has said so itself.
                 ("attempt", "rejected-unsent") => {}
                 ("attempt", "failed-known") if why.starts_with("no connection to") => {
-                    requests.unconnected += 1
+                    requests.unconnected += 1;
                 }
                 ("attempt", _) => requests.sent += 1,
                 (_, "reject") => requests.refused_here += 1,
