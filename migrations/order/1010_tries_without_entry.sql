@@ -5,5 +5,7 @@ ALTER TABLE orders
     ADD COLUMN fruitless_sent    bigint NOT NULL DEFAULT 0,
     -- Requests of such tries that a breaker, a limit or the deadline refused unsent.
     ADD COLUMN fruitless_refused bigint NOT NULL DEFAULT 0,
+    -- Requests of such tries for which there was no connection.
+    ADD COLUMN fruitless_unconnected bigint NOT NULL DEFAULT 0,
     -- Why the latest such try decided nothing.
     ADD COLUMN fruitless_why     text;

@@ -113,8 +113,8 @@ impl Explain {
             let Some(told) = feeds.document::<Waiting>(Side::Order, &path, until, &mut found).await else {
                 continue;
             };
-            if let Some(Fruitless { sent, refused_here, .. }) = told.without_entry {
-                timeline.without_entry.insert(order, WithoutEntry { sent, refused_here });
+            if let Some(Fruitless { sent, refused_here, unconnected, .. }) = told.without_entry {
+                timeline.without_entry.insert(order, WithoutEntry { sent, refused_here, unconnected });
             }
             waiting.push(told);
         }

@@ -64,6 +64,7 @@ impl Requests {
         Self {
             sent: self.sent + counted.sent,
             refused_here: self.refused_here + counted.refused_here,
+            unconnected: self.unconnected + counted.unconnected,
             tries_not_executed: 0,
             tries_unrecorded: 0,
             ..self
@@ -85,6 +86,7 @@ impl Requests {
 pub(crate) struct WithoutEntry {
     pub(crate) sent: u64,
     pub(crate) refused_here: u64,
+    pub(crate) unconnected: u64,
 }
 
 impl AddAssign for Requests {

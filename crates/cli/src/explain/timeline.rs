@@ -451,9 +451,9 @@ pub(super) mod tests {
         let requests = timeline.requests();
         assert_eq!((requests.sent, requests.tries_not_executed, requests.tries_unrecorded), (2, 1, 1));
         // The order's row has counted them.
-        timeline.without_entry.insert(ORDER, WithoutEntry { sent: 1, refused_here: 1 });
+        timeline.without_entry.insert(ORDER, WithoutEntry { sent: 1, refused_here: 1, unconnected: 2 });
         let told = timeline.requests().to_string();
-        assert_eq!(told, "3 sent, 1 refused here before sending");
+        assert_eq!(told, "3 sent, 1 refused here before sending, 2 without a connection");
     }
 
     #[test]

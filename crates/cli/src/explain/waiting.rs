@@ -30,6 +30,8 @@ pub(crate) struct Waiting {
 pub(crate) struct Fruitless {
     pub(crate) sent: u64,
     pub(crate) refused_here: u64,
+    #[serde(default)]
+    pub(crate) unconnected: u64,
     pub(crate) why: Option<String>,
 }
 
@@ -87,11 +89,15 @@ impl Waiting {
 
     /// The requests of the tries that have no entry, and why the latest of them decided nothing.
     pub(crate) fn fruitless(&self) -> Option<String> {
-        let Fruitless { sent, refused_here, why } = self.without_entry.as_ref()?;
+        let Fruitless { sent, refused_here, unconnected, why } = self.without_entry.as_ref()?;
         let why = plain(why.as_deref()?);
+        let unconnected = match unconnected {
+            0 => String::new(),
+            n => format!(", {n} without a connection"),
+        };
         Some(format!(
             "Tries of this order that decided nothing and have no entry: {sent} requests sent, {refused_here} refused here \
-             before sending. The latest one: {why}."
+             before sending{unconnected}. The latest one: {why}."
         ))
     }
 

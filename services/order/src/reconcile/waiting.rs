@@ -44,6 +44,8 @@ struct WithoutEntry {
     sent: i64,
     /// By a breaker, a limit or the deadline, before sending.
     refused_here: i64,
+    /// For want of a connection.
+    unconnected: i64,
     /// Why the latest of these tries decided nothing.
     why: Option<String>,
 }
@@ -89,6 +91,7 @@ async fn read(
         without_entry: WithoutEntry {
             sent: waiting.fruitless_sent,
             refused_here: waiting.fruitless_refused,
+            unconnected: waiting.fruitless_unconnected,
             why: waiting.fruitless_why,
         },
         unanswered: unanswered.map(|u| Unanswered { command: u.command, since: u.claimed_at }).collect(),

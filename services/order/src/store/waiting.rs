@@ -22,6 +22,8 @@ pub struct Waiting {
     pub fruitless_sent: i64,
     /// Requests that were refused here, unsent, in such tries.
     pub fruitless_refused: i64,
+    /// Requests for which there was no connection, in such tries.
+    pub fruitless_unconnected: i64,
     /// Why the latest such try decided nothing.
     pub fruitless_why: Option<String>,
 }
@@ -37,7 +39,7 @@ pub struct Unanswered {
 
 const WAITING: &str = "SELECT status, tries, holder, due_at,
         (extract(epoch FROM due_at - clock_timestamp()) * 1000)::bigint AS due_in_ms,
-        fruitless_sent, fruitless_refused, fruitless_why
+        fruitless_sent, fruitless_refused, fruitless_unconnected, fruitless_why
      FROM orders WHERE id = $1";
 const UNANSWERED: &str = "SELECT command, claimed_at FROM idempotency
      WHERE aggregate_id = $1 AND completed_at IS NULL ORDER BY claimed_at LIMIT 20";

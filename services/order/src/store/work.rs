@@ -54,7 +54,8 @@ pub async fn put_back(
     let done = sqlx::query(
         "UPDATE orders SET holder = NULL, tries = tries + 1,
              due_at = clock_timestamp() + $4 * interval '1 millisecond',
-             fruitless_sent = fruitless_sent + $5, fruitless_refused = fruitless_refused + $6, fruitless_why = $7
+             fruitless_sent = fruitless_sent + $5, fruitless_refused = fruitless_refused + $6, fruitless_why = $7,
+             fruitless_unconnected = fruitless_unconnected + $8
          WHERE id = $1 AND version = $2 AND epoch = $3",
     )
     .bind(order.id)
@@ -64,6 +65,7 @@ pub async fn put_back(
     .bind(count(fruitless.requests.sent))
     .bind(count(fruitless.requests.refused_here))
     .bind(&fruitless.why)
+    .bind(count(fruitless.requests.unconnected))
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
