@@ -137,6 +137,7 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     let mut admin = Router::new()
         .merge(chassis::journal_feed::routes(Service::NAME, database.clone()))
         .merge(reconcile::admin::routes(app.clone(), lifecycle.tasks().clone()))
+        .merge(reconcile::waiting::routes(app.clone()))
         .merge(ops::limit_routes(registry.clone()))
         .merge(ops::breaker_routes(registry, changes.clone()));
     if common.faults_enabled {

@@ -121,10 +121,11 @@ impl Verdict {
         put(
             &mut text,
             format_args!(
-                "  sent once more       {} requests under their own keys, {} of them because nobody could say what had \
-                 happened\n",
+                "  sent once more       {} requests under their own keys, {} of them because their effect was not known; \
+                 {} more were held back here, unsent\n",
                 grouped(counts.repeated),
-                grouped(counts.unknown)
+                grouped(counts.unknown),
+                grouped(counts.held_back)
             ),
         );
         let facts: u64 = self.report.findings.iter().map(|finding| finding.checked).sum();

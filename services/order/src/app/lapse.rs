@@ -36,7 +36,7 @@ impl App {
             Ok(reservation) => reservation,
             Err(why) => {
                 undecided(driver, &order, "look", &why);
-                return self.put_back(order).await;
+                return self.put_back(driver, order, &why).await;
             }
         };
         let rule = Lapse {
@@ -46,7 +46,8 @@ impl App {
         };
         let (status, decided) = Decided::by(&rule);
         if status != Status::Expired {
-            return self.put_back(order).await;
+            let why = format!("inventory says that the reservation is {:?}", reservation.status);
+            return self.put_back(driver, order, &why).await;
         }
         let sealed = self.journal.seal(Draft {
             aggregate_id: order.id,

@@ -10,6 +10,7 @@ pub mod place;
 pub mod read;
 pub mod repeat;
 pub mod replies;
+pub mod requests;
 pub mod view;
 pub mod wish;
 

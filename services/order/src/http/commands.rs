@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{Api, PlaceOrder, answer};
 use crate::app::place::NewOrder;
 use crate::app::view::OrderView;
-use crate::app::{Begun, Caller, Done, Refused};
+use crate::app::{Begun, Caller, Done, Refused, replies};
 use crate::domain::rules::Wish;
 
 /// Kept back from the deadline for writing the reply.
@@ -183,5 +183,11 @@ where
     }
     let done = ended.map_err(ApiError::internal)?.map_err(answer::refused)?;
     log.set("idempotent_replayed", matches!(done, Done::Replayed(_)));
+    if let Done::Replayed(reply) = &done {
+        // A replay leaves no entry: its line in the log is the only way from its correlation id to the order.
+        if let Some(order_id) = replies::order_of(reply) {
+            log.set("order_id", order_id.to_string());
+        }
+    }
     Ok(answer::done(done))
 }
