@@ -4,4 +4,5 @@
 mod batch;
 mod database;
 mod journal;
+mod sessions;
 mod support;
