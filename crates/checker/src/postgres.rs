@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use journal::entry::{hash, hex};
-use journal::feed::{Cursor, InvalidCursor, Page, read};
+use journal::feed::{Cursor, InvalidCursor, Page, Refused, read};
 
 use crate::{
     ItemRow, KeyRow, Line, Observed, OrderRow, Recorded, ReservationRow, Session, Side, StoredReply, Tables,
@@ -24,6 +24,8 @@ pub struct Dump {
     pub tables: Tables,
     /// In commit order.
     pub journal: Vec<Recorded>,
+    /// Rows of the journal's table at the same moment: as many as entries, unless the feed does not give one.
+    pub journal_rows: i64,
     /// Every session at the database but this one, as far as the role may see it.
     pub sessions: Vec<Session>,
     /// The database's clock.
@@ -47,6 +49,9 @@ pub enum DumpError {
     /// The journal's own cursor was refused.
     #[error(transparent)]
     Cursor(#[from] InvalidCursor),
+    /// The journal's feed would be incomplete.
+    #[error(transparent)]
+    Feed(#[from] Refused),
 }
 
 /// Reads everything the checker wants to know of one service, in a read-only transaction that sees one moment.
@@ -67,10 +72,11 @@ pub async fn dump(connection: &mut PgConnection, side: Side) -> Result<Dump, Dum
     };
     let tables = Tables { keys: keys(connection, side).await?, ..tables };
     let journal = journal(connection, side).await?;
+    let journal_rows = sqlx::query_scalar("SELECT count(*) FROM journal").fetch_one(&mut *connection).await?;
     let now = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *connection).await?;
     let sessions = sessions(connection, side).await?;
     sqlx::raw_sql("COMMIT").execute(connection).await?;
-    Ok(Dump { tables, journal, sessions, now })
+    Ok(Dump { tables, journal, journal_rows, sessions, now })
 }
 
 /// What is still under way in a service's database, in words; `None` when it is at rest: every key has its reply,
@@ -167,7 +173,7 @@ async fn keys(connection: &mut PgConnection, side: Side) -> Result<Vec<KeyRow>, 
 async fn journal(connection: &mut PgConnection, side: Side) -> Result<Vec<Recorded>, DumpError> {
     let (mut journal, mut cursor) = (Vec::new(), Cursor::start());
     loop {
-        let Page { items, next, more, .. } = read(&mut *connection, side.as_str(), cursor, PAGE).await?;
+        let Page { items, next, more, .. } = read(&mut *connection, side.as_str(), cursor, PAGE).await??;
         for item in &items {
             let place = || format!("the {side} journal's entry with seq {}", item.seq);
             let entry = Recorded::from_item(item);

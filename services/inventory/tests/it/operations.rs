@@ -200,6 +200,6 @@ async fn the_program_migrates_as_the_owner() {
     let url = OsString::from(stage.database.owner_url());
     let output = program(&["migrate"], &[("MIGRATION_DATABASE_URL", url)]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("1001"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1002"));
     assert_eq!(program(&["migrate"], &[]).status.code(), Some(2));
 }

@@ -8,5 +8,7 @@ pub use orders::Order;
 pub use pages::Page;
 
 /// The service's own migrations, after the journal's.
-pub const MIGRATIONS: [(i64, &str, &str); 1] =
-    [(1001, "order", include_str!("../../../../migrations/order/1001_order.sql"))];
+pub const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1001, "order", include_str!("../../../../migrations/order/1001_order.sql")),
+    (1002, "entries", include_str!("../../../../migrations/order/1002_entries.sql")),
+];
