@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use journal::ITEM_NAMESPACE;
 use journal::entry::{hash, hex};
-use journal::feed::{Cursor, InvalidCursor, Page, read};
+use journal::feed::{Cursor, InvalidCursor, Page, Refused, read};
 
 use crate::{
     Checker, Contract, HiddenRow, ItemRow, JournalRow, JournalTable, KeyRow, Line, Observed, OrderRow,
@@ -73,6 +73,9 @@ pub enum DumpError {
     /// The journal's own cursor was refused.
     #[error(transparent)]
     Cursor(#[from] InvalidCursor),
+    /// The journal's feed would be incomplete.
+    #[error(transparent)]
+    Feed(#[from] Refused),
 }
 
 /// One service's database could not be read.
@@ -271,7 +274,7 @@ impl Named {
 async fn journal(connection: &mut PgConnection, side: Side) -> Result<Vec<JournalRow>, DumpError> {
     let (mut journal, mut cursor) = (Vec::new(), Cursor::start());
     loop {
-        let Page { items, next, more, .. } = read(&mut *connection, side.as_str(), cursor, PAGE).await?;
+        let Page { items, next, more, .. } = read(&mut *connection, side.as_str(), cursor, PAGE).await??;
         journal.extend(items.iter().map(JournalRow::of));
         match next.filter(|_| more) {
             Some(next) => cursor = next.parse()?,

@@ -14,8 +14,10 @@ use journal::entry::EntryHash;
 use journal::{HybridTime, Sealed};
 
 /// The service's own migrations, to follow the journal's.
-pub const MIGRATIONS: [(i64, &str, &str); 1] =
-    [(1001, "inventory", include_str!("../../../../migrations/inventory/1001_inventory.sql"))];
+pub const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1001, "inventory", include_str!("../../../../migrations/inventory/1001_inventory.sql")),
+    (1002, "entries", include_str!("../../../../migrations/inventory/1002_entries.sql")),
+];
 
 /// Every statement, by name, for the test that has the database prepare each of them.
 pub fn statements() -> Vec<(&'static str, &'static str)> {
