@@ -5,12 +5,15 @@
 mod checked;
 mod clients;
 mod commits;
+mod compatible;
 mod crash;
 mod crash_matrix;
 mod documented;
 mod idempotency;
+mod isolation;
 mod nemesis;
 mod races;
+mod signals;
 mod statuses;
 mod support;
 mod unknown;

@@ -13,9 +13,12 @@ pub mod read;
 pub mod receive;
 pub mod release;
 pub mod reserve;
+mod set_aside;
 
 use std::sync::Arc;
 
+use chassis::UnreadableRows;
+use chassis::ops::Condition;
 use journal::{Batch, Cause, Database, DatabaseError, HybridTime, Journal, KeyHash, StoredReply};
 use mainstay::RequestContext;
 use uuid::Uuid;
@@ -27,6 +30,7 @@ use execute::{Asked, Round};
 pub use receive::Receive;
 pub use release::Release;
 pub use reserve::Reserve;
+use set_aside::SetAside;
 
 /// Makes the reply's bytes from what was decided; the text is the correlation id of the request.
 pub type Render = fn(&Answer, &str) -> StoredReply;
@@ -41,6 +45,8 @@ struct Parts {
     journal: Journal,
     render: Render,
     reserving: Batch<Asked<Reserve>, Round>,
+    unreadable: UnreadableRows,
+    aside: SetAside,
 }
 
 impl Inventory {
@@ -51,7 +57,18 @@ impl Inventory {
             |asked: &Asked<Reserve>| asked.command.skus().count(),
             |connection, asked| Box::pin(reserve::all(connection, asked)),
         );
-        Self(Arc::new(Parts { database, journal, render, reserving }))
+        let (unreadable, aside) = (UnreadableRows::new(&["reservations"]), SetAside::new());
+        Self(Arc::new(Parts { database, journal, render, reserving, unreadable, aside }))
+    }
+
+    /// Holds that cannot be ended and rows that cannot be read: reported, never deciding.
+    pub fn conditions(&self) -> Vec<Condition> {
+        vec![self.0.aside.condition(), self.0.unreadable.condition()]
+    }
+
+    /// Has the next sweep try every hold that was set aside.
+    pub fn try_now(&self) {
+        self.0.aside.try_now();
     }
 
     /// The database.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use inventory_api::{Answer, CallContext};
+use inventory_api::{Answer, Blame, CallContext};
 use journal::{DatabaseError, Decided, Draft};
 use time::format_description::well_known::Rfc3339;
 
@@ -22,6 +22,7 @@ impl App {
             key: derived(order.id, "look"),
             causation_id: Some(order.head_entry),
             clock: self.journal.clock().tick().to_string(),
+            is_repeat: order.tries > 0,
         };
         let call = self.inventory.reservation(context, order.reservation_id).await;
         let looked = match call.answer {
@@ -33,9 +34,11 @@ impl App {
             Ok(reservation) => reservation,
             Err(why) => {
                 undecided(driver, &order, "look", &why);
-                return self.put_back(order).await;
+                let retry = self.retry(&order, call.blame);
+                return self.put_back(order, retry).await;
             }
         };
+        self.served.answered();
         let rule = Lapse {
             state: order.status,
             reservation: reservation.status,
@@ -43,7 +46,8 @@ impl App {
         };
         let (status, decided) = Decided::by(&rule);
         if status != Status::Expired {
-            return self.put_back(order).await;
+            let retry = self.retry(&order, Blame::Peer);
+            return self.put_back(order, retry).await;
         }
         let sealed = self.journal.seal(Draft {
             aggregate_id: order.id,

@@ -4,9 +4,11 @@ pub mod orders;
 pub mod pages;
 pub mod work;
 
-pub use orders::Order;
+pub use orders::{Order, StoredOrder, StoredStatus, Unreadable};
 pub use pages::Page;
 
 /// The service's own migrations, after the journal's.
-pub const MIGRATIONS: [(i64, &str, &str); 1] =
-    [(1001, "order", include_str!("../../../../migrations/order/1001_order.sql"))];
+pub const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1001, "order", include_str!("../../../../migrations/order/1001_order.sql")),
+    (1005, "stuck", include_str!("../../../../migrations/order/1005_stuck.sql")),
+];
