@@ -55,7 +55,7 @@ pub use auth::{Caller, Principal, Role, Tokens};
 pub use error::ApiError;
 pub use evidence::evidence;
 pub use idempotency::IdempotencyKey;
-pub use json::{EmptyBody, ValidJson, Validate};
+pub use json::{EmptyBody, MAX_BODY, ValidJson, Validate};
 pub use params::{Page, ValidPath, ValidQuery};
 pub use secret::Secret;
 pub use unreadable::UnreadableRows;

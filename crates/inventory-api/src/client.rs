@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
+use mainstay::classify::HasOutcome;
 use mainstay::client::{CallError, ReplyReader};
 use mainstay::headers::IDEMPOTENCY_KEY;
 use mainstay::problem::{Effect, TYPE_PREFIX};
@@ -216,8 +217,14 @@ impl<T> Call<T> {
 fn reader(fits: fn(&Reservation) -> bool) -> ReplyReader {
     ReplyReader::new(move |response: &mut Response<Bytes>| {
         let call = read(response, fits)?;
-        response.extensions_mut().insert(call);
-        Ok(())
+        match call.answer {
+            // Status and headers promise more than the document says.
+            Answer::Unknown(why) if response.outcome() != Outcome::Unknown => Err(why),
+            Answer::Applied(_) | Answer::Refused(_) | Answer::NotExecuted(_) | Answer::Unknown(_) => {
+                response.extensions_mut().insert(call);
+                Ok(())
+            }
+        }
     })
 }
 

@@ -18,6 +18,7 @@ use mainstay::headers::X_DEADLINE_MS;
 use mainstay::limit::QueueConfig;
 use mainstay::random::Random;
 use mainstay::server::body_limit::LimitedBody;
+use mainstay::server::read_body::ReceivedBody;
 use mainstay::server::{self, DeadlinePolicy, LimitConfig, ServerConfig};
 use mainstay::total_deadline::TotalDeadlineLayer;
 use mainstay::{CallError, Deadline, RequestContext};
@@ -56,7 +57,7 @@ async fn cross(requests: u64, network: Network) -> anyhow::Result<Arc<Counts>> {
     let counts = Arc::new(Counts::default());
     let random = Random::seeded(9);
     let (seen, draws, base) = (Arc::clone(&counts), random.clone(), Instant::now());
-    let handler = service_fn(move |request: Request<LimitedBody<Empty<Bytes>>>| {
+    let handler = service_fn(move |request: Request<ReceivedBody<LimitedBody<Empty<Bytes>>>>| {
         let (seen, work) = (Arc::clone(&seen), draws.up_to(WORK));
         seen.begun.fetch_add(1, Ordering::Relaxed);
         let given_up_at = request.headers().get(crate::service::GIVEN_UP_AT);

@@ -13,6 +13,7 @@ mod fallback;
 mod faults;
 mod hedge;
 mod laws;
+mod leavers;
 mod order;
 mod overload;
 mod repeats;

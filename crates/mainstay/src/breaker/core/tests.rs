@@ -14,8 +14,12 @@ enum Step {
     Order(Order),
 }
 
+fn ended(verdict: Verdict, is_slow: bool) -> Ended {
+    Ended { verdict, took: if is_slow { 500_000_000 } else { 5_000_000 }, is_slow }
+}
+
 fn step() -> impl Strategy<Value = Step> {
-    let verdict = prop_oneof![1 => Just(Verdict::Good), 2 => Just(Verdict::Bad), 1 => Just(Verdict::Neutral)];
+    let verdict = prop_oneof![1 => Just(Verdict::Good), 2 => Just(Verdict::Bad), 1 => Just(Verdict::Left), 1 => Just(Verdict::Unsent)];
     let order =
         prop_oneof![1 => Just(Order::ForceOpen), 1 => Just(Order::ForceClosed), 3 => Just(Order::Reset)];
     prop_oneof![
@@ -49,7 +53,7 @@ proptest! {
                 Step::End(n, verdict, slow) if !outstanding.is_empty() => {
                     let call = outstanding.swap_remove(n % outstanding.len());
                     let stale = call.generation != core.load().generation();
-                    let change = core.record(call, verdict, slow, now, &config, &random);
+                    let change = core.record(call, ended(verdict, slow), now, &config, &random);
                     if call.repeated && verdict != Verdict::Good {
                         prop_assert_eq!(&change, &None, "a repeat's failure changes nothing");
                     }
@@ -76,7 +80,7 @@ proptest! {
         }
         // Wherever it ended, it comes back once its callers have gone and the peer is well.
         for call in outstanding.drain(..) {
-            core.record(call, if call.probe { Verdict::Bad } else { Verdict::Neutral }, false, now, &config, &random);
+            core.record(call, ended(Verdict::Left, false), now, &config, &random);
         }
         if matches!(core.state(now, &config), BreakerState::ForcedOpen | BreakerState::ForcedClosed) {
             core.order(Order::Reset, now);
@@ -84,7 +88,7 @@ proptest! {
         for _ in 0..10 {
             now += u64::try_from(config.open_max.as_nanos()).unwrap();
             if let (Ok(call), _) = core.admit(false, now, &config, &random) {
-                core.record(call, Verdict::Good, false, now, &config, &random);
+                core.record(call, ended(Verdict::Good, false), now, &config, &random);
             }
         }
         prop_assert_eq!(core.state(now, &config), BreakerState::Closed);
