@@ -77,6 +77,7 @@ impl Inventory {
                 Box::pin(inventory.expire_batch(ids, principal, connection))
             })
             .await?;
+        self.0.aside.forget(ids.iter().filter(|id| !unreadable.iter().any(|(other, _)| other == *id)));
         for (id, fault) in unreadable {
             self.0.unreadable.note("reservations", id, &fault);
             self.0.aside.put(id, Why::Unreadable);

@@ -77,6 +77,14 @@ impl SetAside {
         }
     }
 
+    /// Forgets holds that were ended.
+    pub(super) fn forget<'a>(&self, ended: impl Iterator<Item = &'a Uuid>) {
+        let mut all = self.all();
+        for id in ended {
+            all.remove(id);
+        }
+    }
+
     /// Forgets the holds that are not among those that are due.
     pub(super) fn keep(&self, due: &HashSet<Uuid>) {
         let mut all = self.all();
