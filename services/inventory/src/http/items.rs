@@ -30,7 +30,7 @@ use crate::store::items::Listed;
         (status = 415, description = "unsupported-media-type", body = ProblemDocument),
         (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
         (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal", body = ProblemDocument),
+        (status = 500, description = "internal, write-refused", body = ProblemDocument),
         (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
         (status = 504, description = "deadline-exceeded", body = ProblemDocument),
     )
@@ -63,7 +63,7 @@ pub(super) async fn create(
         (status = 415, description = "unsupported-media-type", body = ProblemDocument),
         (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
         (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal", body = ProblemDocument),
+        (status = 500, description = "internal, write-refused", body = ProblemDocument),
         (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
         (status = 504, description = "deadline-exceeded", body = ProblemDocument),
     )
