@@ -78,8 +78,6 @@ pub enum Blame {
     /// The way to inventory, its capacity, or the caller's rights: every other call would fail as well.
     Peer,
     /// The call was sent and did not end well. If other calls succeed meanwhile, this request fails by itself.
-    Either,
-    /// This request alone: inventory said that its database refused this one write.
     Request,
 }
 
@@ -193,10 +191,10 @@ where
             Ok(response) => match response.extensions().get::<Call<Reservation>>() {
                 Some(call) => call.clone(),
                 // The stack ran no reader, so the reply is read here.
-                None => read(&response, fits).unwrap_or_else(|reason| Call::unknown(reason, Blame::Either)),
+                None => read(&response, fits).unwrap_or_else(|reason| Call::unknown(reason, Blame::Request)),
             },
             Err(error) if matches!(error.outcome(), Outcome::Unknown | Outcome::Cancelled) => {
-                Call::unknown(error.to_string(), Blame::Either)
+                Call::unknown(error.to_string(), Blame::Request)
             }
             Err(error) => Call::unsent(error.to_string()),
         }
@@ -263,7 +261,7 @@ fn answer(
                 body.status
             ));
         }
-        return Ok((Answer::Applied(body), Blame::Either));
+        return Ok((Answer::Applied(body), Blame::Request));
     }
     let problem = serde_json::from_slice::<Problem>(response.body())
         .map_err(|_| format!("{status} without a problem document"))?;
@@ -292,9 +290,9 @@ fn answer(
         _ if problem.outcome == Some(Effect::NotExecuted) => {
             return Ok((Answer::NotExecuted(said()), Blame::Peer));
         }
-        _ => return Ok((Answer::Unknown(said()), Blame::Either)),
+        _ => return Ok((Answer::Unknown(said()), Blame::Request)),
     };
-    Ok((Answer::Refused(refusal), Blame::Either))
+    Ok((Answer::Refused(refusal), Blame::Request))
 }
 
 fn short_lines(value: &serde_json::Value) -> Result<Vec<ShortLine>, serde_json::Error> {

@@ -29,7 +29,7 @@ async fn a_reply_that_cannot_be_read_is_unknown_to_metrics_breaker_and_log() {
         async move { metric(pair, Service::Order, &series).await.unwrap_or_default() }
     };
     assert!(requests("unknown").await >= 1.0);
-    assert_eq!(requests("success").await, 0.0, "no reply could be read");
+    assert!(requests("success").await < 1.0, "no reply could be read");
     let breakers = operator.get("/admin/v1/breakers").send().await.unwrap().expect(200).json();
     assert_ne!(breakers["items"][0]["trips"], 0, "{breakers}");
     let repeats = "mainstay_client_repeats_total";
@@ -77,7 +77,7 @@ async fn a_reading_tells_its_age_when_the_database_stops_answering() {
         .await;
         let last = metric(&pair, service, time).await.unwrap();
         pair.network(service).heal().await;
-        eventually("there is a new reading", Duration::from_secs(60), || async {
+        eventually("there is a new reading", Duration::from_mins(1), || async {
             let is_newer = metric(&pair, service, time).await.is_some_and(|time| time > last);
             is_newer && metric(&pair, service, reading).await == Some(0.0)
         })

@@ -29,7 +29,7 @@ const BATCH: i64 = 50;
 type Ended = (u64, Vec<(Uuid, String)>);
 
 impl Inventory {
-    /// Ends every hold whose time is up and that nobody else is busy with, in the name of `principal`; gives how
+    /// Ends every hold whose time is up and that no other transaction has locked, in the name of `principal`; gives how
     /// many. Any number of processes may do this at once.
     pub async fn expire_due(&self, principal: &str) -> Result<u64, DatabaseError> {
         let (mut total, mut met) = (0, HashSet::new());

@@ -128,14 +128,12 @@ impl App {
     /// fails while others are served: what failed in an outage is resolved within seconds of its end.
     pub(super) fn retry(&self, order: &Order, blame: Blame) -> Retry {
         let others_are_served = self.served.failed();
-        let is_alone = order.tries >= QUICK_TRIES
-            && match blame {
-                Blame::Peer => false,
-                Blame::Either => others_are_served,
-                Blame::Request => true,
-            };
+        let is_alone = match blame {
+            Blame::Peer => false,
+            Blame::Request => others_are_served && order.tries >= QUICK_TRIES,
+        };
         let failed_alone = order.failed_alone.saturating_add(i32::from(is_alone));
-        let grown = if is_alone && others_are_served { failed_alone } else { 0 };
+        let grown = if is_alone { failed_alone } else { 0 };
         Retry { failed_alone, backoff_ms: backoff_ms(order.tries, grown) }
     }
 

@@ -84,7 +84,7 @@ async fn reconcile(
         let unresolved = unresolved.iter().map(|of_status| of_status.count).sum();
         // Back-offs end here; leases that are running are left alone.
         make_due_now(&app).await?;
-        let swept = sweep(&app, &principal).await?.add(sweep_stuck(&app, &principal).await?);
+        let swept = sweep(&app, &principal).await?.and(sweep_stuck(&app, &principal).await?);
         let breakers = app.breakers.list().into_iter();
         let breakers = breakers.map(|b| Breaker { name: b.name, state: b.state.as_str() }).collect();
         Ok(Pass { unresolved, swept, breakers })

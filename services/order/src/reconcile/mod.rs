@@ -39,6 +39,8 @@ const CONCURRENCY: usize = 32;
 /// Stuck orders taken at once, and their calls at once: an eighth of the others', so that they cost the others little.
 const STUCK_BATCH: i64 = 16;
 const STUCK_CONCURRENCY: usize = 4;
+/// How often stuck orders are looked for, unless there were more than places: the shortest back-off of one.
+const STUCK_TICK: Duration = Duration::from_secs(1);
 /// How often the unresolved orders are counted, for gauges and readiness.
 const READING: Duration = Duration::from_secs(1);
 /// The sweep's name in the journal.
@@ -64,7 +66,7 @@ pub struct Swept {
 impl Swept {
     /// Both together.
     #[must_use]
-    pub fn add(mut self, other: Self) -> Self {
+    pub fn and(mut self, other: Self) -> Self {
         self.taken += other.taken;
         self.moved += other.moved;
         self.waiting += other.waiting;
@@ -105,10 +107,16 @@ async fn sweep_ordinary(app: App, tasks: Tasks) {
 }
 
 async fn sweep_those_stuck(app: App, tasks: Tasks) {
-    while pause(&tasks, TICK).await {
-        if let Err(error) = sweep_stuck(&app, SWEEP).await {
-            tracing::warn!(%error, "sweep: stuck orders could not be taken");
-        }
+    let mut long = STUCK_TICK;
+    while pause(&tasks, long).await {
+        long = match sweep_stuck(&app, SWEEP).await {
+            Ok(swept) if swept.taken >= STUCK_BATCH.unsigned_abs() => TICK,
+            Ok(_) => STUCK_TICK,
+            Err(error) => {
+                tracing::warn!(%error, "sweep: stuck orders could not be taken");
+                STUCK_TICK
+            }
+        };
     }
 }
 
@@ -141,7 +149,7 @@ pub async fn sweep(app: &App, principal: &str) -> Result<Swept, DatabaseError> {
             Box::pin(async move { Ok(journal::Step::Commit(work::take_lapsed(connection, limit).await?)) })
         })
         .await?;
-    Ok(unresolved.add(resolve_all(app, principal, lapsed, CONCURRENCY).await))
+    Ok(unresolved.and(resolve_all(app, principal, lapsed, CONCURRENCY).await))
 }
 
 /// One pass over the stuck orders that are due.
@@ -196,7 +204,7 @@ async fn resolve_all(
 }
 
 async fn add(total: Swept, one: Swept) -> Swept {
-    total.add(one)
+    total.and(one)
 }
 
 /// How many orders may be taken now, by the word of inventory's breaker.
