@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use local::Service;
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool};
 use testkit::eventually;
 use testkit::pair::TestPair;
+use testkit::proxy::{Fault, When};
 use tokio::time::{Instant, interval};
 
 use crate::support::{RESOLVED, becomes, order, pair, reserved, setup, sound, stock};
@@ -190,5 +191,33 @@ async fn a_hold_that_cannot_be_ended_leaves_the_others_to_expire() {
     .await;
     as_owner(&pair, Service::Inventory, "DROP TRIGGER refuse ON items").await;
     becomes(&pair, &bad, "expired").await;
+    sound(&pair).await;
+}
+
+#[tokio::test]
+async fn what_failed_in_an_outage_is_resolved_within_seconds_of_its_end() {
+    let pair = pair().await;
+    assert_eq!(
+        good_orders(&pair, 4, Duration::from_millis(100)).await,
+        4,
+        "inventory serves until the outage"
+    );
+    pair.hop().script(When::every("/v1/reservations"), Fault::Answer(Fault::nonsense(500)));
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(undecided(&pair, "A").await);
+    }
+    let admin = PgPool::connect_lazy_with(pair.database(Service::Order).admin());
+    eventually("each has been tried beyond the quick tries", RESOLVED, || async {
+        let tries = "SELECT min(tries) FROM orders WHERE due_at IS NOT NULL";
+        sqlx::query_scalar::<_, i32>(tries).fetch_one(&admin).await.unwrap() >= 6
+    })
+    .await;
+    let over = Instant::now();
+    pair.hop().heal();
+    for id in &ids {
+        becomes(&pair, id, "reserved").await;
+    }
+    assert!(over.elapsed() < OTHERS_RESOLVED, "{:?}", over.elapsed());
     sound(&pair).await;
 }
