@@ -6,13 +6,14 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
 use chassis::server::{Limits, Signals};
 use common::{Connection, Running, ask, in_time, request, start_with, until};
 use mainstay::problem::FieldError;
+use tokio::time::Instant;
 
 const SLOW: (&str, &str) = ("Authorization", "Bearer shop-token");
 const OTHER: (&str, &str) = ("Authorization", "Bearer order-token");

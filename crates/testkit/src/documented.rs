@@ -221,7 +221,7 @@ impl Documented {
     }
 }
 
-/// Longer than a service waits for the next part of a body (10 s).
+/// Longer than a service waits for a body (2 s).
 const STALLED: Duration = Duration::from_secs(25);
 
 async fn stall(authority: &str, head: &str) -> anyhow::Result<String> {

@@ -377,7 +377,7 @@ impl Core {
                 slow.probes_taken -= 1;
                 None
             }
-            // A repeat that fails or crawls may do so by itself; one that succeeds shows that the endpoint answers.
+            // A repeat may fail or crawl because of its own work. A repeat that succeeds shows that the endpoint answers.
             Verdict::Bad if admitted.repeated => self.unanswered(&mut slow, word, ended, now, config, random),
             Verdict::Good if admitted.repeated && ended.is_slow => {
                 self.unanswered(&mut slow, word, ended, now, config, random)

@@ -68,7 +68,7 @@ async fn cut_off(percent: u32, by_deadline: bool, seed: u64) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_healthy_endpoint_is_readmitted_within_two_seconds_while_callers_leave() {
+async fn law_06_a_healthy_endpoint_is_readmitted_within_two_seconds_while_callers_leave() {
     for percent in [33, 50, 70] {
         for by_deadline in [false, true] {
             for seed in 0..20 {
@@ -80,7 +80,7 @@ async fn a_healthy_endpoint_is_readmitted_within_two_seconds_while_callers_leave
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_place_of_a_probe_whose_caller_left_goes_to_the_next_caller_at_once() {
+async fn law_06_the_place_of_a_probe_whose_caller_left_goes_to_the_next_caller_at_once() {
     let peer = Peer::always(Do::Refuse);
     let (stack, breaker) = half_open(&peer).await;
     let trips = breaker.snapshot().trips;
@@ -107,7 +107,7 @@ async fn the_place_of_a_probe_whose_caller_left_goes_to_the_next_caller_at_once(
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_hangs_is_not_hammered_by_probes_whose_callers_all_leave() {
+async fn law_06_an_endpoint_that_hangs_is_not_hammered_by_probes_whose_callers_all_leave() {
     for by_deadline in [false, true] {
         let peer = Peer::always(Do::Refuse);
         let (stack, breaker) = half_open(&peer).await;
@@ -128,7 +128,7 @@ async fn an_endpoint_that_hangs_is_not_hammered_by_probes_whose_callers_all_leav
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_without_an_answer_in_its_own_time_is_a_failure_whatever_its_caller_does() {
+async fn law_06_a_probe_without_an_answer_in_its_own_time_is_a_failure_whatever_its_caller_does() {
     for by_deadline in [false, true] {
         let peer = Peer::always(Do::Refuse);
         let (stack, breaker) = half_open(&peer).await;

@@ -21,7 +21,7 @@ fn breaker(stack: &ClientStack<Peer>) -> BreakerSnapshot {
 }
 
 #[tokio::test(start_paused = true)]
-async fn poisoned_repeats_at_a_high_rate_never_open_the_breaker_of_first_tries() {
+async fn law_09_poisoned_repeats_at_a_high_rate_never_open_the_breaker_of_first_tries() {
     let peer = Peer::always(Do::Reply(200));
     let stack = stack(config(), &peer);
     for _ in 0..30 {
@@ -40,7 +40,7 @@ async fn poisoned_repeats_at_a_high_rate_never_open_the_breaker_of_first_tries()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeat_changes_no_window_and_a_first_try_does() {
+async fn law_09_a_repeat_changes_no_window_and_a_first_try_does() {
     let peer = Peer::script([Do::Reply(200), Do::Reply(500), Do::Lose, Do::after_ms(600, Do::Reply(200))]);
     let retry = RetryConfig { max_attempts: 1, ..RetryConfig::default() };
     let stack = stack(ClientConfig { retry, ..config() }, &peer);
@@ -99,7 +99,7 @@ async fn half_open(peer: &Peer) -> ClientStack<Peer> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeat_that_fails_as_a_probe_reopens_nothing() {
+async fn law_09_a_repeat_that_fails_as_a_probe_reopens_nothing() {
     let peer = Peer::always(Do::Refuse);
     let stack = half_open(&peer).await;
     let trips = breaker(&stack).trips;
@@ -115,7 +115,7 @@ async fn a_repeat_that_fails_as_a_probe_reopens_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_has_only_repeats_to_send_gets_its_peer_back() {
+async fn law_09_a_client_that_has_only_repeats_to_send_gets_its_peer_back() {
     let peer = Peer::always(Do::Refuse);
     let stack = half_open(&peer).await;
     peer.turn([Do::Reply(200)]);
@@ -126,7 +126,7 @@ async fn a_client_that_has_only_repeats_to_send_gets_its_peer_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeat_is_sent_once_and_leaves_the_retry_budget_to_first_tries() {
+async fn law_04_a_repeat_is_sent_once_and_leaves_the_retry_budget_to_first_tries() {
     let peer = Peer::always(Do::Lose);
     let stack = stack(config(), &peer);
     stack.budget().deposit_many(100);

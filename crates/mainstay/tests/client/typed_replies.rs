@@ -24,7 +24,7 @@ fn typed(mut request: ClientRequest) -> ClientRequest {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_that_cannot_be_read_is_unknown_to_every_layer_and_never_a_success() {
+async fn law_01_a_reply_that_cannot_be_read_is_unknown_to_every_layer_and_never_a_success() {
     for status in [200, 201, 404, 409, 503] {
         let ears = Ears::new();
         let retry = RetryConfig { max_attempts: 1, ..RetryConfig::default() };

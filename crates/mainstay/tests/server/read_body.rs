@@ -76,7 +76,7 @@ fn told<B>(reply: &Response<B>) -> (u16, Option<&str>, Option<&str>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_bodies_hold_no_permits() {
+async fn law_08_slow_bodies_hold_no_permits() {
     let settings = ServerConfig { read_body: Some(reading(1_000)), ..config(2, 0) };
     let (stack, began) = (stack(settings).unwrap(), Instant::now());
     let service = stack.layer(tower::service_fn(echo));

@@ -19,6 +19,9 @@ use crate::app::{Confirm, Inventory, Refusal, Release, Reserve};
 ///
 /// The caller chooses the reservation's id, so that it can release what it asked for whatever became of the
 /// request. The hold ends by itself after `hold_seconds`.
+///
+/// Consistency: the reply shows the reservation at its commit, and every read that begins after it shows that or something
+/// newer. A replayed reply shows the reservation as it was then.
 #[utoipa::path(
     post, path = "/v1/reservations", request_body = ReserveRequest, tag = "reservations",
     params(("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
@@ -54,6 +57,9 @@ pub(super) async fn reserve(
 }
 
 /// Ship what a reservation holds
+///
+/// Consistency: judged by inventory's clock under the lock of the row, whatever an earlier read showed. 200 means that the
+/// shipment is committed.
 #[utoipa::path(
     post, path = "/v1/reservations/{id}/confirm", tag = "reservations",
     params(("id" = Uuid, Path, description = "The reservation"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
@@ -89,6 +95,9 @@ pub(super) async fn confirm(
 }
 
 /// Give a hold back, or make sure that it can never come to be
+///
+/// Consistency: judged under the lock of the row, whatever an earlier read showed. After 200 the reservation holds nothing, and a
+/// reserve that arrives later is refused.
 #[utoipa::path(
     post, path = "/v1/reservations/{id}/release", tag = "reservations",
     params(("id" = Uuid, Path, description = "The reservation"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
@@ -122,6 +131,9 @@ pub(super) async fn release(
 }
 
 /// Read a reservation as it stands
+///
+/// Consistency: read your writes, and monotonic. `held` can be shown for about half a second after `expires_at`; a confirm in
+/// that time is refused.
 #[utoipa::path(
     get, path = "/v1/reservations/{id}", tag = "reservations",
     params(("id" = Uuid, Path, description = "The reservation")),

@@ -50,7 +50,7 @@ impl<B: Body> ReceivedBody<B> {
         Self { kind: Kind::Whole { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), failure } }
     }
 
-    /// One that has nothing to read, or that is none of the layer's business.
+    /// A body without anything to read, or a body that no configuration covers.
     pub(super) fn empty(body: B) -> Self {
         Self { kind: Kind::Unread { body, ended: None } }
     }

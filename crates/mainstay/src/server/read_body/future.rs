@@ -145,6 +145,10 @@ pin_project! {
     }
 }
 
+/// The service and the request that it gets.
+type Received<S, B> = (S, Request<ReceivedBody<B>>);
+
+#[derive(Debug, Clone, Copy)]
 enum Refusal {
     Slow,
     TooLarge { close: bool },
@@ -152,10 +156,7 @@ enum Refusal {
 }
 
 impl<S, B: Body> Reading<S, B> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(S, Request<ReceivedBody<B>>), Refusal>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Received<S, B>, Refusal>> {
         let mut this = self.project();
         let max = this.shared.config.max;
         let failure = loop {
@@ -202,14 +203,14 @@ impl<S, B: Body> Reading<S, B> {
     fn refuse<R: From<Bytes>>(self: Pin<&mut Self>, refusal: Refusal) -> Response<R> {
         let this = self.project();
         let (config, whose) = (&this.shared.config, &*this.whose);
-        let (reason, why, close) = match &refusal {
+        let (reason, why, close) = match refusal {
             Refusal::Slow => {
                 let left = whose.deadline.remaining().as_millis();
                 let why = format!("{} bytes in the time allowed; {left} ms to the deadline", this.seen);
                 ("body-timeout", why, true)
             }
             Refusal::TooLarge { close } => {
-                ("body-limit", format!("a body above the {} bytes allowed", config.max), *close)
+                ("body-limit", format!("a body above the {} bytes allowed", config.max), close)
             }
             Refusal::NoPlace(NoPlace::ShareTaken) => {
                 let why = format!("{} bodies of this principal are being read", config.at_once_each);
@@ -220,7 +221,7 @@ impl<S, B: Body> Reading<S, B> {
             }
         };
         decide::shed(whose, "read_body", reason, why.into());
-        let problem = problem(&refusal, config.max).outcome(Effect::NotExecuted);
+        let problem = problem(refusal, config.max).outcome(Effect::NotExecuted);
         let mut response = problem.correlated(&whose.correlation_id).into_response();
         if close {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -229,7 +230,7 @@ impl<S, B: Body> Reading<S, B> {
     }
 }
 
-fn problem(refusal: &Refusal, max: usize) -> Problem {
+fn problem(refusal: Refusal, max: usize) -> Problem {
     match refusal {
         Refusal::Slow => {
             let mut problem =
