@@ -25,10 +25,6 @@ pub const X_ENTRY_ID: http::HeaderName = http::HeaderName::from_static("x-entry-
 /// The sender's hybrid logical clock, both ways.
 pub const X_HYBRID_CLOCK: http::HeaderName = http::HeaderName::from_static("x-hybrid-clock");
 
-/// The name of the problem that inventory answers when its database refuses one write: nothing was done, and other
-/// requests are not concerned.
-pub const WRITE_REFUSED: &str = "write-refused";
-
 /// Inventory's definite no.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -285,7 +281,8 @@ fn answer(
             let from = problem.members.get("from").and_then(|v| v.as_str()).unwrap_or_default();
             Refusal::IllegalTransition(from.to_owned())
         }
-        (500, WRITE_REFUSED) => return Ok((Answer::NotExecuted(said()), Blame::Request)),
+        // Its database refused this one write: nothing was done.
+        (500, "write-refused") => return Ok((Answer::NotExecuted(said()), Blame::Request)),
         (401 | 403 | 429, _) => return Ok((Answer::NotExecuted(said()), Blame::Peer)),
         _ if problem.outcome == Some(Effect::NotExecuted) => {
             return Ok((Answer::NotExecuted(said()), Blame::Peer));

@@ -191,7 +191,7 @@ async fn a_reply_of_the_right_shape_that_says_something_else_is_unknown() {
     assert!(matches!(asked(201, &endless).await, Answer::Unknown(_)));
     let foreign = json!({"type": "about:blank", "title": "Conflict", "status": 409});
     assert!(matches!(asked(409, &foreign).await, Answer::Unknown(_)));
-    let refused = problem(500, inventory_api::WRITE_REFUSED, &json!({}));
+    let refused = problem(500, "write-refused", &json!({}));
     assert!(matches!(asked(500, &refused).await, Answer::NotExecuted(_)));
     let voided = asked(409, &problem(409, "reservation-voided", &json!({}))).await;
     assert_eq!(voided, Answer::Refused(Refusal::ReservationVoided));

@@ -10,7 +10,7 @@ use chassis::json::Fingerprint;
 use chassis::{ApiError, Caller, IdempotencyKey};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
-use inventory_api::{WRITE_REFUSED, X_ENTRY_ID, X_HYBRID_CLOCK};
+use inventory_api::{X_ENTRY_ID, X_HYBRID_CLOCK};
 use journal::{DatabaseError, KeyHash};
 use mainstay::problem::Effect;
 use mainstay::server::LogFields;
@@ -114,7 +114,7 @@ fn is_of_one_write(cause: &sqlx::Error) -> bool {
 /// requests, and its retry sends nothing again at once, because the same write would be refused again.
 fn write_refused(cause: &sqlx::Error) -> ApiError {
     tracing::error!(error = %cause, "write refused by the database; nothing was changed");
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, WRITE_REFUSED, "The database refused this write")
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "write-refused", "The database refused this write")
         .detail(
             "nothing was changed; repeat it with the same key once the cause is removed: the log names it",
         )
