@@ -20,6 +20,7 @@
 //! | [`tasks`] | work that outlives the request that began it; the home of `tokio::spawn` |
 //! | [`ops`] | the operations listener: liveness, readiness, metrics, administration |
 //! | [`journal_feed`], [`schema`], [`migrate`], [`retention`] | a service's own database: its journal, its readiness, its schema, its old keys |
+//! | [`unreadable`] | rows that this release cannot read |
 //! | [`openapi`] | the API's description as JSON and as a page |
 //! | [`healthcheck`] | a probe for containers that have no other HTTP client |
 
@@ -50,6 +51,7 @@ pub mod secret;
 pub mod server;
 pub mod stored;
 pub mod tasks;
+pub mod unreadable;
 
 pub use auth::{Caller, Principal, Role, Tokens};
 pub use error::ApiError;
@@ -58,3 +60,4 @@ pub use idempotency::IdempotencyKey;
 pub use json::{EmptyBody, MAX_BODY, ValidJson, Validate};
 pub use params::{Page, ValidPath, ValidQuery};
 pub use secret::Secret;
+pub use unreadable::UnreadableRows;

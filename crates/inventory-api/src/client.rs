@@ -9,15 +9,14 @@ use http_body_util::Full;
 use mainstay::classify::HasOutcome;
 use mainstay::client::{CallError, ReplyReader};
 use mainstay::headers::IDEMPOTENCY_KEY;
-use mainstay::problem::Effect;
-use mainstay::{Outcome, Problem, RequestContext};
+use mainstay::problem::{Effect, TYPE_PREFIX};
+use mainstay::{Outcome, Problem, RepeatedWork, RequestContext};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tower::{Service, ServiceExt};
 use uuid::Uuid;
 
-use crate::types::{Reservation, ReserveRequest, ShortLine};
+use crate::types::{Reservation, ReservationStatus, ReserveRequest, ShortLine};
 
 /// The journal entry that led to a request.
 pub const X_CAUSATION_ID: http::HeaderName = http::HeaderName::from_static("x-causation-id");
@@ -65,6 +64,17 @@ pub struct Call<T> {
     pub entry_id: Option<Uuid>,
     /// Inventory's clock, as text.
     pub clock: Option<String>,
+    /// The place of the failure, if the call decided nothing.
+    pub blame: Blame,
+}
+
+/// The place of a failure, as far as one call can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The way to inventory, its capacity, or the caller's rights: every other call would fail as well.
+    Peer,
+    /// The call was sent and did not end well. If other calls succeed meanwhile, this request fails by itself.
+    Request,
 }
 
 /// What goes with every call.
@@ -78,6 +88,8 @@ pub struct CallContext {
     pub causation_id: Option<Uuid>,
     /// Our clock, as text.
     pub clock: String,
+    /// Whether an earlier call for the same work has failed: such a call does not vote on the breaker.
+    pub is_repeat: bool,
 }
 
 /// Calls inventory through any client stack.
@@ -111,31 +123,39 @@ where
 
     /// Holds stock.
     pub async fn reserve(&self, context: CallContext, body: &ReserveRequest) -> Call<Reservation> {
-        self.call(Method::POST, "/v1/reservations", context, Some(body)).await
+        let is_held = |it: &Reservation| it.status == ReservationStatus::Held && it.expires_at.is_some();
+        self.call(Method::POST, "/v1/reservations", context, Some(body), is_held).await
     }
 
     /// Turns a hold into shipped stock.
     pub async fn confirm(&self, context: CallContext, id: Uuid) -> Call<Reservation> {
-        self.call::<(), _>(Method::POST, &format!("/v1/reservations/{id}/confirm"), context, None).await
+        let is_shipped = |it: &Reservation| it.status == ReservationStatus::Confirmed;
+        let path = format!("/v1/reservations/{id}/confirm");
+        self.call::<()>(Method::POST, &path, context, None, is_shipped).await
     }
 
     /// Gives a hold back, or makes sure that it can never come to be.
     pub async fn release(&self, context: CallContext, id: Uuid) -> Call<Reservation> {
-        self.call::<(), _>(Method::POST, &format!("/v1/reservations/{id}/release"), context, None).await
+        let holds_nothing =
+            |it: &Reservation| !matches!(it.status, ReservationStatus::Held | ReservationStatus::Confirmed);
+        let path = format!("/v1/reservations/{id}/release");
+        self.call::<()>(Method::POST, &path, context, None, holds_nothing).await
     }
 
     /// Reads a reservation.
     pub async fn reservation(&self, context: CallContext, id: Uuid) -> Call<Reservation> {
-        self.call::<(), _>(Method::GET, &format!("/v1/reservations/{id}"), context, None).await
+        self.call::<()>(Method::GET, &format!("/v1/reservations/{id}"), context, None, |_| true).await
     }
 
-    async fn call<B: Serialize, T: Reply>(
+    /// `fits` says whether a reservation is what the call asked for.
+    async fn call<B: Serialize>(
         &self,
         method: Method,
         path: &str,
         context: CallContext,
         body: Option<&B>,
-    ) -> Call<T> {
+        fits: fn(&Reservation) -> bool,
+    ) -> Call<Reservation> {
         let body = match body.map(serde_json::to_vec).transpose() {
             Ok(body) => Bytes::from(body.unwrap_or_default()),
             Err(error) => return Call::unsent(format!("the request could not be written: {error}")),
@@ -157,13 +177,20 @@ where
             insert(headers, X_CAUSATION_ID, id.to_string());
         }
         insert(headers, X_HYBRID_CLOCK, context.clock);
-        request.extensions_mut().insert(context.request);
-        request.extensions_mut().insert(ReplyReader::new(judge::<T>));
+        let extensions = request.extensions_mut();
+        extensions.insert(context.request);
+        extensions.insert(reader(fits));
+        if context.is_repeat {
+            extensions.insert(RepeatedWork);
+        }
         match self.stack.clone().oneshot(request).await {
-            // A stack without the attempt layer runs no reader.
-            Ok(mut response) => response.extensions_mut().remove().unwrap_or_else(|| read(&response)),
+            Ok(response) => match response.extensions().get::<Call<Reservation>>() {
+                Some(call) => call.clone(),
+                // The stack ran no reader, so the reply is read here.
+                None => read(&response, fits).unwrap_or_else(|reason| Call::unknown(reason, Blame::Request)),
+            },
             Err(error) if matches!(error.outcome(), Outcome::Unknown | Outcome::Cancelled) => {
-                Call { answer: Answer::Unknown(error.to_string()), entry_id: None, clock: None }
+                Call::unknown(error.to_string(), Blame::Request)
             }
             Err(error) => Call::unsent(error.to_string()),
         }
@@ -172,8 +199,27 @@ where
 
 impl<T> Call<T> {
     fn unsent(why: String) -> Self {
-        Self { answer: Answer::NotExecuted(why), entry_id: None, clock: None }
+        Self { answer: Answer::NotExecuted(why), entry_id: None, clock: None, blame: Blame::Peer }
     }
+
+    fn unknown(why: String, blame: Blame) -> Self {
+        Self { answer: Answer::Unknown(why), entry_id: None, clock: None, blame }
+    }
+}
+
+/// Reads each reply inside the stack, so that breaker, retry, metrics and logs use the same verdict as the caller.
+fn reader(fits: fn(&Reservation) -> bool) -> ReplyReader {
+    ReplyReader::new(move |response: &mut Response<Bytes>| {
+        let call = read(response, fits)?;
+        match call.answer {
+            // Status and headers promise more than the document says.
+            Answer::Unknown(why) if response.outcome() != Outcome::Unknown => Err(why),
+            Answer::Applied(_) | Answer::Refused(_) | Answer::NotExecuted(_) | Answer::Unknown(_) => {
+                response.extensions_mut().insert(call);
+                Ok(())
+            }
+        }
+    })
 }
 
 /// The path of an item, its SKU percent-encoded.
@@ -185,67 +231,65 @@ fn insert(headers: &mut HeaderMap, name: http::HeaderName, text: String) {
     headers.insert(name, HeaderValue::try_from(text).expect("UUIDs and hex digits are header-safe"));
 }
 
-/// What a reply's body can be read as.
-trait Reply: DeserializeOwned + Clone + Send + Sync + 'static {}
-
-impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reply for T {}
-
-/// Reads the reply where the client stack judges the attempt, so that breaker, retry and metrics have the same verdict,
-/// and keeps the reading with it. Status and headers may promise more than the body holds: such a reply is unreadable.
-fn judge<T: Reply>(response: &mut Response<Bytes>) -> Result<(), String> {
-    let call: Call<T> = read(response);
-    match call.answer {
-        Answer::Unknown(why) if response.outcome() != Outcome::Unknown => Err(why),
-        Answer::Applied(_) | Answer::Refused(_) | Answer::NotExecuted(_) | Answer::Unknown(_) => {
-            response.extensions_mut().insert(call);
-            Ok(())
-        }
-    }
-}
-
-fn read<T: DeserializeOwned>(response: &Response<Bytes>) -> Call<T> {
+/// The reply's meaning; an error when it cannot be read.
+fn read(response: &Response<Bytes>, fits: fn(&Reservation) -> bool) -> Result<Call<Reservation>, String> {
     let text = |name| response.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
-    Call {
-        answer: answer(response),
+    let (answer, blame) = answer(response, fits)?;
+    Ok(Call {
+        answer,
         entry_id: text(X_ENTRY_ID).and_then(|t| t.parse().ok()),
         clock: text(X_HYBRID_CLOCK).map(str::to_owned),
-    }
+        blame,
+    })
 }
 
-fn answer<T: DeserializeOwned>(response: &Response<Bytes>) -> Answer<T> {
+fn answer(
+    response: &Response<Bytes>,
+    fits: fn(&Reservation) -> bool,
+) -> Result<(Answer<Reservation>, Blame), String> {
     let status = response.status();
     if matches!(status, StatusCode::OK | StatusCode::CREATED) {
-        return match serde_json::from_slice(response.body()) {
-            Ok(body) => Answer::Applied(body),
-            Err(error) => Answer::Unknown(format!("{status} with an unreadable body: {error}")),
-        };
+        let body = serde_json::from_slice(response.body());
+        let body: Reservation = body.map_err(|error| format!("{status} with an unreadable body: {error}"))?;
+        if !fits(&body) {
+            return Err(format!(
+                "{status} with a reservation that is {:?}, which was not asked for",
+                body.status
+            ));
+        }
+        return Ok((Answer::Applied(body), Blame::Request));
     }
-    let Ok(problem) = serde_json::from_slice::<Problem>(response.body()) else {
-        return Answer::Unknown(format!("{status} without a problem document"));
-    };
-    let said = || problem.detail.clone().unwrap_or_else(|| problem.title.clone());
-    if problem.status != status.as_u16() || !problem.kind.starts_with(mainstay::problem::TYPE_PREFIX) {
-        return Answer::Unknown(format!("{status} with a problem document that is not inventory's"));
+    let problem = serde_json::from_slice::<Problem>(response.body())
+        .map_err(|_| format!("{status} without a problem document"))?;
+    let said = || format!("{status}: {}", problem.detail.as_deref().unwrap_or(&problem.title));
+    if problem.status != status.as_u16() || !problem.kind.starts_with(TYPE_PREFIX) {
+        return Err(format!("{status} with a problem document that is not inventory's"));
     }
-    match (status.as_u16(), problem.name()) {
-        (409, "insufficient-stock") => match problem.members.get("short_lines").map(short_lines) {
-            Some(Ok(lines)) => Answer::Refused(Refusal::InsufficientStock(lines)),
-            _ => Answer::Unknown("insufficient-stock without its short lines".to_owned()),
-        },
-        (422, "unknown-sku") => Answer::Refused(Refusal::UnknownSku(strings(problem.members.get("skus")))),
-        (409, "reservation-voided") => Answer::Refused(Refusal::ReservationVoided),
-        (410, "reservation-expired") => Answer::Refused(Refusal::ReservationExpired),
-        (404, "not-found") => Answer::Refused(Refusal::NotFound),
+    let refusal = match (status.as_u16(), problem.name()) {
+        (409, "insufficient-stock") => {
+            let lines = problem.members.get("short_lines").map(short_lines);
+            let Some(Ok(lines)) = lines else {
+                return Err("insufficient-stock without its short lines".to_owned());
+            };
+            Refusal::InsufficientStock(lines)
+        }
+        (422, "unknown-sku") => Refusal::UnknownSku(strings(problem.members.get("skus"))),
+        (409, "reservation-voided") => Refusal::ReservationVoided,
+        (410, "reservation-expired") => Refusal::ReservationExpired,
+        (404, "not-found") => Refusal::NotFound,
         (409, "illegal-transition") => {
             let from = problem.members.get("from").and_then(|v| v.as_str()).unwrap_or_default();
-            Answer::Refused(Refusal::IllegalTransition(from.to_owned()))
+            Refusal::IllegalTransition(from.to_owned())
         }
-        (401 | 403 | 429, _) => Answer::NotExecuted(format!("{status}: {}", said())),
+        // Its database refused this one write: nothing was done.
+        (500, "write-refused") => return Ok((Answer::NotExecuted(said()), Blame::Request)),
+        (401 | 403 | 429, _) => return Ok((Answer::NotExecuted(said()), Blame::Peer)),
         _ if problem.outcome == Some(Effect::NotExecuted) => {
-            Answer::NotExecuted(format!("{status}: {}", said()))
+            return Ok((Answer::NotExecuted(said()), Blame::Peer));
         }
-        _ => Answer::Unknown(format!("{status}: {}", said())),
-    }
+        _ => return Ok((Answer::Unknown(said()), Blame::Request)),
+    };
+    Ok((Answer::Refused(refusal), Blame::Request))
 }
 
 fn short_lines(value: &serde_json::Value) -> Result<Vec<ShortLine>, serde_json::Error> {

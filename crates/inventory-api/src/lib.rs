@@ -7,9 +7,10 @@ pub mod types;
 pub mod validate;
 
 pub use client::{
-    Answer, Call, CallContext, InventoryClient, Refusal, X_CAUSATION_ID, X_ENTRY_ID, X_HYBRID_CLOCK,
+    Answer, Blame, Call, CallContext, InventoryClient, Refusal, X_CAUSATION_ID, X_ENTRY_ID, X_HYBRID_CLOCK,
     item_path,
 };
 pub use types::{
-    CreateItem, Item, ItemPage, Line, Receipt, Reservation, ReservationStatus, ReserveRequest, ShortLine,
+    CreateItem, Item, ItemPage, Line, Receipt, RequestLine, Reservation, ReservationStatus, ReserveRequest,
+    ShortLine,
 };

@@ -2,21 +2,45 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// How many of what. Quantities are 1 to 1,000,000; a SKU is 1 to 64 printable ASCII characters.
+/// A line of an order or a reservation: SKU and quantity. A reader ignores members that it does not know; a request's
+/// lines are read as [`RequestLine`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Line {
-    /// Stock-keeping unit, case-sensitive.
+    /// Stock-keeping unit, case-sensitive: 1 to 64 printable ASCII characters.
     #[schema(example = "85123A", min_length = 1, max_length = 64)]
     pub sku: String,
-    /// Pieces.
+    /// Pieces: 1 to 1,000,000.
     #[schema(example = 6, minimum = 1, maximum = 1_000_000)]
     pub quantity: i64,
+}
+
+/// A line of a request: SKU and quantity, and no other member.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RequestLine {
+    /// Stock-keeping unit, case-sensitive: 1 to 64 printable ASCII characters.
+    #[schema(example = "85123A", min_length = 1, max_length = 64)]
+    pub sku: String,
+    /// Pieces: 1 to 1,000,000.
+    #[schema(example = 6, minimum = 1, maximum = 1_000_000)]
+    pub quantity: i64,
+}
+
+impl RequestLine {
+    /// Reads the lines of a request, for `deserialize_with`.
+    ///
+    /// # Errors
+    /// A line with a member that this release does not know: it could not be honoured.
+    pub fn all<'de, D: Deserializer<'de>, L: From<Vec<Line>>>(deserializer: D) -> Result<L, D::Error> {
+        let lines = Vec::<Self>::deserialize(deserializer)?;
+        let lines = lines.into_iter().map(|Self { sku, quantity }| Line { sku, quantity });
+        Ok(lines.collect::<Vec<_>>().into())
+    }
 }
 
 /// A line that could not be met.
@@ -89,7 +113,8 @@ pub struct ReserveRequest {
     /// For which order.
     pub order_id: Uuid,
     /// All or nothing; 1 to 1,000 distinct SKUs.
-    #[schema(value_type = Vec<Line>, min_items = 1, max_items = 1000)]
+    #[serde(deserialize_with = "RequestLine::all")]
+    #[schema(value_type = Vec<RequestLine>, min_items = 1, max_items = 1000)]
     pub lines: Arc<[Line]>,
     /// How long to hold, 1 to 86,400 s.
     #[schema(example = 900, minimum = 1, maximum = 86_400)]

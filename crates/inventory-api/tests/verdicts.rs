@@ -28,6 +28,7 @@ async fn verdicts(status: StatusCode, body: &'static str) -> (Answer<inventory_a
         key: Uuid::nil(),
         causation_id: None,
         clock: String::new(),
+        is_repeat: false,
     };
     let call = client.confirm(context, Uuid::nil()).await;
     (call.answer, stack.breakers().list()[0].failures)

@@ -150,8 +150,9 @@ impl Database {
         self.try_transaction(deadline, "BEGIN", CONFLICT_RETRIES, input, work).await
     }
 
-    /// The same, but it waits 50 ms for a lock at most, and a conflict is not tried again.
-    pub(crate) async fn hurried<I, T, F>(
+    /// The same, but it waits 50 ms for a lock at most, and a conflict is not tried again: for work on several things, of
+    /// which one must not hold up the others.
+    pub async fn hurried<I, T, F>(
         &self,
         deadline: Option<Instant>,
         input: I,

@@ -15,6 +15,7 @@
 //! | [`idempotency`] | claims and stored replies |
 //! | [`feed`] | reading in commit order without losing rows |
 //! | [`database`] | transactions that cannot be half-cancelled, with a bound on every wait |
+//! | [`column_time`] | times as columns hold them |
 //! | [`clock`] | wall-clock time and the hybrid logical clock, in their one home |
 //! | [`cluster`] | the PostgreSQL cluster that the journal lives in, and the mark of a restore |
 //! | [`migrations`] | the schema, and what a release does beside a newer one |
@@ -24,6 +25,7 @@ pub mod batch;
 pub mod canonical;
 pub mod clock;
 pub mod cluster;
+pub mod column_time;
 pub mod database;
 pub mod entry;
 pub mod feed;
@@ -34,6 +36,7 @@ pub mod rule;
 pub use append::{Keys, append};
 pub use batch::Batch;
 pub use clock::{HybridClock, HybridTime};
+pub use column_time::time_at;
 pub use database::{Database, DatabaseError, Step};
 pub use entry::{Cause, Draft, Entry, Head, Journal, Sealed};
 pub use idempotency::{Claim, KeyHash, KeyRow, StoredReply};

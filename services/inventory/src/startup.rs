@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use axum::Router;
 use chassis::config::{ConfigProblems, Defaults};
-use chassis::ops::{self, ChangeLog, Operations};
+use chassis::ops::{self, ChangeLog, Condition, Operations};
 use chassis::program::Program;
 use chassis::server::{BindError, Lifecycle, Limits, Listener, Served, Signals, bind};
 use journal::Journal;
@@ -118,10 +118,8 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     if common.faults_enabled {
         admin = admin.merge(ops::fault_routes(faults, changes));
     }
-    let readiness = move || {
-        let database = database.clone();
-        async move { chassis::schema::conditions(&database, &migrator()).await }
-    };
+    let watched = inventory.clone();
+    let readiness = move || readiness(watched.clone());
     let operations = Served {
         listener: operations,
         service: ops::router(Operations {
@@ -133,6 +131,13 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
         limits: Limits::operations(),
     };
     Ok(Application { inventory, lifecycle, public, operations })
+}
+
+/// Own database and schema decide. Holds that cannot be ended and unreadable rows are reported.
+async fn readiness(inventory: Inventory) -> Vec<Condition> {
+    let mut conditions = chassis::schema::conditions(inventory.database(), &migrator()).await;
+    conditions.extend(inventory.conditions());
+    conditions
 }
 
 impl Application {

@@ -10,7 +10,7 @@ use chassis::config::{ConfigProblems, Defaults};
 use chassis::ops::{self, ChangeLog, Condition, Operations};
 use chassis::program::Program;
 use chassis::server::{BindError, Lifecycle, Limits, Listener, Served, Signals, bind};
-use journal::{Database, Journal};
+use journal::Journal;
 use mainstay::Registry;
 use mainstay::client::{ClientConfig, HyperTransport, TransportConfig};
 use mainstay::context::Priority;
@@ -115,7 +115,7 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
         clocks: Clocks::new(&journal, "inventory"),
         journal,
         inventory: Inventory::new(stack, &inventory_url, inventory_token.expose())?,
-        breakers: breakers.clone(),
+        breakers,
         hold_seconds,
         nudge: Notify::new(),
     });
@@ -143,7 +143,8 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     if common.faults_enabled {
         admin = admin.merge(ops::fault_routes(faults, changes));
     }
-    let readiness = move || readiness(database.clone(), breakers.clone());
+    let watched = app.clone();
+    let readiness = move || readiness(watched.clone());
     let operations = Served {
         listener: operations,
         service: ops::router(Operations {
@@ -171,9 +172,7 @@ impl Application {
     /// Serves until told to stop.
     pub async fn run(self, signals: Signals) -> ExitCode {
         let tasks = self.lifecycle.tasks().clone();
-        let stopping = tasks.clone();
-        let app = self.app.clone();
-        tasks.spawn(async move { reconcile::run(app, stopping.stopping()).await });
+        reconcile::run(&self.app, &tasks);
         let (database, stopping) = (self.app.database.clone(), tasks.clone());
         tasks.spawn(async move { chassis::retention::run(database, stopping.stopping()).await });
         let ending = self.lifecycle.run(self.public, self.operations, signals).await;
@@ -182,13 +181,14 @@ impl Application {
     }
 }
 
-/// Own database and schema decide; inventory is only reported.
-async fn readiness(database: Database, breakers: mainstay::breaker::Breakers) -> Vec<Condition> {
-    let mut conditions = chassis::schema::conditions(&database, &migrator()).await;
-    conditions.extend(breakers.list().into_iter().map(|breaker| {
+/// Own database and schema decide. Inventory, orders that wait, orders set apart and unreadable rows are reported.
+async fn readiness(app: App) -> Vec<Condition> {
+    let mut conditions = chassis::schema::conditions(&app.database, &migrator()).await;
+    conditions.extend(app.breakers.list().into_iter().map(|breaker| {
         let state = breaker.state.as_str();
         let ok = state != "open" && state != "forced-open";
         Condition::reported("inventory", ok).detail(format!("breaker of {} is {state}", breaker.name))
     }));
+    conditions.extend(app.conditions());
     conditions
 }

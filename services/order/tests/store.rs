@@ -5,8 +5,9 @@ use journal::database::Limits;
 use journal::{Database, idempotency};
 use local::Service;
 use order_service::domain::{Status, TRANSITIONS};
-use order_service::store::pages::{self, PAGE_LINES};
-use order_service::store::{Order, Page, work};
+use order_service::store::pages::{self, Found, PAGE_LINES};
+use order_service::store::work::{self, Kind};
+use order_service::store::{Page, StoredStatus};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 use testkit::TestDatabase;
 use utoipa::OpenApi as _;
@@ -45,7 +46,7 @@ async fn orders(test: &TestDatabase, (from, to): (i32, i32), principal: &str, li
         .unwrap();
 }
 
-async fn list(database: &Database, page: Page) -> (Vec<Order>, Option<Uuid>) {
+async fn list(database: &Database, page: Page) -> Found {
     database.read(None, page, |connection, page| Box::pin(pages::list(connection, page))).await.unwrap()
 }
 
@@ -56,7 +57,7 @@ async fn a_page_of_large_orders_ends_before_it_fills_the_memory() {
     let mut page = Page { principal: Some("shop".to_owned()), limit: 500, ..Page::default() };
     let mut seen = Vec::new();
     loop {
-        let (found, next) = list(&database, page.clone()).await;
+        let Found { orders: found, next, .. } = list(&database, page.clone()).await;
         let lines: usize = found.iter().map(|order| order.lines.len()).sum();
         assert!(i64::try_from(lines).unwrap() <= PAGE_LINES, "{lines} lines in one page");
         assert!(!found.is_empty() || next.is_none(), "a page that goes on has an order at least");
@@ -67,6 +68,100 @@ async fn a_page_of_large_orders_ends_before_it_fills_the_memory() {
         }
     }
     assert_eq!(seen, (1..=10).collect::<Vec<_>>(), "each once, oldest first");
+}
+
+/// Every way in which a row can be one that this release cannot read: SET clauses.
+const FAULTS: [&str; 6] = [
+    "lines = 'null'",
+    "lines = '[{\"sku\": 1}]'",
+    "head_hash = ''",
+    "head_clock = 'noon'",
+    "created_at = 'infinity'",
+    "updated_at = '-infinity'",
+];
+
+/// Spoils one row.
+async fn spoil(test: &TestDatabase, id: i32, set: &str) {
+    let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
+    let update = format!("UPDATE orders SET {set} WHERE id = lpad(to_hex({id}), 32, '0')::uuid");
+    sqlx::query(AssertSqlSafe(update)).execute(&mut admin).await.unwrap();
+}
+
+#[tokio::test]
+async fn orders_that_cannot_be_read_leave_the_others_and_their_places_to_the_sweep() {
+    let (test, database) = stage().await;
+    // Due for longer than the others, so their turn is first.
+    orders(&test, (1, 6), "shop", 1, ["reserving", "-2 hours", ""]).await;
+    orders(&test, (7, 300), "shop", 1, ["splitting", "-1 hour", ""]).await;
+    orders(&test, (301, 303), "shop", 1, ["reserving", "-1 second", ""]).await;
+    orders(&test, (401, 406), "shop", 1, ["reserved", "", "-2 hours"]).await;
+    orders(&test, (407, 409), "shop", 1, ["reserved", "", "-1 second"]).await;
+    for (n, fault) in (0..).zip(FAULTS) {
+        spoil(&test, 1 + n, fault).await;
+        spoil(&test, 401 + n, fault).await;
+    }
+    let take = async |unresolved: bool| {
+        let taken = database.transaction(None, unresolved, |connection, &unresolved| {
+            Box::pin(async move {
+                Ok(journal::Step::Commit(if unresolved {
+                    work::take_unresolved(connection, Kind::Ordinary, 6).await?
+                } else {
+                    work::take_lapsed(connection, 6).await?
+                }))
+            })
+        });
+        let (orders, unreadable) = taken.await.unwrap();
+        let mut ids: Vec<_> = orders.iter().map(|order| order.id.as_u128()).collect();
+        ids.sort_unstable();
+        (ids, unreadable.len())
+    };
+    for (unresolved, good) in [(true, [301, 302, 303]), (false, [407, 408, 409])] {
+        assert_eq!(take(unresolved).await, (vec![], FAULTS.len()), "a batch of nothing but unreadable rows");
+        assert_eq!(take(unresolved).await, (good.to_vec(), 0), "which keeps no place of the next one");
+    }
+    let touched: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM orders WHERE status = 'splitting' AND epoch > 1")
+            .fetch_one(&mut PgConnection::connect_with(&test.admin()).await.unwrap())
+            .await
+            .unwrap();
+    assert_eq!(touched, 0, "the work of a release that knows the status is not taken from it");
+
+    let read = database.read(None, (), |connection, ()| {
+        Box::pin(async move {
+            let unresolved = work::unresolved(&mut *connection, 10.0).await?;
+            Ok((unresolved, work::of_unknown_status(connection, 5).await?))
+        })
+    });
+    let (unresolved, foreign) = read.await.unwrap();
+    assert_eq!(unresolved.iter().find(|u| u.status == "splitting").unwrap().count, 294);
+    assert!(foreign.len() == 5 && foreign.iter().all(|(_, status)| status == "splitting"));
+}
+
+#[tokio::test]
+async fn a_list_names_the_orders_that_cannot_be_read_and_shows_a_status_as_it_is() {
+    let (test, database) = stage().await;
+    orders(&test, (1, 9), "shop", 1, ["reserving", "1 minute", ""]).await;
+    for (n, fault) in (0..).zip(FAULTS) {
+        spoil(&test, 1 + n, fault).await;
+    }
+    spoil(&test, 7, "status = 'splitting'").await;
+    for principal in [None, Some("shop".to_owned())] {
+        let mut page = Page { principal, limit: 4, ..Page::default() };
+        let (mut shown, mut unreadable) = (Vec::new(), Vec::new());
+        loop {
+            let found = list(&database, page.clone()).await;
+            shown.extend(found.orders.into_iter().map(|order| (order.id.as_u128(), order.status)));
+            unreadable.extend(found.unreadable.into_iter().map(|fault| fault.id.as_u128()));
+            match found.next {
+                Some(next) => page.after = Some(next),
+                None => break,
+            }
+        }
+        let reserving = StoredStatus::Known(Status::Reserving);
+        let splitting = StoredStatus::Unknown("splitting".to_owned());
+        assert_eq!(shown, [(7, splitting), (8, reserving.clone()), (9, reserving)]);
+        assert_eq!(unreadable, [1, 2, 3, 4, 5, 6]);
+    }
 }
 
 /// The plan of `statement` under the service's settings, for `types` of parameters.
@@ -114,9 +209,7 @@ async fn a_list_reads_what_it_gives_and_not_the_whole_table() {
         let plan = plan(&database, statement, "uuid, text, text, bigint, bigint, text").await;
         assert!(plan.contains(index) && !plan.contains("Seq Scan"), "{name}:\n{plan}");
     }
-    let ids = |found: (Vec<Order>, Option<Uuid>)| -> Vec<u128> {
-        found.0.iter().map(|order| order.id.as_u128()).collect()
-    };
+    let ids = |found: Found| -> Vec<u128> { found.orders.iter().map(|order| order.id.as_u128()).collect() };
     let page = Page { limit: 2, ..Page::default() };
     assert_eq!(ids(list(&database, page.clone()).await), [1, 2]);
     let small = Page { principal: Some("small".to_owned()), ..page.clone() };
@@ -132,11 +225,11 @@ async fn a_list_reads_what_it_gives_and_not_the_whole_table() {
 #[tokio::test]
 async fn a_sweep_reads_what_is_due_and_not_all_that_waits() {
     let (_test, database) = shops().await;
-    for (statement, index) in [
-        (work::TAKE_UNRESOLVED, "Index Cond: (due_at <= now())"),
-        (work::TAKE_LAPSED, "Index Cond: (expires_at <= now())"),
+    for (statement, types, index) in [
+        (work::TAKE_UNRESOLVED, "bigint, bigint, text[], integer, boolean", "Index Cond: (due_at <= now())"),
+        (work::TAKE_LAPSED, "bigint, bigint", "Index Cond: (expires_at <= now())"),
     ] {
-        let plan = plan(&database, statement, "bigint, bigint").await;
+        let plan = plan(&database, statement, types).await;
         assert!(plan.contains(index), "{plan}");
     }
 }

@@ -5,13 +5,16 @@
 mod checked;
 mod clients;
 mod commits;
+mod compatible;
 mod crash;
 mod crash_matrix;
 mod database;
 mod documented;
 mod idempotency;
+mod isolation;
 mod nemesis;
 mod races;
+mod signals;
 mod restored;
 #[cfg(target_os = "linux")]
 mod skew;

@@ -1,11 +1,13 @@
 //! `/admin/v1/faults`: inject faults, look at them, take them back. Mounted only when faults are enabled.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use mainstay::fault::{FaultError, FaultSpec, FaultStatus, Faults};
 use mainstay::problem::FieldError;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::admin::{Because, Operator, Reason, error};
@@ -57,26 +59,46 @@ struct Setting {
     reason: Reason,
 }
 
-#[derive(Debug, Deserialize)]
-struct SettingWire {
-    #[serde(flatten)]
-    spec: FaultSpec,
-    reason: String,
-}
+/// The members of a fault's setting: those of [`FaultSpec`], which is flattened and so cannot refuse others itself.
+const MEMBERS: [&str; 12] = [
+    "fault",
+    "probability",
+    "times",
+    "for_ms",
+    "method",
+    "path_prefix",
+    "ms",
+    "jitter_ms",
+    "status",
+    "effect",
+    "how",
+    "reason",
+];
 
 impl Validate for Setting {
-    type Wire = SettingWire;
+    type Wire = BTreeMap<String, Value>;
 
-    fn validate(wire: SettingWire) -> Result<Self, Vec<FieldError>> {
-        let mut errors = Vec::new();
-        if let Err(FaultError::OutOfRange { field, range }) = wire.spec.validate() {
+    fn validate(mut wire: BTreeMap<String, Value>) -> Result<Self, Vec<FieldError>> {
+        let unknown = wire.keys().filter(|name| !MEMBERS.contains(&name.as_str()));
+        let mut errors: Vec<_> = unknown
+            .map(|name| error(name, format!("is unknown; there are: {}", MEMBERS.join(", "))))
+            .collect();
+        let reason = match wire.remove("reason") {
+            Some(Value::String(reason)) => Reason::parse(&reason),
+            _ => Err(error("reason", "must be a text")),
+        };
+        let spec = serde_json::from_value::<FaultSpec>(wire.into_iter().collect::<Value>());
+        let spec = spec.map_err(|fault| error("body", fault.to_string()));
+        if let Ok(spec) = &spec
+            && let Err(FaultError::OutOfRange { field, range }) = spec.validate()
+        {
             errors.push(error(field, format!("must be {range}")));
         }
-        match Reason::parse(&wire.reason) {
-            Ok(reason) if errors.is_empty() => Ok(Self { spec: wire.spec, reason }),
-            Ok(_) => Err(errors),
-            Err(wrong) => {
-                errors.push(wrong);
+        match (spec, reason) {
+            (Ok(spec), Ok(reason)) if errors.is_empty() => Ok(Self { spec, reason }),
+            (spec, reason) => {
+                errors.extend(spec.err());
+                errors.extend(reason.err());
                 Err(errors)
             }
         }

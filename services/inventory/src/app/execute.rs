@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use journal::{Cause, Claim, DatabaseError, Decided, Draft, Head, Rule, Sealed, State, Step, StoredReply};
+use journal::{Cause, Claim, DatabaseError, Decided, Draft, Head, HybridTime, Rule, Sealed, State, Step, StoredReply};
 use sqlx::PgConnection;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -50,8 +50,9 @@ pub(super) trait Command: Send + Sync + 'static {
 pub(super) enum Ending {
     /// Rows, entry and key are written.
     Written(Written),
-    /// Nothing is to be written but the key: the entry `by` had decided it.
-    Settled { answer: Answer, by: Newest },
+    /// Nothing is to be written but the key: this entry had decided it, at this time. No time is known of an item whose
+    /// row holds none that can be read.
+    Settled { answer: Answer, entry_id: Uuid, decided_at: Option<HybridTime> },
     /// Nothing is to be written, and it may be otherwise later.
     Passing(Refusal),
     /// The deadline passed while waiting for locks.
@@ -259,10 +260,11 @@ pub(super) async fn attempt<C: Command>(
     }
     Ok(match ending {
         Ending::Written(written) => Step::Commit(Round::written(written)),
-        Ending::Settled { answer, by } => {
+        Ending::Settled { answer, entry_id, decided_at } => {
             // The reply names that entry as its cause, so the clock that goes with the reply is to be after it.
-            scene.inventory.0.clocks.adopt_head(by.hlc);
-            let entry_id = by.entry_id;
+            if let Some(time) = decided_at {
+                scene.inventory.0.clocks.adopt_head(time);
+            }
             let stored = scene.render(&answer);
             store::keys::record(connection, &scene.claim, &stored, entry_id).await?;
             Step::Commit(Round::over(Ok(Reply { stored, entry_id: Some(entry_id), replayed: false })))

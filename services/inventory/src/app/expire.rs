@@ -1,16 +1,23 @@
 //! Giving back what was held for too long.
+//!
+//! Due holds are ended in batches. A hold that cannot be ended, because its row cannot be read, the database refuses the
+//! write, or another transaction keeps its items locked, holds up no other: its batch is ended one by one, and it is set
+//! aside for a growing time.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use journal::{Cause, DatabaseError, Decided, Draft, Keys, Sealed, Step};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::Inventory;
 use super::execute::Moved;
+use super::set_aside::Why;
 use crate::domain::ReservationState;
 use crate::domain::rules;
-use crate::store::reservations::{self, Move, Reservation};
+use crate::store::reservations::{self, DueCursor, Move, Reservation};
 
 /// The principal of the sweep that runs by itself.
 pub const SWEEP: &str = "sweep:expiry";
@@ -18,36 +25,85 @@ pub const SWEEP: &str = "sweep:expiry";
 /// Holds ended in one transaction: at about 0.3 ms an entry, one batch keeps its items locked for some 15 ms.
 const BATCH: i64 = 50;
 
+/// Ended holds, and the rows that could not be read.
+type Ended = (u64, Vec<(Uuid, String)>);
+
 impl Inventory {
-    /// Ends every hold whose time is up and that nobody else is busy with, in the name of `principal`; gives how
+    /// Ends every hold whose time is up and that no other transaction has locked, in the name of `principal`; gives how
     /// many. Any number of processes may do this at once.
     pub async fn expire_due(&self, principal: &str) -> Result<u64, DatabaseError> {
-        let mut total = 0;
-        loop {
-            let done = self
+        let (mut total, mut met) = (0, HashSet::new());
+        let mut cursor = Some(DueCursor::start());
+        while let Some(from) = cursor {
+            let read = self
                 .0
                 .database
-                .transaction(None, (self, principal), |connection, &(inventory, principal)| {
-                    Box::pin(inventory.expire_batch(principal, connection))
-                })
-                .await?;
-            for _ in 0..done {
-                Moved::to(ReservationState::Expired).count();
+                .read(None, from, |connection, from| Box::pin(reservations::due(connection, from, BATCH)));
+            let (mut ids, next) = read.await?;
+            let is_last = ids.len() < usize::try_from(BATCH).unwrap_or(usize::MAX);
+            met.extend(ids.iter().copied());
+            ids.retain(|id| !self.0.aside.is_waiting(*id));
+            if !ids.is_empty() {
+                total += self.expire_all(&ids, principal).await?;
             }
-            total += done;
-            if done < BATCH.unsigned_abs() {
-                return Ok(total);
-            }
+            cursor = next.filter(|_| !is_last);
         }
+        self.0.aside.keep(&met);
+        Ok(total)
+    }
+
+    async fn expire_all(&self, ids: &[Uuid], principal: &str) -> Result<u64, DatabaseError> {
+        match self.expire_together(ids, principal).await {
+            Err(DatabaseError::Defect(_) | DatabaseError::Busy(_)) if ids.len() > 1 => {}
+            Err(error @ (DatabaseError::Defect(_) | DatabaseError::Busy(_))) => {
+                self.0.aside.put(ids[0], Why::of(&error));
+                return Ok(0);
+            }
+            ended => return ended,
+        }
+        let mut total = 0;
+        for id in ids {
+            total += Box::pin(self.expire_all(std::slice::from_ref(id), principal)).await?;
+        }
+        Ok(total)
+    }
+
+    /// In one transaction.
+    async fn expire_together(&self, ids: &[Uuid], principal: &str) -> Result<u64, DatabaseError> {
+        let (ended, unreadable) = self
+            .0
+            .database
+            .hurried(None, (self, ids, principal), |connection, &(inventory, ids, principal)| {
+                Box::pin(inventory.expire_batch(ids, principal, connection))
+            })
+            .await?;
+        self.0.aside.forget(ids.iter().filter(|id| !unreadable.iter().any(|(other, _)| other == *id)));
+        for (id, fault) in unreadable {
+            self.0.unreadable.note("reservations", id, &fault);
+            self.0.aside.put(id, Why::Unreadable);
+        }
+        for _ in 0..ended {
+            Moved::to(ReservationState::Expired).count();
+        }
+        Ok(ended)
     }
 
     async fn expire_batch(
         &self,
+        ids: &[Uuid],
         principal: &str,
         connection: &mut PgConnection,
-    ) -> Result<Step<u64>, sqlx::Error> {
-        let due = reservations::lock_due(connection, BATCH).await?;
-        let Some(now) = due.iter().map(|(now, _)| *now).max() else { return Ok(Step::Rollback(0)) };
+    ) -> Result<Step<Ended>, sqlx::Error> {
+        let (mut due, mut unreadable) = (Vec::new(), Vec::new());
+        for row in reservations::lock_due(connection, ids).await? {
+            match row {
+                Ok(hold) => due.push(hold),
+                Err(fault) => unreadable.push(fault),
+            }
+        }
+        let Some(now) = due.iter().map(|(now, _)| *now).max() else {
+            return Ok(Step::Rollback((0, unreadable)));
+        };
         let ended: Vec<(&Reservation, ReservationState, Sealed)> = due
             .iter()
             .filter_map(|(now, known)| {
@@ -58,7 +114,7 @@ impl Inventory {
         let moves: Vec<_> =
             ended.iter().map(|(known, to, sealed)| Move { from: known, to: *to, sealed }).collect();
         reservations::leave_held(connection, &moves, now, Keys::Leave).await?;
-        Ok(Step::Commit(moves.len() as u64))
+        Ok(Step::Commit((moves.len() as u64, unreadable)))
     }
 
     /// The cause of an expiry is the hold; it belongs to the request that asked for it.

@@ -13,10 +13,13 @@ pub mod read;
 pub mod receive;
 pub mod release;
 pub mod reserve;
+mod set_aside;
 
 use std::sync::Arc;
 
 use chassis::clocks::Clocks;
+use chassis::UnreadableRows;
+use chassis::ops::Condition;
 use journal::{Batch, Cause, Database, DatabaseError, HybridTime, Journal, KeyHash, StoredReply};
 use mainstay::RequestContext;
 use uuid::Uuid;
@@ -28,6 +31,7 @@ use execute::{Asked, Round};
 pub use receive::Receive;
 pub use release::Release;
 pub use reserve::Reserve;
+use set_aside::SetAside;
 
 /// Makes the reply's bytes from what was decided; the text is the correlation id of the request.
 pub type Render = fn(&Answer, &str) -> StoredReply;
@@ -43,6 +47,8 @@ struct Parts {
     clocks: Clocks,
     render: Render,
     reserving: Batch<Asked<Reserve>, Round>,
+    unreadable: UnreadableRows,
+    aside: SetAside,
 }
 
 impl Inventory {
@@ -54,7 +60,18 @@ impl Inventory {
             |connection, asked| Box::pin(reserve::all(connection, asked)),
         );
         let clocks = Clocks::new(&journal, "order");
-        Self(Arc::new(Parts { database, journal, clocks, render, reserving }))
+        let (unreadable, aside) = (UnreadableRows::new(&["reservations"]), SetAside::new());
+        Self(Arc::new(Parts { database, journal, clocks, render, reserving, unreadable, aside }))
+    }
+
+    /// Holds that cannot be ended and rows that cannot be read: reported, never deciding.
+    pub fn conditions(&self) -> Vec<Condition> {
+        vec![self.0.aside.condition(), self.0.unreadable.condition()]
+    }
+
+    /// Has the next sweep try every hold that was set aside.
+    pub fn try_now(&self) {
+        self.0.aside.try_now();
     }
 
     /// The database.

@@ -1,5 +1,7 @@
 //! Reading: items, reservations, and what is held.
 
+use std::time::Duration;
+
 use journal::DatabaseError;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -7,7 +9,7 @@ use uuid::Uuid;
 use super::Inventory;
 use crate::domain::stock::Sku;
 use crate::store;
-use crate::store::items::Item;
+use crate::store::items::Listed;
 use crate::store::reservations::Reservation;
 
 /// How many are held, and for how long the most overdue of them should not have been.
@@ -19,9 +21,12 @@ pub struct Held {
     pub overdue_seconds: f64,
 }
 
+/// The time that counting may take. It reads one partial index.
+const LONGEST_COUNT: Duration = Duration::from_secs(2);
+
 impl Inventory {
     /// An item.
-    pub async fn item(&self, sku: &Sku, deadline: Instant) -> Result<Option<Item>, DatabaseError> {
+    pub async fn item(&self, sku: &Sku, deadline: Instant) -> Result<Option<Listed>, DatabaseError> {
         let read = self
             .0
             .database
@@ -35,7 +40,7 @@ impl Inventory {
         after: &str,
         limit: i64,
         deadline: Instant,
-    ) -> Result<Vec<Item>, DatabaseError> {
+    ) -> Result<Vec<Listed>, DatabaseError> {
         let read = self.0.database.read(Some(deadline), (after, limit), |connection, (after, limit)| {
             Box::pin(store::items::page(connection, after, *limit))
         });
@@ -52,12 +57,18 @@ impl Inventory {
             .0
             .database
             .read(Some(deadline), id, |connection, id| Box::pin(store::reservations::read(connection, *id)));
-        read.await
+        read.await.inspect_err(|error| {
+            if let DatabaseError::Defect(cause) = error {
+                self.0.unreadable.note("reservations", id, cause);
+            }
+        })
     }
 
     /// What is held.
     pub async fn held(&self) -> Result<Held, DatabaseError> {
-        let read = self.0.database.read(None, (), |connection, ()| Box::pin(store::status::held(connection)));
+        let deadline = Some(Instant::now() + LONGEST_COUNT);
+        let read =
+            self.0.database.read(deadline, (), |connection, ()| Box::pin(store::status::held(connection)));
         let (count, overdue_seconds) = read.await?;
         Ok(Held { count, overdue_seconds })
     }

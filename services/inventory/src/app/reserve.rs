@@ -179,7 +179,7 @@ impl Reserve {
                 }
             }
         };
-        Ok(Ending::Settled { answer, by })
+        Ok(Ending::Settled { answer, entry_id: by.entry_id, decided_at: Some(by.hlc) })
     }
 
     fn is_for(&self, known: &Reservation) -> bool {

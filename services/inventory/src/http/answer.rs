@@ -11,7 +11,7 @@ use chassis::{ApiError, Caller, IdempotencyKey, Principal};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use inventory_api::{X_ENTRY_ID, X_HYBRID_CLOCK};
-use journal::KeyHash;
+use journal::{DatabaseError, KeyHash};
 use mainstay::problem::Effect;
 use mainstay::server::LogFields;
 use mainstay::{Problem, RequestContext};
@@ -22,6 +22,9 @@ use crate::app::{Ask, Failure, Inventory, Reply};
 
 /// Kept back from the deadline for writing the reply.
 const REPLYING: Duration = Duration::from_millis(20);
+
+/// Seconds after which a refused write is worth a repeat: an operator has to remove the cause.
+const WRITE_REFUSED_RETRY: u64 = 30;
 
 /// What every command brings with it beside its body: name it after the caller and the path, so that who may not
 /// call, and what is not there, is refused first.
@@ -101,8 +104,29 @@ fn refused(failure: &Failure) -> ApiError {
         Failure::KeyReused => chassis::stored::key_reused(),
         Failure::InFlight => chassis::stored::in_flight(),
         Failure::Refused(refusal) => reply::problem(refusal).into(),
+        Failure::NotExecuted(DatabaseError::Defect(cause)) if is_of_one_write(cause) => write_refused(cause),
         Failure::NotExecuted(error) | Failure::Unknown(error) => chassis::stored::database(error),
     }
+}
+
+/// Whether the database refused the values of this one write: SQLSTATE class 22 (data), 23 (constraint), 44 (check
+/// option) or P0 (raised by a trigger). Any other refusal, as of a missing table, concerns every write.
+fn is_of_one_write(cause: &sqlx::Error) -> bool {
+    let code = cause.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| ["22", "23", "44", "P0"].iter().any(|class| code.starts_with(class)))
+}
+
+/// 500 `write-refused`, outcome `refused`: the caller's breaker counts an answer, because this service serves other
+/// requests, and its retry sends nothing again at once, because the same write would be refused again.
+fn write_refused(cause: &sqlx::Error) -> ApiError {
+    tracing::error!(error = %cause, "write refused by the database; nothing was changed");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "write-refused", "The database refused this write")
+        .detail(
+            "nothing was changed; repeat it with the same key once the cause is removed: the log names it",
+        )
+        .outcome(Effect::Refused)
+        .retry_after(WRITE_REFUSED_RETRY)
+        .into()
 }
 
 /// The deadline passed while the use case was at work, and it goes on.

@@ -13,6 +13,7 @@ use mainstay::RequestContext;
 use super::{Api, Command, reply};
 use crate::app::{self, Inventory, Receive, Refusal};
 use crate::domain::stock::{Quantity, Sku};
+use crate::store::items::Listed;
 
 /// Take an item into the range
 ///
@@ -31,7 +32,7 @@ use crate::domain::stock::{Quantity, Sku};
         (status = 415, description = "unsupported-media-type", body = ProblemDocument),
         (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
         (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal", body = ProblemDocument),
+        (status = 500, description = "internal, write-refused", body = ProblemDocument),
         (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
         (status = 504, description = "deadline-exceeded", body = ProblemDocument),
     )
@@ -67,7 +68,7 @@ pub(super) async fn create(
         (status = 415, description = "unsupported-media-type", body = ProblemDocument),
         (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
         (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal", body = ProblemDocument),
+        (status = 500, description = "internal, write-refused", body = ProblemDocument),
         (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
         (status = 504, description = "deadline-exceeded", body = ProblemDocument),
     )
@@ -113,7 +114,7 @@ pub(super) async fn get(
 ) -> Result<Json<Item>, ApiError> {
     let found = api.inventory.item(&sku, context.deadline.instant()).await;
     match found.map_err(|error| chassis::stored::database(&error))? {
-        Some(item) => Ok(Json(reply::item_body(&item))),
+        Some(item) => Ok(Json(body_of(&item))),
         None => Err(reply::problem(&Refusal::NoItem(sku)).into()),
     }
 }
@@ -152,5 +153,9 @@ pub(super) async fn list(
     let found = found.map_err(|error| chassis::stored::database(&error))?;
     let is_full = found.len() == usize::from(page.limit);
     let next = found.last().filter(|_| is_full).map(|item| item.sku.clone());
-    Ok(Json(ItemPage { items: found.iter().map(reply::item_body).collect(), next }))
+    Ok(Json(ItemPage { items: found.iter().map(body_of).collect(), next }))
+}
+
+fn body_of(item: &Listed) -> Item {
+    reply::item_body(&item.sku, &item.name, item.stock)
 }

@@ -12,7 +12,8 @@ use serde_json::json;
 
 use crate::app::{Answer, Refusal};
 use crate::domain::Illegal;
-use crate::store::{items, reservations};
+use crate::domain::stock::Stock;
+use crate::store::reservations;
 
 const JSON: &str = "application/json";
 
@@ -26,9 +27,11 @@ pub fn render(answer: &Answer, correlation_id: &str) -> StoredReply {
         Answer::Present(reservation) => document(StatusCode::OK, &reservation_body(reservation)),
         Answer::Created(item) => StoredReply {
             location: Some(inventory_api::item_path(&item.sku)),
-            ..document(StatusCode::CREATED, &item_body(item))
+            ..document(StatusCode::CREATED, &item_body(&item.sku, &item.name, item.stock))
         },
-        Answer::Received(item) => document(StatusCode::CREATED, &item_body(item)),
+        Answer::Received(item) => {
+            document(StatusCode::CREATED, &item_body(&item.sku, &item.name, item.stock))
+        }
         Answer::Refused(refusal) => {
             let mut problem = problem(refusal);
             problem.correlation_id = Some(correlation_id.to_owned());
@@ -43,13 +46,13 @@ pub fn render(answer: &Answer, correlation_id: &str) -> StoredReply {
 }
 
 /// An item as it travels.
-pub fn item_body(item: &items::Item) -> Item {
+pub fn item_body(sku: &str, name: &str, stock: Stock) -> Item {
     Item {
-        sku: item.sku.clone(),
-        name: item.name.clone(),
-        on_hand: item.stock.on_hand,
-        held: item.stock.held,
-        available: item.stock.available(),
+        sku: sku.to_owned(),
+        name: name.to_owned(),
+        on_hand: stock.on_hand,
+        held: stock.held,
+        available: stock.available(),
     }
 }
 

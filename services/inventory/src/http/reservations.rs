@@ -37,7 +37,7 @@ use crate::app::{Confirm, Inventory, Refusal, Release, Reserve};
         (status = 415, description = "unsupported-media-type", body = ProblemDocument),
         (status = 422, description = "validation-failed, unknown-sku, idempotency-key-reused", body = ProblemDocument),
         (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal", body = ProblemDocument),
+        (status = 500, description = "internal, write-refused", body = ProblemDocument),
         (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
         (status = 504, description = "deadline-exceeded", body = ProblemDocument),
     )
@@ -76,7 +76,7 @@ pub(super) async fn reserve(
         (status = 415, description = "unsupported-media-type", body = ProblemDocument),
         (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
         (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal", body = ProblemDocument),
+        (status = 500, description = "internal, write-refused", body = ProblemDocument),
         (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
         (status = 504, description = "deadline-exceeded", body = ProblemDocument),
     )
@@ -112,7 +112,7 @@ pub(super) async fn confirm(
         (status = 415, description = "unsupported-media-type", body = ProblemDocument),
         (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
         (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal", body = ProblemDocument),
+        (status = 500, description = "internal, write-refused", body = ProblemDocument),
         (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
         (status = 504, description = "deadline-exceeded", body = ProblemDocument),
     )

@@ -30,6 +30,7 @@ async fn reconcile(
     caller: Caller<Operators>,
 ) -> Result<Json<Swept>, ApiError> {
     let principal = format!("operator:{}", caller.principal.name);
+    inventory.try_now();
     let ended = inventory.expire_due(&principal).await.map_err(|error| chassis::stored::database(&error))?;
     if let Some(Extension(log)) = log {
         log.set("holds_ended", ended);

@@ -23,6 +23,7 @@ pub async fn run(inventory: Inventory, stopping: impl Future<Output = ()>) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut counted = None::<Instant>;
+    describe();
     loop {
         tokio::select! {
             () = &mut stopping => return,
@@ -38,7 +39,7 @@ pub async fn run(inventory: Inventory, stopping: impl Future<Output = ()>) {
         if counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
             counted = Some(Instant::now());
             if let Err(error) = count(&inventory).await {
-                tracing::warn!(%error, "what is held could not be counted");
+                tracing::warn!(%error, "reconciler: holds could not be counted");
             }
         }
     }
@@ -50,9 +51,31 @@ async fn count(inventory: &Inventory) -> Result<(), DatabaseError> {
         .set(u32::try_from(open).unwrap_or(u32::MAX));
     metrics::gauge!("mainstay_db_connections", "state" => "idle")
         .set(u32::try_from(idle).unwrap_or(u32::MAX));
-    let held = inventory.held().await?;
+    let held = inventory.held().await.inspect_err(|_| set_held(f64::NAN, f64::NAN))?;
     #[allow(clippy::cast_precision_loss, reason = "a gauge; 2^53 holds are not expected")]
-    metrics::gauge!("mainstay_reservations_held").set(held.count as f64);
-    metrics::gauge!("mainstay_reservations_overdue_seconds").set(held.overdue_seconds);
+    set_held(held.count as f64, held.overdue_seconds);
+    #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit 2^53")]
+    let now = (journal::clock::wall_now().unix_timestamp_nanos() / 1_000_000) as f64 / 1_000.0;
+    metrics::gauge!("mainstay_reservations_read_timestamp_seconds").set(now);
     Ok(())
+}
+
+/// NaN while the database does not say.
+fn set_held(count: f64, overdue: f64) {
+    metrics::gauge!("mainstay_reservations_held").set(count);
+    metrics::gauge!("mainstay_reservations_overdue_seconds").set(overdue);
+}
+
+fn describe() {
+    metrics::describe_gauge!("mainstay_reservations_held", "Reservations in held");
+    metrics::describe_gauge!(
+        "mainstay_reservations_overdue_seconds",
+        "Time since the oldest end not acted on"
+    );
+    metrics::describe_gauge!(
+        "mainstay_reservations_read_timestamp_seconds",
+        "Unix time of the reading that the two gauges of holds are of; 0 before the first"
+    );
+    metrics::gauge!("mainstay_reservations_read_timestamp_seconds").set(0.0);
+    set_held(f64::NAN, f64::NAN);
 }

@@ -1,7 +1,8 @@
 //! Items and their stock.
 
 use journal::{Keys, Sealed};
-use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection, Row as _};
 
 use super::{Newest, unguarded};
 use crate::domain::stock::{ItemName, OpeningStock, Quantity, Sku, Stock};
@@ -19,15 +20,39 @@ pub struct Item {
     pub newest: Newest,
 }
 
-macro_rules! columns {
+/// An item for a reader: no column of it can be unreadable, so that no item can spoil a page.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Listed {
+    /// Its SKU.
+    pub sku: String,
+    /// Its name.
+    pub name: String,
+    /// Its stock.
+    #[sqlx(flatten)]
+    pub stock: Stock,
+    /// Its newest entry's id.
+    pub entry_id: uuid::Uuid,
+    /// Its newest entry's hybrid time, as the row holds it.
+    pub hlc: String,
+}
+
+impl<'r> FromRow<'r, PgRow> for Stock {
+    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+        let number = |name| row.try_get(name);
+        Ok(Self { held: number("held")?, on_hand: number("on_hand")?, version: number("version")? })
+    }
+}
+
+macro_rules! listed {
     () => {
-        "sku, name, version, on_hand, held, head_hash, hlc, entry_id"
+        "sku, name, version, on_hand, held, entry_id, hlc"
     };
 }
 
-const READ: &str = concat!("SELECT ", columns!(), " FROM items WHERE sku = $1");
-const LOCK: &str = concat!("SELECT ", columns!(), " FROM items WHERE sku = $1 FOR NO KEY UPDATE");
-const PAGE: &str = concat!("SELECT ", columns!(), " FROM items WHERE sku > $1 ORDER BY sku LIMIT $2");
+const READ: &str = concat!("SELECT ", listed!(), " FROM items WHERE sku = $1");
+const LOCK: &str =
+    concat!("SELECT ", listed!(), ", head_hash FROM items WHERE sku = $1 FOR NO KEY UPDATE");
+const PAGE: &str = concat!("SELECT ", listed!(), " FROM items WHERE sku > $1 ORDER BY sku LIMIT $2");
 const CREATE: &str = "INSERT INTO items (sku, name, on_hand, version, head_hash, hlc, entry_id)
     VALUES ($1, $2, $3, $4, $5, $6, $7)";
 const RECEIVE: &str =
@@ -68,9 +93,8 @@ impl TryFrom<Row> for Item {
 }
 
 /// Reads an item.
-pub async fn read(connection: &mut PgConnection, sku: &Sku) -> Result<Option<Item>, sqlx::Error> {
-    let row: Option<Row> = sqlx::query_as(READ).bind(sku.as_str()).fetch_optional(connection).await?;
-    row.map(Item::try_from).transpose()
+pub async fn read(connection: &mut PgConnection, sku: &Sku) -> Result<Option<Listed>, sqlx::Error> {
+    sqlx::query_as(READ).bind(sku.as_str()).fetch_optional(connection).await
 }
 
 /// Locks an item.
@@ -80,9 +104,12 @@ pub async fn lock(connection: &mut PgConnection, sku: &Sku) -> Result<Option<Ite
 }
 
 /// At most `limit` items that come after `after`.
-pub async fn page(connection: &mut PgConnection, after: &str, limit: i64) -> Result<Vec<Item>, sqlx::Error> {
-    let rows: Vec<Row> = sqlx::query_as(PAGE).bind(after).bind(limit).fetch_all(connection).await?;
-    rows.into_iter().map(Item::try_from).collect()
+pub async fn page(
+    connection: &mut PgConnection,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Listed>, sqlx::Error> {
+    sqlx::query_as(PAGE).bind(after).bind(limit).fetch_all(connection).await
 }
 
 /// Writes a new item, its entry and the key it settles.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use journal::append::{column, query};
 use journal::{Claim, HybridTime, Keys, Sealed, State as _, StoredReply, entry};
 use serde_json::Value;
+use sqlx::postgres::PgRow;
 use sqlx::{FromRow as _, PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -69,12 +70,18 @@ pub const LOCK_TO_RESERVE: &str = concat!(
      LEFT JOIN known ON true"
 );
 
-/// Found by the transaction's beginning, which the index can be searched by, and judged by the clock after the lock.
+/// Found by the transaction's beginning, which the index can be searched by. Pages go by (end, id): rows that stay due
+/// because they cannot be ended are passed over, however many they are.
+const DUE: &str = "SELECT id, expires_at::text FROM reservations
+    WHERE status = 'held' AND expires_at <= now() AND (expires_at, id) > ($1::text::timestamptz, $2)
+    ORDER BY expires_at, id LIMIT $3";
+
+/// Judged by the clock after the lock.
 const LOCK_DUE: &str = concat!(
     "SELECT clock_timestamp() AS now, r.* FROM (SELECT ",
     columns!(),
-    " FROM reservations WHERE status = 'held' AND expires_at <= now()
-      ORDER BY expires_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED) r"
+    " FROM reservations WHERE id = ANY ($1) AND status = 'held' AND expires_at <= now()
+      ORDER BY id FOR NO KEY UPDATE SKIP LOCKED) r"
 );
 
 /// The items are locked already: see [`LOCK_TO_RESERVE`]. The parameters of [`entry!`]`(record)` come first.
@@ -116,18 +123,18 @@ const CLOCK: &str = "SELECT hlc FROM reservations WHERE id = $1";
 
 const FIRST_ENTRY: &str = "SELECT body FROM journal WHERE aggregate_id = $1 AND version = 1";
 
-pub(super) const STATEMENTS: [(&str, &str); 8] = [
+pub(super) const STATEMENTS: [(&str, &str); 9] = [
     ("reservations::CLOCK", CLOCK),
     ("reservations::READ", READ),
     ("reservations::LOCK", LOCK),
     ("reservations::LOCK_TO_RESERVE", LOCK_TO_RESERVE),
+    ("reservations::DUE", DUE),
     ("reservations::LOCK_DUE", LOCK_DUE),
     ("reservations::CREATE", CREATE),
     ("reservations::MOVE", MOVE),
     ("reservations::FIRST_ENTRY", FIRST_ENTRY),
 ];
 
-#[derive(sqlx::FromRow)]
 struct Row {
     id: Uuid,
     order_id: Option<Uuid>,
@@ -140,6 +147,24 @@ struct Row {
     head_hash: Vec<u8>,
     hlc: String,
     entry_id: Uuid,
+}
+
+impl<'r> sqlx::FromRow<'r, PgRow> for Row {
+    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            order_id: row.try_get("order_id")?,
+            status: row.try_get("status")?,
+            lines: row.try_get("lines")?,
+            hold_seconds: row.try_get("hold_seconds")?,
+            expires_at: journal::time_at(row, "expires_at")?,
+            correlation_id: row.try_get("correlation_id")?,
+            version: row.try_get("version")?,
+            head_hash: row.try_get("head_hash")?,
+            hlc: row.try_get("hlc")?,
+            entry_id: row.try_get("entry_id")?,
+        })
+    }
 }
 
 impl TryFrom<Row> for Reservation {
@@ -187,13 +212,45 @@ pub async fn lock(
     row.map(|timed| Ok((timed.now, timed.row.try_into()?))).transpose()
 }
 
-/// Locks at most `limit` holds whose time is up, leaving out those that someone else has locked.
-pub async fn lock_due(
+/// Where a pass over the due holds stands: the last one's end, as text since it may be infinite, and its id.
+#[derive(Debug, Clone)]
+pub struct DueCursor(String, Uuid);
+
+impl DueCursor {
+    /// Before the first.
+    pub fn start() -> Self {
+        Self("-infinity".to_owned(), Uuid::nil())
+    }
+}
+
+/// At most `limit` holds whose time is up, after `cursor`, and where to go on.
+pub async fn due(
     connection: &mut PgConnection,
+    cursor: &DueCursor,
     limit: i64,
-) -> Result<Vec<(OffsetDateTime, Reservation)>, sqlx::Error> {
-    let rows: Vec<TimedRow> = sqlx::query_as(LOCK_DUE).bind(limit).fetch_all(connection).await?;
-    rows.into_iter().map(|timed| Ok((timed.now, timed.row.try_into()?))).collect()
+) -> Result<(Vec<Uuid>, Option<DueCursor>), sqlx::Error> {
+    let rows: Vec<(Uuid, String)> =
+        sqlx::query_as(DUE).bind(&cursor.0).bind(cursor.1).bind(limit).fetch_all(connection).await?;
+    let next = rows.last().map(|(id, end)| DueCursor(end.clone(), *id));
+    Ok((rows.into_iter().map(|(id, _)| id).collect(), next))
+}
+
+/// A due hold, with the clock after its lock; or the fault of a row that cannot be read.
+pub type Due = Result<(OffsetDateTime, Reservation), (Uuid, String)>;
+
+/// Locks those of `ids` that are still due, leaving out those that another transaction has locked.
+pub async fn lock_due(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Due>, sqlx::Error> {
+    let rows = sqlx::query(LOCK_DUE).bind(ids).fetch_all(connection).await?;
+    let read = |row: &PgRow| -> Result<_, sqlx::Error> {
+        let TimedRow { now, row } = TimedRow::from_row(row)?;
+        Ok((now, row.try_into()?))
+    };
+    rows.iter()
+        .map(|row| {
+            let id = row.try_get("id")?;
+            Ok(read(row).map_err(|fault| (id, fault.to_string())))
+        })
+        .collect()
 }
 
 /// What [`lock_to_reserve`] found.

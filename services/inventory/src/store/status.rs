@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 
 /// Through the partial index over what is held, so the history costs nothing.
 const HELD: &str = "SELECT count(*),
-        GREATEST(extract(epoch FROM clock_timestamp() - min(expires_at)), 0)::float8
+        GREATEST(extract(epoch FROM clock_timestamp() - min(expires_at) FILTER (WHERE isfinite(expires_at))), 0)::float8
     FROM reservations WHERE status = 'held'";
 
 pub(super) const STATEMENTS: [(&str, &str); 1] = [("status::HELD", HELD)];

@@ -1,7 +1,9 @@
 //! Ending holds whose time is up.
 
+use inventory_service::app::Failure;
 use inventory_service::app::expire::SWEEP;
 use inventory_service::store;
+use journal::DatabaseError;
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use uuid::Uuid;
 
@@ -146,8 +148,10 @@ async fn what_is_overdue_can_be_seen() {
 async fn a_sweep_reads_what_is_due_and_not_all_that_is_held() {
     let stage = Stage::new().await;
     let (_, statement) =
-        store::statements().into_iter().find(|(name, _)| *name == "reservations::LOCK_DUE").unwrap();
-    let explain = format!("SET enable_seqscan = off; EXPLAIN {}", statement.replace("$1", "50"));
+        store::statements().into_iter().find(|(name, _)| *name == "reservations::DUE").unwrap();
+    let statement =
+        statement.replace("$1", "'-infinity'").replace("$2", "gen_random_uuid()").replace("$3", "50");
+    let explain = format!("SET enable_seqscan = off; EXPLAIN {statement}");
     let plan: Vec<String> = stage
         .admin
         .fetch_all(sqlx::raw_sql(AssertSqlSafe(explain)))
@@ -156,5 +160,112 @@ async fn a_sweep_reads_what_is_due_and_not_all_that_is_held() {
         .iter()
         .map(|row| row.get(0))
         .collect();
-    assert!(plan.iter().any(|line| line.contains("Index Cond: (expires_at <= now())")), "{plan:#?}");
+    assert!(
+        plan.iter().any(|line| line.contains("Index Cond:") && line.contains("(expires_at <= now())")),
+        "{plan:#?}"
+    );
+}
+
+/// Every way in which a hold can be one that this release cannot read: SET clauses.
+const FAULTS: [&str; 5] = [
+    "lines = 'null'",
+    "lines = '[{\"sku\": \"a\", \"quantity\": 0}]'",
+    "head_hash = decode(repeat('00', 31), 'hex')",
+    "hlc = 'noon'",
+    "expires_at = '-infinity'",
+];
+
+#[tokio::test]
+async fn holds_that_cannot_be_read_leave_the_others_to_the_sweep_and_are_named() {
+    let stage = Stage::with(&[("a", 1_000)]).await;
+    stage
+        .admin
+        .execute("ALTER TABLE reservations DROP CONSTRAINT reservations_head_hash_check")
+        .await
+        .unwrap();
+    let mut first = None;
+    // More than a batch of them, and all due before the others.
+    for fault in FAULTS.into_iter().cycle().take(60) {
+        let id = stage.hold(&[("a", 1)]).await;
+        let spoil =
+            format!("UPDATE reservations SET expires_at = now() - interval '1 hour', {fault} WHERE id = $1");
+        let spoil = spoil.replace("expires_at = now() - interval '1 hour', expires_at", "expires_at");
+        sqlx::query(AssertSqlSafe(spoil)).bind(id).execute(&stage.admin).await.unwrap();
+        first.get_or_insert(id);
+    }
+    let good = [stage.hold(&[("a", 2)]).await, stage.hold(&[("a", 3)]).await];
+    for id in good {
+        stage.let_end(id).await;
+    }
+    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 2);
+    for id in good {
+        assert_eq!(stage.status(id).await.unwrap(), "expired");
+    }
+    let rows = stage.inventory.conditions().into_iter().find(|c| c.name == "rows").unwrap();
+    assert!(!rows.ok && !rows.decides);
+    assert!(rows.detail.unwrap().starts_with("60 rows cannot be read by this release: reservations "));
+}
+
+#[tokio::test]
+async fn a_hold_whose_end_the_database_refuses_is_set_aside_and_the_others_end() {
+    let stage = Stage::with(&[("bad", 10), ("good", 10)]).await;
+    let (bad, good) = (stage.hold(&[("bad", 1)]).await, stage.hold(&[("good", 1)]).await);
+    refuse(&stage, "bad").await;
+    stage.let_end(bad).await;
+    stage.let_end(good).await;
+    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 1);
+    assert_eq!(stage.status(good).await.unwrap(), "expired");
+    let stuck = || stage.inventory.conditions().into_iter().find(|c| c.name == "stuck").unwrap();
+    assert!(!stuck().ok && stuck().detail.unwrap().contains(&bad.to_string()));
+
+    stage.admin.execute("DROP TRIGGER refuse ON items").await.unwrap();
+    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 0, "it is set aside");
+    stage.inventory.try_now();
+    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 1, "an operator has it tried at once");
+    assert!(stuck().ok);
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_hold_whose_item_is_locked_for_long_does_not_hold_up_the_others() {
+    let stage = Stage::with(&[("busy", 10), ("free", 10)]).await;
+    let (busy, free) = (stage.hold(&[("busy", 1)]).await, stage.hold(&[("free", 1)]).await);
+    stage.let_end(busy).await;
+    stage.let_end(free).await;
+    let mut holder = stage.admin.begin().await.unwrap();
+    holder.execute("SELECT FROM items WHERE sku = 'busy' FOR UPDATE").await.unwrap();
+    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 1);
+    assert_eq!(stage.status(free).await.unwrap(), "expired");
+    holder.rollback().await.unwrap();
+    stage.inventory.try_now();
+    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn an_item_that_can_never_be_written_fails_only_its_own_reservations() {
+    let stage = Stage::with(&[("bad", 100), ("good", 100)]).await;
+    refuse(&stage, "bad").await;
+    let reserving = (0..40).map(|n| {
+        let sku = if n % 2 == 0 { "good" } else { "bad" };
+        let stage = &stage;
+        async move { (sku, stage.reserve(ask(), Uuid::now_v7(), &[(sku, 1)]).await) }
+    });
+    for (sku, reply) in futures_util::future::join_all(reserving).await {
+        match sku {
+            "good" => assert_eq!(reply.unwrap().stored.status, 201),
+            _ => assert!(matches!(reply, Err(Failure::NotExecuted(DatabaseError::Defect(_)))), "{reply:?}"),
+        }
+    }
+    assert_eq!((stage.stock("good").await, stage.stock("bad").await), ((100, 20), (100, 0)));
+    stage.assert_sound().await;
+}
+
+/// Has the database refuse every change of an item.
+async fn refuse(stage: &Stage, sku: &str) {
+    let trigger = format!(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$;
+         CREATE TRIGGER refuse BEFORE UPDATE ON items FOR EACH ROW WHEN (OLD.sku = '{sku}')
+             EXECUTE FUNCTION refuse()"
+    );
+    stage.admin.execute(sqlx::raw_sql(AssertSqlSafe(trigger))).await.unwrap();
 }

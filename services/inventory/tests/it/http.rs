@@ -152,6 +152,7 @@ async fn the_typed_client_understands_every_answer() {
         key: Uuid::now_v7(),
         causation_id: None,
         clock: "0000000000000000".to_owned(),
+        is_repeat: false,
     };
     let request = |id, sku: &str, quantity| -> ReserveRequest {
         serde_json::from_value(reserve_body(id, sku, quantity)).unwrap()

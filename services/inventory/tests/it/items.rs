@@ -73,3 +73,19 @@ async fn pages_of_items_follow_the_bytes_of_their_skus() {
     assert_eq!(item.unwrap().stock.on_hand, 1);
     assert_eq!(stage.inventory.item(&"c".to_owned().try_into().unwrap(), deadline).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn an_item_whose_chain_cannot_be_read_is_read_and_listed_beside_the_others() {
+    let stage = Stage::with(&[("a", 1), ("b", 2)]).await;
+    sqlx::query("UPDATE items SET hlc = 'noon' WHERE sku = 'a'").execute(&stage.admin).await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let listed = stage.inventory.items("", 10, deadline).await.unwrap();
+    assert_eq!(
+        listed.iter().map(|item| (&*item.sku, item.stock.on_hand)).collect::<Vec<_>>(),
+        [("a", 1), ("b", 2)]
+    );
+    let one = stage.inventory.item(&"a".to_owned().try_into().unwrap(), deadline).await.unwrap();
+    assert_eq!(one.as_ref(), listed.first());
+    assert!(stage.receive(ask(), "a", 1).await.is_err(), "a change needs the chain");
+    assert!(stage.receive(ask(), "b", 1).await.is_ok());
+}

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use inventory_api::{Answer, CallContext, Line, Refusal, Reservation, ReserveRequest};
+use inventory_api::{Answer, Blame, CallContext, Line, Refusal, Reservation, ReserveRequest};
 use journal::{Cause, DatabaseError, Decided, Draft, Step as TxStep};
 use mainstay::RequestContext;
 use time::OffsetDateTime;
@@ -107,21 +107,39 @@ impl App {
             Ok(reply) => reply,
             Err(why) => {
                 undecided(driver, &order, step.as_str(), &why);
-                return self.put_back(driver, order, &why).await.map(|driven| (driven, Vec::new()));
+                let retry = self.retry(&order, call.blame);
+                return self.put_back(driver, order, retry, &why).await.map(|driven| (driven, Vec::new()));
             }
         };
-        if let Reply::Nothing { seen } = &reply {
+        let retry = if let Reply::Nothing { seen } = &reply {
             undecided(driver, &order, step.as_str(), seen);
-        }
+            self.retry(&order, call.blame)
+        } else {
+            self.served.answered();
+            Retry { failed_alone: 0, backoff_ms: backoff_ms(order.tries, 0) }
+        };
         let answered = Answered { state: order.status, reply };
         if answered.leads_to().is_none() {
             let why = match &answered.reply {
                 Reply::Nothing { seen } => seen.clone(),
                 reply => format!("{reply:?}"),
             };
-            return self.put_back(driver, order, &why).await.map(|driven| (driven, Vec::new()));
+            return self.put_back(driver, order, retry, &why).await.map(|driven| (driven, Vec::new()));
         }
-        self.record(driver, order, step, &answered, call.entry_id).await
+        self.record(driver, order, step, &answered, call.entry_id, retry).await
+    }
+
+    /// When an order whose try decided nothing is tried again. The back-off grows beyond a second only for an order that
+    /// fails while others are served: what failed in an outage is resolved within seconds of its end.
+    pub(super) fn retry(&self, order: &Order, blame: Blame) -> Retry {
+        let others_are_served = self.served.failed();
+        let is_alone = match blame {
+            Blame::Peer => false,
+            Blame::Request => others_are_served && order.tries >= QUICK_TRIES,
+        };
+        let failed_alone = order.failed_alone.saturating_add(i32::from(is_alone));
+        let grown = if is_alone { failed_alone } else { 0 };
+        Retry { failed_alone, backoff_ms: backoff_ms(order.tries, grown) }
     }
 
     async fn ask(&self, driver: &Driver, order: &Order, step: Step) -> inventory_api::Call<Reservation> {
@@ -132,6 +150,7 @@ impl App {
             key: derived(order.id, &format!("{}:{ATTEMPT}", step.as_str())),
             causation_id: Some(order.head_entry),
             clock: self.journal.clock().tick().to_string(),
+            is_repeat: order.tries > 0,
         };
         match step {
             Step::Reserve => {
@@ -150,6 +169,7 @@ impl App {
         step: Step,
         answered: &Answered,
         entry_id: Option<Uuid>,
+        retry: Retry,
     ) -> Result<(Driven, Vec<(&'static str, journal::StoredReply)>), DatabaseError> {
         let (status, decided) = Decided::by(answered);
         let sealed = self.journal.seal(Draft {
@@ -172,9 +192,10 @@ impl App {
             expires_at,
             in_flight: false,
             tries: if unresolved { order.tries + 1 } else { 0 },
+            failed_alone: if unresolved { retry.failed_alone } else { 0 },
             ..order.after(status, &sealed)
         });
-        let due = if unresolved { Due::Backoff(backoff_ms(order.tries)) } else { Due::AtRest };
+        let due = if unresolved { Due::Backoff(retry.backoff_ms) } else { Due::AtRest };
         let replies = replies::of_transition(&moved, &answered.reply, &driver.cause.correlation_id);
         let id = order.id;
         let advance = Arc::new(orders::Advance { from: order, moved, due, sealed, replies });
@@ -203,15 +224,17 @@ impl App {
         &self,
         driver: &Driver,
         order: Arc<Order>,
+        retry: Retry,
         why: &str,
     ) -> Result<Driven, DatabaseError> {
-        let backoff = backoff_ms(order.tries);
         let fruitless = Fruitless::new(Requests::counted(&driver.context.trail.snapshot()), why);
         let ours = self
             .database
-            .transaction(None, (&order, backoff, &fruitless), |connection, &(order, backoff, fruitless)| {
+            .transaction(None, (&order, retry, &fruitless), |connection, &(order, retry, fruitless)| {
+                let Retry { backoff_ms, failed_alone } = retry;
                 Box::pin(async move {
-                    Ok(TxStep::Commit(work::put_back(connection, order, backoff, fruitless).await?))
+                    let ours = work::put_back(connection, order, backoff_ms, failed_alone, fruitless).await?;
+                    Ok(TxStep::Commit(ours))
                 })
             })
             .await?;
@@ -226,7 +249,7 @@ pub(super) fn undecided(driver: &Driver, order: &Order, step: &str, why: &str) {
     let tries = order.tries.unsigned_abs() + 1;
     if tries.is_power_of_two() {
         let correlation_id = &*driver.cause.correlation_id;
-        tracing::warn!(order_id = %order.id, correlation_id, step, tries, why, "inventory has decided nothing");
+        tracing::warn!(order_id = %order.id, correlation_id, step, tries, why, "inventory call inconclusive; retry scheduled");
     }
 }
 
@@ -255,11 +278,52 @@ fn verdict(step: Step, answer: Answer<Reservation>) -> Result<Reply, String> {
     }
 }
 
-/// 100, 200, 400 … at most 1,000 ms, the upper half of it random: orders that failed together do not come back
-/// together, and none waits longer than a second once inventory is back.
-fn backoff_ms(tries: i32) -> i64 {
-    let full = 100_i64 << u32::try_from(tries.clamp(0, 4)).unwrap_or(0);
-    let full = full.min(1_000);
+/// When an undecided order is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Retry {
+    /// What the row keeps as [`Order::failed_alone`].
+    failed_alone: i32,
+    /// The wait, in milliseconds.
+    backoff_ms: i64,
+}
+
+/// Tries after which the wait is a second, and from which on an order can be told to fail by itself.
+const QUICK_TRIES: i32 = 4;
+
+/// The longest wait, in milliseconds, of an order that fails by itself.
+const LONGEST_MS: i64 = 30_000;
+
+/// 100, 200, 400 … at most 1,000 ms, so that none waits longer than a second once inventory is back; for an order that
+/// failed alone so often 1, 2, 4 … at most 30 s. The upper half is random: orders that failed together do not come back
+/// together.
+fn backoff_ms(tries: i32, failed_alone: i32) -> i64 {
+    let doubled = |ms: i64, times: i32| ms << u32::try_from(times.clamp(0, 5)).unwrap_or(0);
+    let full = match failed_alone {
+        ..=0 => doubled(100, tries).min(1_000),
+        alone => doubled(1_000, alone - 1).min(LONGEST_MS),
+    };
     let random = i64::from(Uuid::new_v4().as_bytes()[0]);
     full / 2 + full / 2 * random / 255
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_back_off_grows_beyond_a_second_only_for_what_fails_alone() {
+        let bounds = |full: i64| full / 2..=full;
+        for (tries, alone, full) in [
+            (0, 0, 100),
+            (3, 0, 800),
+            (4, 0, 1_000),
+            (1_000, 0, 1_000),
+            (9, 1, 1_000),
+            (9, 2, 2_000),
+            (9, 5, 16_000),
+        ] {
+            assert!(bounds(full).contains(&backoff_ms(tries, alone)), "{tries} {alone}");
+        }
+        assert!(bounds(LONGEST_MS).contains(&backoff_ms(i32::MAX, i32::MAX)));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use inventory_api::{Answer, CallContext};
+use inventory_api::{Answer, Blame, CallContext};
 use journal::{DatabaseError, Decided, Draft};
 use time::format_description::well_known::Rfc3339;
 
@@ -22,6 +22,7 @@ impl App {
             key: derived(order.id, "look"),
             causation_id: Some(order.head_entry),
             clock: self.journal.clock().tick().to_string(),
+            is_repeat: order.tries > 0,
         };
         let call = self.inventory.reservation(context, order.reservation_id).await;
         if let Some(time) = call.clock.as_deref().and_then(|t| t.parse().ok()) {
@@ -36,9 +37,11 @@ impl App {
             Ok(reservation) => reservation,
             Err(why) => {
                 undecided(driver, &order, "look", &why);
-                return self.put_back(driver, order, &why).await;
+                let retry = self.retry(&order, call.blame);
+                return self.put_back(driver, order, retry, &why).await;
             }
         };
+        self.served.answered();
         let rule = Lapse {
             state: order.status,
             reservation: reservation.status,
@@ -47,7 +50,8 @@ impl App {
         let (status, decided) = Decided::by(&rule);
         if status != Status::Expired {
             let why = format!("inventory says that the reservation is {:?}", reservation.status);
-            return self.put_back(driver, order, &why).await;
+            let retry = self.retry(&order, Blame::Peer);
+            return self.put_back(driver, order, retry, &why).await;
         }
         let sealed = self.journal.seal(Draft {
             aggregate_id: order.id,

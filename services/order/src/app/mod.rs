@@ -8,15 +8,18 @@ pub mod drive;
 pub mod lapse;
 pub mod place;
 pub mod read;
+pub mod reading;
 pub mod repeat;
 pub mod replies;
 pub mod requests;
+mod served;
 pub mod view;
 pub mod wish;
 
 use std::sync::Arc;
 
 use chassis::clocks::Clocks;
+use chassis::UnreadableRows;
 use journal::idempotency::{Claim, KeyHash, StoredReply};
 use journal::{Batch, Cause, Database, DatabaseError, Journal};
 use mainstay::RequestContext;
@@ -24,9 +27,11 @@ use mainstay::breaker::Breakers;
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
+use self::reading::LastReading;
+use self::served::Served;
 use crate::clients::Inventory;
 use crate::domain::Status;
-use crate::store::{Order, orders};
+use crate::store::{Order, StoredOrder, orders};
 
 /// Everything a use case needs. Clones share it.
 #[derive(Debug, Clone)]
@@ -35,6 +40,10 @@ pub struct App {
     /// Orders being placed at the same time share a transaction, and so do those that are moved on.
     placing: Batch<orders::Place, orders::Placed>,
     advancing: Batch<orders::Advance, bool>,
+    /// Rows that this release cannot read.
+    pub unreadable: UnreadableRows,
+    served: Arc<Served>,
+    reading: Arc<LastReading>,
 }
 
 /// The parts of [`App`].
@@ -77,7 +86,19 @@ impl App {
             |all: &orders::Advance| all.from.lines.len(),
             |connection, all| Box::pin(orders::advance(connection, all)),
         );
-        Self { parts: Arc::new(parts), placing, advancing }
+        Self {
+            parts: Arc::new(parts),
+            placing,
+            advancing,
+            unreadable: UnreadableRows::new(&["orders", "journal"]),
+            served: Arc::default(),
+            reading: Arc::new(LastReading::new()),
+        }
+    }
+
+    /// Whether inventory began to serve again since the last call: what waits need not wait any longer.
+    pub fn take_recovered(&self) -> bool {
+        self.served.take_recovered()
     }
 }
 
@@ -135,6 +156,18 @@ pub enum Done {
     Replayed(StoredReply),
     /// Not yet: the order as it stands.
     Pending(Arc<Order>),
+    /// Not by this release: the order stands in a status that it does not know.
+    Foreign(Box<StoredOrder>),
+}
+
+impl Done {
+    /// The order as it stands.
+    fn pending(order: StoredOrder) -> Self {
+        match order.clone().known() {
+            Ok(order) => Self::Pending(Arc::new(order)),
+            Err(_) => Self::Foreign(Box::new(order)),
+        }
+    }
 }
 
 /// Why a command has no answer. Except where it says otherwise, nothing was changed and no key was claimed.
@@ -155,6 +188,14 @@ pub enum Refused {
         /// Where it stands.
         from: Status,
         /// Where it was to go.
+        to: Status,
+    },
+    /// The order is in a status that this release does not know.
+    #[error("the order is {from:?}, which this release does not know")]
+    Foreign {
+        /// The status as it is stored.
+        from: String,
+        /// Where the order was to go.
         to: Status,
     },
     /// The database did not do it, or did not say.

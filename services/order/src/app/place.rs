@@ -97,6 +97,7 @@ impl App {
             epoch: 1,
             in_flight: true,
             tries: 0,
+            failed_alone: 0,
         };
         (order, sealed)
     }

@@ -6,7 +6,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::App;
-use crate::store::{Order, Page, orders, pages};
+use crate::store::pages::Found;
+use crate::store::{Page, StoredOrder, orders, pages};
 
 /// More transitions than any order has: the longest path has 6. So few come to less than a page's bytes, too.
 const HISTORY_LIMIT: i64 = 1_000;
@@ -18,27 +19,37 @@ impl App {
         deadline: Instant,
         id: Uuid,
         principal: Option<&str>,
-    ) -> Result<Option<Order>, DatabaseError> {
+    ) -> Result<Option<StoredOrder>, DatabaseError> {
         self.database
             .read(Some(deadline), (id, principal), |connection, &(id, principal)| {
                 Box::pin(orders::get(connection, id, principal))
             })
             .await
+            .inspect_err(|error| {
+                if let DatabaseError::Defect(cause) = error {
+                    self.unreadable.note("orders", id, cause);
+                }
+            })
     }
 
-    /// A page of orders, and where to go on if there may be more.
-    pub async fn orders(
+    /// A page of orders.
+    pub async fn orders(&self, deadline: Instant, page: &Page) -> Result<Found, DatabaseError> {
+        let found = self
+            .database
+            .read(Some(deadline), page, |connection, page| Box::pin(pages::list(connection, page)))
+            .await?;
+        for fault in &found.unreadable {
+            self.unreadable.note("orders", fault.id, &fault.why);
+        }
+        Ok(found)
+    }
+
+    /// Every entry of one order, oldest first; the number and fault of one that this release cannot read.
+    pub async fn history(
         &self,
         deadline: Instant,
-        page: &Page,
-    ) -> Result<(Vec<Order>, Option<Uuid>), DatabaseError> {
-        self.database
-            .read(Some(deadline), page, |connection, page| Box::pin(pages::list(connection, page)))
-            .await
-    }
-
-    /// Every entry of one order, oldest first.
-    pub async fn history(&self, deadline: Instant, id: Uuid) -> Result<Vec<Entry<'static>>, DatabaseError> {
+        id: Uuid,
+    ) -> Result<Vec<Result<Entry<'static>, (i64, String)>>, DatabaseError> {
         let wanted = (self.journal.service(), Filter::Aggregate(id));
         let page = self
             .database
@@ -46,9 +57,12 @@ impl App {
                 Box::pin(feed::find(connection, service, filter, HISTORY_LIMIT))
             })
             .await?;
-        let entries = page.items.iter().map(|item| serde_json::from_str(item.entry.get()));
-        entries
-            .collect::<Result<_, _>>()
-            .map_err(|e| DatabaseError::Defect(sqlx::Error::Decode(e.into()).into()))
+        let entries = page.items.iter().map(|item| {
+            serde_json::from_str(item.entry.get()).map_err(|fault| {
+                self.unreadable.note("journal", item.seq, &fault);
+                (item.seq, fault.to_string())
+            })
+        });
+        Ok(entries.collect())
     }
 }

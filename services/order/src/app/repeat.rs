@@ -1,7 +1,5 @@
 //! A key that has been seen before: the same reply again, or an honest "not yet".
 
-use std::sync::Arc;
-
 use journal::DatabaseError;
 use journal::idempotency::{KeyRow, look};
 use tokio::time::Instant;
@@ -9,7 +7,7 @@ use tokio::time::Instant;
 use super::{App, Caller, Done, Refused, replies};
 use crate::domain::rules::Wish;
 use crate::domain::status::Step;
-use crate::store::{Order, orders};
+use crate::store::{Order, StoredOrder, orders};
 
 impl App {
     /// Answers a request whose key is taken.
@@ -23,8 +21,12 @@ impl App {
         }
         match (row.reply, order) {
             (Some(reply), _) => Ok(Done::Replayed(reply)),
-            (None, Some(order)) if order.in_flight && works_on(&order, command) => Err(Refused::InFlight),
-            (None, Some(order)) => Ok(Done::Pending(order)),
+            (None, Some(order)) => match Done::pending(order) {
+                Done::Pending(order) if order.in_flight && works_on(&order, command) => {
+                    Err(Refused::InFlight)
+                }
+                done => Ok(done),
+            },
             (None, None) => Err(Refused::NotFound),
         }
     }
@@ -33,7 +35,7 @@ impl App {
     pub(super) async fn settled(&self, caller: &Caller) -> Result<Done, Refused> {
         match self.find_key(caller, None).await? {
             (Some(KeyRow { reply: Some(reply), .. }), _) => Ok(Done::Final(reply)),
-            (_, Some(order)) => Ok(Done::Pending(order)),
+            (_, Some(order)) => Ok(Done::pending(order)),
             (_, None) => Err(Refused::NotFound),
         }
     }
@@ -42,14 +44,14 @@ impl App {
         &self,
         caller: &Caller,
         deadline: Option<Instant>,
-    ) -> Result<(Option<KeyRow>, Option<Arc<Order>>), DatabaseError> {
+    ) -> Result<(Option<KeyRow>, Option<StoredOrder>), DatabaseError> {
         self.database
             .read(deadline, caller, |connection, caller| {
                 Box::pin(async move {
                     let row = look(connection, &caller.cause.principal, &caller.key_hash).await?;
                     let order = match &row {
                         Some(row) if row.reply.is_none() => {
-                            orders::get(connection, row.aggregate_id, None).await?.map(Arc::new)
+                            orders::get(connection, row.aggregate_id, None).await?
                         }
                         _ => None,
                     };

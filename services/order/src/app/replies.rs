@@ -22,7 +22,7 @@ use crate::store::Order;
 pub const PLACE: &str = "place";
 
 /// Where an order is found.
-pub fn location(order: &Order) -> String {
+pub fn location<S>(order: &Order<S>) -> String {
     ["/v1/orders/", order.id.hyphenated().encode_lower(&mut Uuid::encode_buffer())].concat()
 }
 

@@ -12,7 +12,7 @@ use super::{App, Begun, Caller, Done, Refused, replies};
 use crate::domain::Status;
 use crate::domain::rules::{Intend, Place, Wish};
 use crate::store::orders::Due;
-use crate::store::{Order, orders};
+use crate::store::{Order, StoredStatus, orders};
 
 enum Begin {
     Intent(Arc<Order>),
@@ -20,6 +20,7 @@ enum Begin {
     KeyTaken,
     NotFound,
     NotYet(Status),
+    Foreign(String),
     TooLate,
 }
 
@@ -43,6 +44,10 @@ impl App {
                         }
                         let Some(order) = orders::lock(connection, id, &caller.cause.principal).await? else {
                             return Ok(Step::Rollback(Begin::NotFound));
+                        };
+                        let order = match order.status {
+                            StoredStatus::Known(status) => order.with_status(status),
+                            StoredStatus::Unknown(from) => return Ok(Step::Rollback(Begin::Foreign(from))),
                         };
                         // Others may have had the row for long.
                         if caller.context.deadline.has_passed() {
@@ -89,6 +94,7 @@ impl App {
             Begin::KeyTaken => self.repeat(&caller, wish.as_str()).await,
             Begin::NotFound => Err(Refused::NotFound),
             Begin::TooLate => Err(DatabaseError::Deadline.into()),
+            Begin::Foreign(from) => Err(Refused::Foreign { from, to: wish.goal() }),
             Begin::NotYet(from) => Err(Refused::NotYet { from, to: wish.goal() }),
         }
     }

@@ -3,11 +3,14 @@
 use axum::response::{IntoResponse, Response};
 use chassis::ApiError;
 use http::{HeaderValue, StatusCode, header};
+use journal::State;
 use mainstay::Problem;
 use mainstay::problem::Effect;
+use serde::Serialize;
 
-use crate::app::view::OrderView;
+use crate::app::view::{OrderView, ShownOrder};
 use crate::app::{Done, Refused, replies};
+use crate::domain::Status;
 use crate::store::Order;
 
 /// What a 202 tells its client to wait, in seconds: the reconciler looks several times in that.
@@ -19,15 +22,19 @@ pub(super) fn done(done: Done) -> Response {
         Done::Final(reply) => chassis::stored::reply(reply, false),
         Done::Replayed(reply) => chassis::stored::reply(reply, true),
         Done::Pending(order) => pending(&order),
+        Done::Foreign(order) => accepted(&replies::location(&order), &ShownOrder::from(*order)),
     }
 }
 
 /// 202: the order as it stands, where to look, and when.
 pub(super) fn pending(order: &Order) -> Response {
-    let mut response = (StatusCode::ACCEPTED, axum::Json(OrderView::from(order))).into_response();
+    accepted(&replies::location(order), &OrderView::from(order))
+}
+
+fn accepted(location: &str, order: &impl Serialize) -> Response {
+    let mut response = (StatusCode::ACCEPTED, axum::Json(order)).into_response();
     let headers = response.headers_mut();
-    let location =
-        HeaderValue::try_from(replies::location(order)).expect("a path with a UUID is header-safe");
+    let location = HeaderValue::try_from(location).expect("a path with a UUID is header-safe");
     headers.insert(header::LOCATION, location);
     headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
     response
@@ -42,9 +49,22 @@ pub(super) fn refused(refused: Refused) -> ApiError {
         Refused::NotYet { from, to } => {
             replies::illegal(from, to).outcome(Effect::NotExecuted).retry_after(RETRY_AFTER).into()
         }
+        Refused::Foreign { from, to } => foreign(&from, to),
         Refused::Database(error) => chassis::stored::database(&error),
         Refused::Unread(error) => chassis::stored::unknown(&error),
     }
+}
+
+/// 409: only a release that knows the order's status can say what may follow it.
+fn foreign(from: &str, to: Status) -> ApiError {
+    Problem::new(StatusCode::CONFLICT, "illegal-transition", "The order's state does not allow this")
+        .detail("this release of the service does not know the order's status; a newer one may")
+        .member("from", from)
+        .member("to", to.as_str())
+        .member("allowed", Vec::<String>::new())
+        .outcome(Effect::NotExecuted)
+        .retry_after(RETRY_AFTER)
+        .into()
 }
 
 /// The deadline passed before it was known whether the order exists.

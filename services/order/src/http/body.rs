@@ -1,7 +1,7 @@
 //! Request bodies.
 
 use chassis::Validate;
-use inventory_api::{Line, validate};
+use inventory_api::{Line, RequestLine, validate};
 use mainstay::problem::FieldError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -16,7 +16,8 @@ pub struct PlaceOrder {
     #[schema(example = "17850", min_length = 1, max_length = 64)]
     pub customer_id: String,
     /// 1 to 1,000 lines of distinct SKUs.
-    #[schema(min_items = 1, max_items = 1000)]
+    #[serde(deserialize_with = "RequestLine::all")]
+    #[schema(value_type = Vec<RequestLine>, min_items = 1, max_items = 1000)]
     pub lines: Vec<Line>,
 }
 

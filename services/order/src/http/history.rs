@@ -23,6 +23,16 @@ use super::queries::owner;
 pub struct History {
     /// The transitions.
     pub entries: Vec<HistoryEntry>,
+    /// Transitions that this release cannot read. Absent when there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<UnreadableEntry>,
+}
+
+/// A transition that this release cannot read.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct UnreadableEntry {
+    /// Its number in the journal.
+    pub seq: i64,
 }
 
 /// One transition.
@@ -108,6 +118,13 @@ pub(super) async fn history(
     if order.map_err(|error| chassis::stored::database(&error))?.is_none() {
         return Err(ApiError::not_found("there is no such order"));
     }
-    let entries = api.app.history(deadline, id).await.map_err(|error| chassis::stored::database(&error))?;
-    Ok(Json(History { entries: entries.into_iter().map(HistoryEntry::from).collect() }))
+    let found = api.app.history(deadline, id).await.map_err(|error| chassis::stored::database(&error))?;
+    let mut history = History { entries: Vec::with_capacity(found.len()), unreadable: Vec::new() };
+    for entry in found {
+        match entry {
+            Ok(entry) => history.entries.push(entry.into()),
+            Err((seq, _)) => history.unreadable.push(UnreadableEntry { seq }),
+        }
+    }
+    Ok(Json(history))
 }

@@ -13,17 +13,31 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::Api;
-use crate::app::view::OrderView;
+use crate::app::view::{OrderView, ShownOrder};
 use crate::domain::Status;
 use crate::store;
 
 /// A page of orders, oldest first: at most `limit`, and fewer if they come to 4,000 lines before that.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct OrderPage {
     /// The orders.
-    pub items: Vec<OrderView>,
+    #[schema(value_type = Vec<OrderView>)]
+    pub items: Vec<ShownOrder>,
+    /// Orders of this page that this release cannot read, so that the page is complete without them. Absent when there are
+    /// none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<UnreadableOrder>,
     /// Pass as `after` to go on; null at the end.
     pub next: Option<String>,
+}
+
+/// An order that this release cannot read.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UnreadableOrder {
+    /// Its id.
+    pub id: Uuid,
+    /// Why; the service's log says more.
+    pub detail: &'static str,
 }
 
 /// Which orders.
@@ -65,10 +79,10 @@ pub(super) async fn get(
     Extension(context): Extension<RequestContext>,
     authenticated: Authenticated<ClientsAndOperators>,
     ValidPath(id): ValidPath<Uuid>,
-) -> Result<Json<OrderView>, ApiError> {
+) -> Result<Json<ShownOrder>, ApiError> {
     let order = api.app.order(context.deadline.instant(), id, owner(&authenticated)).await;
     match order.map_err(|error| chassis::stored::database(&error))? {
-        Some(order) => Ok(Json(OrderView::from(&order))),
+        Some(order) => Ok(Json(order.into())),
         None => Err(ApiError::not_found("there is no such order")),
     }
 }
@@ -115,7 +129,12 @@ pub(super) async fn list(
         limit: i64::from(page.limit),
     };
     let found = api.app.orders(context.deadline.instant(), &wanted).await;
-    let (orders, next) = found.map_err(|error| chassis::stored::database(&error))?;
-    let items = orders.iter().map(OrderView::from).collect();
-    Ok(Json(OrderPage { items, next: next.map(|id| id.to_string()) }))
+    let found = found.map_err(|error| chassis::stored::database(&error))?;
+    let unreadable =
+        |id| UnreadableOrder { id, detail: "this release of the service cannot read this order" };
+    Ok(Json(OrderPage {
+        items: found.orders.into_iter().map(ShownOrder::from).collect(),
+        unreadable: found.unreadable.into_iter().map(|fault| unreadable(fault.id)).collect(),
+        next: found.next.map(|id| id.to_string()),
+    }))
 }

@@ -7,11 +7,12 @@
 pub mod admin;
 pub mod waiting;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use chassis::tasks::Tasks;
+use futures_util::{FutureExt, StreamExt, stream};
 use journal::{Cause, DatabaseError};
 use mainstay::breaker::BreakerState;
 use mainstay::context::Priority;
@@ -22,7 +23,8 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::app::drive::{Driven, Driver};
 use crate::domain::Status;
-use crate::store::{Order, work};
+use crate::store::work::{self, Kind};
+use crate::store::{Order, Unreadable};
 
 /// How often a sweep looks for work that nobody has told it of. A fifth of a second is well inside the five
 /// seconds in which everything is to be resolved once inventory is back, and costs two index look-ups.
@@ -35,6 +37,15 @@ const PROBES: i64 = 4;
 /// Calls to inventory at once: a quarter of what the client's bulkhead lets through, so that requests keep the
 /// rest.
 const CONCURRENCY: usize = 32;
+/// Stuck orders taken at once, and their calls at once: an eighth of the others', so that they cost the others little.
+const STUCK_BATCH: i64 = 16;
+const STUCK_CONCURRENCY: usize = 4;
+/// How often stuck orders are looked for, unless there were more than places: the shortest back-off of one.
+const STUCK_TICK: Duration = Duration::from_secs(1);
+/// How often the unresolved orders are counted, for gauges and readiness.
+const READING: Duration = Duration::from_secs(1);
+/// The sweep's name in the journal.
+const SWEEP: &str = "sweep:reconciler";
 /// Time one order's call may take, retries included.
 const CALL: Duration = Duration::from_secs(3);
 
@@ -54,7 +65,9 @@ pub struct Swept {
 }
 
 impl Swept {
-    fn add(mut self, other: Self) -> Self {
+    /// Both together.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
         self.taken += other.taken;
         self.moved += other.moved;
         self.waiting += other.waiting;
@@ -64,63 +77,135 @@ impl Swept {
     }
 }
 
-/// Sweeps until `stopping` resolves. Run it in one task; any number of replicas may run one each.
-pub async fn run(app: App, stopping: impl Future<Output = ()>) {
-    let mut stopping = std::pin::pin!(stopping);
-    let mut last_gauges = None;
+/// Sweeps, and counts what is unresolved, until `tasks` stop. Any number of replicas may do so. Stuck orders are swept
+/// beside the others, so that slow tries of theirs hold up none; and each loop is a task of its own, so that none ends
+/// with another.
+pub fn run(app: &App, tasks: &Tasks) {
+    tasks.spawn(sweep_ordinary(app.clone(), tasks.clone()));
+    tasks.spawn(sweep_those_stuck(app.clone(), tasks.clone()));
+    tasks.spawn(count(app.clone(), tasks.clone()));
+}
+
+async fn sweep_ordinary(app: App, tasks: Tasks) {
     loop {
         tokio::select! {
-            () = &mut stopping => return,
+            () = tasks.stopping() => return,
             () = app.nudge.notified() => {}
             () = tokio::time::sleep(TICK) => {}
         }
-        match sweep(&app, "sweep:reconciler").await {
+        if app.take_recovered()
+            && let Err(error) = make_due_now(&app).await
+        {
+            tracing::warn!(%error, "sweep: waiting orders could not be made due");
+        }
+        match sweep(&app, SWEEP).await {
             // There may be more: the next turn comes at once.
             Ok(swept) if swept.moved > 0 => app.nudge.notify_one(),
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "the sweep could not ask the database for work"),
-        }
-        if last_gauges.is_none_or(|at: tokio::time::Instant| at.elapsed() >= Duration::from_secs(1)) {
-            last_gauges = Some(tokio::time::Instant::now());
-            if let Err(error) = gauges(&app).await {
-                tracing::warn!(%error, "the unresolved orders could not be counted");
-            }
+            Err(error) => tracing::warn!(%error, "sweep: due orders could not be taken"),
         }
     }
 }
 
-/// One pass over what is due: unresolved orders, then holds that should have run out.
+async fn sweep_those_stuck(app: App, tasks: Tasks) {
+    let mut long = STUCK_TICK;
+    while pause(&tasks, long).await {
+        long = match sweep_stuck(&app, SWEEP).await {
+            Ok(swept) if swept.taken >= STUCK_BATCH.unsigned_abs() => TICK,
+            Ok(_) => STUCK_TICK,
+            Err(error) => {
+                tracing::warn!(%error, "sweep: stuck orders could not be taken");
+                STUCK_TICK
+            }
+        };
+    }
+}
+
+async fn count(app: App, tasks: Tasks) {
+    while pause(&tasks, READING).await {
+        if let Err(error) = app.read_unresolved().await {
+            tracing::warn!(%error, "sweep: unresolved orders could not be counted");
+        }
+    }
+}
+
+/// Waits for `long`; `false` when the tasks are to stop.
+async fn pause(tasks: &Tasks, long: Duration) -> bool {
+    tokio::select! {
+        () = tasks.stopping() => false,
+        () = tokio::time::sleep(long) => true,
+    }
+}
+
+/// One pass over what is due: unresolved orders that are not stuck, then holds that should have run out.
 pub async fn sweep(app: &App, principal: &str) -> Result<Swept, DatabaseError> {
     let limit = allowance(app);
     if limit == 0 {
         return Ok(Swept::default());
     }
-    let unresolved = app
-        .database
-        .transaction(None, limit, |connection, &limit| {
-            Box::pin(
-                async move { Ok(journal::Step::Commit(work::take_unresolved(connection, limit).await?)) },
-            )
-        })
-        .await?;
-    let resolved = stream::iter(unresolved).map(|order| resolve(app, principal, order));
-    let mut swept = resolved.buffer_unordered(CONCURRENCY).fold(Swept::default(), add).await;
+    let unresolved = take(app, principal, limit, Kind::Ordinary).await?;
     let lapsed = app
         .database
         .transaction(None, limit, |connection, &limit| {
             Box::pin(async move { Ok(journal::Step::Commit(work::take_lapsed(connection, limit).await?)) })
         })
         .await?;
-    let expired = stream::iter(lapsed).map(|order| resolve(app, principal, order));
-    swept = expired.buffer_unordered(CONCURRENCY).fold(swept, add).await;
-    metrics::counter!("mainstay_sweep_orders_total", "result" => "moved").increment(swept.moved);
-    metrics::counter!("mainstay_sweep_orders_total", "result" => "waiting").increment(swept.waiting);
-    metrics::counter!("mainstay_sweep_orders_total", "result" => "failed").increment(swept.failed);
-    Ok(swept)
+    Ok(unresolved.and(resolve_all(app, principal, lapsed, CONCURRENCY).await))
+}
+
+/// One pass over the stuck orders that are due.
+pub async fn sweep_stuck(app: &App, principal: &str) -> Result<Swept, DatabaseError> {
+    match allowance(app) {
+        0 => Ok(Swept::default()),
+        limit => take(app, principal, limit.min(STUCK_BATCH), Kind::Stuck).await,
+    }
+}
+
+async fn take(app: &App, principal: &str, limit: i64, kind: Kind) -> Result<Swept, DatabaseError> {
+    let taken = app
+        .database
+        .transaction(None, (limit, kind), |connection, &(limit, kind)| {
+            Box::pin(async move {
+                Ok(journal::Step::Commit(work::take_unresolved(connection, kind, limit).await?))
+            })
+        })
+        .await?;
+    let concurrency = match kind {
+        Kind::Ordinary => CONCURRENCY,
+        Kind::Stuck => STUCK_CONCURRENCY,
+    };
+    Ok(resolve_all(app, principal, taken, concurrency).await)
+}
+
+/// Lets every waiting order be tried at once.
+pub async fn make_due_now(app: &App) -> Result<(), DatabaseError> {
+    app.database
+        .transaction(None, (), |connection, ()| {
+            Box::pin(async move { Ok(journal::Step::Commit(work::make_due_now(connection).await?)) })
+        })
+        .await
+}
+
+/// Resolves what was taken, and notes the rows that could not be read.
+async fn resolve_all(
+    app: &App,
+    principal: &str,
+    (orders, unreadable): (Vec<Order>, Vec<Unreadable>),
+    concurrency: usize,
+) -> Swept {
+    for fault in unreadable {
+        app.unreadable.note("orders", fault.id, fault.why);
+    }
+    let resolved = stream::iter(orders).map(|order| resolve(app, principal, order));
+    let swept = resolved.buffer_unordered(concurrency).fold(Swept::default(), add).await;
+    for (result, count) in [("moved", swept.moved), ("waiting", swept.waiting), ("failed", swept.failed)] {
+        metrics::counter!("mainstay_sweep_orders_total", "result" => result).increment(count);
+    }
+    swept
 }
 
 async fn add(total: Swept, one: Swept) -> Swept {
-    total.add(one)
+    total.and(one)
 }
 
 /// How many orders may be taken now, by the word of inventory's breaker.
@@ -133,6 +218,7 @@ fn allowance(app: &App) -> i64 {
     states.min().unwrap_or(BATCH)
 }
 
+/// Resolves one order. Whatever goes wrong with it, a panic included, ends here.
 async fn resolve(app: &App, principal: &str, order: Order) -> Swept {
     let mut context = RequestContext::background(CALL);
     context.priority = Priority::Critical;
@@ -148,36 +234,25 @@ async fn resolve(app: &App, principal: &str, order: Order) -> Swept {
     };
     let driver = Driver { context, cause };
     let (id, order) = (order.id, Arc::new(order));
-    let driven = if order.status == Status::Reserved {
-        app.lapse(&driver, order).await
-    } else {
-        app.drive(&driver, order).await.map(|(driven, _)| driven)
+    let driving = async {
+        if order.status == Status::Reserved {
+            app.lapse(&driver, order).await
+        } else {
+            app.drive(&driver, order).await.map(|(driven, _)| driven)
+        }
     };
     let one = Swept { taken: 1, ..Swept::default() };
-    match driven {
-        Ok(Driven::Moved(_)) => Swept { moved: 1, ..one },
-        Ok(Driven::Waiting(_)) => Swept { waiting: 1, ..one },
-        Ok(Driven::Overtaken) => Swept { overtaken: 1, ..one },
-        Err(error) => {
-            tracing::warn!(order_id = %id, %error, "an outcome could not be recorded; its lease will end and it will be asked again");
+    match AssertUnwindSafe(driving).catch_unwind().await {
+        Ok(Ok(Driven::Moved(_))) => Swept { moved: 1, ..one },
+        Ok(Ok(Driven::Waiting(_))) => Swept { waiting: 1, ..one },
+        Ok(Ok(Driven::Overtaken)) => Swept { overtaken: 1, ..one },
+        Ok(Err(error)) => {
+            tracing::warn!(order_id = %id, %error, "sweep: outcome not recorded; retry when the lease ends");
+            Swept { failed: 1, ..one }
+        }
+        Err(_) => {
+            tracing::error!(order_id = %id, "sweep: order not resolved because of a panic; retry when the lease ends");
             Swept { failed: 1, ..one }
         }
     }
-}
-
-/// Unresolved orders and the age of the oldest, by state; one-hot over every unresolved state, so that a state
-/// that has emptied reads zero.
-async fn gauges(app: &App) -> Result<(), DatabaseError> {
-    let counts = app.database.read(None, (), |connection, ()| Box::pin(work::unresolved(connection))).await?;
-    let mut oldest = 0.0_f64;
-    for status in Status::ALL.into_iter().filter(|s| s.is_unresolved()) {
-        let name = journal::State::as_str(status);
-        let (count, age) =
-            counts.iter().find(|(n, ..)| n == name).map_or((0, 0.0), |(_, count, age)| (*count, *age));
-        #[allow(clippy::cast_precision_loss)] // a gauge; 2^53 unresolved orders are not expected
-        metrics::gauge!("mainstay_orders_unresolved", "status" => name).set(count as f64);
-        oldest = oldest.max(age);
-    }
-    metrics::gauge!("mainstay_orders_unresolved_oldest_seconds").set(oldest);
-    Ok(())
 }

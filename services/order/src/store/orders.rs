@@ -8,16 +8,16 @@ use journal::append::{column, query};
 use journal::{Claim, Head, HybridTime, Keys, Sealed, State, Step, StoredReply, entry};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::domain::Status;
 
-/// An order as its row has it. What never changes is shared by its clones.
+/// An order as its row has it, with a status (`S`) that this release knows. What never changes is shared by its clones.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Order {
+pub struct Order<S = Status> {
     /// UUIDv7.
     pub id: Uuid,
     /// Whose.
@@ -27,7 +27,7 @@ pub struct Order {
     /// What.
     pub lines: Arc<[Line]>,
     /// Where it stands.
-    pub status: Status,
+    pub status: S,
     /// Its reservation's id, whether or not inventory has seen it.
     pub reservation_id: Uuid,
     /// How long inventory is asked to hold.
@@ -58,6 +58,81 @@ pub struct Order {
     pub in_flight: bool,
     /// Tries since the last definite answer.
     pub tries: i32,
+    /// Of these, tries that failed while inventory served other orders; see [`STUCK`].
+    pub failed_alone: i32,
+}
+
+/// Tries that failed by themselves after which an order is set apart: it then has places and back-offs of its own.
+pub const STUCK: i32 = 3;
+
+/// An order whose status may be one that this release does not know.
+pub type StoredOrder = Order<StoredStatus>;
+
+/// A status as the row has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredStatus {
+    /// One of this release's.
+    Known(Status),
+    /// Another one, as a newer release may have written it.
+    Unknown(String),
+}
+
+/// A row that this release cannot read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("order {id} cannot be read: {why}")]
+pub struct Unreadable {
+    /// The order's id.
+    pub id: Uuid,
+    /// The column and its fault.
+    pub why: String,
+}
+
+impl<S> Order<S> {
+    /// The same order with another status.
+    pub(crate) fn with_status<T>(self, status: T) -> Order<T> {
+        Order {
+            id: self.id,
+            principal: self.principal,
+            customer_id: self.customer_id,
+            lines: self.lines,
+            status,
+            reservation_id: self.reservation_id,
+            hold_seconds: self.hold_seconds,
+            expires_at: self.expires_at,
+            correlation_id: self.correlation_id,
+            trace_id: self.trace_id,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            version: self.version,
+            head_hash: self.head_hash,
+            head_entry: self.head_entry,
+            head_clock: self.head_clock,
+            head_correlation_id: self.head_correlation_id,
+            epoch: self.epoch,
+            in_flight: self.in_flight,
+            tries: self.tries,
+            failed_alone: self.failed_alone,
+        }
+    }
+}
+
+impl StoredOrder {
+    /// The order, if this release knows its status.
+    pub fn known(self) -> Result<Order, Unreadable> {
+        match &self.status {
+            &StoredStatus::Known(status) => Ok(self.with_status(status)),
+            StoredStatus::Unknown(status) => {
+                Err(Unreadable { id: self.id, why: format!("the status {status:?} is unknown") })
+            }
+        }
+    }
+}
+
+impl From<Order> for StoredOrder {
+    fn from(order: Order) -> Self {
+        let status = StoredStatus::Known(order.status);
+        order.with_status(status)
+    }
 }
 
 impl Order {
@@ -78,49 +153,71 @@ impl Order {
             head_correlation_id: Arc::clone(&sealed.correlation_id),
             updated_at: sealed.at,
             tries: 0,
+            failed_alone: 0,
             ..self.clone()
         }
     }
 }
 
-impl<'r> FromRow<'r, PgRow> for Order {
-    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
-        let status: &str = row.try_get("status")?;
-        let hash: &[u8] = row.try_get("head_hash")?;
-        let corrupt = |what: &str| sqlx::Error::Decode(format!("an order has {what}").into());
-        Ok(Self {
-            id: row.try_get("id")?,
-            principal: row.try_get::<&str, _>("principal")?.into(),
-            customer_id: row.try_get::<&str, _>("customer_id")?.into(),
-            lines: row.try_get::<Json<Vec<Line>>, _>("lines")?.0.into(),
-            status: Status::parse(status).ok_or_else(|| corrupt("an unheard-of status"))?,
-            reservation_id: row.try_get("reservation_id")?,
-            hold_seconds: row.try_get("hold_seconds")?,
-            expires_at: row.try_get("expires_at")?,
-            correlation_id: row.try_get::<&str, _>("correlation_id")?.into(),
-            trace_id: row.try_get::<Option<&str>, _>("trace_id")?.map(Into::into),
-            created_at: row.try_get("created_at")?,
-            updated_at: row.try_get("updated_at")?,
-            version: row.try_get("version")?,
-            head_hash: hash.try_into().map_err(|_| corrupt("a head hash that is not 32 bytes long"))?,
-            head_entry: row.try_get("head_entry")?,
-            head_clock: row
-                .try_get::<&str, _>("head_clock")?
-                .parse()
-                .map_err(|_| corrupt("an unreadable hybrid time"))?,
-            head_correlation_id: row.try_get::<&str, _>("head_correlation_id")?.into(),
-            epoch: row.try_get("epoch")?,
-            in_flight: row.try_get("in_flight")?,
-            tries: row.try_get("tries")?,
-        })
+/// Reads one row. A fault of one row says nothing of the next: the outer error is of the statement, the inner of the row.
+pub fn decode(row: &PgRow) -> Result<Result<StoredOrder, Unreadable>, sqlx::Error> {
+    let id = row.try_get("id")?;
+    Ok(columns_of(row, id).map_err(|error| Unreadable { id, why: error.to_string() }))
+}
+
+/// The rows whose status this release has to know, and those that it cannot read.
+pub fn decode_known(rows: &[PgRow]) -> Result<(Vec<Order>, Vec<Unreadable>), sqlx::Error> {
+    let (mut orders, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        match decode(row)?.and_then(StoredOrder::known) {
+            Ok(order) => orders.push(order),
+            Err(fault) => unreadable.push(fault),
+        }
     }
+    Ok((orders, unreadable))
+}
+
+fn columns_of(row: &PgRow, id: Uuid) -> Result<StoredOrder, sqlx::Error> {
+    let status: &str = row.try_get("status")?;
+    let hash: &[u8] = row.try_get("head_hash")?;
+    Ok(Order {
+        id,
+        principal: row.try_get::<&str, _>("principal")?.into(),
+        customer_id: row.try_get::<&str, _>("customer_id")?.into(),
+        lines: row.try_get::<Json<Vec<Line>>, _>("lines")?.0.into(),
+        status: Status::parse(status)
+            .map_or_else(|| StoredStatus::Unknown(status.to_owned()), StoredStatus::Known),
+        reservation_id: row.try_get("reservation_id")?,
+        hold_seconds: row.try_get("hold_seconds")?,
+        expires_at: journal::time_at(row, "expires_at")?,
+        correlation_id: row.try_get::<&str, _>("correlation_id")?.into(),
+        trace_id: row.try_get::<Option<&str>, _>("trace_id")?.map(Into::into),
+        created_at: journal::time_at(row, "created_at")?.ok_or_else(|| corrupt("no created_at"))?,
+        updated_at: journal::time_at(row, "updated_at")?.ok_or_else(|| corrupt("no updated_at"))?,
+        version: row.try_get("version")?,
+        head_hash: hash.try_into().map_err(|_| corrupt("head_hash is not 32 bytes long"))?,
+        head_entry: row.try_get("head_entry")?,
+        head_clock: row
+            .try_get::<&str, _>("head_clock")?
+            .parse()
+            .map_err(|_| corrupt("head_clock is no hybrid time"))?,
+        head_correlation_id: row.try_get::<&str, _>("head_correlation_id")?.into(),
+        epoch: row.try_get("epoch")?,
+        in_flight: row.try_get("in_flight")?,
+        tries: row.try_get("tries")?,
+        failed_alone: row.try_get("failed_alone")?,
+    })
+}
+
+fn corrupt(what: &str) -> sqlx::Error {
+    sqlx::Error::Decode(what.into())
 }
 
 /// The columns of [`Order`]; a macro, since SQL is checked to be a literal.
 macro_rules! columns {
     () => {
         "id, principal, customer_id, lines, status, reservation_id, hold_seconds, expires_at, correlation_id, \
-         trace_id, created_at, updated_at, version, head_hash, head_entry, head_clock, head_correlation_id, epoch, tries, \
+         trace_id, created_at, updated_at, version, head_hash, head_entry, head_clock, head_correlation_id, epoch, tries, failed_alone, \
          coalesce(holder = 'request' AND due_at > clock_timestamp(), false) AS in_flight"
     };
 }
@@ -256,13 +353,13 @@ pub struct Advance {
 pub const ADVANCE: &str = concat!(
     "WITH moved AS (UPDATE orders o SET status = m.status, version = m.version, head_hash = m.head_hash,
         head_entry = m.head_entry, expires_at = m.expires_at, updated_at = m.updated_at, epoch = m.epoch,
-        holder = m.holder, tries = m.tries, due_at = clock_timestamp() + m.due * interval '1 millisecond',
+        holder = m.holder, tries = m.tries, failed_alone = m.failed_alone, due_at = clock_timestamp() + m.due * interval '1 millisecond',
         head_clock = m.head_clock, head_correlation_id = m.head_correlation_id
      FROM unnest($18::uuid[], $19::bigint[], $20::bigint[], $21::text[], $22::bigint[], $23::bytea[], $24::uuid[],
         $25::timestamptz[], $26::timestamptz[], $27::bigint[], $28::text[], $29::integer[], $30::bigint[], $31::text[],
-        $32::text[])
+        $32::text[], $33::integer[])
         AS m (id, from_version, from_epoch, status, version, head_hash, head_entry, expires_at, updated_at, epoch, holder,
-            tries, due, head_clock, head_correlation_id)
+            tries, due, head_clock, head_correlation_id, failed_alone)
      WHERE o.id = m.id AND o.version = m.from_version AND o.epoch = m.from_epoch RETURNING o.id), ",
     entry!(complete for "moved"),
     " SELECT id FROM moved"
@@ -295,6 +392,7 @@ pub async fn advance(
         .bind(column(all, |a| a.due.millis()))
         .bind(column(all, |a| a.moved.head_clock.to_string()))
         .bind(column(all, |a| &*a.moved.head_correlation_id))
+        .bind(column(all, |a| a.moved.failed_alone))
         .fetch_all(connection)
         .await?;
     let moved = ids(&moved)?;
@@ -309,12 +407,15 @@ fn ids(rows: &[PgRow]) -> Result<HashSet<Uuid>, sqlx::Error> {
 }
 
 /// Reads an order; with `principal`, only that principal's.
+///
+/// # Errors
+/// A row with a column that this release cannot read.
 pub async fn get(
     connection: &mut PgConnection,
     id: Uuid,
     principal: Option<&str>,
-) -> Result<Option<Order>, sqlx::Error> {
-    sqlx::query_as(concat!(
+) -> Result<Option<StoredOrder>, sqlx::Error> {
+    let row = sqlx::query(concat!(
         "SELECT ",
         columns!(),
         " FROM orders WHERE id = $1 AND ($2::text IS NULL OR principal = $2)"
@@ -322,18 +423,32 @@ pub async fn get(
     .bind(id)
     .bind(principal)
     .fetch_optional(connection)
-    .await
+    .await?;
+    one(row.as_ref())
 }
 
 /// Reads and locks a principal's order until the transaction ends.
+///
+/// # Errors
+/// As [`get`].
 pub async fn lock(
     connection: &mut PgConnection,
     id: Uuid,
     principal: &str,
-) -> Result<Option<Order>, sqlx::Error> {
-    sqlx::query_as(concat!("SELECT ", columns!(), " FROM orders WHERE id = $1 AND principal = $2 FOR UPDATE"))
-        .bind(id)
-        .bind(principal)
-        .fetch_optional(connection)
-        .await
+) -> Result<Option<StoredOrder>, sqlx::Error> {
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM orders WHERE id = $1 AND principal = $2 FOR UPDATE"
+    ))
+    .bind(id)
+    .bind(principal)
+    .fetch_optional(connection)
+    .await?;
+    one(row.as_ref())
+}
+
+fn one(row: Option<&PgRow>) -> Result<Option<StoredOrder>, sqlx::Error> {
+    let order = row.map(decode).transpose()?.transpose();
+    order.map_err(|fault| sqlx::Error::Decode(fault.into()))
 }

@@ -1,10 +1,10 @@
 //! Lists of orders, page by page.
 
 use journal::State;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::orders::{Order, columns};
+use super::orders::{StoredOrder, Unreadable, columns, decode};
 use crate::domain::Status;
 
 /// Which orders to list.
@@ -34,8 +34,9 @@ macro_rules! page {
         concat!(
             "SELECT ",
             columns!(),
-            " FROM (SELECT *, sum(jsonb_array_length(lines)) OVER (ORDER BY id) - jsonb_array_length(lines) AS lines_before
-              FROM (SELECT * FROM orders WHERE ",
+            " FROM (SELECT *, sum(line_count) OVER (ORDER BY id) - line_count AS lines_before
+              FROM (SELECT *, CASE jsonb_typeof(lines) WHEN 'array' THEN jsonb_array_length(lines) ELSE 0 END AS line_count
+                FROM orders WHERE ",
             $which,
             " AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR customer_id = $3)
                 ORDER BY ",
@@ -59,17 +60,25 @@ const PAGE_OF_UNRESOLVED: &str =
 pub const PAGES: [(&str, &str); 3] =
     [("all", PAGE_OF_ALL), ("principal", PAGE_OF_PRINCIPAL), ("unresolved", PAGE_OF_UNRESOLVED)];
 
-/// Lists orders, oldest first, and where to go on if there may be more.
-pub async fn list(
-    connection: &mut PgConnection,
-    page: &Page,
-) -> Result<(Vec<Order>, Option<Uuid>), sqlx::Error> {
+/// A page as it was found. A row that cannot be read is named: a list that left it out would be half a view.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Found {
+    /// The orders, oldest first.
+    pub orders: Vec<StoredOrder>,
+    /// The rows among them that this release cannot read.
+    pub unreadable: Vec<Unreadable>,
+    /// Where to go on if there may be more.
+    pub next: Option<Uuid>,
+}
+
+/// Lists orders, oldest first.
+pub async fn list(connection: &mut PgConnection, page: &Page) -> Result<Found, sqlx::Error> {
     let statement = match page.status {
         Some(status) if status.is_unresolved() => PAGE_OF_UNRESOLVED,
         _ if page.principal.is_some() => PAGE_OF_PRINCIPAL,
         _ => PAGE_OF_ALL,
     };
-    let orders: Vec<Order> = sqlx::query_as(statement)
+    let rows = sqlx::query(statement)
         .bind(page.after.unwrap_or_default())
         .bind(page.status.map(State::as_str))
         .bind(&page.customer_id)
@@ -78,10 +87,18 @@ pub async fn list(
         .bind(&page.principal)
         .fetch_all(connection)
         .await?;
-    let lines: usize = orders.iter().map(|order| order.lines.len()).sum();
-    let is_full = [(orders.len(), page.limit), (lines, PAGE_LINES)]
+    let mut found = Found::default();
+    for row in &rows {
+        match decode(row)? {
+            Ok(order) => found.orders.push(order),
+            Err(fault) => found.unreadable.push(fault),
+        }
+    }
+    let lines: usize = found.orders.iter().map(|order| order.lines.len()).sum();
+    let is_full = [(rows.len(), page.limit), (lines, PAGE_LINES)]
         .into_iter()
         .any(|(found, most)| i64::try_from(found).is_ok_and(|found| found >= most));
-    let next = orders.last().filter(|_| is_full).map(|order| order.id);
-    Ok((orders, next))
+    let last = rows.last().filter(|_| is_full);
+    found.next = last.map(|row| row.try_get("id")).transpose()?;
+    Ok(found)
 }

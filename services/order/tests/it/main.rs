@@ -6,3 +6,4 @@ mod leases;
 mod operated;
 mod overtaken;
 mod support;
+mod unreadable;

@@ -236,6 +236,7 @@ async fn write_reserved(
         .bind(column(all, |_| None::<i64>))
         .bind(column(all, |_| "0000000000000000"))
         .bind(column(all, |r| &*r.view.correlation_id))
+        .bind(column(all, |_| 0_i32))
         .fetch_all(connection)
         .await?;
     Ok(Step::Commit(column(all, |r| moved.contains(&r.view.id))))

@@ -1,0 +1,126 @@
+//! Holds that could not be ended, set aside for a growing time so that the sweep goes on with the others.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chassis::ops::Condition;
+use chassis::unreadable::plural;
+use journal::DatabaseError;
+use metrics::{describe_gauge, gauge};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// The first pause, doubled each time.
+const FIRST: Duration = Duration::from_secs(1);
+/// The longest pause: soon enough after a mend, and twice a minute at most.
+const LONGEST: Duration = Duration::from_secs(30);
+/// Holds remembered at most, some 1 MB. Others are tried at each sweep.
+const MOST: usize = 10_000;
+
+/// Why a hold could not be ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Why {
+    /// This release cannot read its row.
+    Unreadable,
+    /// The database refuses the write.
+    Refused(String),
+    /// Another transaction keeps what it needs locked.
+    Locked,
+}
+
+impl Why {
+    pub(super) fn of(error: &DatabaseError) -> Self {
+        match error {
+            DatabaseError::Defect(cause) => Self::Refused(cause.to_string()),
+            DatabaseError::Deadline
+            | DatabaseError::Busy(_)
+            | DatabaseError::Unavailable(_)
+            | DatabaseError::Unknown(_) => Self::Locked,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Aside {
+    why: Why,
+    pause: Duration,
+    until: Instant,
+}
+
+/// The holds set aside, by id.
+#[derive(Debug)]
+pub(super) struct SetAside(Mutex<HashMap<Uuid, Aside>>);
+
+impl SetAside {
+    /// None yet; the series exists from now on.
+    pub(super) fn new() -> Self {
+        describe_gauge!("mainstay_holds_stuck", "Holds whose time is up and whose end the database refuses");
+        gauge!("mainstay_holds_stuck").set(0.0);
+        Self(Mutex::default())
+    }
+
+    /// Whether the hold's pause still runs.
+    pub(super) fn is_waiting(&self, id: Uuid) -> bool {
+        self.all().get(&id).is_some_and(|aside| aside.until > Instant::now())
+    }
+
+    /// Sets a hold aside, for twice as long as the last time.
+    pub(super) fn put(&self, id: Uuid, why: Why) {
+        let mut all = self.all();
+        let pause = all.get(&id).map_or(FIRST, |aside| (aside.pause * 2).min(LONGEST));
+        if let Why::Refused(cause) = &why {
+            tracing::error!(reservation_id = %id, cause, ?pause, "expiry refused by the database; hold set aside");
+        }
+        if all.len() < MOST || all.contains_key(&id) {
+            all.insert(id, Aside { why, pause, until: Instant::now() + pause });
+        }
+    }
+
+    /// Forgets holds that were ended.
+    pub(super) fn forget<'a>(&self, ended: impl Iterator<Item = &'a Uuid>) {
+        let mut all = self.all();
+        for id in ended {
+            all.remove(id);
+        }
+    }
+
+    /// Forgets the holds that are not among those that are due.
+    pub(super) fn keep(&self, due: &HashSet<Uuid>) {
+        let mut all = self.all();
+        all.retain(|id, _| due.contains(id));
+        let stuck = all.values().filter(|aside| matches!(aside.why, Why::Refused(_))).count();
+        gauge!("mainstay_holds_stuck").set(u32::try_from(stuck).unwrap_or(u32::MAX));
+    }
+
+    /// Ends every pause.
+    pub(super) fn try_now(&self) {
+        let now = Instant::now();
+        self.all().values_mut().for_each(|aside| aside.until = now);
+    }
+
+    /// The condition `stuck`: reported, and not `ok` while the database refuses the end of a hold.
+    pub(super) fn condition(&self) -> Condition {
+        let all = self.all();
+        let mut refused: Vec<_> = all
+            .iter()
+            .filter_map(|(id, aside)| match &aside.why {
+                Why::Refused(cause) => Some((id, cause)),
+                Why::Unreadable | Why::Locked => None,
+            })
+            .collect();
+        refused.sort();
+        match refused.first() {
+            None => Condition::reported("stuck", true),
+            // The cause may quote the row, so it stays in the log.
+            Some((id, _)) => Condition::reported("stuck", false).detail(format!(
+                "{} cannot be ended, first {id}: the log names the cause",
+                plural(refused.len(), "hold")
+            )),
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<Uuid, Aside>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

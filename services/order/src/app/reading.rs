@@ -1,0 +1,167 @@
+//! The unresolved orders, counted once a second: gauges, and the conditions that readiness reports from them.
+//!
+//! Probes see the last reading and ask the database nothing. A reading tells its age: when the database does not answer,
+//! the gauges become NaN, the time of the last reading stands beside them, and readiness says so.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use chassis::ops::Condition;
+use chassis::unreadable::plural;
+use journal::{DatabaseError, State as _};
+use metrics::{describe_gauge, gauge};
+use tokio::time::Instant;
+
+use super::App;
+use crate::domain::Status;
+use crate::store::work::{self, StuckOrder, Unresolved};
+
+/// An order that is undecided for longer than this is reported: twice the time in which all are resolved once inventory
+/// is back.
+const WAITS_LONG: f64 = 10.0;
+
+/// The time a reading may take. It is one of four indexed look-ups of what is due.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// A reading older than this is reported as old: two readings and the longest that one may take.
+const OLD: Duration = Duration::from_secs(5);
+
+/// Rows of unknown statuses, and stuck orders, named by a reading.
+const NAMED: i64 = 16;
+
+/// The last reading.
+#[derive(Debug)]
+pub(super) struct LastReading {
+    began: Instant,
+    last: Mutex<Option<(Instant, Reading)>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Reading {
+    unresolved: Vec<Unresolved>,
+    stuck: Vec<StuckOrder>,
+}
+
+impl LastReading {
+    /// None yet. The series exist from now on; they hold no number before the first reading.
+    pub(super) fn new() -> Self {
+        describe_gauge!(
+            "mainstay_orders_unresolved",
+            "Orders in a status that inventory has to end, by status"
+        );
+        describe_gauge!(
+            "mainstay_orders_unresolved_oldest_seconds",
+            "Time in its status of the oldest of these"
+        );
+        describe_gauge!(
+            "mainstay_orders_stuck",
+            "Orders whose tries fail while inventory serves other orders"
+        );
+        describe_gauge!(
+            "mainstay_orders_unresolved_read_timestamp_seconds",
+            "Unix time of the reading that the other mainstay_orders gauges are of; 0 before the first"
+        );
+        gauge!("mainstay_orders_unresolved_read_timestamp_seconds").set(0.0);
+        unknown();
+        Self { began: Instant::now(), last: Mutex::default() }
+    }
+}
+
+/// The gauges while nothing is known.
+fn unknown() {
+    for status in Status::ALL.into_iter().filter(|s| s.is_unresolved()) {
+        gauge!("mainstay_orders_unresolved", "status" => status.as_str()).set(f64::NAN);
+    }
+    gauge!("mainstay_orders_unresolved_oldest_seconds").set(f64::NAN);
+    gauge!("mainstay_orders_stuck").set(f64::NAN);
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a gauge; 2^53 orders are not expected")]
+fn publish(reading: &Reading) {
+    for status in Status::ALL.into_iter().filter(|s| s.is_unresolved()) {
+        let count = reading.unresolved.iter().find(|u| u.status == status.as_str()).map_or(0, |u| u.count);
+        gauge!("mainstay_orders_unresolved", "status" => status.as_str()).set(count as f64);
+    }
+    gauge!("mainstay_orders_unresolved_oldest_seconds").set(reading.oldest());
+    gauge!("mainstay_orders_stuck").set(reading.sum(|u| u.stuck) as f64);
+    let now = journal::clock::wall_now().unix_timestamp_nanos() / 1_000_000;
+    gauge!("mainstay_orders_unresolved_read_timestamp_seconds").set(now as f64 / 1_000.0);
+}
+
+impl Reading {
+    fn sum(&self, of: impl Fn(&Unresolved) -> i64) -> i64 {
+        self.unresolved.iter().map(of).sum()
+    }
+
+    fn oldest(&self) -> f64 {
+        self.unresolved.iter().map(|u| u.oldest_seconds).fold(0.0, f64::max)
+    }
+
+    fn conditions(&self) -> Vec<Condition> {
+        let waiting = usize::try_from(self.sum(|u| u.waiting)).unwrap_or_default();
+        let stuck = usize::try_from(self.sum(|u| u.stuck)).unwrap_or_default();
+        let orders = Condition::reported("orders", waiting == 0);
+        let orders = if waiting == 0 {
+            orders
+        } else {
+            let have = if waiting == 1 { "order has" } else { "orders have" };
+            orders.detail(format!(
+                "{waiting} {have} waited longer than {WAITS_LONG} s, the oldest {:.0} s",
+                self.oldest()
+            ))
+        };
+        let apart = Condition::reported("stuck", stuck == 0);
+        let apart = if stuck == 0 {
+            apart
+        } else {
+            let first: Vec<_> = self.stuck.iter().take(3).map(|order| order.id.to_string()).collect();
+            apart.detail(format!(
+                "{} set apart: inventory fails on them and serves others; first {}",
+                plural(stuck, "order"),
+                first.join(", ")
+            ))
+        };
+        vec![orders, apart]
+    }
+}
+
+impl App {
+    /// Counts the unresolved orders, and notes the rows that wait in a status that this release does not know.
+    pub async fn read_unresolved(&self) -> Result<(), DatabaseError> {
+        let read = self.database.read(Some(Instant::now() + LONGEST), (), |connection, ()| {
+            Box::pin(async move {
+                let unresolved = work::unresolved(connection, WAITS_LONG).await?;
+                let stuck = work::stuck(connection, NAMED).await?;
+                Ok((Reading { unresolved, stuck }, work::of_unknown_status(connection, NAMED).await?))
+            })
+        });
+        let (reading, foreign) = read.await.inspect_err(|_| unknown())?;
+        for (id, status) in foreign {
+            self.unreadable.note("orders", id, format_args!("the status {status:?} is unknown"));
+        }
+        self.unreadable.publish();
+        publish(&reading);
+        *self.reading.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), reading));
+        Ok(())
+    }
+
+    /// What the last reading says of orders that wait, of orders set apart, and of rows that cannot be read. Reported, never
+    /// deciding: each is the trouble of some orders, and the service serves the others.
+    pub fn conditions(&self) -> Vec<Condition> {
+        let last = self.reading.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let age = last.as_ref().map_or(self.reading.began, |(at, _)| *at).elapsed();
+        let mut conditions = match last {
+            _ if age > OLD => {
+                let detail = format!(
+                    "the waiting orders were last counted {} s ago: the database does not answer",
+                    age.as_secs()
+                );
+                vec![Condition::reported("orders", false).detail(detail)]
+            }
+            Some((_, reading)) => reading.conditions(),
+            None => vec![Condition::reported("orders", true).detail("not counted yet")],
+        };
+        conditions.push(self.unreadable.condition());
+        conditions
+    }
+}

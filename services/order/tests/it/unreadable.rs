@@ -1,0 +1,86 @@
+//! Rows that this release cannot read, beside others.
+
+use std::time::Duration;
+
+use order_service::app::{Done, Refused};
+use order_service::domain::rules::Wish;
+use order_service::reconcile;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::support::{PATIENCE, Stage, caller};
+
+const SOON: Duration = Duration::from_secs(1);
+
+/// An order that inventory has not decided.
+async fn undecided(stage: &Stage, key: &str) -> Uuid {
+    let (placing, began) = stage.place(caller(key, SOON));
+    let (placed, order) = tokio::join!(placing, began);
+    assert!(matches!(placed, Ok(Done::Pending(_))), "{placed:?}");
+    order.unwrap().id
+}
+
+async fn set_status(stage: &Stage, id: Uuid, status: &str) {
+    let set =
+        "UPDATE orders SET status = $2, due_at = now() - interval '1 hour', holder = NULL WHERE id = $1";
+    sqlx::query(set).bind(id).bind(status).execute(&stage.admin).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_order_of_an_unknown_status_blocks_itself_alone_and_is_named() {
+    let stage = Stage::new().await;
+    let foreign = undecided(&stage, "the-key-of-the-foreign-one").await;
+    let good = undecided(&stage, "the-key-of-the-good-one").await;
+    set_status(&stage, foreign, "splitting").await;
+    sqlx::query("UPDATE orders SET due_at = now() WHERE id = $1")
+        .bind(good)
+        .execute(&stage.admin)
+        .await
+        .unwrap();
+    stage.hop.close().await;
+    let swept = reconcile::sweep(&stage.app, "operator:somebody").await.unwrap();
+    assert_eq!((swept.taken, swept.waiting), (1, 1), "the other one was tried");
+
+    stage.app.read_unresolved().await.unwrap();
+    let rows = stage.app.conditions().into_iter().find(|condition| condition.name == "rows").unwrap();
+    let detail = rows.detail.unwrap();
+    assert!(!rows.ok && !rows.decides, "{detail}");
+    assert!(detail.contains(&foreign.to_string()) && detail.contains("splitting"), "{detail}");
+
+    // Its own requests are answered as far as they can be.
+    let refused = stage
+        .app
+        .wish(caller("the-key-of-the-cancel", PATIENCE), foreign, Wish::Cancel, oneshot::channel().0)
+        .await;
+    assert!(matches!(&refused, Err(Refused::Foreign { from, .. }) if from == "splitting"), "{refused:?}");
+    let (repeating, _) = stage.place(caller("the-key-of-the-foreign-one", PATIENCE));
+    let repeated = repeating.await;
+    assert!(matches!(&repeated, Ok(Done::Foreign(order)) if order.id == foreign), "{repeated:?}");
+}
+
+#[tokio::test]
+async fn orders_that_wait_long_are_reported_and_a_reading_that_is_old_says_so() {
+    let stage = Stage::new().await;
+    let condition = |name: &str| stage.app.conditions().into_iter().find(|c| c.name == name).unwrap();
+    let id = undecided(&stage, "the-key-of-this-order").await;
+    stage.app.read_unresolved().await.unwrap();
+    assert!(condition("orders").ok && condition("stuck").ok && condition("rows").ok);
+
+    let long_ago =
+        "UPDATE orders SET updated_at = now() - interval '42 seconds', failed_alone = 3 WHERE id = $1";
+    sqlx::query(long_ago).bind(id).execute(&stage.admin).await.unwrap();
+    stage.app.read_unresolved().await.unwrap();
+    let (orders, stuck) = (condition("orders"), condition("stuck"));
+    assert!(!orders.ok && !orders.decides && !stuck.ok && !stuck.decides);
+    assert_eq!(orders.detail.as_deref(), Some("1 order has waited longer than 10 s, the oldest 42 s"));
+    assert!(stuck.detail.unwrap().contains(&id.to_string()));
+
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(12)).await;
+    let began = Instant::now();
+    let old = condition("orders");
+    assert_eq!(began.elapsed(), Duration::ZERO, "a probe asks no database");
+    assert!(!old.ok);
+    assert!(old.detail.unwrap().contains("last counted 12 s ago"));
+}
