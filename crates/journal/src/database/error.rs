@@ -105,3 +105,20 @@ pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
 fn is_connection_code(code: &str) -> bool {
     code.starts_with("57P0") || code.starts_with("08") || code == "40003"
 }
+
+/// Whether the work of one transaction may be slow or locked by itself; less patience fails, more may succeed.
+pub(crate) fn is_held_up(error: &DatabaseError) -> bool {
+    match error {
+        DatabaseError::Busy(error) => is_conflict(error) || is_cut_off(error),
+        DatabaseError::Deadline
+        | DatabaseError::Unavailable(_)
+        | DatabaseError::Defect(_)
+        | DatabaseError::Unknown(_) => false,
+    }
+}
+
+/// A statement took longer than `statement_timeout`.
+pub(crate) fn is_cut_off(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.as_deref() == Some("57014")
+}

@@ -1,6 +1,10 @@
 //! Many at once.
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use inventory_service::app::Failure;
+use journal::DatabaseError;
 use uuid::Uuid;
 
 use crate::support::{PATIENCE, Stage, ask, ask_with, problem};
@@ -88,6 +92,32 @@ async fn an_item_that_somebody_sits_on_holds_up_only_who_wants_it() {
     );
     other.commit().await.unwrap();
     assert_eq!(waits.await.unwrap().stored.status, 201);
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn forty_confirms_of_a_locked_reservation_leave_connections_for_the_others() {
+    let stage = Stage::with(&[("a", 10)]).await;
+    let (locked, free) = (stage.hold(&[("a", 1)]).await, stage.hold(&[("a", 1)]).await);
+    let mut other = stage.admin.begin().await.unwrap();
+    let lock = sqlx::query("SELECT FROM reservations WHERE id = $1 FOR UPDATE").bind(locked);
+    lock.execute(&mut *other).await.unwrap();
+    let (confirms, passes) = tokio::join!(
+        async {
+            let mut confirms: FuturesUnordered<_> = (0..40).map(|_| stage.confirm(ask(), locked)).collect();
+            // As many as find no room; the others wait.
+            for _ in 0..28 {
+                let busy = confirms.next().await.unwrap();
+                assert!(matches!(busy, Err(Failure::NotExecuted(DatabaseError::Busy(_)))), "{busy:?}");
+            }
+            confirms
+        },
+        stage.confirm(ask(), free)
+    );
+    assert_eq!(passes.unwrap().stored.status, 200);
+    other.rollback().await.unwrap();
+    let confirms: Vec<_> = confirms.collect().await;
+    assert!(confirms.into_iter().all(|reply| reply.unwrap().stored.status == 200));
     stage.assert_sound().await;
 }
 

@@ -198,7 +198,7 @@ impl App {
         let backoff = backoff_ms(order.tries);
         let ours = self
             .database
-            .transaction(None, (&order, backoff), |connection, &(order, backoff)| {
+            .alone(None, (&order, backoff), |connection, &(order, backoff)| {
                 Box::pin(async move { Ok(TxStep::Commit(work::put_back(connection, order, backoff).await?)) })
             })
             .await?;
