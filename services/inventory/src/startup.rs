@@ -148,11 +148,12 @@ impl Application {
     /// Serves until told to stop.
     pub async fn run(self, signals: Signals) -> ExitCode {
         let tasks = self.lifecycle.tasks().clone();
-        let stopping = tasks.clone();
         let inventory = self.inventory.clone();
-        tasks.spawn(async move { reconcile::run(inventory, stopping.stopping()).await });
-        let (database, stopping) = (self.inventory.database().clone(), tasks.clone());
-        tasks.spawn(async move { chassis::retention::run(database, stopping.stopping()).await });
+        tasks.supervise("expiry", move |tasks| {
+            let inventory = inventory.clone();
+            async move { reconcile::run(inventory, tasks.stopping()).await }
+        });
+        chassis::retention::spawn(&tasks, self.inventory.database().clone());
         let ending = self.lifecycle.run(self.public, self.operations, signals).await;
         self.inventory.database().close();
         ending.into()

@@ -167,11 +167,12 @@ impl Application {
     /// Serves until told to stop.
     pub async fn run(self, signals: Signals) -> ExitCode {
         let tasks = self.lifecycle.tasks().clone();
-        let stopping = tasks.clone();
         let app = self.app.clone();
-        tasks.spawn(async move { reconcile::run(app, stopping.stopping()).await });
-        let (database, stopping) = (self.app.database.clone(), tasks.clone());
-        tasks.spawn(async move { chassis::retention::run(database, stopping.stopping()).await });
+        tasks.supervise("reconciler", move |tasks| {
+            let app = app.clone();
+            async move { reconcile::run(app, tasks.stopping()).await }
+        });
+        chassis::retention::spawn(&tasks, self.app.database.clone());
         let ending = self.lifecycle.run(self.public, self.operations, signals).await;
         self.app.database.close();
         ending.into()
