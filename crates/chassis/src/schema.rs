@@ -12,8 +12,19 @@ use crate::ops::Condition;
 const LONGEST: Duration = Duration::from_millis(800);
 
 /// Asks the database whether it has every migration of this release, for 800 ms at most. One that it has besides is of a
-/// later release, which has expanded the schema; it still serves this one.
-pub async fn conditions(database: &Database, needed: &Migrator) -> Vec<Condition> {
+/// later release, which has expanded the schema; it still serves this one. `own` is readiness's own pool. The pool of the
+/// requests, `served`, is only reported: it is full when the service is busy, and an idle replica does not mend that.
+pub async fn conditions(own: &Database, served: &Database, needed: &Migrator) -> Vec<Condition> {
+    let mut conditions = of_schema(own, needed).await;
+    let waiting = served.waiting();
+    if waiting > 0 {
+        let detail = format!("no connection is free, requests waiting for one: {waiting}");
+        conditions.push(Condition::reported("connections", false).detail(detail));
+    }
+    conditions
+}
+
+async fn of_schema(database: &Database, needed: &Migrator) -> Vec<Condition> {
     let needed: Vec<i64> = needed.iter().map(|migration| migration.version).collect();
     let missing = database
         .read(Some(Instant::now() + LONGEST), needed, |connection, needed| {

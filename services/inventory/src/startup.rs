@@ -110,16 +110,17 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     };
     let changes = ChangeLog::none();
     let mut admin = Router::new()
-        .merge(chassis::journal_feed::routes(Service::NAME, database.clone()))
+        .merge(chassis::journal_feed::routes(Service::NAME, common.feed_database()))
         .merge(reconcile::admin::routes(inventory.clone()))
         .merge(ops::limit_routes(registry.clone()))
         .merge(ops::breaker_routes(registry, changes.clone()));
     if common.faults_enabled {
         admin = admin.merge(ops::fault_routes(faults, changes));
     }
+    let own = common.readiness_database();
     let readiness = move || {
-        let database = database.clone();
-        async move { chassis::schema::conditions(&database, &migrator()).await }
+        let (own, served) = (own.clone(), database.clone());
+        async move { chassis::schema::conditions(&own, &served, &migrator()).await }
     };
     let operations = Served {
         listener: operations,

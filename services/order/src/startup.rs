@@ -132,14 +132,15 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     };
     let changes = ChangeLog::none();
     let mut admin = Router::new()
-        .merge(chassis::journal_feed::routes(Service::NAME, database.clone()))
+        .merge(chassis::journal_feed::routes(Service::NAME, common.feed_database()))
         .merge(reconcile::admin::routes(app.clone(), lifecycle.tasks().clone()))
         .merge(ops::limit_routes(registry.clone()))
         .merge(ops::breaker_routes(registry, changes.clone()));
     if common.faults_enabled {
         admin = admin.merge(ops::fault_routes(faults, changes));
     }
-    let readiness = move || readiness(database.clone(), breakers.clone());
+    let own = common.readiness_database();
+    let readiness = move || readiness(own.clone(), database.clone(), breakers.clone());
     let operations = Served {
         listener: operations,
         service: ops::router(Operations {
@@ -180,8 +181,8 @@ impl Application {
 }
 
 /// Own database and schema decide; inventory is only reported.
-async fn readiness(database: Database, breakers: mainstay::breaker::Breakers) -> Vec<Condition> {
-    let mut conditions = chassis::schema::conditions(&database, &migrator()).await;
+async fn readiness(own: Database, served: Database, breakers: mainstay::breaker::Breakers) -> Vec<Condition> {
+    let mut conditions = chassis::schema::conditions(&own, &served, &migrator()).await;
     conditions.extend(breakers.list().into_iter().map(|breaker| {
         let state = breaker.state.as_str();
         let ok = state != "open" && state != "forced-open";
