@@ -1,15 +1,15 @@
-# The images of docker-compose.yml, one target each: credentials, order, inventory.
+# Images of docker-compose.yml, one target each: credentials, order, inventory.
 #
-# Builds alike with the classic builder and with BuildKit, and with no network but the package registry's. That is
-# why there is no `# syntax=` line (it is fetched from an image registry) and no cache mount (the classic builder
-# refuses them): the dependencies are a layer of their own instead.
+# The file builds with the classic builder and with BuildKit, and needs only the package registry from the network.
+# Therefore it has no `# syntax=` line, which is fetched from an image registry, and no cache mount, which the classic
+# builder refuses. Instead, the dependencies are built in a separate layer.
 
 FROM debian:bookworm-slim AS runtime
 RUN groupadd --gid 10001 mainstay \
  && useradd --uid 10001 --gid mainstay --no-create-home --home-dir / --shell /usr/sbin/nologin mainstay
 USER 10001:10001
 
-# Makes the passwords and tokens of a demonstration. Its directories are where empty volumes take their owner from.
+# Creates the passwords and tokens of a demonstration. Empty volumes take their owner from the directories of this image.
 FROM runtime AS credentials
 USER root
 COPY deploy/credentials.sh /usr/local/bin/credentials
@@ -21,8 +21,8 @@ USER 10001:10001
 ENTRYPOINT ["credentials"]
 CMD ["make"]
 
-# The workspace without its code: the same manifests whatever the code says, so that the layers below which are
-# copied from here change when a dependency does and not otherwise. Tests and benchmarks are in no image.
+# The manifests of the workspace, with stubs in place of the code. The layers below copy them, so a change of code does not
+# invalidate the layer of built dependencies. No image contains tests or benchmarks.
 FROM rust:1.95-bookworm AS manifests
 WORKDIR /src
 COPY . .
@@ -36,15 +36,16 @@ RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock ! -name lib.rs ! -name 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY --from=manifests /src .
-# The cargo profile. `dev` is built sooner; tests/compose takes it.
+# The cargo profile. `dev` builds faster; tests/compose uses it.
 ARG PROFILE=release
 RUN cargo build --profile $PROFILE --locked -p order-service -p inventory-service
 COPY crates crates
 COPY services services
 COPY migrations migrations
-# What the binaries say of themselves in every journal entry.
+# Source revision, which the binaries write into every journal entry.
 ARG MAINSTAY_REVISION=unknown
-# Sources keep the times they had outside, which are older than the stubs built above: make them newer.
+# Copied sources keep their modification times, which are older than the stubs built above. `touch` makes them newer, so
+# that cargo builds them.
 RUN find crates services -name '*.rs' -exec touch {} + \
  && MAINSTAY_REVISION=$MAINSTAY_REVISION cargo build --profile $PROFILE --locked -p order-service -p inventory-service \
  && cp target/*/mainstay-order target/*/mainstay-inventory /usr/local/bin/

@@ -1,42 +1,44 @@
 #!/bin/sh
-# Makes the passwords and tokens of a demonstration at its first start, so that none is in the repository, and
-# prints the token a person asks for. A real deployment mounts its own secrets at the same paths instead.
+# Creates the passwords and tokens of a demonstration at its first start, so that the repository contains none, and
+# prints a token on request. A real deployment mounts its own secrets at the same paths instead.
 #
-#   credentials make           makes what is missing, keeps what there is
+#   credentials make           creates missing credentials, keeps existing ones
 #   credentials token NAME     prints the token of client, client2 or operator
 #
-# /credentials/all holds every secret once and is seen by this container only. What each other container needs is
-# written to a volume that it alone mounts: a service never sees its owner role's password or its peer's.
+# /credentials/all holds every secret once, and only this container mounts it. The secrets of each other container are
+# in a volume that only that container mounts. So a service never sees the password of its owner role or the other
+# service's password.
 set -eu
 umask 077
 all=/credentials/all
 
-# Replaces a file as a whole with what is on standard input.
+# Replaces file $1 in one step with the standard input and sets its mode to $2.
 put() {
   cat >"$1.new"
   chmod "$2" "$1.new"
   mv "$1.new" "$1"
 }
 
-# 192 random bits in hex, made once.
+# Prints secret $1: 192 random bits in hex, created at its first use.
 secret() {
   [ -s "$all/$1" ] || od -An -vtx1 -N24 /dev/urandom | tr -d ' \n' | put "$all/$1" 0600
   cat "$all/$1"
 }
 
-# A line of a tokens file: role, principal, SHA-256 of the token.
-known() {
+# Prints a line of a tokens file: role, principal, SHA-256 of the token.
+token_line() {
   hash=$(secret "token-$2" | sha256sum)
   echo "$1 $2 ${hash%% *}"
 }
 
-people() {
-  known client client
-  known client client2
-  known operator operator
+# Prints the lines of the tokens that both services accept.
+shared_token_lines() {
+  token_line client client
+  token_line client client2
+  token_line operator operator
 }
 
-# A password file as every Postgres client reads it.
+# Prints a line of a PostgreSQL password file for database $1 and role $2.
 pgpass() {
   echo "postgres:5432:$1:$2:$(secret "password-$2")"
 }
@@ -52,9 +54,9 @@ make() {
       secret "password-$role" | put "/credentials/postgres/$role" 0444
     done
   done
-  people | put /credentials/order/tokens 0400
+  shared_token_lines | put /credentials/order/tokens 0400
   secret token-order | put /credentials/order/inventory-token 0400
-  { people && known service order; } | put /credentials/inventory/tokens 0400
+  { shared_token_lines && token_line service order; } | put /credentials/inventory/tokens 0400
 }
 
 case "${1:-} ${2:-}" in

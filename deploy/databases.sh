@@ -1,11 +1,11 @@
 #!/bin/sh
-# Run once by the Postgres image, when its data directory is made: each service's two roles and its database, from
-# the same SQL that `mainstay up` uses. Neither service can connect to the other's database.
+# Creates the two roles and the database of each service, with the same SQL that `mainstay up` uses. The PostgreSQL image
+# runs this script once, when it creates its data directory. A service cannot connect to the other service's database.
 set -eu
 
 for service in order inventory; do
   psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --set=service="$service" --username=postgres --dbname=postgres <<'SQL'
--- A statement that failed would be logged with its password.
+-- By default the server logs a failed statement, and these statements contain passwords.
 SET log_min_error_statement = 'panic';
 
 \set serving mainstay_ :service
@@ -25,6 +25,6 @@ SELECT set_config('mainstay.serving', :'serving', false), set_config('mainstay.o
 SQL
 done
 
-# Everybody may connect to a database unless somebody says otherwise.
+# By default every role may connect to every database.
 psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --username=postgres --dbname=postgres \
   --command='REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC'

@@ -1,14 +1,14 @@
-//! Drawing SKUs.
+//! Random draws of SKUs.
 
-/// SKUs that exist; their names are `sku-00001` and so on.
+/// Number of SKUs in the catalogue. Their names are `sku-00001` and so on.
 pub const SKUS: u64 = 1_000;
 
-/// xorshift64*: cheap, seedable, good enough to draw SKUs.
+/// Generator xorshift64*: cheap, seeded, and random enough to draw SKUs.
 #[derive(Debug, Clone)]
 pub struct Draw(u64);
 
 impl Draw {
-    /// Another sequence for every seed.
+    /// A generator with a different sequence for each seed.
     pub fn seeded(seed: u64) -> Self {
         Self(0x9E37_79B9_7F4A_7C15 ^ (seed + 1) << 17)
     }
@@ -20,13 +20,13 @@ impl Draw {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % below
     }
 
-    /// Two different SKUs, the lower first.
+    /// Two different SKUs, the lower one first.
     pub fn two_skus(&mut self) -> (u64, u64) {
         let one = 1 + self.next(SKUS - 1);
         (one, one + 1 + self.next(SKUS - one))
     }
 
-    /// The first SKU, and another.
+    /// The first SKU and a different one.
     pub fn hot_and_other(&mut self) -> (u64, u64) {
         (1, 2 + self.next(SKUS - 1))
     }

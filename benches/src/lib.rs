@@ -1,4 +1,4 @@
-//! What the benchmarks of the pair share: starting a pair, ours or another, and placing orders.
+//! Shared parts of the pair's benchmarks: starting a pair, and placing orders.
 
 pub mod draw;
 pub mod load;
@@ -6,8 +6,9 @@ pub mod variant;
 
 use std::process::ExitCode;
 
-/// The services run as processes of the benchmark's own program: `Some` when this process is one of them, and has
-/// ended.
+/// Runs a service if the program's first argument names one, and returns its exit code. Otherwise returns `None`.
+///
+/// The services are processes of the benchmark's own program, so that no other program need be built.
 pub fn as_service() -> Option<ExitCode> {
     let mut args = std::env::args_os();
     let own = args.next();
@@ -20,7 +21,7 @@ pub fn as_service() -> Option<ExitCode> {
     }
 }
 
-/// The one in the middle.
+/// The median, or NaN without figures.
 pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let mut figures: Vec<f64> = figures.collect();
     figures.sort_by(f64::total_cmp);

@@ -1,5 +1,7 @@
-//! The load: so many connections, each with one request at a time, two lines of uniformly drawn SKUs, a new key for
-//! every order. It sees only what a client sees.
+//! Closed-loop load: a fixed number of connections, each with one request at a time.
+//!
+//! Each order has two lines with SKUs drawn uniformly, and its own idempotency key. The figures are those that a client
+//! can measure.
 
 use std::time::Duration;
 
@@ -15,24 +17,24 @@ use tokio::time::Instant;
 use crate::draw::Draw;
 use crate::variant::Target;
 
-/// What came of it.
+/// Figures of a run.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct Figures {
     pub orders: f64,
     pub orders_per_second: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
-    /// Replies that were not 201.
+    /// Number of replies with a status other than 201.
     pub others: u64,
 }
 
-/// Runs the load for `time`.
-pub async fn run(target: &Target, connections: u64, time: Duration) -> anyhow::Result<Seen> {
-    let began = Instant::now();
-    let end = began + time;
+/// Runs the load for `time` and returns its figures.
+pub async fn run(target: &Target, connections: u64, time: Duration) -> anyhow::Result<Figures> {
+    let started = Instant::now();
+    let end = started + time;
     let each = (0..connections).map(|n| tokio::spawn(connection(target.clone(), n, end)));
     let each = try_join_all(each).await?;
-    let elapsed = began.elapsed().as_secs_f64();
+    let elapsed = started.elapsed().as_secs_f64();
     let mut all = Histogram::<u64>::new(3)?;
     let mut others = 0;
     for one in each {
@@ -47,7 +49,7 @@ pub async fn run(target: &Target, connections: u64, time: Duration) -> anyhow::R
     };
     #[allow(clippy::cast_precision_loss)] // a count of requests
     let orders = all.len() as f64;
-    Ok(Seen {
+    Ok(Figures {
         orders,
         orders_per_second: orders / elapsed,
         p50_ms: millis(0.5),

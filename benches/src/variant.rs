@@ -1,4 +1,4 @@
-//! The variants: what to start for each, and what their orders look like.
+//! Variants of the pair: their processes, their databases and the form of their orders.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -21,29 +21,29 @@ use crate::draw::{Draw, SKUS};
 const CLIENT_TOKEN: &str = "bench-client-token";
 const PEER_TOKEN: &str = "bench-peer-token";
 
-/// A variant with its processes running; they end when it is dropped.
+/// A running variant. Its processes are killed when it is dropped.
 #[derive(Debug)]
 pub struct Variant {
     pub name: &'static str,
     pub target: Target,
-    /// A superuser's way to the databases: order, inventory.
+    /// Superuser URLs of the order and the inventory database.
     pub databases: [String; 2],
     processes: Vec<Child>,
 }
 
-/// Where orders go, and what they look like there.
+/// Address of a variant and the form of its orders.
 #[derive(Debug, Clone)]
 pub struct Target {
     pub address: SocketAddr,
     pub path: &'static str,
-    /// Whether every order asks for the same SKU, besides another.
+    /// True if every order contains the same SKU, besides a second one.
     pub is_hot: bool,
-    /// The body for two SKUs.
+    /// Function that gives the body of an order for two SKUs.
     body: fn(u64, u64) -> String,
 }
 
 impl Target {
-    /// An order of two lines with a key of its own.
+    /// A request for an order of two lines, with its own idempotency key.
     pub fn order(&self, uri: &str, draw: &mut Draw) -> http::Result<Request<Full<Bytes>>> {
         let (one, other) = if self.is_hot { draw.hot_and_other() } else { draw.two_skus() };
         Request::post(uri)
@@ -64,7 +64,7 @@ impl Variant {
 impl Drop for Variant {
     fn drop(&mut self) {
         for process in &mut self.processes {
-            // Gone already is as good as killed.
+            // Killing fails only for a process that has already exited.
             let _ = process.kill();
             let _ = process.wait();
         }
@@ -83,7 +83,7 @@ fn plain_order(one: u64, other: u64) -> String {
     )
 }
 
-/// The pair as it ships, or the control, over databases of its own, with further settings for both services.
+/// Starts the pair, or the control, on new databases. `further` are further settings of both services.
 pub async fn ours(
     postgres: &Postgres,
     name: &'static str,
@@ -91,7 +91,7 @@ pub async fn ours(
     home: &Path,
     further: &[(&str, &str)],
 ) -> anyhow::Result<Variant> {
-    let own = std::env::current_exe().context("the path of this program")?;
+    let own = std::env::current_exe().context("finding the path of this program")?;
     let admin = postgres.connect_options("postgres");
     let mut urls = [String::new(), String::new()];
     for (service, url) in Service::BOTH.into_iter().zip(&mut urls) {
@@ -103,9 +103,9 @@ pub async fn ours(
         };
         let mut migrate = Command::new(&own);
         migrate.args([program, "migrate"]).env("MIGRATION_DATABASE_URL", &made.owner).stdout(Stdio::null());
-        let migrated = migrate.status().context("migrating")?;
+        let migrated = migrate.status().context("starting the migration")?;
         ensure!(migrated.success(), "the migration of {name} failed");
-        // As a superuser on either role's behalf: passwords of the roles are drawn anew for the next variant.
+        // The services connect as a superuser, because the next variant gets new passwords for the same roles.
         *url = postgres.url(&format!("{name}_{service}"));
     }
     let mut connection = PgConnection::connect(&urls[1]).await?;
@@ -114,13 +114,13 @@ pub async fn ours(
          SELECT 'sku-' || lpad(n::text, 5, '0'), '', 1000000000000, 1, decode(repeat('00', 32), 'hex'),
              '0000000000000000', gen_random_uuid() FROM generate_series(1, {SKUS}) n"
     );
-    sqlx::raw_sql(AssertSqlSafe(stock)).execute(&mut connection).await.context("stock")?;
+    sqlx::raw_sql(AssertSqlSafe(stock)).execute(&mut connection).await.context("creating the stock")?;
     sqlx::raw_sql("ANALYZE").execute(&mut connection).await?;
     connection.close().await?;
 
     let mut text = String::new();
-    for (role, who, token) in [("client", "control", CLIENT_TOKEN), ("service", "order", PEER_TOKEN)] {
-        writeln!(text, "{role} {who} {:x}", Bytes::copy_from_slice(&Sha256::digest(token)))?;
+    for (role, principal, token) in [("client", "control", CLIENT_TOKEN), ("service", "order", PEER_TOKEN)] {
+        writeln!(text, "{role} {principal} {:x}", Bytes::copy_from_slice(&Sha256::digest(token)))?;
     }
     let tokens = home.join(format!("{name}.tokens"));
     std::fs::write(&tokens, text)?;
@@ -158,7 +158,7 @@ pub async fn ours(
     Ok(variant)
 }
 
-/// Somebody else's pair: `naive` and `sql/schema.sql` in a folder.
+/// Starts another implementation of the pair: the program `naive`, with the schema in `sql/schema.sql` of a folder.
 pub async fn plain(
     postgres: &Postgres,
     folder: &Path,
@@ -175,7 +175,7 @@ pub async fn plain(
         sqlx::raw_sql(AssertSqlSafe(schema.clone()))
             .execute(&mut connection)
             .await
-            .context("the plain schema")?;
+            .context("creating the plain schema")?;
         connection.close().await?;
     }
     let [order_port, inventory_port] = ports::distinct()?;
@@ -195,7 +195,7 @@ pub async fn plain(
     Ok(variant)
 }
 
-/// The `naive` program of a folder, built there if need be.
+/// Builds the `naive` program of a folder into `target`, if it is not built yet, and returns its path.
 pub fn build(folder: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     let mut cargo = Command::new("cargo");
     cargo

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Makes the three upstream images that docker-compose.yml and the Dockerfile start from available where no image
-# registry can be reached. An image that is present is used as it is; one that can be pulled is pulled; only what
-# is left is built here, under the upstream name, from Debian packages and this machine's Rust toolchain.
+# Makes available the three upstream images that docker-compose.yml and the Dockerfile use, also without an image registry.
+# A present image is used as it is. A missing image is pulled if possible. Otherwise the script builds a stand-in under the
+# upstream name, from Debian packages and this machine's Rust toolchain.
 #
 #   tests/compose/base-images.sh            make the images available
-#   tests/compose/base-images.sh --remove   remove the stand-ins (and only them), so that the next use pulls
+#   tests/compose/base-images.sh --remove   remove only the stand-ins, so that docker pulls the images at their next use
 #
-# Needs root (a stand-in's root file system is made by debootstrap) and a reachable Debian mirror.
+# The script needs root, because debootstrap creates the root file system of a stand-in, and a reachable Debian mirror.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -28,21 +28,21 @@ fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# Succeeds when the image is present, if need be after a pull.
+# Succeeds if image $1 is present or can be pulled.
 available() {
   docker image inspect "$1" >/dev/null 2>&1 && return 0
   timeout 600 docker pull -q "$1" >/dev/null 2>&1 && return 0
-  say "$1 is neither present nor to be pulled: building a stand-in"
+  say "$1 is not present and cannot be pulled: building a stand-in"
   return 1
 }
 
 build_debian() {
-  [ "$(id -u)" = 0 ] || fail "the stand-in for $debian needs root: debootstrap makes device nodes and changes root"
+  [ "$(id -u)" = 0 ] || fail "building the stand-in for $debian needs root: debootstrap creates device nodes and uses chroot"
   local tool=debootstrap
   if ! command -v debootstrap >/dev/null; then
-    # Unpacked from its package, not installed.
+    # Unpack debootstrap from its package without installing it.
     (cd "$scratch" && { apt-get -q download debootstrap || { apt-get -q update && apt-get -q download debootstrap; }; }) \
-      >"$scratch/download.log" 2>&1 || { cat "$scratch/download.log" >&2 && fail "debootstrap cannot be had"; }
+      >"$scratch/download.log" 2>&1 || { cat "$scratch/download.log" >&2 && fail "downloading debootstrap failed"; }
     dpkg -x "$scratch"/debootstrap_*.deb "$scratch/tool"
     export DEBOOTSTRAP_DIR=$scratch/tool/usr/share/debootstrap
     tool=$scratch/tool/usr/sbin/debootstrap
@@ -53,7 +53,7 @@ build_debian() {
   }
   rm -rf "$scratch"/debian/var/cache/apt/archives/*.deb "$scratch"/debian/var/lib/apt/lists/* \
     "$scratch"/debian/usr/share/{doc,man,locale}/* "$scratch"/debian/var/log/*.log
-  # As in the upstream image, no service starts while a package is installed.
+  # As in the upstream image, installing a package starts no service.
   printf '#!/bin/sh\nexit 101\n' >"$scratch/debian/usr/sbin/policy-rc.d"
   chmod 0755 "$scratch/debian/usr/sbin/policy-rc.d"
   tar -C "$scratch/debian" -c . | docker import --change 'CMD ["bash"]' --change "LABEL $label=true" - "$debian" >/dev/null
@@ -63,8 +63,8 @@ build_postgres() {
   docker build -q -t "$postgres" "$here/stand-ins/postgres" >/dev/null
 }
 
-# The parts of a cargo configuration that say where packages come from. Build settings of this machine stay here,
-# and so does anything that could be a credential.
+# Prints the parts of cargo configuration $1 that name package sources. It leaves out build settings of this machine and
+# lines that may contain credentials.
 registry_configuration() {
   awk '/^[[:space:]]*\[/ { keep = /^[[:space:]]*\[+(source|registr|net|http)/ } keep && !/token|credential/' "$1"
 }
@@ -83,7 +83,7 @@ build_rust() {
   for configuration in "${CARGO_HOME:-$HOME/.cargo}"/config{.toml,}; do
     [ ! -f "$configuration" ] || { registry_configuration "$configuration" >"$context/cargo/config.toml" && break; }
   done
-  # A machine behind a proxy trusts authorities of its own: the ones it trusts are trusted in its builds.
+  # A machine behind a proxy may trust further certificate authorities. The stand-in trusts the same ones.
   for certificates in "${SSL_CERT_FILE:-}" /etc/ssl/certs/ca-certificates.crt; do
     [ ! -f "$certificates" ] || { cp -L "$certificates" "$context/certificates/ca-certificates.crt" && break; }
   done

@@ -1,22 +1,22 @@
-//! Both journals and all tables, held against the contract.
+//! Check of both journals and all tables against the contract.
 
 use std::time::Duration;
 
 use anyhow::ensure;
-use checker::postgres::{dump, under_way};
-use checker::{Checker, Observed, Report, Rule, Side};
+use checker::postgres::{dump_pair, under_way};
+use checker::{Report, Rule, Side};
 use local::Service;
-use sqlx::Connection as _;
+use sqlx::PgConnection;
 use testkit::eventually;
 
-use crate::House;
+use crate::Fixture;
 use crate::tunnel::Tunnel;
 
-/// What was interrupted is resolved within this, on a busy machine too.
+/// Longest time until interrupted work is resolved, also on a busy machine.
 const SETTLED_WITHIN: Duration = Duration::from_mins(1);
 
-/// What cannot be seen from outside the containers: when work started, how often calls were attempted, what the
-/// processes hold. Every other rule has to find something to check in a day with faults.
+/// Rules about facts that are not visible from outside the containers: the start of work, the attempts of calls, the
+/// resources of the processes. Every other rule must have something to check after the faults.
 const UNSEEN: [Rule; 5] = [
     Rule::NothingStartsLate,
     Rule::TimeFallsPerHop,
@@ -25,41 +25,27 @@ const UNSEEN: [Rule; 5] = [
     Rule::BackToBaseline,
 ];
 
-/// Waits until nothing is in flight and checks everything that happened since the stack was started.
-pub(crate) async fn sound(house: &House) -> Report {
-    let tunnel = Tunnel::open(&house.stack).await.unwrap();
-    for service in Service::BOTH {
-        eventually(&format!("{service} settles"), SETTLED_WITHIN, || async {
-            let mut connection = tunnel.connect(service).await?;
-            let under_way = under_way(&mut connection, side(service)).await?;
-            connection.close().await?;
-            ensure!(under_way.is_none(), "{}", under_way.unwrap_or_default());
-            Ok(())
-        })
-        .await;
-    }
-    // The order service first: what it knows of inventory is then in inventory's journal.
-    let mut order = read(&tunnel, Service::Order).await.unwrap();
-    let mut inventory = read(&tunnel, Service::Inventory).await.unwrap();
-    let contract = pair_tests::contract();
-    let mut checker = Checker::new(&contract);
-    for (side, journal) in [(Side::Order, &order.journal), (Side::Inventory, &inventory.journal)] {
-        for recorded in journal {
-            checker.entry(side, recorded);
-        }
-    }
-    let observed = Observed {
-        at_rest: true,
-        requests: house.shop.log().requests(),
-        ..Observed::of_dumps(&mut order, &mut inventory)
-    };
-    let report = checker.finish(&observed);
+/// Waits until nothing is in flight, and checks the whole history since the start of the stack.
+pub(crate) async fn check_history(fixture: &Fixture) -> Report {
+    let tunnel = Tunnel::open(&fixture.stack).await.unwrap();
+    eventually("the pair settles", SETTLED_WITHIN, || async {
+        let mut sessions = sessions(&tunnel).await?;
+        let under_way = under_way(&mut sessions.0, &mut sessions.1).await?;
+        ensure!(under_way.is_none(), "{}", under_way.unwrap_or_default());
+        Ok(())
+    })
+    .await;
+    let mut sessions = sessions(&tunnel).await.unwrap();
+    let mut dump = dump_pair(&mut sessions.0, &mut sessions.1).await.unwrap();
+    dump.observed.at_rest = true;
+    dump.observed.requests = fixture.shop.log().requests();
+    let report = dump.check(&pair_tests::contract());
     report.require(&[Rule::StockConserved, Rule::ChainVerifies]).unwrap_or_else(|broken| panic!("{broken}"));
-    house.shop.balance().await;
+    fixture.shop.check_stock().await;
     report
 }
 
-/// The checker's name of a service.
+/// The checker's name for a service.
 pub(crate) fn side(service: Service) -> Side {
     match service {
         Service::Order => Side::Order,
@@ -67,16 +53,13 @@ pub(crate) fn side(service: Service) -> Side {
     }
 }
 
-async fn read(tunnel: &Tunnel, service: Service) -> anyhow::Result<checker::postgres::Dump> {
-    let mut connection = tunnel.connect(service).await?;
-    let dump = dump(&mut connection, side(service)).await?;
-    connection.close().await?;
-    Ok(dump)
+async fn sessions(tunnel: &Tunnel) -> anyhow::Result<(PgConnection, PgConnection)> {
+    Ok((tunnel.connect(Service::Order).await?, tunnel.connect(Service::Inventory).await?))
 }
 
-pub(crate) async fn all_that_happened_is_within_the_contract(house: &House) {
-    let report = sound(house).await;
+pub(crate) async fn the_whole_history_follows_the_contract(fixture: &Fixture) {
+    let report = check_history(fixture).await;
     let seen: Vec<_> = Rule::ALL.iter().copied().filter(|rule| !UNSEEN.contains(rule)).collect();
     report.require(&seen).unwrap_or_else(|missing| panic!("{missing}"));
-    println!("{} journal entries, {} requests", report.entries, house.shop.log().requests().len());
+    println!("{} journal entries, {} requests", report.entries, fixture.shop.log().requests().len());
 }

@@ -1,16 +1,16 @@
-//! What the containers may do, as docker says and as the kernel does.
+//! Tests of the containers' limits, from docker's settings and from the kernel's values in the containers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::House;
+use crate::Fixture;
 
-/// The containers that go on running.
+/// Services whose containers keep running.
 const RUNNING: [&str; 3] = ["postgres", "order", "inventory"];
 
-pub(crate) async fn no_process_is_root_or_can_become_it(house: &House) {
-    for (name, container) in house.stack.containers().await {
+pub(crate) async fn no_process_runs_as_root_or_can_become_root(fixture: &Fixture) {
+    for (name, container) in fixture.stack.containers().await {
         let user = container["Config"]["User"].as_str().unwrap();
         assert!(!matches!(user, "" | "root" | "0") && !user.starts_with("0:"), "{name} runs as {user:?}");
         let host = &container["HostConfig"];
@@ -20,14 +20,14 @@ pub(crate) async fn no_process_is_root_or_can_become_it(house: &House) {
         assert_eq!(host["SecurityOpt"], serde_json::json!(["no-new-privileges:true"]), "{name}");
     }
     for name in RUNNING {
-        // A process that ends while it is read is none that runs.
-        let status = house.stack.shell(name, "cat /proc/[0-9]*/status 2>/dev/null || true").await.unwrap();
+        // A process may end while it is read. Ignore that error.
+        let status = fixture.stack.shell(name, "cat /proc/[0-9]*/status 2>/dev/null || true").await.unwrap();
         let field = |name: &str| {
             status.lines().filter_map(|line| line.strip_prefix(name)).map(str::trim).collect::<Vec<_>>()
         };
         assert!(field("Pid:").contains(&"1"), "{status}");
         for user in field("Uid:").into_iter().flat_map(str::split_whitespace) {
-            assert_ne!(user, "0", "a process of {name} is root's\n{status}");
+            assert_ne!(user, "0", "a process of {name} runs as root\n{status}");
         }
         for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
             let all: BTreeSet<_> = field(set).into_iter().collect();
@@ -41,20 +41,20 @@ pub(crate) async fn no_process_is_root_or_can_become_it(house: &House) {
     }
 }
 
-pub(crate) async fn root_file_systems_are_read_only(house: &House) {
-    for (name, container) in house.stack.containers().await {
+pub(crate) async fn root_file_systems_are_read_only(fixture: &Fixture) {
+    for (name, container) in fixture.stack.containers().await {
         assert_eq!(container["HostConfig"]["ReadonlyRootfs"], true, "{name}");
     }
     for name in RUNNING {
-        // A directory that is anybody's, so that nothing but the file system forbids it.
-        let written = house.stack.shell(name, ": >/var/tmp/probe").await;
+        // Every user may write to this directory, so only a read-only file system can refuse.
+        let written = fixture.stack.shell(name, ": >/var/tmp/probe").await;
         let refused = written.expect_err(name).to_string();
         assert!(refused.contains("Read-only file system"), "{name}: {refused}");
     }
 }
 
-pub(crate) async fn every_container_has_limits(house: &House) {
-    for (name, container) in house.stack.containers().await {
+pub(crate) async fn every_container_has_limits(fixture: &Fixture) {
+    for (name, container) in fixture.stack.containers().await {
         let host = &container["HostConfig"];
         for limit in ["Memory", "NanoCpus", "PidsLimit"] {
             assert!(
@@ -68,9 +68,9 @@ pub(crate) async fn every_container_has_limits(house: &House) {
     }
 }
 
-pub(crate) async fn nothing_is_published_beyond_loopback(house: &House) {
+pub(crate) async fn nothing_is_published_beyond_loopback(fixture: &Fixture) {
     let mut published = BTreeSet::new();
-    for (name, container) in house.stack.containers().await {
+    for (name, container) in fixture.stack.containers().await {
         let ports = container["NetworkSettings"]["Ports"].as_object().cloned().unwrap_or_default();
         for (port, bindings) in ports {
             for binding in bindings.as_array().into_iter().flatten() {
@@ -79,48 +79,53 @@ pub(crate) async fn nothing_is_published_beyond_loopback(house: &House) {
             }
         }
     }
-    assert_eq!(published, house.stack.ports());
+    assert_eq!(published, fixture.stack.ports());
 }
 
-pub(crate) async fn the_database_is_on_a_network_that_reaches_nothing_else(house: &House) {
-    let postgres = house.stack.inspect("postgres").await;
+pub(crate) async fn the_database_is_on_a_network_that_reaches_nothing_else(fixture: &Fixture) {
+    let postgres = fixture.stack.inspect("postgres").await;
     let networks: Vec<_> = postgres["NetworkSettings"]["Networks"].as_object().unwrap().keys().collect();
-    let [network] = networks[..] else { panic!("PostgreSQL is on {networks:?}") };
-    let inspected = house.stack.docker(&["network", "inspect", network]).await.unwrap();
+    let [network] = networks[..] else { panic!("PostgreSQL is on the networks {networks:?}, expected one") };
+    let inspected = fixture.stack.docker(&["network", "inspect", network]).await.unwrap();
     let inspected: Value = serde_json::from_str(&inspected).unwrap();
     assert_eq!(inspected[0]["Internal"], true, "{network}");
 }
 
-pub(crate) async fn no_secret_shows_and_each_service_has_only_its_own(house: &House) {
-    let secrets = secrets(house).await;
-    let mut shown = vec![("docker logs", house.stack.compose(&["logs", "--no-color"]).await.unwrap())];
-    for (_, container) in house.stack.containers().await {
+pub(crate) async fn no_secret_is_visible_and_each_service_has_only_its_own(fixture: &Fixture) {
+    let secrets = secrets(fixture).await;
+    let mut shown = vec![("docker logs", fixture.stack.compose(&["logs", "--no-color"]).await.unwrap())];
+    for (_, container) in fixture.stack.containers().await {
         let image = container["Image"].as_str().unwrap().to_owned();
         shown.push(("docker inspect", container.to_string()));
-        shown
-            .push(("docker image inspect", house.stack.docker(&["image", "inspect", &image]).await.unwrap()));
-        shown.push(("docker history", house.stack.docker(&["history", "--no-trunc", &image]).await.unwrap()));
+        shown.push((
+            "docker image inspect",
+            fixture.stack.docker(&["image", "inspect", &image]).await.unwrap(),
+        ));
+        shown.push((
+            "docker history",
+            fixture.stack.docker(&["history", "--no-trunc", &image]).await.unwrap(),
+        ));
     }
     for (name, secret) in &secrets {
-        for (place, text) in &shown {
-            assert!(!text.contains(secret), "{place} shows {name}");
+        for (command, text) in &shown {
+            assert!(!text.contains(secret), "{command} shows {name}");
         }
     }
     for (service, own) in [
         ("order", &["password-mainstay_order", "token-order"][..]),
         ("inventory", &["password-mainstay_inventory"]),
     ] {
-        let files = house.stack.shell(service, "cat /run/mainstay/*").await.unwrap();
+        let files = fixture.stack.shell(service, "cat /run/mainstay/*").await.unwrap();
         let had = secrets.iter().filter(|(_, secret)| files.contains(*secret)).map(|(name, _)| name.as_str());
         assert_eq!(had.collect::<Vec<_>>(), own, "the secrets of {service}");
     }
 }
 
-/// Every secret by its name, from the one volume that has them all.
-async fn secrets(house: &House) -> BTreeMap<String, String> {
+/// Every secret by its name, from the volume that holds all of them.
+async fn secrets(fixture: &Fixture) -> BTreeMap<String, String> {
     let print = r#"cd /credentials/all && for name in *; do echo "$name $(cat "$name")"; done"#;
     let run = ["run", "--rm", "-T", "--entrypoint", "sh", "credentials", "-c", print];
-    let printed = house.stack.compose(&run).await.unwrap();
+    let printed = fixture.stack.compose(&run).await.unwrap();
     let secrets: BTreeMap<_, _> = printed
         .lines()
         .filter_map(|line| line.trim().split_once(' '))

@@ -1,24 +1,24 @@
-//! An ordinary day: the stack as it comes up, and orders over the published ports.
+//! Tests without faults: the stack after its start, and orders over the published ports.
 
 use local::Service;
 use testkit::Client;
 
-use crate::House;
-use crate::checked::sound;
-use crate::shop::Wish;
+use crate::Fixture;
+use crate::checked::check_history;
+use crate::shop::Plan;
 use crate::tunnel::Tunnel;
 
-pub(crate) async fn each_schema_was_migrated_by_its_owner_before_its_service_started(house: &House) {
-    let tunnel = Tunnel::open(&house.stack).await.unwrap();
+pub(crate) async fn each_schema_was_migrated_by_its_owner_before_its_service_started(fixture: &Fixture) {
+    let tunnel = Tunnel::open(&fixture.stack).await.unwrap();
     for service in Service::BOTH {
-        let migration = house.stack.inspect(&format!("migrate-{service}")).await["State"].take();
+        let migration = fixture.stack.inspect(&format!("migrate-{service}")).await["State"].take();
         assert_eq!(
             (&migration["Status"], &migration["ExitCode"]),
             (&"exited".into(), &0.into()),
             "{service}"
         );
-        let serving = house.stack.inspect(service.name()).await["State"].take();
-        // Docker writes no trailing zeros, so that a text without its Z sorts as the time does.
+        let serving = fixture.stack.inspect(service.name()).await["State"].take();
+        // Docker writes times without trailing zeros. Without the final Z, their texts sort like the times.
         let time = |text: &serde_json::Value| text.as_str().unwrap().trim_end_matches('Z').to_owned();
         let (migrated, started) = (time(&migration["FinishedAt"]), time(&serving["StartedAt"]));
         assert!(migrated < started, "{service} was migrated at {migrated} and started at {started}");
@@ -40,28 +40,28 @@ pub(crate) async fn each_schema_was_migrated_by_its_owner_before_its_service_sta
     }
 }
 
-pub(crate) async fn only_health_and_metrics_can_be_read_without_a_token(house: &House) {
+pub(crate) async fn only_health_and_metrics_can_be_read_without_a_token(fixture: &Fixture) {
     for (service, api) in [(Service::Order, "/v1/orders"), (Service::Inventory, "/v1/items")] {
-        Client::new(&house.stack.url(service)).get(api).send().await.unwrap().expect(401);
-        let ops = Client::new(&house.stack.ops_url(service));
+        Client::new(&fixture.stack.url(service)).get(api).send().await.unwrap().expect(401);
+        let ops = Client::new(&fixture.stack.ops_url(service));
         for path in ["/livez", "/readyz"] {
             ops.get(path).send().await.unwrap().expect(200);
         }
         let metrics = ops.get("/metrics").send().await.unwrap().expect(200);
         assert!(String::from_utf8_lossy(&metrics.body).contains("\nmainstay_"), "{metrics}");
         ops.get("/admin/v1/journal").send().await.unwrap().expect(401);
-        let operator = ops.token(house.shop.operator_token());
+        let operator = ops.token(fixture.shop.operator_token());
         operator.get("/admin/v1/journal").send().await.unwrap().expect(200);
     }
 }
 
-pub(crate) async fn orders_are_placed_confirmed_and_cancelled(house: &House) {
+pub(crate) async fn orders_are_placed_confirmed_and_cancelled(fixture: &Fixture) {
     let mut ids = Vec::new();
-    for (quantity, wish) in [(6, Wish::Confirm), (2, Wish::Cancel), (1, Wish::Leave)] {
-        ids.push(house.shop.buy(quantity, wish).await);
+    for (quantity, plan) in [(6, Plan::Confirm), (2, Plan::Cancel), (1, Plan::KeepReserved)] {
+        ids.push(fixture.shop.buy(quantity, plan).await);
     }
     for id in ids {
-        house.shop.other().get(&format!("/v1/orders/{id}")).send().await.unwrap().expect(404);
+        fixture.shop.other().get(&format!("/v1/orders/{id}")).send().await.unwrap().expect(404);
     }
-    sound(house).await;
+    check_history(fixture).await;
 }

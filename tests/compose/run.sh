@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# The containers' own test, from nothing: base images that are missing, the images of docker-compose.yml, and a stack
-# of its own that is taken down again whatever happens. Arguments go to the test: `--list`, part of a test's name.
+# Runs the test of the containers: makes the missing base images available, builds the images of docker-compose.yml, and
+# starts a separate stack, which is removed when the test ends for any reason. Arguments go to the test: `--list`, part of
+# a test's name.
 #
-# Needs a docker daemon, docker compose (2 or 1.29), and what base-images.sh needs where no registry is reached.
+# The script needs a docker daemon and docker compose (2 or 1.29). If no image registry can be reached, it also needs the
+# tools that base-images.sh names.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 began=$SECONDS
 tests/compose/base-images.sh
-printf 'the base images are there after %d s\n' $((SECONDS - began))
-# The whole workspace, so that nothing is built again that its tests were built with.
+printf 'the base images are ready after %d s\n' $((SECONDS - began))
+# Build the whole workspace, so that cargo reuses the artifacts of the workspace's tests.
 cargo test --quiet --workspace --features pair-tests/compose --test compose -- "$@"
-printf 'the whole took %d s\n' $((SECONDS - began))
+printf 'the test of the containers took %d s\n' $((SECONDS - began))

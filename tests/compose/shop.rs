@@ -1,4 +1,4 @@
-//! The stack's clients: an operator who delivers stock, and customers who order it over the published ports.
+//! Clients of the stack: an operator who delivers stock, and customers who place orders over the published ports.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,36 +13,37 @@ use uuid::Uuid;
 use crate::checked::side;
 use crate::stack::Stack;
 
-/// Within this a request is answered with something other than a refusal for the moment, and an order decided. Longer
-/// than any fault here lasts, on a busy machine too.
+/// Longest time until a command gets an answer below 500, and until an order is decided. It is longer than any fault of
+/// these tests, also on a busy machine.
 pub(crate) const DECIDED_WITHIN: Duration = Duration::from_secs(90);
 
-/// A client that was refused for the moment asks again after this.
-const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// Pause of a client before it repeats a command that was refused with 500 or above.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// The item that is sold, and how much of it is delivered at first: more than all tests sell.
+/// The item for sale.
 const SKU: &str = "85123A";
+/// Stock of the item at the start: more than all tests sell.
 const DELIVERED: i64 = 100_000;
 
-/// One answer to one attempt at a command.
+/// Answer to one attempt of a command.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
-    pub(crate) begun: Instant,
-    pub(crate) at: Instant,
+    pub(crate) sent_at: Instant,
+    pub(crate) answered_at: Instant,
     pub(crate) status: u16,
-    /// The whole reply, for a failure's message.
+    /// The whole reply, for the message of a failed test.
     pub(crate) reply: String,
 }
 
-/// What a customer wants of an order once it is reserved.
+/// A customer's plan for an order once it is reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum Plan {
     Confirm,
     Cancel,
-    Leave,
+    KeepReserved,
 }
 
-/// Clients of both services, all that they were told, and what they bought.
+/// Clients of both services, their answers, and their decided orders.
 #[derive(Debug)]
 pub(crate) struct Shop {
     customer: Client,
@@ -51,19 +52,19 @@ pub(crate) struct Shop {
     operator_token: String,
     log: RequestLog,
     answers: Mutex<Vec<Answer>>,
-    sold: Mutex<Vec<Sold>>,
+    decided: Mutex<Vec<DecidedOrder>>,
 }
 
-/// An order that was decided, as its customer knows it.
+/// A decided order, as its customer knows it.
 #[derive(Debug, Clone)]
-struct Sold {
+struct DecidedOrder {
     id: String,
     quantity: i64,
-    wish: Wish,
+    plan: Plan,
 }
 
 impl Shop {
-    /// Gets tokens as docs/compose.md says, and takes a first delivery.
+    /// Gets the tokens as docs/compose.md says, and creates the item with its stock.
     pub(crate) async fn open(stack: &Stack) -> Self {
         let log = RequestLog::default();
         let client = |service, token: &str, principal: &str| {
@@ -77,7 +78,7 @@ impl Shop {
             operator_token: operator,
             log: log.clone(),
             answers: Mutex::default(),
-            sold: Mutex::default(),
+            decided: Mutex::default(),
         };
         let item = json!({"sku": SKU, "name": "White hanging heart", "on_hand": DELIVERED});
         shop.operator.post("/v1/items").json(&item).send().await.unwrap().expect(201);
@@ -94,7 +95,7 @@ impl Shop {
         &self.operator_token
     }
 
-    /// A second client's view of the order service.
+    /// A second client of the order service.
     pub(crate) fn other(&self) -> &Client {
         &self.other
     }
@@ -104,76 +105,81 @@ impl Shop {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Places an order, waits until it is decided, does with it as it wishes, and waits again.
-    pub(crate) async fn buy(&self, quantity: i64, wish: Wish) -> String {
+    /// Places an order, waits until it is reserved, executes the customer's plan, and waits until that is decided.
+    pub(crate) async fn buy(&self, quantity: i64, plan: Plan) -> String {
         let placed = self.command("/v1/orders", Some(&basket(quantity))).await;
         assert!(matches!(placed.status.as_u16(), 201 | 202), "{placed}");
         let id = placed.json()["id"].as_str().unwrap().to_owned();
-        self.becomes(&id, "reserved").await;
-        let wanted = match wish {
-            Wish::Confirm => Some(("confirm", "confirmed")),
-            Wish::Cancel => Some(("cancel", "cancelled")),
-            Wish::Leave => None,
+        self.wait_for_status(&id, "reserved").await;
+        let wanted = match plan {
+            Plan::Confirm => Some(("confirm", "confirmed")),
+            Plan::Cancel => Some(("cancel", "cancelled")),
+            Plan::KeepReserved => None,
         };
         if let Some((command, state)) = wanted {
-            let told = self.command(&format!("/v1/orders/{id}/{command}"), None).await;
-            assert!(matches!(told.status.as_u16(), 200 | 202), "{told}");
-            self.becomes(&id, state).await;
+            let reply = self.command(&format!("/v1/orders/{id}/{command}"), None).await;
+            assert!(matches!(reply.status.as_u16(), 200 | 202), "{reply}");
+            self.wait_for_status(&id, state).await;
         }
-        self.note(Sold { id: id.clone(), quantity, wish });
+        self.record(DecidedOrder { id: id.clone(), quantity, plan });
         id
     }
 
-    /// Places an order and takes the first answer for the last one. What was refused has to have left nothing.
-    pub(crate) async fn ask_once(&self, quantity: i64) {
+    /// Sends an order once and does not repeat it. A refused order must not exist; the check of the stock shows that.
+    pub(crate) async fn place_once(&self, quantity: i64) {
         let key = format!("compose-{}", Uuid::new_v4());
         let placed = self.attempt("/v1/orders", Some(&basket(quantity)), &key).await.unwrap();
         if let Some(id) = placed.json()["id"].as_str() {
-            self.note(Sold { id: id.to_owned(), quantity, wish: Wish::Leave });
+            self.record(DecidedOrder { id: id.to_owned(), quantity, plan: Plan::KeepReserved });
         }
     }
 
-    fn note(&self, sold: Sold) {
-        self.sold.lock().unwrap_or_else(PoisonError::into_inner).push(sold);
+    fn record(&self, order: DecidedOrder) {
+        self.decided.lock().unwrap_or_else(PoisonError::into_inner).push(order);
     }
 
-    /// Sends a command with one key until it is answered with less than 500.
+    /// Sends a command, and repeats it with the same key until its status is below 500.
     async fn command(&self, path: &str, body: Option<&Value>) -> Reply {
         let key = format!("compose-{}", Uuid::new_v4());
         let first = Instant::now();
         loop {
-            let missing = match self.attempt(path, body, &key).await {
+            let last = match self.attempt(path, body, &key).await {
                 Ok(reply) if reply.status.as_u16() < 500 => return reply,
                 Ok(refusal) => refusal.to_string(),
-                // A connection may end between its last use and this one: nobody knows what became of the request.
+                // An idle connection may be closed as the request is sent. The outcome is unknown then.
                 Err(unanswered) => unanswered.to_string(),
             };
-            assert!(first.elapsed() < DECIDED_WITHIN, "{path} is refused to the end: {missing}");
-            sleep(ASK_AGAIN).await;
+            assert!(
+                first.elapsed() < DECIDED_WITHIN,
+                "{path} got no answer below 500 within {DECIDED_WITHIN:?}: {last}"
+            );
+            sleep(RETRY_PAUSE).await;
         }
     }
 
-    /// An answer of 500 or more has to say what it means: that nothing was done, or that nobody knows; the history
-    /// shows afterwards whether it was true.
+    /// Sends a command once.
+    ///
+    /// An answer of 500 or above must name its outcome, not executed or unknown. The check of the history shows later
+    /// whether the outcome was true.
     async fn attempt(&self, path: &str, body: Option<&Value>, key: &str) -> Result<Reply, Unanswered> {
         let call = self.customer.post(path).key(key);
         let call = match body {
             Some(body) => call.json(body),
             None => call,
         };
-        let begun = Instant::now();
+        let sent_at = Instant::now();
         let reply = call.send().await?;
         let status = reply.status.as_u16();
         assert!(
             status < 500 || matches!(reply.header("x-outcome"), "not-executed" | "unknown"),
             "{path}: {reply}"
         );
-        let answer = Answer { begun, at: Instant::now(), status, reply: reply.to_string() };
+        let answer = Answer { sent_at, answered_at: Instant::now(), status, reply: reply.to_string() };
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
         Ok(reply)
     }
 
-    async fn becomes(&self, id: &str, state: &str) {
+    async fn wait_for_status(&self, id: &str, state: &str) {
         eventually(&format!("order {id} is {state}"), DECIDED_WITHIN, || async {
             let order = self.customer.get(&format!("/v1/orders/{id}")).send().await?;
             anyhow::ensure!(order.status == 200 && order.json()["status"] == state, "{order}");
@@ -182,22 +188,22 @@ impl Shop {
         .await;
     }
 
-    /// Holds what customers were told against the item: nothing was lost, and no stock invented.
-    pub(crate) async fn balance(&self) {
+    /// Compares the customers' orders with the item's stock: no order is lost and no stock is invented.
+    pub(crate) async fn check_stock(&self) {
         let (mut shipped, mut held) = (0, 0);
-        let sold = self.sold.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for Sold { id, quantity, wish } in sold {
+        let decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for DecidedOrder { id, quantity, plan } in decided {
             let order = self.customer.get(&format!("/v1/orders/{id}")).send().await.unwrap().expect(200);
-            let state = match wish {
-                Wish::Confirm => "confirmed",
-                Wish::Cancel => "cancelled",
-                Wish::Leave => "reserved",
+            let state = match plan {
+                Plan::Confirm => "confirmed",
+                Plan::Cancel => "cancelled",
+                Plan::KeepReserved => "reserved",
             };
             assert_eq!(order.json()["status"], state, "{order}");
-            match wish {
-                Wish::Confirm => shipped += quantity,
-                Wish::Leave => held += quantity,
-                Wish::Cancel => {}
+            match plan {
+                Plan::Confirm => shipped += quantity,
+                Plan::KeepReserved => held += quantity,
+                Plan::Cancel => {}
             }
         }
         let item = self.operator.get(&format!("/v1/items/{SKU}")).send().await.unwrap().expect(200).json();
@@ -210,7 +216,7 @@ fn basket(quantity: i64) -> Value {
     json!({"customer_id": "17850", "lines": [{"sku": SKU, "quantity": quantity}]})
 }
 
-/// `docker compose run --rm -T credentials token NAME`
+/// The output of `docker compose run --rm -T credentials token NAME`.
 async fn token(stack: &Stack, name: &str) -> String {
     let token = stack.compose(&["run", "--rm", "-T", "credentials", "token", name]).await.unwrap();
     token.trim().to_owned()

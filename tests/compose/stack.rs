@@ -1,4 +1,4 @@
-//! The stack of docker-compose.yml under a project name and ports of its own, and what docker says of it.
+//! The stack of docker-compose.yml, with its own project name and ports, and docker commands on it.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,16 +14,19 @@ use testkit::eventually;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
-/// From no image at all, on two busy cores; a build that hangs must not hang the test for ever.
+/// Longest time of the build, without cached images and on two busy cores. It stops a build that hangs.
 const BUILD_WITHIN: Duration = Duration::from_mins(40);
-/// PostgreSQL makes its data directory, both schemas are migrated; ten times what an idle machine needs.
+/// Longest time until the stack is healthy: ten times the time on an idle machine. PostgreSQL creates its data directory
+/// and both schemas are migrated.
 const UP_WITHIN: Duration = Duration::from_mins(3);
-/// Any other command. `docker stop` may take the 20 s of a service's shutdown.
+/// Longest time of any other command. `docker stop` may take the 20 s of a service's shutdown.
 const COMMAND_WITHIN: Duration = Duration::from_mins(1);
 
-/// What takes the stack down. It waits until this process closes its end of the pipe, which happens however the
-/// process ends; only then is it sure that nothing is needed any more. A paused container cannot be stopped.
-const REAPER: &str = r#"
+/// Shell script that takes the stack down.
+///
+/// It waits until this process closes its end of the pipe. That happens when the process ends, for any reason. It first
+/// unpauses paused containers, because docker cannot stop them.
+const TEARDOWN: &str = r#"
 cat >/dev/null
 docker ps --quiet --filter "label=com.docker.compose.project=$PROJECT" --filter status=paused | xargs -r docker unpause
 exec "$@" down --volumes --remove-orphans --timeout 5
@@ -32,15 +35,15 @@ exec "$@" down --volumes --remove-orphans --timeout 5
 /// A running stack. Dropping it removes containers, networks and volumes.
 #[derive(Debug)]
 pub(crate) struct Stack {
-    /// `docker compose` or `docker-compose`, with the project and the file.
+    /// `docker compose` or `docker-compose`, with the options for project and file.
     compose: Vec<String>,
     project: String,
     directory: PathBuf,
     ports: [u16; 4],
-    reaper: Child,
+    teardown: Child,
 }
 
-/// The variables of the compose file, in the order of `Stack::ports`.
+/// Port variables of the compose file, in the order of `Stack::ports`.
 const PORT_VARIABLES: [&str; 4] = [
     "MAINSTAY_ORDER_PORT",
     "MAINSTAY_ORDER_OPS_PORT",
@@ -49,15 +52,16 @@ const PORT_VARIABLES: [&str; 4] = [
 ];
 
 impl Stack {
-    /// Builds what is not built, starts everything and waits until both services are healthy.
+    /// Builds the missing images, starts the stack and waits until both services are healthy.
     pub(crate) async fn up() -> Self {
         let began = Instant::now();
-        let stack = Self::prepare().await.unwrap_or_else(|error| panic!("no stack: {error:#}"));
+        let stack =
+            Self::prepare().await.unwrap_or_else(|error| panic!("preparing the stack failed: {error:#}"));
         stack.run(&stack.compose, &["build"], BUILD_WITHIN).await.unwrap();
         println!("the images are built after {} s", began.elapsed().as_secs());
         if let Err(error) = stack.run(&stack.compose, &["up", "--detach"], UP_WITHIN).await {
             stack.print_logs().await;
-            panic!("the stack does not come up: {error:#}");
+            panic!("starting the stack failed: {error:#}");
         }
         for service in Service::BOTH {
             stack.healthy(service.name()).await;
@@ -67,7 +71,8 @@ impl Stack {
     }
 
     async fn prepare() -> anyhow::Result<Self> {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?.to_owned();
+        let directory =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("finding the workspace")?.to_owned();
         let plugin = Command::new("docker").args(["compose", "version"]).output().await;
         let plugin = plugin.is_ok_and(|output| output.status.success());
         let tool: &[&str] = if plugin { &["docker", "compose"] } else { &["docker-compose"] };
@@ -78,25 +83,30 @@ impl Stack {
         let ports: Vec<_> = ports.into_iter().collect();
         let project = format!("mainstay-test-{}", std::process::id());
         let file = directory.join("docker-compose.yml");
-        let options = ["--project-name", &project, "--file", file.to_str().context("a readable path")?];
+        let options = [
+            "--project-name",
+            &project,
+            "--file",
+            file.to_str().context("the path of the workspace is not UTF-8")?,
+        ];
         let compose: Vec<String> = [tool, &options].concat().into_iter().map(str::to_owned).collect();
-        let reaper = std::process::Command::new("sh")
-            .args(["-c", REAPER, "reaper"])
+        let teardown = std::process::Command::new("sh")
+            .args(["-c", TEARDOWN, "teardown"])
             .args(&compose)
             .env("PROJECT", &project)
             .current_dir(&directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Not stopped by the Ctrl-C that stops the test.
+            // Its own process group, so that Ctrl-C on the test does not stop it.
             .process_group(0)
             .spawn()
-            .context("starting what takes the stack down")?;
-        let ports = ports.try_into().ok().context("four ports")?;
-        Ok(Self { compose, project, directory, ports, reaper })
+            .context("starting the teardown script")?;
+        let ports = ports.try_into().ok().context("drawing four ports")?;
+        Ok(Self { compose, project, directory, ports, teardown })
     }
 
-    /// A service's public listener.
+    /// URL of a service's public listener.
     pub(crate) fn url(&self, service: Service) -> String {
         let port = match service {
             Service::Order => self.ports[0],
@@ -105,7 +115,7 @@ impl Stack {
         format!("http://127.0.0.1:{port}")
     }
 
-    /// A service's operations listener.
+    /// URL of a service's operations listener.
     pub(crate) fn ops_url(&self, service: Service) -> String {
         let port = match service {
             Service::Order => self.ports[1],
@@ -114,41 +124,42 @@ impl Stack {
         format!("http://127.0.0.1:{port}")
     }
 
-    /// Every published port.
+    /// The published ports.
     pub(crate) fn ports(&self) -> BTreeSet<u16> {
         self.ports.into_iter().collect()
     }
 
-    /// What `docker-compose ...` prints.
+    /// Runs a docker compose command and returns its output.
     pub(crate) async fn compose(&self, arguments: &[&str]) -> anyhow::Result<String> {
         self.run(&self.compose, arguments, COMMAND_WITHIN).await
     }
 
-    /// What `docker ...` prints.
+    /// Runs a docker command and returns its output.
     pub(crate) async fn docker(&self, arguments: &[&str]) -> anyhow::Result<String> {
         self.run(&["docker".to_owned()], arguments, COMMAND_WITHIN).await
     }
 
     async fn run(&self, tool: &[String], arguments: &[&str], within: Duration) -> anyhow::Result<String> {
-        let what = format!("{} {}", tool[0], arguments.join(" "));
+        let line = format!("{} {}", tool[0], arguments.join(" "));
         let mut command = Command::new(&tool[0]);
         command.args(&tool[1..]).args(arguments).current_dir(&self.directory);
         command.envs(PORT_VARIABLES.into_iter().zip(self.ports.map(|port| port.to_string())));
-        // Built sooner than a release, and under a name of their own, so that nobody takes them for one.
+        // The `dev` profile builds faster. The tag keeps the test's images apart from released ones.
         command.envs([("MAINSTAY_PROFILE", "dev"), ("MAINSTAY_TAG", "test")]);
         command.stdin(Stdio::null()).kill_on_drop(true);
         let output = timeout(within, command.output()).await;
-        let output = output.with_context(|| format!("{what:?} has not ended after {within:?}"))?;
-        let output = output.with_context(|| format!("{what:?} cannot be run"))?;
-        let [said, complained] = [output.stdout, output.stderr].map(String::from_utf8);
-        let said = said.context("docker prints text")?;
+        let output = output.with_context(|| format!("{line:?} did not end within {within:?}"))?;
+        let output = output.with_context(|| format!("starting {line:?} failed"))?;
+        let [stdout, stderr] = [output.stdout, output.stderr].map(String::from_utf8);
+        let stdout = stdout.context("the output of docker is not UTF-8")?;
         if output.status.success() {
-            return Ok(said);
+            return Ok(stdout);
         }
-        bail!("{what:?} ended with {}\n{said}{}", output.status, complained.unwrap_or_default())
+        bail!("{line:?} ended with {}\n{stdout}{}", output.status, stderr.unwrap_or_default())
     }
 
-    /// The container of a service, running or not. Containers' names differ between versions of compose.
+    /// Id of a service's container, running or not. It is found by labels, because the names of containers differ between
+    /// versions of compose.
     pub(crate) async fn container(&self, service: &str) -> String {
         let project = format!("label=com.docker.compose.project={}", self.project);
         let service_label = format!("label=com.docker.compose.service={service}");
@@ -156,11 +167,13 @@ impl Stack {
         let ids = self.docker(&[&["ps", "--all", "--quiet", "--no-trunc"][..], &filters].concat()).await;
         let ids = ids.unwrap();
         let mut ids = ids.lines();
-        let (Some(id), None) = (ids.next(), ids.next()) else { panic!("not one container of {service}") };
+        let (Some(id), None) = (ids.next(), ids.next()) else {
+            panic!("{service} does not have exactly one container")
+        };
         id.to_owned()
     }
 
-    /// Every container of the project: service, then what `docker inspect` says.
+    /// Every container of the project: its service and the output of `docker inspect`.
     pub(crate) async fn containers(&self) -> Vec<(String, Value)> {
         let project = format!("label=com.docker.compose.project={}", self.project);
         let ids = self.docker(&["ps", "--all", "--quiet", "--filter", &project]).await.unwrap();
@@ -173,18 +186,18 @@ impl Stack {
         inspected.into_iter().map(|container| (name(&container), container)).collect()
     }
 
-    /// What `docker inspect` says of a service's container.
+    /// The output of `docker inspect` for a service's container.
     pub(crate) async fn inspect(&self, service: &str) -> Value {
         let inspected = self.docker(&["inspect", &self.container(service).await]).await.unwrap();
         serde_json::from_str::<Value>(&inspected).unwrap()[0].take()
     }
 
-    /// Runs a shell's line in a service's running container.
+    /// Runs a shell command in a service's running container.
     pub(crate) async fn shell(&self, service: &str, line: &str) -> anyhow::Result<String> {
         self.docker(&["exec", &self.container(service).await, "sh", "-c", line]).await
     }
 
-    /// Waits until docker calls a service's container healthy.
+    /// Waits until docker reports a service's container as healthy.
     pub(crate) async fn healthy(&self, service: &str) {
         eventually(&format!("{service} is healthy"), UP_WITHIN, || async {
             let health = self.inspect(service).await["State"]["Health"]["Status"].take();
@@ -194,7 +207,7 @@ impl Stack {
         .await;
     }
 
-    /// What the containers have to say about a failure.
+    /// Prints the last log lines of the containers, after a failure.
     pub(crate) async fn print_logs(&self) {
         match self.compose(&["logs", "--no-color", "--tail=20"]).await {
             Ok(logs) => eprintln!("{logs}"),
@@ -205,11 +218,11 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        drop(self.reaper.stdin.take());
-        let ended: io::Result<_> = self.reaper.wait();
+        drop(self.teardown.stdin.take());
+        let ended: io::Result<_> = self.teardown.wait();
         match ended {
             Ok(status) if status.success() => {}
-            ended => eprintln!("{} was not taken down as it should be: {ended:?}", self.project),
+            ended => eprintln!("taking down {} failed: {ended:?}", self.project),
         }
     }
 }

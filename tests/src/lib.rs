@@ -15,7 +15,6 @@ pub fn contract() -> Contract<'static> {
             Err(ReplayError::UnknownRule(_)) => inventory_service::domain::replay(rule, inputs),
             decided => decided,
         }
-        .map_err(|error| error.to_string())
     })
 }
 

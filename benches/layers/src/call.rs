@@ -1,4 +1,4 @@
-//! The service that does nothing, the requests it gets, and the loop that calls it.
+//! The no-op service, its requests, and the loop that calls it.
 
 use std::hint::black_box;
 use std::marker::PhantomData;
@@ -16,7 +16,7 @@ use crate::{Baseline, Instance};
 
 pub type Req = Request<Full<Bytes>>;
 
-/// What the service fails with, for peers.
+/// Error of the no-op service for the peers' layers.
 #[derive(Debug, Clone, Copy)]
 pub struct Boom;
 
@@ -28,7 +28,7 @@ impl std::fmt::Display for Boom {
 
 impl std::error::Error for Boom {}
 
-/// An error that the service can make of nothing.
+/// An error that the no-op service can create.
 pub trait Failure {
     fn make() -> Self;
 }
@@ -45,7 +45,7 @@ impl Failure for CallError {
     }
 }
 
-/// Answers at once; fails `DELETE`.
+/// No-op service: it answers at once, and fails for the method DELETE.
 #[derive(Debug)]
 pub struct Noop<E, B = Bytes>(PhantomData<fn() -> (E, B)>);
 
@@ -105,15 +105,15 @@ fn incoming() -> Req {
     request
 }
 
-/// Makes the requests of one run.
+/// A function that creates the requests of a run.
 pub fn requests(baseline: Baseline) -> impl FnMut() -> Req {
-    // A day: no call of a run comes near it.
+    // A deadline far beyond the length of a run.
     let day = Duration::from_hours(24);
     let context = (baseline == Baseline::Context).then(|| RequestContext::background(day));
     move || match (&context, baseline) {
         (Some(context), _) => {
             let mut request = plain();
-            // Each request has a record of its own, and the rest from the request that caused it.
+            // Each request has its own decision trail. The rest of the context is that of the request that caused it.
             let context = RequestContext { trail: DecisionTrail::new(), ..context.clone() };
             request.extensions_mut().insert(context);
             request
@@ -124,10 +124,13 @@ pub fn requests(baseline: Baseline) -> impl FnMut() -> Req {
 }
 
 pub fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime without I/O threads")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("the operating system gives a descriptor for the runtime's reactor")
 }
 
-/// Calls `service` that often; each call must succeed, or each must fail.
+/// Calls `service` `calls` times. Every call must succeed if `succeeds` is true, and fail otherwise.
 pub async fn drive<S>(mut service: S, calls: usize, succeeds: bool, mut request: impl FnMut() -> Req)
 where
     S: Service<Req>,
@@ -137,35 +140,35 @@ where
             Ok(ready) => ready.call(black_box(request())).await,
             Err(error) => Err(error),
         };
-        assert_eq!(black_box(&result).is_ok(), succeeds, "a call that should have ended otherwise");
+        assert_eq!(black_box(&result).is_ok(), succeeds, "a call must succeed: {succeeds}");
     }
 }
 
-/// A service as an instance: each run works on a clone, as each connection of a server does.
+/// An instance of a service whose calls succeed. Each run uses a clone, as each connection of a server does.
 pub fn shared<S>(service: S, baseline: Baseline) -> Instance
 where
     S: Service<Req> + Clone + Send + 'static,
 {
     let service = Mutex::new(service);
     Arc::new(move |calls| {
-        let mine = service.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        runtime().block_on(drive(mine, calls, true, requests(baseline)));
+        let clone = service.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        runtime().block_on(drive(clone, calls, true, requests(baseline)));
     })
 }
 
-/// A service that is to refuse every call.
+/// An instance of a service that refuses every call.
 pub fn refusing<S>(service: S, baseline: Baseline) -> Instance
 where
     S: Service<Req> + Clone + Send + 'static,
 {
     let service = Mutex::new(service);
     Arc::new(move |calls| {
-        let mine = service.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        runtime().block_on(drive(mine, calls, false, requests(baseline)));
+        let clone = service.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        runtime().block_on(drive(clone, calls, false, requests(baseline)));
     })
 }
 
-/// Fails `calls` calls, to open a breaker.
+/// Makes `calls` failing calls, to open a breaker.
 pub fn fail<S>(service: &S, calls: usize)
 where
     S: Service<Req> + Clone,

@@ -1,4 +1,4 @@
-//! A breaker's cost as its window fills: what truly slides can do so at the same price.
+//! Rows for a breaker's cost by the number of calls in its window. A good sliding window has a constant cost.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use tower::Layer as _;
 use crate::call::{Boom, Noop, Req, drive, requests, runtime, shared};
 use crate::{Baseline, Instance, ours, peers};
 
-/// A minute holds what is counted for the whole of a measurement.
+/// Window that holds all calls of a measurement.
 const MINUTE: Duration = Duration::from_mins(1);
-const MOST: Duration = Duration::from_mins(10);
+const TEN_MINUTES: Duration = Duration::from_mins(10);
 
-/// One breaker with that many calls in its window.
+/// A breaker with a number of calls in its window.
 #[derive(Debug)]
 pub struct Filled {
     pub owner: &'static str,
@@ -44,7 +44,7 @@ where
     shared(service, Baseline::Plain)
 }
 
-/// What is compared.
+/// The compared rows.
 pub fn all() -> Vec<Filled> {
     let row = |owner, window, calls| Filled { owner, window, calls };
     vec![
@@ -52,7 +52,7 @@ pub fn all() -> Vec<Filled> {
         row("mainstay", MINUTE, 1_000),
         row("mainstay", MINUTE, 10_000),
         row("mainstay", MINUTE, 50_000),
-        row("mainstay", MOST, 10_000),
+        row("mainstay", TEN_MINUTES, 10_000),
         row("tower-resilience", MINUTE, 100),
         row("tower-resilience", MINUTE, 1_000),
         row("tower-resilience", MINUTE, 10_000),

@@ -1,5 +1,6 @@
-//! Each layer of mainstay beside its peers, around a service that does nothing: what is measured. How, and the table,
-//! is in the binaries.
+//! Rows of the benchmark: each layer of mainstay and its peers, around a service that does nothing.
+//!
+//! The binaries contain the measurement and the table.
 
 pub mod call;
 pub mod growth;
@@ -9,44 +10,45 @@ pub mod traps;
 
 use std::sync::Arc;
 
-/// One shared instance of what is measured. Runs that many calls on the calling thread; two threads may run at once.
+/// A shared instance of a row. It makes the given number of calls on the calling thread. Two threads may call it
+/// concurrently.
 pub type Instance = Arc<dyn Fn(usize) + Send + Sync>;
 
-/// What a call costs before any layer.
+/// Kind of request. The cost of a bare call with it is subtracted from the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Baseline {
-    /// A request and a reply.
+    /// A request without context and headers.
     Plain,
-    /// With a request context among the extensions.
+    /// A request with a request context in its extensions.
     Context,
-    /// With the headers that a request has on arrival.
+    /// A request with the headers of an incoming request.
     Incoming,
 }
 
 /// One row of the table.
 #[derive(Debug)]
 pub struct Variant {
-    /// What the row is compared with.
+    /// Group of comparable rows.
     pub group: &'static str,
-    /// Whose it is.
+    /// Library that the row measures.
     pub owner: &'static str,
-    /// What it is.
+    /// Layer or combination of layers.
     pub name: &'static str,
-    /// What is subtracted.
+    /// Baseline to subtract.
     pub baseline: Baseline,
-    /// Builds the shared instance.
+    /// Function that builds the shared instance.
     pub make: fn() -> Instance,
 }
 
 impl Variant {
-    /// Unique, for the command line.
+    /// Unique id of the row for the command line.
     pub fn id(&self) -> String {
         let id = format!("{}/{}/{}", self.group, self.owner, self.name);
         id.replace(' ', "-").replace(|c: char| !c.is_ascii_alphanumeric() && !"/-".contains(c), "")
     }
 }
 
-/// Every row, in the order of the table.
+/// All rows in the order of the table.
 pub fn all() -> Vec<Variant> {
     let mut all = ours::variants();
     all.extend(peers::variants());

@@ -1,4 +1,4 @@
-//! Measures every layer of mainstay beside its peers, in interleaved rounds, and prints one table.
+//! Benchmark of every layer of mainstay beside its peers, in interleaved rounds. It prints one table.
 
 mod measure;
 mod quick;
@@ -17,16 +17,16 @@ use self::measure::Spread;
 #[derive(Debug, Parser)]
 #[command(about = "Each layer of mainstay beside tower, tower-resilience, failsafe and recloser")]
 struct Arguments {
-    /// Checks what must hold at any speed, and measures no time.
+    /// Checks allocations, instructions and traps, which do not depend on speed. Measures no time.
     #[arg(long)]
     quick: bool,
-    /// Rounds; every row is measured once in each.
+    /// Number of rounds. Each round measures every row once.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
-    /// Only rows whose name contains this.
+    /// Measures only rows whose id contains this text.
     #[arg(long, default_value = "")]
     only: String,
-    /// Without instructions and allocations.
+    /// Measures only time, without instructions and allocations.
     #[arg(long)]
     time_only: bool,
     #[command(subcommand)]
@@ -35,13 +35,13 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum One {
-    /// Runs one row that often, and prints nothing: for callgrind.
+    /// Makes the calls of one row and prints nothing, for callgrind.
     One { id: String, calls: usize },
     /// Lists the rows.
     List,
 }
 
-/// What is known of one row.
+/// Figures of one row.
 struct Row {
     variant: Variant,
     ns: Spread,
@@ -75,7 +75,9 @@ fn instance(id: &str) -> anyhow::Result<Instance> {
         return Ok((variant.make)());
     }
     let filled = growth::all().into_iter().find(|filled| filled.id() == id);
-    filled.map(|filled| filled.make()).with_context(|| format!("there is no row {id}; see `list`"))
+    filled
+        .map(|filled| filled.make())
+        .with_context(|| format!("no row has the id {id}; `list` prints all ids"))
 }
 
 fn whole(arguments: &Arguments) -> anyhow::Result<()> {
@@ -94,7 +96,7 @@ fn whole(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every row once in each round.
+/// Measures the time of every row, once in each round.
 fn timed(variants: Vec<Variant>, rounds: usize) -> Vec<Row> {
     struct Samples {
         instance: Instance,
@@ -123,14 +125,14 @@ fn timed(variants: Vec<Variant>, rounds: usize) -> Vec<Row> {
         .map(|(variant, row)| (variant.baseline, row.one.clone()))
         .collect();
     let rows = variants.into_iter().zip(samples).map(|(variant, row)| {
-        // Within one round, so that what the machine did meanwhile is on both sides.
+        // Compare figures of the same round, so that other work on the machine affects both sides.
         let both = |of: fn((&f64, &f64)) -> f64, other: &[f64]| {
             Spread::of(&row.one.iter().zip(other).map(of).collect::<Vec<_>>())
         };
         let baseline = baselines.get(&variant.baseline).map_or(&[][..], Vec::as_slice);
         Row {
             ns: Spread::of(&row.one),
-            added: both(|(mine, base)| mine - base, baseline),
+            added: both(|(own, base)| own - base, baseline),
             two: Spread::of(&row.two),
             relative: both(|(one, two)| 2.0 * one / two, &row.two),
             variant,
@@ -141,7 +143,7 @@ fn timed(variants: Vec<Variant>, rounds: usize) -> Vec<Row> {
     rows.collect()
 }
 
-/// Instructions and allocations, less those of the bare call.
+/// Adds the instructions and allocations of each row.
 fn counted(mut rows: Vec<Row>) -> anyhow::Result<Vec<Row>> {
     let ids: Vec<String> = rows.iter().map(|row| row.variant.id()).collect();
     let instructions: Vec<f64> =
@@ -154,7 +156,7 @@ fn counted(mut rows: Vec<Row>) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// What the counting binary says: allocations and bytes, by row.
+/// Allocations and bytes per call of each row, counted by the separate binary.
 fn allocations() -> anyhow::Result<HashMap<String, (f64, f64)>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -162,19 +164,19 @@ fn allocations() -> anyhow::Result<HashMap<String, (f64, f64)>> {
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
-    let output = command.output().context("cargo runs the binary that counts allocations")?;
+    let output = command.output().context("starting cargo to run the allocation counter")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout)?
         .lines()
         .map(|line| {
             let mut parts = line.split('\t');
-            let mut next = || parts.next().with_context(|| format!("three parts in {line:?}"));
+            let mut next = || parts.next().with_context(|| format!("expected three parts in {line:?}"));
             Ok((next()?.to_owned(), (next()?.parse()?, next()?.parse()?)))
         })
         .collect()
 }
 
-/// A breaker's cost by what is in its window.
+/// Cost of a breaker whose window holds a number of calls.
 struct Grown {
     filled: Filled,
     ns: Spread,
@@ -182,7 +184,7 @@ struct Grown {
 }
 
 fn grown(arguments: &Arguments) -> anyhow::Result<Vec<Grown>> {
-    // Few calls at a time: what is measured also fills the window.
+    // Few calls per sample, because the measured calls also fill the window.
     const CALLS: usize = 200;
     growth::all()
         .into_iter()
@@ -190,7 +192,7 @@ fn grown(arguments: &Arguments) -> anyhow::Result<Vec<Grown>> {
             let instance = filled.make();
             let samples: Vec<f64> =
                 (0..arguments.rounds.min(5)).map(|_| measure::one_task(&instance, CALLS)).collect();
-            // Filling a window that is searched at each call takes minutes under callgrind.
+            // A peer searches its window at each call, and filling a larger window takes minutes under callgrind.
             let counts = !arguments.time_only && filled.calls <= 10_000;
             let instructions = counts.then(|| measure::instructions(&filled.id())).transpose()?;
             Ok(Grown { ns: Spread::of(&samples), filled, instructions })

@@ -1,4 +1,4 @@
-//! Time and instructions.
+//! Measurement of time and instructions.
 
 use std::process::Command;
 use std::sync::Barrier;
@@ -9,17 +9,19 @@ use anyhow::{Context as _, ensure};
 use layer_benches::Instance;
 use tokio::time::Instant;
 
-/// How long one sample runs. Long enough that the clock and the start of a run do not count, short enough that what
-/// else a shared machine does falls on all rows of a round.
+/// Length of a sample.
+///
+/// It is long enough to make the cost of the clock and of the start negligible, and short enough for other work on the
+/// machine to affect all rows of a round.
 const SAMPLE: Duration = Duration::from_millis(10);
 
 fn time(instance: &Instance, calls: usize) -> Duration {
-    let began = Instant::now();
+    let started = Instant::now();
     instance(calls);
-    began.elapsed()
+    started.elapsed()
 }
 
-/// So many calls that a sample takes its time.
+/// Number of calls that take about [`SAMPLE`].
 pub(crate) fn calls_of_a_sample(instance: &Instance) -> usize {
     let mut calls = 256;
     loop {
@@ -37,12 +39,12 @@ fn each(took: Duration, calls: usize) -> f64 {
     took.as_nanos() as f64 / calls as f64
 }
 
-/// Nanoseconds of a call with one task.
+/// Nanoseconds per call with one task.
 pub(crate) fn one_task(instance: &Instance, calls: usize) -> f64 {
     each(time(instance, calls), calls)
 }
 
-/// Nanoseconds of a call while another thread does the same on the same instance.
+/// Nanoseconds per call while another thread makes the same calls on the same instance.
 pub(crate) fn two_threads(instance: &Instance, calls: usize) -> f64 {
     let barrier = Barrier::new(2);
     let run = || {
@@ -51,13 +53,14 @@ pub(crate) fn two_threads(instance: &Instance, calls: usize) -> f64 {
     };
     thread::scope(|scope| {
         let other = scope.spawn(run);
-        let mine = run();
-        let theirs = other.join().expect("a run that panics is a fault of the benchmark");
-        f64::midpoint(mine, theirs)
+        let first = run();
+        let second = other.join().expect("a benchmark run does not panic");
+        f64::midpoint(first, second)
     })
 }
 
-/// Instructions of a call, counted under callgrind: the difference of two runs, so that the start does not count.
+/// Instructions per call, counted under callgrind. The result is the difference of two runs, so that the start of the
+/// program does not count.
 pub(crate) fn instructions(id: &str) -> anyhow::Result<f64> {
     const FEW: u32 = 300;
     const MANY: u32 = 1_300;
@@ -73,15 +76,15 @@ fn collected(id: &str, calls: u32) -> anyhow::Result<u64> {
         .arg(std::env::current_exe()?)
         .args(["one", id, &calls.to_string()])
         .output()
-        .context("valgrind counts the instructions; is it installed?")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "callgrind failed on {id}: {said}");
-    let line = said.lines().find_map(|line| line.split_once("Collected : "));
-    let (_, count) = line.with_context(|| format!("callgrind said: {said}"))?;
+        .context("starting valgrind failed; it is needed to count instructions")?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "callgrind failed on {id}: {stderr}");
+    let line = stderr.lines().find_map(|line| line.split_once("Collected : "));
+    let (_, count) = line.with_context(|| format!("callgrind printed no count: {stderr}"))?;
     Ok(count.trim().parse()?)
 }
 
-/// Runs `work` on two threads, keeping the order.
+/// Runs `work` for all items on two threads. The results keep the order of the items.
 pub(crate) fn in_pairs<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let (even, odd) = thread::scope(|scope| {
         let odd = scope.spawn(|| items.iter().skip(1).step_by(2).map(&work).collect::<Vec<_>>());
@@ -92,7 +95,7 @@ pub(crate) fn in_pairs<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + S
     even.into_iter().flat_map(|first| std::iter::once(first).chain(odd.next())).collect()
 }
 
-/// The middle, the least and the most.
+/// Median, minimum and maximum.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spread {
     pub(crate) median: f64,

@@ -1,5 +1,6 @@
-//! The layers of mainstay, each alone with its defaults, and the two stacks. No metrics recorder and no log subscriber
-//! is installed, as with the peers.
+//! Rows of mainstay: each layer alone with its defaults, and the two stacks.
+//!
+//! No metrics recorder and no log subscriber is installed, as for the peers.
 
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ fn random() -> Random {
     Random::seeded(1)
 }
 
-/// A breaker around the service that does nothing, and the handle on its kind.
+/// A breaker around the no-op service, and the handle of its breakers.
 pub fn breaker(config: BreakerConfig) -> (Breaker<Noop<CallError>>, Breakers) {
     let breakers = Breakers::new(PEER, config, random()).expect(VALID);
     (BreakerLayer::new(breakers.clone()).layer(noop()), breakers)
@@ -60,8 +61,10 @@ where
     shared(layer.layer(noop()), Baseline::Plain)
 }
 
-/// On the server side a reply's body is watched to its end. `Context` for what stands inside the context layer, which
-/// would otherwise make one itself.
+/// An instance of a server layer. Server layers follow a reply's body to its end.
+///
+/// Layers that stand inside the context layer use `Baseline::Context`. Without a context in the request they would create
+/// one themselves.
 fn serving<L>(layer: &L, baseline: Baseline) -> Instance
 where
     L: Layer<Noop<Boom, Full<Bytes>>>,
@@ -93,7 +96,7 @@ fn server(limit: LimitConfig) -> Instance {
     serving(&server::stack(config).expect(VALID), Baseline::Incoming)
 }
 
-/// Every row of ours.
+/// The rows of mainstay.
 pub fn variants() -> Vec<Variant> {
     let row = |group, name, baseline, make| Variant { group, owner: "mainstay", name, baseline, make };
     let plain = |group, name, make| row(group, name, Baseline::Plain, make);

@@ -1,4 +1,4 @@
-//! The peers' layers, as their documentation sets them up.
+//! Rows of the peers, with the settings of the peers' documentation.
 
 use std::future::{Ready, ready};
 use std::hint::black_box;
@@ -36,7 +36,7 @@ fn noop() -> Noop<Boom> {
     Noop::new()
 }
 
-/// tower's retry, with its budget wired by hand as it asks.
+/// Policy for tower's retry layer, which leaves the use of its budget to the policy.
 #[derive(Debug, Clone)]
 struct Budgeted(Arc<TpsBudget>);
 
@@ -75,7 +75,7 @@ impl tower::hedge::Policy<Req> for Always {
     }
 }
 
-/// Half of the last hundred calls, as its documentation begins.
+/// tower-resilience's breaker: it opens at half of the last hundred calls, as in its first documented example.
 pub fn count_window() -> CircuitBreakerLayer {
     CircuitBreakerLayer::builder()
         .failure_rate_threshold(0.5)
@@ -85,7 +85,7 @@ pub fn count_window() -> CircuitBreakerLayer {
         .expect(VALID)
 }
 
-/// Half of the calls of this long.
+/// tower-resilience's breaker: it opens at half of the calls within `window`.
 pub fn time_window(window: Duration) -> CircuitBreakerLayer {
     CircuitBreakerLayer::builder()
         .failure_rate_threshold(0.5)
@@ -220,7 +220,7 @@ fn open_recloser() -> Instance {
     recloser_calls(breaker, false)
 }
 
-/// Every row of the peers.
+/// The rows of the peers.
 pub fn variants() -> Vec<Variant> {
     let row = |group, owner, name, make| Variant { group, owner, name, baseline: Baseline::Plain, make };
     vec![
@@ -259,7 +259,7 @@ pub fn variants() -> Vec<Variant> {
         }),
         row("hedge", TOWER, "hedge", || {
             let service = Hedge::new(noop(), Always, 20, 0.95, 10 * SECOND);
-            // It is not Clone: a run has one of its own, so two threads share nothing.
+            // `Hedge` is not `Clone`, so each run builds its own and two threads share nothing.
             drop(service);
             Arc::new(|calls| {
                 let service = Hedge::new(noop(), Always, 20, 0.95, 10 * SECOND);

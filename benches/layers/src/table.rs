@@ -1,4 +1,4 @@
-//! The table, as Markdown.
+//! The tables in Markdown.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ fn number(of: Option<f64>, less: Option<f64>, digits: usize) -> String {
 
 pub(crate) fn layers(rows: &[Row]) {
     println!(
-        "| | whose | what | ns a call | added ns | added instructions | added allocations | ns a call, two threads | calls a second, two threads to one |"
+        "| group | library | row | ns a call | added ns | added instructions | added allocations | ns a call, two threads | calls a second, two threads to one |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     let mut group = "";

@@ -1,4 +1,4 @@
-//! Three traps that a breaker can fall into, set for each of them. What a breaker costs means little beside them.
+//! Tests of each breaker for three faults. A breaker's speed means little if it has one of them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,16 +24,16 @@ use crate::call::{Boom, Failure, Req, requests, runtime};
 type Pending<T> = Pin<Box<dyn Future<Output = T>>>;
 type Work = Pin<Box<dyn Future<Output = Result<(), Boom>> + Send>>;
 
-/// Makes one call of some work through a breaker; `true` when it succeeded.
+/// A breaker as a function: it makes one call with the given work and returns true if the call succeeded.
 type Breaker = Box<dyn Fn(Work) -> Pending<bool>>;
 
-/// One breaker, open for a few milliseconds at a time, with one probe where that can be said.
+/// A breaker under test. It stays open for [`OPEN`] and allows one probe, if the library has that setting.
 struct Subject {
     name: &'static str,
     make: fn() -> Breaker,
 }
 
-/// How long they stay open.
+/// Time for which the breakers stay open.
 const OPEN: Duration = Duration::from_millis(2);
 
 fn tower<E, S>(make: impl FnOnce(Inner<E>) -> S) -> Breaker
@@ -52,7 +52,7 @@ where
     })
 }
 
-/// Does the work that was put down for it.
+/// Inner service that executes the work in `next`.
 struct Inner<E> {
     next: Arc<Mutex<Option<Work>>>,
     _error: std::marker::PhantomData<fn() -> E>,
@@ -75,7 +75,7 @@ impl<E: Failure> Service<Req> for Inner<E> {
 
     fn call(&mut self, _: Req) -> Self::Future {
         let work = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let work = work.expect("each call puts its work down just before");
+        let work = work.expect("each call stores its work in `next` first");
         Box::pin(async move {
             match work.await {
                 Ok(()) => Ok(Response::new(Bytes::new())),
@@ -108,7 +108,8 @@ const SUBJECTS: [Subject; 5] = [
             tower::<CallError, _>(|inner| {
                 let config =
                     BreakerConfig { open_min: OPEN, open_max: OPEN, probes: 1, ..BreakerConfig::default() };
-                let breakers = Breakers::new("peer", config, Random::seeded(1)).expect("in range");
+                let breakers =
+                    Breakers::new("peer", config, Random::seeded(1)).expect("the settings are in range");
                 BreakerLayer::new(breakers).layer(inner)
             })
         },
@@ -139,15 +140,16 @@ const SUBJECTS: [Subject; 5] = [
     },
 ];
 
-/// What became of one breaker.
+/// Results of one breaker.
 #[derive(Debug)]
 pub struct Caught {
     pub name: &'static str,
-    /// Failures in a row until it opened, after 10,000 successes; `None` when 100,000 did not do it.
+    /// Consecutive failures, after 10,000 successes, until the breaker opened. `None` if 100,000 were not enough.
     pub failures_to_open: Option<usize>,
-    /// Of 100 calls at once when half-open, those let through. One is asked for where it can be.
+    /// Number of calls let through, of 100 concurrent calls to the half-open breaker. It should be 1.
     pub probes: usize,
-    /// Whether a call from before the trip closes it, while its probe is still out.
+    /// True if a straggler, a call that began before the breaker opened, closes it while its probe is still running.
+    /// `None` if the half-open breaker lets all calls through, because the test then shows nothing.
     pub straggler_closes: Option<bool>,
 }
 
@@ -155,7 +157,7 @@ fn ready(result: Result<(), Boom>) -> Work {
     Box::pin(std::future::ready(result))
 }
 
-/// Whether a call gets through to the work.
+/// True if the breaker lets a call through to its work.
 fn lets_through(breaker: &Breaker) -> bool {
     breaker(ready(Ok(()))).now_or_never().unwrap_or_default()
 }
@@ -180,15 +182,15 @@ fn wait_for_half_open() {
 fn catch(subject: &Subject) -> Caught {
     let breaker = (subject.make)();
     for _ in 0..10_000 {
-        assert!(lets_through(&breaker), "{}: a success is let through", subject.name);
+        assert!(lets_through(&breaker), "{}: a closed breaker must let a call through", subject.name);
     }
-    // The call that finds it open is not one of the failures.
+    // The last call found the breaker open and is not one of the failures.
     let failures_to_open = open(&breaker).map(|calls| calls - 1);
 
     let breaker = (subject.make)();
     let (finish, finished) = oneshot::channel();
     let mut straggler = breaker(Box::pin(async move { finished.await.map_err(|_| Boom) }));
-    assert!((&mut straggler).now_or_never().is_none(), "it waits for its work");
+    assert!((&mut straggler).now_or_never().is_none(), "the straggler must wait for its work");
     open(&breaker);
     wait_for_half_open();
     let reached = Arc::new(AtomicUsize::new(0));
@@ -205,16 +207,16 @@ fn catch(subject: &Subject) -> Caught {
         probe.now_or_never();
     }
     let let_through = reached.load(Ordering::Relaxed);
-    // Where all are let through, there is nothing that a straggler could open.
+    // If the breaker lets all calls through, a straggler cannot change that.
     let straggler_closes = (let_through < 100).then(|| {
-        assert!(finish.send(()).is_ok(), "the straggler waits for it");
+        assert!(finish.send(()).is_ok(), "the straggler must still wait for its result");
         straggler.now_or_never();
         lets_through(&breaker)
     });
     Caught { name: subject.name, failures_to_open, probes: let_through, straggler_closes }
 }
 
-/// Sets the traps for all.
+/// Tests all breakers.
 pub fn set() -> Vec<Caught> {
     let runtime = runtime();
     let _entered = runtime.enter();

@@ -1,4 +1,4 @@
-//! What is compared: the control, each layer alone on top of it, and everything on.
+//! The compared arms: the control, the control with one layer, and all layers on.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -32,29 +32,29 @@ use crate::naive;
 use crate::series::Series;
 use crate::service::{WORKERS, handler};
 
-/// How long a caller waits in all; what comes later is worth nothing.
+/// Time that a caller waits in all. A later answer is worthless.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
-/// How long one attempt may take: ten times what it usually does, and three of them fit into the patience.
+/// Timeout of one attempt: ten times its usual time, and short enough for three attempts within the patience.
 pub(crate) const ATTEMPT: Duration = Duration::from_millis(250);
 
 /// A client of the dependency.
 pub(crate) type Caller = BoxCloneSyncService<ClientRequest, Response<Bytes>, CallError>;
-/// The dependency behind whatever guards it.
+/// The dependency with the arm's server layers around it.
 pub(crate) type Guarded =
     BoxCloneSyncService<Request<Incoming>, Response<UnsyncBoxBody<Bytes, BoxError>>, Infallible>;
 
-/// A layer that can be alone, or left out.
+/// A layer that an arm can have alone or can lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Layer {
     /// Server: concurrency limit with its bounded queue
     Limit,
-    /// Both: the deadline that travels, and its enforcement at the server
+    /// Client and server: propagation of the deadline, and its enforcement at the server
     Deadline,
-    /// Client: the retry budget
+    /// Client: retry budget
     Budget,
     /// Client: circuit breakers
     Breaker,
-    /// Client: holding back what the peer would shed
+    /// Client: throttle that does not send requests which the server would shed
     Throttle,
 }
 
@@ -73,14 +73,14 @@ impl Layer {
     }
 }
 
-/// What is on.
+/// Set of active layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arm {
-    /// hyper, a timeout for each attempt, three tries with jittered backoff.
+    /// hyper with a timeout for each attempt and three attempts with jittered backoff.
     Control,
     /// The control with one layer of the crate.
     Alone(Layer),
-    /// Both stacks of the crate, or all but one of their layers.
+    /// Both stacks of the crate, or both without one layer.
     All { without: Option<Layer>, adaptive: bool },
 }
 
@@ -95,16 +95,16 @@ impl Arm {
     }
 }
 
-/// What some scenarios need besides.
+/// Further layers for some scenarios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Extras {
-    /// Identical reads share one call.
+    /// True if identical reads share one call.
     pub(crate) coalesce: bool,
-    /// A quota for each key.
+    /// True if each key has a quota.
     pub(crate) quota_per_key: bool,
 }
 
-/// What stands in front of the workers.
+/// Server layers in front of the workers, by the arm and its extras.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Guard(pub(crate) Arm, pub(crate) Extras);
 
@@ -134,7 +134,7 @@ where
     }
 }
 
-/// The limit is what the service can work on at once; the rest are the crate's defaults.
+/// Settings of the server stack. The limit is the number of workers; all other settings are the crate's defaults.
 fn server_config(without: Option<Layer>, adaptive: bool, extras: Extras) -> ServerConfig {
     let mut config = ServerConfig { limit: LimitConfig::Fixed(WORKERS), ..ServerConfig::default() };
     if adaptive {
@@ -148,7 +148,8 @@ fn server_config(without: Option<Layer>, adaptive: bool, extras: Extras) -> Serv
         config.deadline = DeadlinePolicy { default: long, max: long };
     }
     if extras.quota_per_key {
-        // Of the 50 a second that a serialized key has; in short windows, since a quota may be spent all at once.
+        // 40 requests a second, of the 50 that a serialized key can have. The window is short, because a client may
+        // spend a quota all at once.
         let quota = 4.try_into().expect("not zero");
         config.rate_limit = Some(RateLimitConfig::new(quota, Duration::from_millis(100), |head| {
             Some(head.uri.path().to_owned().into())
@@ -177,14 +178,14 @@ where
     )
 }
 
-/// One client process: its own pool, budget and breakers.
+/// A client with its own pool, budget and breakers. It stands for one process.
 pub(crate) struct Client {
     pub(crate) caller: Caller,
     pub(crate) breakers: Option<Breakers>,
 }
 
 impl Client {
-    /// A client with the arm's client layers; every attempt is counted.
+    /// A client with the arm's client layers. Every attempt counts in `attempts`.
     pub(crate) fn new(arm: Arm, extras: Extras, attempts: &Series, seed: u64) -> anyhow::Result<Self> {
         let attempts = attempts.clone();
         let pool = TransportConfig { max_idle: 1_024, ..TransportConfig::default() };
@@ -237,7 +238,7 @@ fn breaker_config() -> BreakerConfig {
     BreakerConfig { slow_call: ATTEMPT / 2, ..BreakerConfig::default() }
 }
 
-/// The times are those that the control has; the rest are the crate's defaults.
+/// Settings of the client stack. The timeouts are those of the control; all other settings are the crate's defaults.
 fn client_config(without: Option<Layer>, seed: u64) -> ClientConfig {
     let mut config = ClientConfig {
         total_timeout: PATIENCE,

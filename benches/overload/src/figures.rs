@@ -1,14 +1,14 @@
-//! What records amount to. Times are in seconds from the beginning of a run.
+//! Figures computed from the records of a run. Times are in seconds from the start of the run.
 
 use crate::load::{End, Record};
 
-/// Successes a second, by when they were answered.
+/// Successes per second, counted at the time of their answer.
 pub(crate) fn goodput(records: &[Record], from: f64, to: f64) -> f64 {
     let good = records.iter().filter(|r| r.end == End::Success && within(r.due + r.took, from, to)).count();
     good as f64 / (to - from)
 }
 
-/// The share of what was due that succeeded; `None` when nothing was due.
+/// Share of the due requests that succeeded, or `None` if no request was due.
 pub(crate) fn success(records: &[Record], from: f64, to: f64) -> Option<f64> {
     let due = records.iter().filter(|r| within(r.due, from, to));
     let (all, good) =
@@ -16,18 +16,18 @@ pub(crate) fn success(records: &[Record], from: f64, to: f64) -> Option<f64> {
     (all > 0).then(|| f64::from(good) / f64::from(all))
 }
 
-/// Requests due.
+/// Number of due requests.
 pub(crate) fn due(records: &[Record], from: f64, to: f64) -> f64 {
     records.iter().filter(|r| within(r.due, from, to)).count() as f64
 }
 
-/// The share of what was due that ended so.
+/// Share of the due requests with the result `end`.
 pub(crate) fn share(records: &[Record], end: End, from: f64, to: f64) -> f64 {
     let ended = records.iter().filter(|r| r.end == end && within(r.due, from, to)).count();
     ended as f64 / due(records, from, to)
 }
 
-/// A quantile of the latencies of successes, in milliseconds; not a number when there are none.
+/// A quantile of the latencies of successes, in milliseconds, or NaN without successes.
 pub(crate) fn latency_ms(records: &[Record], quantile: f64, from: f64, to: f64) -> f64 {
     let good = records.iter().filter(|r| r.end == End::Success && within(r.due, from, to));
     let mut took: Vec<f64> = good.map(|r| r.took * 1_000.0).collect();
@@ -36,8 +36,10 @@ pub(crate) fn latency_ms(records: &[Record], quantile: f64, from: f64, to: f64) 
     took.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-/// How long after `healed` requests succeed as before: the first second that has at least 95 % of `usual`, if what
-/// follows it has so too.
+/// Time after `healed` until requests succeed as before, or `None`.
+///
+/// It ends with the first second whose success rate is at least 95 % of `usual`, if the rest of the run has that rate
+/// too.
 pub(crate) fn healed_after(records: &[Record], usual: f64, healed: f64, end: f64) -> Option<f64> {
     let enough = |from, to| success(records, from, to).is_some_and(|share| share >= 0.95 * usual);
     steps(healed, end - 1.0, 0.05)
@@ -45,7 +47,7 @@ pub(crate) fn healed_after(records: &[Record], usual: f64, healed: f64, end: f64
         .map(|t| t - healed)
 }
 
-/// From `from` to `to` in even steps.
+/// Times from `from` to `to` in equal steps.
 pub(crate) fn steps(from: f64, to: f64, step: f64) -> impl Iterator<Item = f64> {
     let count = ((to - from) / step).floor() as u32;
     (0..=count).map(move |n| from + f64::from(n) * step)

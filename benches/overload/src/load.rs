@@ -1,5 +1,7 @@
-//! The load: open loop. Every request has its time on an absolute schedule, is sent whether or not earlier ones were
-//! answered, and is timed from when it was due. Refusals are kept apart from successes.
+//! Open-loop load on an absolute schedule.
+//!
+//! Every request is sent at its time on the schedule, also if earlier requests have no answer yet, and its latency
+//! counts from that time. Refusals are counted apart from successes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,14 +19,15 @@ use crate::arm::PATIENCE;
 use crate::service::{GIVEN_UP_AT, HOT_PATH};
 use crate::stage::Stage;
 
-/// Requests under way at once; what is due beyond is counted as unsent. Sockets for them and for their other ends fit
-/// under a usual limit of 20,000 open files.
-const MOST_UNDER_WAY: usize = 4_000;
+/// Most requests in flight. A request that is due while so many are in flight counts as unsent.
+///
+/// The sockets of both ends fit under a usual limit of 20,000 open files.
+const MAX_IN_FLIGHT: usize = 4_000;
 
-/// A constant rate for some time.
+/// A phase of constant rate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Phase {
-    /// Requests a second.
+    /// Requests per second.
     pub(crate) rate: f64,
     pub(crate) seconds: f64,
 }
@@ -32,7 +35,7 @@ pub(crate) struct Phase {
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
     pub(crate) phases: Vec<Phase>,
-    /// The share of requests for the hot key.
+    /// Share of requests for the hot key.
     pub(crate) hot: f64,
     pub(crate) seed: u64,
 }
@@ -46,8 +49,10 @@ impl Load {
         Self { phases, hot: 0.0, seed: 20_261_121 }
     }
 
-    /// When each request is due, in seconds from the beginning: anywhere within its second, as bursty as independent
-    /// callers are, but as many in each second as the rate says, so that runs can be compared.
+    /// Times at which the requests are due, in seconds from the start of the run.
+    ///
+    /// Within a second the times are random, as bursty as those of independent callers. The number in each second is
+    /// fixed by the rate, so that runs can be compared.
     fn schedule(&self) -> Vec<f64> {
         let random = Random::seeded(self.seed);
         let (mut begins, mut all) = (0.0, Vec::new());
@@ -67,34 +72,34 @@ impl Load {
     }
 }
 
-/// How a request ended, as its caller sees it.
+/// Result of a request, as its caller sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Answered with success within the caller's patience.
+    /// A success within the caller's patience.
     Success,
-    /// Refused, here or by the dependency: it certainly did not happen.
+    /// Refused by the client's stack or by the dependency, so it was certainly not executed.
     Refused,
-    /// Anything else.
+    /// Any other result.
     Failed,
-    /// Not sent, since the generator had as many requests under way as it may.
+    /// Not sent, because too many requests were in flight.
     Unsent,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record {
-    /// When it was due, in seconds from the beginning.
+    /// Time at which the request was due, in seconds from the start of the run.
     pub(crate) due: f64,
-    /// How long after that it ended, in seconds.
+    /// Time from then until the result, in seconds.
     pub(crate) took: f64,
     pub(crate) end: End,
     pub(crate) endpoint: usize,
     pub(crate) hot: bool,
 }
 
-/// Sends the load to the stage, and comes back when every request has ended.
+/// Sends the load to the stage and returns when every request has its result.
 pub(crate) async fn run(load: &Load, stage: &Stage) -> Vec<Record> {
     let records = Arc::new(Mutex::new(Vec::new()));
-    let under_way = Arc::new(AtomicUsize::new(0));
+    let in_flight = Arc::new(AtomicUsize::new(0));
     let draws = Random::seeded(load.seed + 1);
     let mut tasks = JoinSet::new();
     for (n, due) in load.schedule().into_iter().enumerate() {
@@ -105,15 +110,15 @@ pub(crate) async fn run(load: &Load, stage: &Stage) -> Vec<Record> {
         let client = n / stage.services.len() % stage.clients.len();
         let hot = draws.chance(load.hot);
         let mut record = Record { due, took: 0.0, end: End::Unsent, endpoint, hot };
-        if under_way.load(Ordering::Relaxed) >= MOST_UNDER_WAY {
+        if in_flight.load(Ordering::Relaxed) >= MAX_IN_FLIGHT {
             records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
             continue;
         }
-        under_way.fetch_add(1, Ordering::Relaxed);
+        in_flight.fetch_add(1, Ordering::Relaxed);
         let path = if hot { HOT_PATH.to_owned() } else { format!("/{n}") };
         let request = request(stage, endpoint, &path, at);
         let caller = stage.clients[client].caller.clone();
-        let (records, under_way) = (Arc::clone(&records), Arc::clone(&under_way));
+        let (records, in_flight) = (Arc::clone(&records), Arc::clone(&in_flight));
         tasks.spawn(async move {
             let result = caller.oneshot(request).await;
             let took = at.elapsed();
@@ -123,7 +128,7 @@ pub(crate) async fn run(load: &Load, stage: &Stage) -> Vec<Record> {
                 Outcome::Throttled | Outcome::RejectedUnsent => End::Refused,
                 _ => End::Failed,
             };
-            under_way.fetch_sub(1, Ordering::Relaxed);
+            in_flight.fetch_sub(1, Ordering::Relaxed);
             records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
         });
     }

@@ -1,9 +1,11 @@
-//! The overload laboratory: a service of known capacity over real sockets, an open-loop load, and the same troubles with
-//! the crate off, with each layer alone and with everything on. Prints one table and draws the plots.
+//! The overload laboratory: a service of known capacity over real sockets, under an open-loop load.
+//!
+//! Each scenario runs without the crate, with each layer alone and with all layers on. The program prints one table and
+//! draws plots.
 
-// Counts and times of a run of minutes: far below 2^52, and never negative.
+// Counts and times of a run of minutes are far below 2^52 and never negative.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-// What is compared are the same literals.
+// The compared numbers come from the same literals.
 #![allow(clippy::float_cmp)]
 
 mod arm;
@@ -26,19 +28,20 @@ use tokio::time::Instant;
 use crate::arm::Layer;
 use crate::scenario::Lab;
 
-/// Measures what the middleware does for a service under overload, beside the same service without it.
+/// Measures a service under overload, with the middleware and without it.
 #[derive(Parser, Debug)]
 struct Args {
-    /// Where the plots go
+    /// Folder for the plots
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// About a minute, with bounds so generous that a noisy machine keeps them; fails when one is broken
+    /// Run the short form of about a minute; exits with 1 if a claim is broken. Its bounds are wide enough for a busy
+    /// machine
     #[arg(long)]
     quick: bool,
     /// Leave this layer out of "all on", to see which claim breaks
     #[arg(long, value_name = "LAYER")]
     without: Option<Layer>,
-    /// Only the scenarios of these names
+    /// Run only the scenarios with these names
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -51,15 +54,16 @@ fn main() -> ExitCode {
         target.join("overload")
     });
     let mut lab = Lab::new(out, args.quick, args.without, args.only);
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime for the laboratory");
-    let began = Instant::now();
-    // The virtual clock of the last scenario needs a runtime of its own.
+    let runtime = tokio::runtime::Runtime::new()
+        .expect("the operating system gives threads for the laboratory's runtime");
+    let started = Instant::now();
+    // The last scenario runs in virtual time and creates its own runtime.
     let done = runtime.block_on(scenario::all(&mut lab)).and_then(|()| scenario::deadlines(&mut lab));
     if let Err(error) = done {
         eprintln!("{error:#}");
         return ExitCode::FAILURE;
     }
     let holds = lab.report.print();
-    println!("\n{:.0} s; plots in {}", began.elapsed().as_secs_f64(), lab.report.out.display());
+    println!("\n{:.0} s; plots in {}", started.elapsed().as_secs_f64(), lab.report.out.display());
     if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -1,5 +1,6 @@
-//! What a careful service does without a library: a timeout, and three tries with the same jittered waits as the crate
-//! has.
+//! The client of the control: the code of a careful service without a library.
+//!
+//! It has a timeout for each attempt, and three attempts with the same jittered waits as the crate.
 
 use std::time::Duration;
 
@@ -13,12 +14,12 @@ use tower::{ServiceExt as _, service_fn};
 
 use crate::arm::{ATTEMPT, Caller};
 
-/// Tries in all.
+/// Most attempts of a request.
 const TRIES: u32 = 3;
-/// The ceiling of the first wait; each further one is twice as high.
+/// Longest first wait. The limit doubles for each further wait.
 const BACKOFF: Duration = Duration::from_millis(25);
 
-/// Gives each attempt its time.
+/// Adds the timeout of an attempt.
 pub(crate) fn timed(transport: Caller) -> Caller {
     BoxCloneSyncService::new(service_fn(move |request: ClientRequest| {
         let attempt = timeout(ATTEMPT, transport.clone().oneshot(request));
@@ -26,7 +27,7 @@ pub(crate) fn timed(transport: Caller) -> Caller {
     }))
 }
 
-/// Repeats whatever neither succeeded nor was refused for good.
+/// Repeats a request that neither succeeded nor was finally refused.
 pub(crate) fn three_tries(inner: Caller, random: Random) -> Caller {
     BoxCloneSyncService::new(service_fn(move |request: ClientRequest| {
         let (inner, random) = (inner.clone(), random.clone());

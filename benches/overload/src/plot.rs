@@ -1,4 +1,4 @@
-//! Line plots as small SVG files: a frame, a grid, lines with their names, shaded spans of time.
+//! Line plots as small SVG files, with axes, a grid, named lines and shaded spans of time.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,9 +9,10 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = WIDTH - 16.0;
 const TOP: f64 = 64.0;
 const BOTTOM: f64 = HEIGHT - 48.0;
-/// So few points are marked, each by itself.
+/// Most points of a line whose points are marked with circles.
 const FEW: usize = 12;
-/// The same arm has the same colour in every picture; told apart also by those who see no red or green (Okabe and Ito).
+/// Colour of a line. An arm has the same colour in every plot. Readers with a red-green deficiency can tell the colours
+/// apart (palette of Okabe and Ito).
 fn colour(name: &str) -> &'static str {
     match name {
         "all on" => "#0072b2",
@@ -20,20 +21,20 @@ fn colour(name: &str) -> &'static str {
     }
 }
 
-/// A picture in the making.
+/// A plot under construction.
 #[derive(Debug, Default)]
 pub(crate) struct Plot {
     pub(crate) title: String,
     pub(crate) x: &'static str,
     pub(crate) y: &'static str,
-    /// Powers of ten upwards instead of even steps.
+    /// True for a logarithmic vertical axis.
     pub(crate) logarithmic: bool,
-    /// Spans along the horizontal axis, each with its name.
+    /// Shaded spans of the horizontal axis: start, end, name.
     pub(crate) shaded: Vec<(f64, f64, &'static str)>,
     pub(crate) lines: Vec<(String, Vec<(f64, f64)>)>,
 }
 
-/// One axis: from where to where, and the places that are named.
+/// An axis: its range and its labelled values.
 struct Axis {
     from: f64,
     to: f64,
@@ -41,7 +42,7 @@ struct Axis {
 }
 
 impl Axis {
-    /// About six even steps of 1, 2 or 5 times a power of ten.
+    /// A linear axis with about six steps of 1, 2 or 5 times a power of ten.
     fn even(from: f64, to: f64) -> Self {
         let rough = (to - from).max(f64::MIN_POSITIVE) / 6.0;
         let power = 10_f64.powf(rough.log10().floor());
@@ -57,13 +58,14 @@ impl Axis {
         Self { from: first.into(), to: last.into(), ticks: (first..=last).map(f64::from).collect() }
     }
 
-    fn place(&self, value: f64, low: f64, high: f64) -> f64 {
+    /// Position of `value` on the axis, in pixels between `low` and `high`.
+    fn position(&self, value: f64, low: f64, high: f64) -> f64 {
         low + (value - self.from) / (self.to - self.from) * (high - low)
     }
 }
 
 impl Plot {
-    /// Writes the picture to `folder/name.svg`.
+    /// Writes the plot to `folder/name.svg`.
     pub(crate) fn write(&self, folder: &Path, name: &str) -> anyhow::Result<()> {
         std::fs::create_dir_all(folder)?;
         Ok(std::fs::write(folder.join(name).with_extension("svg"), self.svg()?)?)
@@ -80,8 +82,8 @@ impl Plot {
         } else {
             Axis::even(0.0, most(|p| p.1))
         };
-        let x = |value| across.place(value, LEFT, RIGHT);
-        let y = |value| up.place(value, BOTTOM, TOP);
+        let x = |value| across.position(value, LEFT, RIGHT);
+        let y = |value| up.position(value, BOTTOM, TOP);
 
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
@@ -151,7 +153,7 @@ impl Plot {
     }
 }
 
-/// No more digits than are needed.
+/// The number rounded to two decimals, without trailing zeros.
 fn label(value: f64) -> String {
     let hundredths = (value * 100.0).round() as i64;
     match (hundredths % 100, hundredths % 10) {

@@ -1,8 +1,8 @@
-//! The table, and the claims that the short form stands for.
+//! The table of figures, and the claims of the short form.
 
 use std::path::PathBuf;
 
-/// One line of the table.
+/// A row of the table.
 #[derive(Debug)]
 pub(crate) struct Finding {
     goal: String,
@@ -10,11 +10,11 @@ pub(crate) struct Finding {
     met: Option<bool>,
 }
 
-/// Everything found so far.
+/// The rows and broken claims so far.
 #[derive(Debug)]
 pub(crate) struct Report {
     findings: Vec<Finding>,
-    /// Claims that did not hold, in the short form.
+    /// Claims of the short form that do not hold.
     broken: Vec<String>,
     pub(crate) out: PathBuf,
 }
@@ -24,17 +24,17 @@ impl Report {
         Self { findings: Vec::new(), broken: Vec::new(), out }
     }
 
-    /// A goal with its figure.
+    /// Adds a goal with its figure.
     pub(crate) fn goal(&mut self, goal: impl Into<String>, figure: impl Into<String>, met: bool) {
         self.add(Finding { goal: goal.into(), figure: figure.into(), met: Some(met) });
     }
 
-    /// A figure to compare with.
-    pub(crate) fn beside(&mut self, what: impl Into<String>, figure: impl Into<String>) {
-        self.add(Finding { goal: what.into(), figure: figure.into(), met: None });
+    /// Adds a figure for comparison, without a goal.
+    pub(crate) fn compare(&mut self, row: impl Into<String>, figure: impl Into<String>) {
+        self.add(Finding { goal: row.into(), figure: figure.into(), met: None });
     }
 
-    /// What must hold on any machine, however busy.
+    /// Adds a claim, which must hold on any machine, also on a busy one.
     pub(crate) fn claim(&mut self, holds: bool, claim: impl Into<String>) {
         let claim = claim.into();
         println!("    claim: {claim}: {}", if holds { "holds" } else { "BROKEN" });
@@ -48,14 +48,14 @@ impl Report {
         self.findings.push(finding);
     }
 
-    /// Prints the table; true when every claim holds.
+    /// Prints the table. Returns true if every claim holds.
     pub(crate) fn print(&self) -> bool {
-        println!("\n| goal, or what stands beside it | figure | met |\n|---|---|---|");
+        println!("\n| goal or comparison | figure | met |\n|---|---|---|");
         for finding in &self.findings {
             println!("| {} | {} | {} |", finding.goal, finding.figure, finding.met.map_or("", met));
         }
         for broken in &self.broken {
-            println!("BROKEN: {broken}");
+            println!("broken claim: {broken}");
         }
         self.broken.is_empty()
     }
@@ -70,7 +70,7 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-/// A time that may not have come.
+/// A time in seconds, or the time for which the run waited in vain.
 pub(crate) fn seconds(after: Option<f64>, watched: f64) -> String {
     after.map_or_else(|| format!("not within {watched:.0} s"), |after| format!("{after:.2} s"))
 }

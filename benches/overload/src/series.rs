@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-/// Bins a second.
+/// Bins per second.
 const BINS: f64 = 100.0;
 
-/// Counts events by when they happen. Clones count together.
+/// Counter of events by their time. Clones share the counts.
 #[derive(Debug, Clone)]
 pub(crate) struct Series {
     base: Instant,
@@ -15,12 +15,12 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    /// Times are from `base`.
+    /// An empty series whose times count from `base`.
     pub(crate) fn new(base: Instant) -> Self {
         Self { base, bins: Arc::default() }
     }
 
-    /// One event now.
+    /// Counts one event at the present time.
     pub(crate) fn count(&self) {
         let bin = (self.base.elapsed().as_secs_f64() * BINS) as usize;
         let mut bins = self.bins.lock().unwrap_or_else(PoisonError::into_inner);
@@ -30,7 +30,7 @@ impl Series {
         bins[bin] += 1;
     }
 
-    /// Events from `from` to `to`, in seconds.
+    /// Number of events from `from` to `to`, in seconds.
     pub(crate) fn between(&self, from: f64, to: f64) -> f64 {
         let bins = self.bins.lock().unwrap_or_else(PoisonError::into_inner);
         let (from, to) = ((from * BINS).round() as usize, (to * BINS).round() as usize);

@@ -1,9 +1,10 @@
-//! The dependency: so many workers, each busy for a fixed time with one request, and a first-come-first-served line in
-//! front of them, as a database pool has. The time is waited for, not computed, so that two cores can carry ten times
-//! its capacity.
+//! The dependency: a fixed number of workers behind a first-come-first-served queue, like a database pool.
 //!
-//! Work that was begun is finished even when its caller has left, as a statement is. What still waits is dropped with
-//! its connection: that is hyper's doing, and more than a server with a thread for each request has.
+//! A worker is busy for a fixed time with each request. It waits for that time instead of computing, so that two cores
+//! can carry ten times the capacity.
+//!
+//! Work that has started is finished even if its caller has disconnected, like a database statement. A request that
+//! still waits is dropped with its connection. hyper does that; a server with a thread for each request does not.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,45 +28,47 @@ use tower::service_fn;
 use crate::arm::{Guard, Guarded, guard};
 use crate::series::Series;
 
-/// Requests worked on at once.
+/// Number of workers.
 pub(crate) const WORKERS: usize = 8;
-/// How long one takes. With eight workers 400 a second, less what the timer's grain of a millisecond costs.
+/// Time of a worker for one request. Eight workers serve 400 requests a second, less the loss by the timer's
+/// resolution of a millisecond.
 pub(crate) const WORK: Duration = Duration::from_millis(20);
-/// When the request's caller stops waiting, in microseconds of the laboratory's own clock. Only the laboratory reads
-/// it, to judge by what it knows and not by what the service under test was told.
+/// Header with the time at which the caller stops waiting, in microseconds of the laboratory's own clock.
+///
+/// Only the laboratory reads it. So it judges by the true deadline and not by the one that the service received.
 pub(crate) const GIVEN_UP_AT: &str = "x-lab-given-up-at";
-/// Asks for the one key that everybody wants.
+/// Path of a request for the hot key.
 pub(crate) const HOT_PATH: &str = "/hot";
 
-/// What is wrong with the dependency.
+/// Fault of the dependency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
     Nothing,
-    /// Its workers stand still: nothing is finished, and nothing is refused.
+    /// The workers stall: no request is finished and none is refused.
     Stalls,
-    /// It answers every request at once with 500.
+    /// Every request is answered 500 at once.
     Fails,
-    /// It answers one request in three at once with 500, at random.
+    /// One request in three, at random, is answered 500 at once.
     FailsSome,
-    /// It answers every request at once with 503, not executed.
+    /// Every request is answered 503 with the outcome not-executed at once.
     Sheds,
-    /// Nobody listens.
+    /// The port is closed.
     Refuses,
 }
 
-/// What all requests share.
+/// State that all requests share.
 pub(crate) struct State {
     workers: Arc<Semaphore>,
     work_micros: AtomicU64,
     trouble: watch::Sender<Trouble>,
-    /// Only one request for the hot key is worked on at a time.
+    /// Lock that serializes the requests for the hot key, if they are serialized.
     hot: Option<Arc<Semaphore>>,
     pub(crate) arrivals: Series,
     base: Instant,
-    /// Work begun.
-    pub(crate) begun: AtomicU64,
-    /// Work begun after its caller had given it up.
-    pub(crate) begun_late: AtomicU64,
+    /// Number of requests whose work started.
+    pub(crate) started: AtomicU64,
+    /// Number of requests whose work started after their deadline.
+    pub(crate) started_late: AtomicU64,
 }
 
 pub(crate) struct Service {
@@ -76,7 +79,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Listens, with `guarding` in front of the workers; `hot_lock` serializes the hot key.
+    /// Starts a service with the layers of `guarding` in front of the workers. `hot_lock` serializes the hot key.
     pub(crate) async fn start(guarding: Guard, base: Instant, hot_lock: bool) -> anyhow::Result<Self> {
         let state = Arc::new(State {
             workers: Arc::new(Semaphore::new(WORKERS)),
@@ -85,8 +88,8 @@ impl Service {
             hot: hot_lock.then(|| Arc::new(Semaphore::new(1))),
             arrivals: Series::new(base),
             base,
-            begun: AtomicU64::new(0),
-            begun_late: AtomicU64::new(0),
+            started: AtomicU64::new(0),
+            started_late: AtomicU64::new(0),
         });
         let shared = Arc::clone(&state);
         let guarded = guard(guarding, &state.arrivals, move |request| handle(Arc::clone(&shared), request));
@@ -95,13 +98,13 @@ impl Service {
         Ok(Self { state, address, guarded, accepting })
     }
 
-    /// From now on every request takes this long.
-    pub(crate) fn takes(&self, work: Duration) {
+    /// Sets the time of a worker for one request.
+    pub(crate) fn set_work_time(&self, work: Duration) {
         self.state.work_micros.store(u64::try_from(work.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// From now on this is wrong with it.
-    pub(crate) async fn suffers(&self, trouble: Trouble) -> anyhow::Result<()> {
+    /// Sets the fault of the service.
+    pub(crate) async fn set_trouble(&self, trouble: Trouble) -> anyhow::Result<()> {
         self.state.trouble.send_replace(trouble);
         let accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner).take();
         if trouble == Trouble::Refuses {
@@ -128,8 +131,9 @@ impl Drop for Service {
     }
 }
 
-/// A port below those that Linux takes for outgoing connections (from 32768): while nobody listens, a connection from
-/// that very port to itself would succeed.
+/// Binds a port below those that Linux uses for outgoing connections (from 32768).
+///
+/// With a higher port, a client could connect from the closed port to itself while the service is down.
 async fn bind() -> anyhow::Result<(TcpListener, SocketAddr)> {
     let first = 21_000 + u16::try_from(std::process::id() % 5_000)?;
     for port in first..32_000 {
@@ -141,14 +145,14 @@ async fn bind() -> anyhow::Result<(TcpListener, SocketAddr)> {
     anyhow::bail!("no free port from {first} to 31999")
 }
 
-/// Ends, with every connection, when it is aborted.
+/// Accepts and serves connections. Aborting the task also ends its connections.
 async fn accept(listener: TcpListener, guarded: Guarded) {
     let mut connections = JoinSet::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                eprintln!("accept: {error}");
+                eprintln!("laboratory: accepting a connection failed: {error}");
                 sleep(Duration::from_millis(10)).await;
                 continue;
             }
@@ -156,7 +160,7 @@ async fn accept(listener: TcpListener, guarded: Guarded) {
         drop(stream.set_nodelay(true));
         let service = TowerToHyperService::new(guarded.clone());
         connections.spawn(async move {
-            // A connection that its client closed is an everyday end.
+            // An error means that the client closed the connection, which is normal.
             drop(
                 http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -186,9 +190,9 @@ async fn handle(state: Arc<State>, request: Request<()>) -> Response<Full<Bytes>
         _ => None,
     };
     let now = u64::try_from(state.base.elapsed().as_micros()).unwrap_or(u64::MAX);
-    state.begun.fetch_add(1, Ordering::Relaxed);
+    state.started.fetch_add(1, Ordering::Relaxed);
     if given_up_at.is_some_and(|at| now > at) {
-        state.begun_late.fetch_add(1, Ordering::Relaxed);
+        state.started_late.fetch_add(1, Ordering::Relaxed);
     }
     let work = Duration::from_micros(state.work_micros.load(Ordering::Relaxed));
     let mut trouble = state.trouble.subscribe();
@@ -214,7 +218,7 @@ fn reply(status: StatusCode, outcome: Option<&'static str>) -> Response<Full<Byt
     response
 }
 
-/// What a handler is to the guard in front of it, whatever that makes of the body, which nobody reads.
+/// Adapts a handler to a tower service for any body type. The handler does not read the body.
 pub(crate) fn handler<B, F, Fut>(
     handle: F,
 ) -> impl tower::Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send + 'static>

@@ -1,4 +1,4 @@
-//! One run: services, clients, and what is done to them while the load goes on.
+//! One run: services, clients, load, and faults of the services at given times.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,25 +10,25 @@ use crate::load::{self, Load, Record};
 use crate::series::Series;
 use crate::service::{Service, Trouble};
 
-/// Client processes that share the load, each with its own budget, breakers and connections.
+/// Number of clients that share the load. Each stands for a process, with its own budget, breakers and connections.
 const CLIENTS: usize = 8;
 
 pub(crate) struct Stage {
     pub(crate) services: Vec<Service>,
     pub(crate) clients: Vec<Client>,
-    /// What the clients' transports were asked to send.
+    /// Requests passed to the clients' transports.
     pub(crate) attempts: Series,
     pub(crate) base: Instant,
 }
 
-/// What a stage is made of.
+/// Settings of a stage.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) arm: Arm,
     pub(crate) endpoints: usize,
     pub(crate) clients: usize,
     pub(crate) extras: Extras,
-    /// The hot key's requests are worked on one at a time.
+    /// True if a lock serializes the requests for the hot key.
     pub(crate) hot_lock: bool,
 }
 
@@ -38,11 +38,11 @@ impl Plan {
     }
 }
 
-/// What is done to the services, and when, in seconds.
+/// A change of a service at a time, in seconds from the start of the run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Event {
     Trouble { at: f64, endpoint: usize, trouble: Trouble },
-    Takes { at: f64, endpoint: usize, work: Duration },
+    WorkTime { at: f64, endpoint: usize, work: Duration },
 }
 
 impl Stage {
@@ -59,17 +59,17 @@ impl Stage {
         Ok(Self { services, clients, attempts, base })
     }
 
-    /// Runs the load and the events, which are in the order of their times.
+    /// Runs the load together with the events, which must be ordered by time.
     pub(crate) async fn run(&self, load: &Load, events: &[Event]) -> anyhow::Result<Vec<Record>> {
         let script = async {
             for event in events {
-                let (Event::Trouble { at, .. } | Event::Takes { at, .. }) = event;
+                let (Event::Trouble { at, .. } | Event::WorkTime { at, .. }) = event;
                 sleep_until(self.base + Duration::from_secs_f64(*at)).await;
                 match *event {
                     Event::Trouble { endpoint, trouble, .. } => {
-                        self.services[endpoint].suffers(trouble).await?;
+                        self.services[endpoint].set_trouble(trouble).await?;
                     }
-                    Event::Takes { endpoint, work, .. } => self.services[endpoint].takes(work),
+                    Event::WorkTime { endpoint, work, .. } => self.services[endpoint].set_work_time(work),
                 }
             }
             anyhow::Ok(())
@@ -84,11 +84,14 @@ impl Stage {
         self.services.iter().map(|service| service.state.arrivals.between(from, to)).sum()
     }
 
-    /// Work begun, and how much of it after its caller had given it up.
-    pub(crate) fn begun(&self) -> (u64, u64) {
-        self.services.iter().fold((0, 0), |(begun, late), service| {
+    /// Number of requests whose work started, and how many of them started after their deadline.
+    pub(crate) fn started(&self) -> (u64, u64) {
+        self.services.iter().fold((0, 0), |(started, late), service| {
             let state = &service.state;
-            (begun + state.begun.load(Ordering::Relaxed), late + state.begun_late.load(Ordering::Relaxed))
+            (
+                started + state.started.load(Ordering::Relaxed),
+                late + state.started_late.load(Ordering::Relaxed),
+            )
         })
     }
 }

@@ -1,5 +1,6 @@
-//! How long orders stay undecided after inventory comes back: it is killed under a steady stream of orders, stays dead
-//! for a while, and is started again.
+//! Benchmark of recovery: the time until orders are decided after inventory comes back.
+//!
+//! Inventory is killed under a steady stream of orders, stays dead for a while, and is restarted.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
-/// Kills inventory under load, starts it again, and times how long orders stay undecided.
+/// Kills inventory under load, restarts it, and measures how long orders stay undecided.
 #[derive(Parser, Debug)]
 struct Args {
     /// Orders per second, open loop
@@ -38,7 +39,8 @@ fn main() -> ExitCode {
         return ended;
     }
     let args = Args::parse();
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime for the load");
+    let runtime =
+        tokio::runtime::Runtime::new().expect("the operating system gives threads for the load's runtime");
     match runtime.block_on(measure(&args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -48,8 +50,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// Number of replies by kind.
 #[derive(Debug, Default)]
-struct Told {
+struct Replies {
     created: AtomicU64,
     accepted: AtomicU64,
     refused: AtomicU64,
@@ -66,41 +69,42 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         let body = format!(r#"{{"sku":"sku-{n:05}","on_hand":1000000}}"#);
         let status =
             post(&http, &format!("{}/v1/items", ready.inventory), &ready.tokens.operator, body).await?;
-        ensure!(status == 201, "an item was answered {status}");
+        ensure!(status == 201, "creating an item was answered {status}");
     }
 
-    let told = Arc::new(Told::default());
+    let replies = Arc::new(Replies::default());
     let stop = Arc::new(tokio::sync::Notify::new());
     let load = tokio::spawn(load(
         http,
         format!("{}/v1/orders", ready.order),
         ready.tokens.client,
         args.rate,
-        told.clone(),
+        replies.clone(),
         stop.clone(),
     ));
     sleep(Duration::from_secs(5)).await;
     pair.kill(Service::Inventory).await;
-    println!("inventory killed; {} orders/s go on for {} s", args.rate, args.dead);
+    println!("inventory killed; {} orders/s continue for {} s", args.rate, args.dead);
     sleep(Duration::from_secs(args.dead)).await;
 
-    let mut orders = PgConnection::connect(&ready.databases.order).await.context("order's database")?;
+    let mut orders =
+        PgConnection::connect(&ready.databases.order).await.context("connecting to the order database")?;
     let waiting = undecided(&mut orders, None).await?;
     let started = Instant::now();
     pair.start_service(Service::Inventory).await?;
     pair.wait_until_ready(Service::Inventory).await?;
-    let (back, cut): (Instant, time::OffsetDateTime) =
+    let (back, back_at): (Instant, time::OffsetDateTime) =
         (Instant::now(), sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut orders).await?);
     println!(
         "inventory is back, ready after {:.1} s; {waiting} orders undecided",
         (back - started).as_secs_f64()
     );
-    // Those placed before it was back: what comes after is ordinary traffic.
-    while undecided(&mut orders, Some(cut)).await? > 0 {
+    // Count only orders placed before inventory was back. Later orders are ordinary traffic.
+    while undecided(&mut orders, Some(back_at)).await? > 0 {
         ensure!(back.elapsed() < Duration::from_mins(1), "orders are still undecided after a minute");
         sleep(Duration::from_millis(20)).await;
     }
-    println!("every one of them decided {:.2} s after that", back.elapsed().as_secs_f64());
+    println!("all of these orders decided {:.2} s after that", back.elapsed().as_secs_f64());
     sleep(Duration::from_secs(2)).await;
     stop.notify_one();
     load.await??;
@@ -108,12 +112,13 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         sleep(Duration::from_millis(20)).await;
     }
     let placed: i64 = sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(&mut orders).await?;
-    let (created, accepted) = (told.created.load(Ordering::Relaxed), told.accepted.load(Ordering::Relaxed));
+    let (created, accepted) =
+        (replies.created.load(Ordering::Relaxed), replies.accepted.load(Ordering::Relaxed));
     println!(
         "answered 201: {created}, 202: {accepted}, refused: {}; orders in the database: {placed}",
-        told.refused.load(Ordering::Relaxed)
+        replies.refused.load(Ordering::Relaxed)
     );
-    ensure!(u64::try_from(placed)? == created + accepted, "an order was lost or doubled");
+    ensure!(u64::try_from(placed)? == created + accepted, "an order was lost or duplicated");
     orders.close().await?;
     pair.stop().await?;
     Ok(())
@@ -125,17 +130,17 @@ async fn undecided(orders: &mut PgConnection, before: Option<time::OffsetDateTim
     Ok(sqlx::query_scalar(query).bind(before).fetch_one(orders).await?)
 }
 
-/// Orders at absolute times, whether or not earlier ones were answered.
+/// Sends orders at absolute times, also if earlier orders have no answer yet.
 async fn load(
     http: Http,
     url: String,
     token: String,
     rate: u64,
-    told: Arc<Told>,
+    replies: Arc<Replies>,
     stop: Arc<tokio::sync::Notify>,
 ) -> anyhow::Result<()> {
-    let (began, gap) = (Instant::now(), Duration::from_secs(1) / u32::try_from(rate)?);
-    let mut due = began;
+    let (started, gap) = (Instant::now(), Duration::from_secs(1) / u32::try_from(rate)?);
+    let mut due = started;
     let mut sent = tokio::task::JoinSet::new();
     let mut n = 0_u64;
     loop {
@@ -147,12 +152,12 @@ async fn load(
         n += 1;
         let body =
             format!(r#"{{"customer_id":"1","lines":[{{"sku":"sku-{:05}","quantity":1}}]}}"#, n * 7 % 100);
-        let (http, url, token, told) = (http.clone(), url.clone(), token.clone(), told.clone());
+        let (http, url, token, replies) = (http.clone(), url.clone(), token.clone(), replies.clone());
         sent.spawn(async move {
             let counter = match post(&http, &url, &token, body).await {
-                Ok(201) => &told.created,
-                Ok(202) => &told.accepted,
-                Ok(_) | Err(_) => &told.refused,
+                Ok(201) => &replies.created,
+                Ok(202) => &replies.accepted,
+                Ok(_) | Err(_) => &replies.refused,
             };
             counter.fetch_add(1, Ordering::Relaxed);
         });

@@ -3,9 +3,11 @@
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Extension, Json, Router};
+use http::StatusCode;
 use journal::Database;
-use journal::feed::{self, Cursor, Filter, Page};
-use mainstay::{CorrelationId, RequestContext};
+use journal::feed::{self, Cursor, Filter, Page, Refused};
+use mainstay::problem::Effect;
+use mainstay::{CorrelationId, Problem, RequestContext};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -90,7 +92,7 @@ async fn journal(
             Box::pin(async move {
                 match input {
                     (service, Some(filter), _, limit) => {
-                        feed::find(connection, service, filter, *limit).await
+                        feed::find(connection, service, filter, *limit).await.map(Ok)
                     }
                     (service, None, cursor, limit) => {
                         feed::read(connection, service, cursor.clone(), *limit).await
@@ -99,7 +101,25 @@ async fn journal(
             })
         })
         .await;
-    page.map(Json).map_err(|error| crate::stored::database(&error))
+    match page {
+        Ok(Ok(page)) => Ok(Json(page)),
+        Ok(Err(refused)) => Err(refusal(refused)),
+        Err(error) => Err(crate::stored::database(&error)),
+    }
+}
+
+/// No page rather than half of one.
+fn refusal(refused: Refused) -> ApiError {
+    let problem = match refused {
+        Refused::Outdated => {
+            Problem::new(StatusCode::GONE, "cursor-expired", "The cursor is no longer known")
+        }
+        Refused::Unmarked => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "A part of this service is down")
+                .retry_after(1)
+        }
+    };
+    problem.outcome(Effect::NotExecuted).detail(refused.to_string()).into()
 }
 
 /// As many bytes as there are pairs of lower-case hex digits; `None` for anything else.

@@ -11,6 +11,7 @@
 //! | [`error`] | from an error to a problem document, in one place |
 //! | [`params`] | path and query parameters, pages |
 //! | [`json`] | request bodies: limits, duplicate members, field errors, fingerprints |
+//! | [`clocks`] | the hybrid clocks that a service hears of: adopted, and offsets flagged |
 //! | [`mod@evidence`] | what the middleware saw, for the journal |
 //! | [`idempotency`] | the `Idempotency-Key` header |
 //! | [`stored`] | replies that the journal stores, and the refusals every command can meet |
@@ -28,6 +29,7 @@
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 pub mod auth;
+pub mod clocks;
 pub mod config;
 pub mod error;
 pub mod evidence;
@@ -53,6 +55,6 @@ pub use auth::{Caller, Principal, Role, Tokens};
 pub use error::ApiError;
 pub use evidence::evidence;
 pub use idempotency::IdempotencyKey;
-pub use json::{EmptyBody, ValidJson, Validate};
+pub use json::{EmptyBody, MAX_BODY, ValidJson, Validate};
 pub use params::{Page, ValidPath, ValidQuery};
 pub use secret::Secret;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use journal::migrations::{self, Migrated, Schema};
 use sqlx::Connection;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnection;
@@ -22,22 +23,29 @@ pub async fn run(migrator: &Migrator, url: Option<&Secret>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let done = migrator.run_direct(None, &mut connection, false).await;
+    let done = migrations::run(migrator, &mut connection).await;
     // A failed goodbye changes nothing: the server notices the closed socket.
     drop(connection.close().await);
     match done {
-        Ok(()) => {
-            println!("the schema is at version {}", newest(migrator));
+        Ok(Migrated { schema, restored }) => {
+            match schema {
+                Schema::Current(version) => println!("the schema is at version {version}"),
+                Schema::Newer(version) => {
+                    println!("the schema is newer than this release (version {version}), nothing to do");
+                }
+            }
+            if let Some(restored) = restored {
+                println!(
+                    "the journal was restored from another database server: its entries up to number {} are history; \
+                     readers begin again without a cursor",
+                    restored.history_end
+                );
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("the migration failed and was rolled back: {error}");
+            eprintln!("the schema could not be migrated: {error}");
             ExitCode::FAILURE
         }
     }
-}
-
-/// The newest version that `migrator` knows.
-fn newest(migrator: &Migrator) -> i64 {
-    migrator.iter().map(|migration| migration.version).max().unwrap_or(0)
 }

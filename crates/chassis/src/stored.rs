@@ -77,11 +77,15 @@ pub fn database(error: &DatabaseError) -> ApiError {
         .retry_after(1),
         DatabaseError::Busy(inside) => {
             tracing::warn!(error = %inside, "the database was too busy");
-            busy("overloaded", "There is no room for this now").outcome(Effect::NotExecuted)
+            busy("overloaded", "There is no room for this now")
+                .outcome(Effect::NotExecuted)
+                .detail("the database had no room for it in time")
         }
         DatabaseError::Unavailable(inside) => {
             tracing::error!(error = %inside, "the database is unavailable");
-            busy("unavailable", "A part of this service is down").outcome(Effect::NotExecuted)
+            busy("unavailable", "A part of this service is down")
+                .outcome(Effect::NotExecuted)
+                .detail(format!("the database {}", error.condition().unwrap_or("is unavailable")))
         }
         DatabaseError::Unknown(_) => return unknown(error),
         DatabaseError::Defect(inside) => return ApiError::internal(inside),

@@ -6,14 +6,16 @@ use std::fmt;
 use serde_json::Value;
 
 use journal::Entry;
+use journal::rule::ReplayError;
 
-/// Re-executes the decision `rule` on `inputs` and names the state it reaches, or says why it cannot.
-pub type Decide<'a> = Box<dyn Fn(&str, &Value) -> Result<String, String> + Send + Sync + 'a>;
+/// Executes the decision `rule` on `inputs` again and names the state it reaches, or says why it cannot.
+pub type Decide<'a> = Box<dyn Fn(&str, &Value) -> Result<String, ReplayError> + Send + Sync + 'a>;
 
 /// The legal transitions, the decisions and the budgets of both services.
 pub struct Contract<'a> {
     legal: HashMap<String, HashSet<(String, String)>>,
     leaves: HashMap<String, HashSet<String>>,
+    states: HashMap<String, HashSet<String>>,
     pub(crate) decide: Decide<'a>,
     pub(crate) budget: AttemptBudget,
 }
@@ -40,16 +42,18 @@ impl<'a> Contract<'a> {
     /// A contract of `(aggregate kind, from, to)` triples and a way to re-execute decisions.
     pub fn new<K: Into<String>, S: Into<String>>(
         transitions: impl IntoIterator<Item = (K, S, S)>,
-        decide: impl Fn(&str, &Value) -> Result<String, String> + Send + Sync + 'a,
+        decide: impl Fn(&str, &Value) -> Result<String, ReplayError> + Send + Sync + 'a,
     ) -> Self {
         let mut legal: HashMap<String, HashSet<(String, String)>> = HashMap::new();
         let mut leaves: HashMap<String, HashSet<String>> = HashMap::new();
+        let mut states: HashMap<String, HashSet<String>> = HashMap::new();
         for (kind, from, to) in transitions {
             let (kind, from, to) = (kind.into(), from.into(), to.into());
+            states.entry(kind.clone()).or_default().extend([from.clone(), to.clone()]);
             leaves.entry(kind.clone()).or_default().insert(from.clone());
             legal.entry(kind).or_default().insert((from, to));
         }
-        Self { legal, leaves, decide: Box::new(decide), budget: AttemptBudget::default() }
+        Self { legal, leaves, states, decide: Box::new(decide), budget: AttemptBudget::default() }
     }
 
     /// Replaces the attempt budget.
@@ -65,6 +69,16 @@ impl<'a> Contract<'a> {
         self.legal
             .get(&*entry.aggregate_kind)
             .is_some_and(|pairs| pairs.contains(&(entry.from.to_string(), entry.to.to_string())))
+    }
+
+    /// Whether this release has aggregates of this kind.
+    pub(crate) fn knows_kind(&self, kind: &str) -> bool {
+        self.states.contains_key(kind)
+    }
+
+    /// Whether this release has this state of such aggregates.
+    pub(crate) fn knows(&self, kind: &str, state: &str) -> bool {
+        self.states.get(kind).is_some_and(|states| states.contains(state))
     }
 
     /// Whether nothing leaves `state`.

@@ -3,18 +3,21 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use journal::HybridTime;
+use journal::{Entry, HybridTime};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::entry::Recorded;
+use crate::entry::{Recorded, Unreadable};
 use crate::facts::{Fact, Lines};
 use crate::{Side, Violation};
 
 /// The newest entry of an aggregate.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
-    pub(crate) kind: Arc<str>,
-    pub(crate) state: Arc<str>,
+    /// `None` after an entry that cannot be read.
+    pub(crate) kind: Option<Arc<str>>,
+    /// Likewise.
+    pub(crate) state: Option<Arc<str>>,
     pub(crate) version: i64,
     pub(crate) hash: String,
 }
@@ -28,6 +31,8 @@ pub(crate) struct Brief {
     pub(crate) seq: i64,
     pub(crate) to: Arc<str>,
     pub(crate) hlc: HybridTime,
+    /// Milliseconds since 1970 by the service's wall clock.
+    pub(crate) at: i64,
     pub(crate) correlation: Arc<str>,
     pub(crate) cause: Option<Uuid>,
 }
@@ -61,6 +66,46 @@ pub(crate) struct Stock {
     pub(crate) shipped: i64,
 }
 
+/// What unreadable entries leave open: facts about these are judged only where they hold all the same.
+#[derive(Debug, Default)]
+pub(crate) struct Doubts {
+    /// Unreadable entries by their hash, which the next entry of their aggregate names: the version, where it is known.
+    lost: HashMap<(Side, String), Option<i64>>,
+    /// Ids of unreadable entries.
+    ids: HashSet<Uuid>,
+    /// Whose unreadable entries have unknown ids.
+    without_id: HashSet<Side>,
+    /// Aggregates with an entry that this release does not understand.
+    aggregates: HashSet<(Side, Uuid)>,
+    /// SKUs whose stock such an entry may have moved.
+    skus: HashSet<Arc<str>>,
+    /// An entry may have moved the stock of any SKU.
+    any_sku: bool,
+}
+
+impl Doubts {
+    /// Whether an entry of this id may be there and unreadable, in either journal.
+    pub(crate) fn cause(&self, id: Uuid) -> bool {
+        self.ids.contains(&id) || !self.without_id.is_empty()
+    }
+
+    /// Whether what is known of an aggregate may be incomplete.
+    pub(crate) fn aggregate(&self, side: Side, id: Uuid) -> bool {
+        self.aggregates.contains(&(side, id)) || self.without_id.contains(&side)
+    }
+
+    /// Whether the stock of a SKU may have been moved by an entry that is not understood.
+    pub(crate) fn sku(&self, sku: &str) -> bool {
+        let item = || Uuid::new_v5(&journal::ITEM_NAMESPACE, sku.as_bytes());
+        self.any_sku || self.skus.contains(sku) || self.aggregates.contains(&(Side::Inventory, item()))
+    }
+
+    /// Whether an entry of this hash was there and could not be read.
+    pub(crate) fn is_lost(&self, side: Side, hash: &str) -> bool {
+        self.lost.contains_key(&(side, hash.to_owned()))
+    }
+}
+
 /// Both journals, folded.
 #[derive(Debug, Default)]
 pub(crate) struct Fold {
@@ -69,6 +114,7 @@ pub(crate) struct Fold {
     pub(crate) orders: HashMap<Uuid, Order>,
     pub(crate) reservations: HashMap<Uuid, Reservation>,
     pub(crate) stock: HashMap<Arc<str>, Stock>,
+    pub(crate) doubts: Doubts,
     names: HashSet<Arc<str>>,
 }
 
@@ -95,6 +141,53 @@ impl Fold {
         self.heads.get(&(side, aggregate))
     }
 
+    /// Takes in an entry that cannot be read, as far as it names its aggregate.
+    pub(crate) fn lose(&mut self, side: Side, row: &Unreadable) {
+        let before = row.aggregate.and_then(|id| self.heads.get(&(side, id)));
+        let version = row.version.or(before.map(|head| head.version.saturating_add(1)));
+        match row.id {
+            Some(id) => _ = self.doubts.ids.insert(id),
+            None => _ = self.doubts.without_id.insert(side),
+        }
+        self.doubts.lost.insert((side, row.hash.clone()), version);
+        let Some(id) = row.aggregate else {
+            self.doubts.any_sku |= side == Side::Inventory;
+            return;
+        };
+        let head = Head { kind: None, state: None, version: version.unwrap_or(1), hash: row.hash.clone() };
+        self.heads.insert((side, id), head);
+        self.doubt(side, id, row.kind.as_deref());
+    }
+
+    /// Marks what an entry of an aggregate may have changed, when the entry is not understood.
+    pub(crate) fn doubt(&mut self, side: Side, id: Uuid, kind: Option<&str>) {
+        self.doubts.aggregates.insert((side, id));
+        if side == Side::Order || kind == Some("item") {
+            return;
+        }
+        match self.reservations.get(&id) {
+            Some(reservation) => {
+                self.doubts.skus.extend(reservation.lines.iter().map(|(sku, _)| sku.clone()));
+            }
+            None => self.doubts.any_sku = true,
+        }
+    }
+
+    /// Finds the head that an entry is chained to, where that is an entry which could not be read and did not name its
+    /// aggregate.
+    pub(crate) fn find_lost(&mut self, side: Side, entry: &Entry<'_>) {
+        let Some(hash) = entry.prev_hash.as_deref() else { return };
+        let before = self.heads.get(&(side, entry.aggregate_id));
+        if before.is_some_and(|head| head.hash == hash) {
+            return;
+        }
+        let Some(version) = self.doubts.lost.get(&(side, hash.to_owned())) else { return };
+        let version = version.unwrap_or(entry.version.saturating_sub(1));
+        let head = Head { kind: None, state: None, version, hash: hash.to_owned() };
+        self.heads.insert((side, entry.aggregate_id), head);
+        self.doubt(side, entry.aggregate_id, Some(&entry.aggregate_kind));
+    }
+
     /// Applies an entry. The SKUs whose stock it moved are returned.
     pub(crate) fn apply(&mut self, side: Side, recorded: &Recorded, fact: Fact) -> Moved {
         let entry = &recorded.entry;
@@ -106,20 +199,26 @@ impl Fold {
             seq: recorded.seq,
             to: state.clone(),
             hlc: entry.hlc,
+            at: millis(entry.at),
             correlation: self.name(&entry.correlation_id),
             cause: entry.causation_id,
         };
         self.entries.insert(entry.id, brief);
         let kind = self.name(&entry.aggregate_kind);
-        let head = Head { kind, state, version: entry.version, hash: recorded.hash.clone() };
+        let head = Head {
+            kind: Some(kind),
+            state: Some(state),
+            version: entry.version,
+            hash: recorded.hash.clone(),
+        };
         self.heads.insert((side, entry.aggregate_id), head);
         match fact {
             Fact::Received { sku, quantity } => {
                 let sku = self.name(&sku);
                 let stock = self.stock.entry(sku.clone()).or_default();
                 stock.aggregate = entry.aggregate_id;
-                stock.received += quantity;
-                stock.on_hand += quantity;
+                stock.received = stock.received.saturating_add(quantity);
+                stock.on_hand = stock.on_hand.saturating_add(quantity);
                 return Moved { lines: [(sku, quantity)].into(), unknown: Vec::new() };
             }
             Fact::Ordered { lines, reservation } => {
@@ -160,9 +259,10 @@ impl Fold {
         let mut unknown = Vec::new();
         for (sku, quantity) in lines.iter() {
             if let Some(stock) = self.stock.get_mut(sku) {
-                stock.held += held * quantity;
-                stock.on_hand -= shipped * quantity;
-                stock.shipped += shipped * quantity;
+                // Quantities come from the data: one that is absurd breaks a bound and must not end the check.
+                stock.held = stock.held.saturating_add(quantity.saturating_mul(held));
+                stock.on_hand = stock.on_hand.saturating_sub(quantity.saturating_mul(shipped));
+                stock.shipped = stock.shipped.saturating_add(quantity.saturating_mul(shipped));
             } else {
                 unknown.push(sku.clone());
             }
@@ -183,6 +283,11 @@ impl Default for Moved {
     fn default() -> Self {
         Self { lines: [].into(), unknown: Vec::new() }
     }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn millis(time: OffsetDateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
 /// A violation that `recorded` is, with its place.

@@ -1,6 +1,11 @@
 //! The one checker of the contract's twelve invariants, shared by every test tier, every drill and
 //! `mainstay verify`.
 //!
+//! It has three verdicts on a fact: it holds, it is broken, or it is not judged. The last is for data of another release:
+//! an entry, kind, status, rule or value that this release cannot read. Such data blocks itself and the facts that depend
+//! on it; a fact that depends on it and holds all the same is judged. A wrong hash, a broken chain or a wrong result of a
+//! known rule is never of another release.
+//!
 //! It is pure, but for the feature `postgres`, which reads the services' databases for it: journals, tables and logs
 //! go in, a [`Report`] comes out, and time and memory grow with the number
 //! of entries and no faster. It knows none of the services' code. What it holds them to is data, the
@@ -25,6 +30,7 @@ mod contract;
 mod entry;
 mod facts;
 mod fold;
+mod known;
 mod observed;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -32,16 +38,17 @@ mod report;
 pub mod sample;
 
 pub use contract::{AttemptBudget, Contract, Decide};
-pub use entry::{Recorded, Side};
+pub use entry::{JournalRow, Recorded, Side, Unreadable};
 pub use observed::{
-    Call, ClientReply, ClientRequest, Gauge, ItemRow, KeyRow, Line, Observed, OrderRow, ReservationRow,
-    Session, Start, StoredReply, Tables, Work,
+    Call, ClientReply, ClientRequest, Gauge, HiddenRow, ItemRow, JournalTable, KeyRow, Line, Observed,
+    OrderRow, ReservationRow, Session, Start, StoredReply, Tables, UnreadRow, Work,
 };
-pub use report::{Finding, Report, Rule, Violation};
+pub use report::{ClockOffset, Clocks, Finding, NotJudged, Report, Rule, Unknown, Violation};
 
 use checks::{acknowledged, agreement, attempts, causes, deadlines, evidence, replies, resources, stock};
 use checks::{tables, transitions, uniqueness};
 use fold::Fold;
+use known::Known;
 use report::Tally;
 
 /// A check in progress: entries are read one at a time, so that a journal need not fit in memory.
@@ -70,42 +77,90 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Reads the next entry of one service's journal, in commit order. How the two journals are interleaved does
-    /// not matter.
+    /// Reads the next row of one service's journal, in commit order. How the two journals are interleaved does not
+    /// matter.
+    pub fn row(&mut self, side: Side, row: &JournalRow) {
+        match row {
+            JournalRow::Entry(recorded) => self.entry(side, recorded),
+            JournalRow::Unreadable(row) => self.unreadable(side, row),
+        }
+    }
+
+    /// Reads the next entry of one service's journal: see [`Checker::row`].
     pub fn entry(&mut self, side: Side, recorded: &Recorded) {
         let tally = &mut self.tally;
         self.entries += 1;
-        evidence::entry(self.contract, &self.fold, side, recorded, tally);
-        transitions::entry(self.contract, &self.fold, side, recorded, tally);
+        self.fold.find_lost(side, &recorded.entry);
+        let known = Known::of(self.contract, &recorded.entry);
+        if let Some((unknown, what)) = &known.unknown {
+            tally.unknown(*unknown, fold::at(side, recorded, what));
+        }
+        evidence::entry(&known, &self.fold, side, recorded, tally);
+        transitions::entry(self.contract, &known, &self.fold, side, recorded, tally);
         self.causes.entry(&self.fold, side, recorded, tally);
         self.acknowledged.entry(side, recorded);
-        let fact = facts::read(&recorded.entry).unwrap_or_else(|missing| {
-            tally.check(Rule::StockConserved, false, || fold::at(side, recorded, missing));
+        let fact = facts::read(&recorded.entry);
+        let is_understood = known.has_known_states() && (known.has_known_rule() || fact.is_ok());
+        let fact = fact.unwrap_or_else(|missing| {
+            tally.judge(Rule::StockConserved, false, known.unknown.is_some(), || {
+                fold::at(side, recorded, missing)
+            });
             facts::Fact::Nothing
         });
-        stock::read(&self.fold, side, recorded, tally);
+        stock::read(&self.fold, &known, side, recorded, tally);
         let moved = self.fold.apply(side, recorded, fact);
+        if !is_understood {
+            let entry = &recorded.entry;
+            self.fold.doubt(side, entry.aggregate_id, Some(&entry.aggregate_kind));
+        }
         stock::entry(&self.fold, side, recorded, &moved, tally);
         self.uniqueness.entry(&self.fold, side, recorded, tally);
+    }
+
+    /// Reads a row that is not an entry of this release. Its bytes are still the ones that were hashed, or it is broken.
+    fn unreadable(&mut self, side: Side, row: &Unreadable) {
+        self.entries += 1;
+        let place = |what: String| Violation {
+            service: Some(side),
+            aggregate: row.aggregate,
+            version: row.version,
+            seq: Some(row.seq),
+            what,
+        };
+        evidence::bytes(&row.body, &row.hash, &mut self.tally, place);
+        self.tally.unknown(Unknown::Entry, place(row.why.clone()));
+        self.fold.lose(side, row);
     }
 
     /// Holds the folded journals against everything else that was observed.
     pub fn finish(self, observed: &Observed) -> Report {
         let Self { contract, fold, mut tally, entries, causes, uniqueness, acknowledged } = self;
         let tally_ref = &mut tally;
+        unread(observed, tally_ref);
         causes.finish(&fold, observed, tally_ref);
         agreement::finish(contract, &fold, observed, tally_ref);
         if let Some(rows) = &observed.tables {
             let exact = observed.at_rest || observed.one_snapshot;
-            tables::finish(&fold, rows, exact, tally_ref);
-            stock::finish(&fold, rows, exact, tally_ref);
+            tables::finish(&fold, observed, rows, exact, tally_ref);
+            stock::finish(contract, &fold, observed, rows, exact, tally_ref);
             uniqueness.finish(rows, tally_ref);
         }
+        tables::journals(observed, tally_ref);
         acknowledged.finish(&fold, observed, tally_ref);
         replies::finish(observed, tally_ref);
         deadlines::finish(observed, tally_ref);
         attempts::finish(contract, observed, tally_ref);
         resources::finish(observed, tally_ref);
         tally.finish(observed.at_rest, entries)
+    }
+}
+
+/// Names the rows that could not be read.
+fn unread(observed: &Observed, tally: &mut Tally) {
+    for row in &observed.unread {
+        let what = format!("{}: {}", row.table, row.what);
+        let place =
+            Violation { service: Some(row.service), aggregate: row.aggregate, ..Violation::new(what) };
+        tally.unknown(Unknown::Row, place);
     }
 }

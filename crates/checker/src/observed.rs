@@ -1,8 +1,8 @@
 //! Everything the checker is told besides the journals: table dumps, the client's log, what started when, how
 //! often calls were attempted, and what the processes hold.
 //!
-//! Take them in this order, so that a check of a running pair is exact where it can be: tables, order journal,
-//! inventory journal. Then a row is never newer than its journal, and an order's cause is never missing.
+//! Take them in this order, so that a check of a running pair is exact where it can be: inventory's clock, tables, order
+//! journal, inventory journal. Then a row is never newer than its journal, and an order's cause is never missing.
 
 use journal::entry::{hash, hex};
 use serde::{Deserialize, Serialize};
@@ -21,11 +21,16 @@ pub struct Observed {
     /// Each service's tables and journal were read in one snapshot, so that they are equal even while the pair is
     /// running. At rest they are in any case.
     pub one_snapshot: bool,
-    /// Inventory's clock when its tables were dumped; without it a `reserved` order counts as unexpired.
+    /// Inventory's clock at or before the moment of the order service's snapshot; without it a `reserved` order counts as
+    /// unexpired. A later time would condemn orders whose holds ran out only after they were read.
     #[serde(with = "time::serde::rfc3339::option")]
     pub now: Option<OffsetDateTime>,
     /// Both services' state tables, or nothing.
     pub tables: Option<Tables>,
+    /// Rows of those tables that could not be read.
+    pub unread: Vec<UnreadRow>,
+    /// The rows of each journal's table against those that its feed gave.
+    pub journals: Vec<JournalTable>,
     /// What clients sent and got, in any order.
     pub requests: Vec<ClientRequest>,
     /// Handlers, statements and calls that were started.
@@ -49,6 +54,43 @@ pub struct Tables {
     pub keys: Vec<KeyRow>,
 }
 
+/// A row of a table with a value that this release cannot read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadRow {
+    /// Whose table it is in.
+    pub service: Side,
+    /// The table.
+    pub table: String,
+    /// The aggregate that the row is of, where that can be read.
+    pub aggregate: Option<Uuid>,
+    /// The value, and why it cannot be read.
+    pub what: String,
+}
+
+/// The table behind a journal's feed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalTable {
+    /// Whose journal.
+    pub service: Side,
+    /// Rows that the table has.
+    pub rows: u64,
+    /// Rows that the feed gave.
+    pub given: u64,
+    /// The first rows, by `seq`, that the feed did not give.
+    pub hidden: Vec<HiddenRow>,
+}
+
+/// A row of a journal that its feed did not give.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HiddenRow {
+    /// Its sequence number.
+    pub seq: i64,
+    /// Its aggregate.
+    pub aggregate: Uuid,
+    /// The aggregate's version.
+    pub version: i64,
+}
+
 /// One SKU and how many of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Line {
@@ -65,7 +107,9 @@ pub struct OrderRow {
     pub version: i64,
     /// Lower-case hexadecimal.
     pub head_hash: String,
-    pub lines: Vec<Line>,
+    /// `None`: this release cannot read them.
+    #[serde(default)]
+    pub lines: Option<Vec<Line>>,
     #[serde(default)]
     pub reservation_id: Option<Uuid>,
     #[serde(default, with = "time::serde::rfc3339::option")]
@@ -82,7 +126,9 @@ pub struct ReservationRow {
     pub status: String,
     pub version: i64,
     pub head_hash: String,
-    pub lines: Vec<Line>,
+    /// `None`: this release cannot read them.
+    #[serde(default)]
+    pub lines: Option<Vec<Line>>,
 }
 
 /// A row of inventory's `items`.

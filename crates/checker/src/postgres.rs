@@ -3,15 +3,20 @@
 //! A row can then be held against its journal exactly, even while the service is running. The session may be that
 //! of any role that can read the tables, the services' own included.
 
-use sqlx::{FromRow, PgConnection};
+use std::collections::HashMap;
+
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use journal::ITEM_NAMESPACE;
 use journal::entry::{hash, hex};
-use journal::feed::{Cursor, InvalidCursor, Page, read};
+use journal::feed::{Cursor, InvalidCursor, Page, Refused, read};
 
 use crate::{
-    ItemRow, KeyRow, Line, Observed, OrderRow, Recorded, ReservationRow, Session, Side, StoredReply, Tables,
+    Checker, Contract, HiddenRow, ItemRow, JournalRow, JournalTable, KeyRow, Line, Observed, OrderRow,
+    Recorded, Report, ReservationRow, Session, Side, StoredReply, Tables, UnreadRow, Unreadable,
 };
 
 /// Entries read at once.
@@ -22,12 +27,41 @@ const PAGE: i64 = 1_000;
 pub struct Dump {
     /// The service's own tables; those of the other service are empty.
     pub tables: Tables,
-    /// In commit order.
-    pub journal: Vec<Recorded>,
+    /// Rows of those tables that cannot be read.
+    pub unread: Vec<UnreadRow>,
+    /// In commit order, as the feed gives it.
+    pub journal: Vec<JournalRow>,
+    /// How many rows the journal's table has, whether or not the feed gives them.
+    pub journal_rows: i64,
+    /// The first of those that the feed does not give.
+    pub hidden: Vec<HiddenRow>,
     /// Every session at the database but this one, as far as the role may see it.
     pub sessions: Vec<Session>,
-    /// The database's clock.
-    pub now: OffsetDateTime,
+}
+
+/// Both journals in commit order, and everything else that both databases hold.
+#[derive(Debug)]
+pub struct PairDump {
+    /// Each row with whose journal it is in.
+    pub entries: Vec<(Side, JournalRow)>,
+    /// Tables, sessions, and inventory's clock.
+    pub observed: Observed,
+}
+
+impl PairDump {
+    /// Feeds both journals to a checker and holds them against what was observed.
+    pub fn check(&self, contract: &Contract<'_>) -> Report {
+        let mut checker = Checker::new(contract);
+        for (side, row) in &self.entries {
+            checker.row(*side, row);
+        }
+        checker.finish(&self.observed)
+    }
+
+    /// The entries that can be read.
+    pub fn into_entries(self) -> Vec<(Side, Recorded)> {
+        self.entries.into_iter().filter_map(|(side, row)| Some((side, row.entry()?))).collect()
+    }
 }
 
 /// Why a database could not be read.
@@ -36,148 +70,262 @@ pub enum DumpError {
     /// The database refused or did not answer.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-    /// A row's lines, or an entry, are not what they should be.
-    #[error("{place} cannot be read: {source}")]
-    Unreadable {
-        /// Which row.
-        place: String,
-        /// Why.
-        source: serde_json::Error,
-    },
     /// The journal's own cursor was refused.
     #[error(transparent)]
     Cursor(#[from] InvalidCursor),
+    /// The journal's feed would be incomplete.
+    #[error(transparent)]
+    Feed(#[from] Refused),
+}
+
+/// One service's database could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the {side} service's database cannot be read")]
+pub struct PairDumpError {
+    /// Whose.
+    pub side: Side,
+    /// Why.
+    pub source: DumpError,
+}
+
+/// Reads both services' databases, each as it is at one moment. A row or an entry that cannot be read is told as such and
+/// stops no other.
+///
+/// Inventory's clock is read first and its tables last: what the order service knew of inventory is then in inventory's
+/// journal, and no hold counts as ended that ended after the orders were read.
+///
+/// # Errors
+/// A database cannot be read.
+pub async fn dump_pair(
+    order: &mut PgConnection,
+    inventory: &mut PgConnection,
+) -> Result<PairDump, PairDumpError> {
+    let at = |side: Side| move |source: DumpError| PairDumpError { side, source };
+    let now = clock(inventory).await.map_err(|error| at(Side::Inventory)(error.into()))?;
+    let of_order = dump(order, Side::Order).await.map_err(at(Side::Order))?;
+    let of_inventory = dump(inventory, Side::Inventory).await.map_err(at(Side::Inventory))?;
+    let table = |service: Side, dump: &Dump| JournalTable {
+        service,
+        rows: dump.journal_rows.unsigned_abs(),
+        given: dump.journal.len() as u64,
+        hidden: dump.hidden.clone(),
+    };
+    let journals = vec![table(Side::Order, &of_order), table(Side::Inventory, &of_inventory)];
+    let observed = Observed {
+        one_snapshot: true,
+        now: Some(now),
+        tables: Some(Tables {
+            orders: of_order.tables.orders,
+            keys: [of_order.tables.keys, of_inventory.tables.keys].concat(),
+            reservations: of_inventory.tables.reservations,
+            items: of_inventory.tables.items,
+        }),
+        unread: [of_order.unread, of_inventory.unread].concat(),
+        journals,
+        sessions: [of_order.sessions, of_inventory.sessions].concat(),
+        ..Observed::default()
+    };
+    let order = of_order.journal.into_iter().map(|row| (Side::Order, row));
+    let inventory = of_inventory.journal.into_iter().map(|row| (Side::Inventory, row));
+    Ok(PairDump { entries: order.chain(inventory).collect(), observed })
 }
 
 /// Reads everything the checker wants to know of one service, in a read-only transaction that sees one moment.
 ///
 /// # Errors
-/// The database cannot be read, or holds what no service writes.
+/// The database cannot be read.
 pub async fn dump(connection: &mut PgConnection, side: Side) -> Result<Dump, DumpError> {
     sqlx::raw_sql("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .execute(&mut *connection)
         .await?;
-    let tables = match side {
-        Side::Order => Tables { orders: orders(connection).await?, ..Tables::default() },
-        Side::Inventory => Tables {
-            reservations: reservations(connection).await?,
-            items: items(connection).await?,
-            ..Tables::default()
-        },
-    };
-    let tables = Tables { keys: keys(connection, side).await?, ..tables };
-    let journal = journal(connection, side).await?;
-    let now = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&mut *connection).await?;
-    let sessions = sessions(connection, side).await?;
-    sqlx::raw_sql("COMMIT").execute(connection).await?;
-    Ok(Dump { tables, journal, sessions, now })
-}
-
-/// What is still under way in a service's database, in words; `None` when it is at rest: every key has its reply,
-/// every order is decided, every hold that ran out has been given back, and no session is in a transaction.
-///
-/// # Errors
-/// The database cannot be read.
-pub async fn under_way(connection: &mut PgConnection, side: Side) -> Result<Option<String>, sqlx::Error> {
-    let rows = match side {
+    let mut rows = Rows { side, unread: Vec::new() };
+    let mut tables = Tables::default();
+    match side {
         Side::Order => {
-            "SELECT 'order ' || id || ' ' || status FROM orders
-             WHERE status NOT IN ('reserved', 'rejected', 'confirmed', 'cancelled', 'expired')
-                OR (status = 'reserved' AND expires_at < clock_timestamp())"
+            let orders: Vec<OrderColumns> = rows.read(connection, "orders", Named::Id, ORDERS).await?;
+            tables.orders = orders.into_iter().map(|row| row.row(&mut rows)).collect();
         }
         Side::Inventory => {
-            "SELECT 'reservation ' || id || ' past its time' FROM reservations
-             WHERE status = 'held' AND expires_at < clock_timestamp()"
+            let reservations: Vec<ReservationColumns> =
+                rows.read(connection, "reservations", Named::Id, RESERVATIONS).await?;
+            tables.reservations = reservations.into_iter().map(|row| row.row(&mut rows)).collect();
+            let items: Vec<ItemColumns> = rows.read(connection, "items", Named::Sku, ITEMS).await?;
+            tables.items = items.into_iter().map(ItemColumns::row).collect();
         }
-    };
-    let both = [
-        rows,
-        "SELECT 'a key of ' || command || ' without a reply' FROM idempotency WHERE completed_at IS NULL",
-        "SELECT 'a session in a transaction' FROM pg_stat_activity
-         WHERE datname = current_database() AND pid <> pg_backend_pid()
-           AND (state LIKE 'idle in transaction%' OR state = 'active')",
-    ];
-    for query in both {
-        let found: Vec<String> = sqlx::query_scalar(query).fetch_all(&mut *connection).await?;
+    }
+    let keys: Vec<KeyColumns> = rows.read(connection, "idempotency", Named::Aggregate, KEYS).await?;
+    tables.keys = keys.into_iter().map(|key| key.row(side)).collect();
+    let journal = journal(connection, side).await?;
+    let journal_rows: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM journal").fetch_one(&mut *connection).await?;
+    let is_whole = usize::try_from(journal_rows).is_ok_and(|rows| rows == journal.len());
+    let hidden = if is_whole { Vec::new() } else { hidden(connection, &journal).await? };
+    let sessions = sessions(connection, side).await?;
+    sqlx::raw_sql("COMMIT").execute(connection).await?;
+    Ok(Dump { tables, unread: rows.unread, journal, journal_rows, hidden, sessions })
+}
+
+/// Unfinished work of a pair, in words; `None` when it is at rest: every key has its reply, every order is decided, every
+/// hold that ran out by inventory's clock has been given back, and no session is in a transaction.
+///
+/// # Errors
+/// A database cannot be read.
+pub async fn under_way(
+    order: &mut PgConnection,
+    inventory: &mut PgConnection,
+) -> Result<Option<String>, sqlx::Error> {
+    const ORDERS: &str = "SELECT 'order ' || id || ' ' || status FROM orders
+        WHERE status NOT IN ('reserved', 'rejected', 'confirmed', 'cancelled', 'expired')
+           OR (status = 'reserved' AND expires_at < $1)";
+    const HOLDS: &str = "SELECT 'reservation ' || id || ' past its time' FROM reservations
+        WHERE status = 'held' AND expires_at < $1";
+    const UNFINISHED: &str =
+        "SELECT 'a key of ' || command || ' without a reply' FROM idempotency WHERE completed_at IS NULL";
+    const SESSIONS: &str = "SELECT 'a session in a transaction' FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
+          AND (state LIKE 'idle in transaction%' OR state = 'active')";
+    let now = clock(inventory).await?;
+    for (side, connection, rows) in [(Side::Order, order, ORDERS), (Side::Inventory, inventory, HOLDS)] {
+        let mut found: Vec<String> = sqlx::query_scalar(rows).bind(now).fetch_all(&mut *connection).await?;
+        for query in [UNFINISHED, SESSIONS] {
+            if found.is_empty() {
+                found = sqlx::query_scalar(query).fetch_all(&mut *connection).await?;
+            }
+        }
         if let Some(first) = found.first() {
-            return Ok(Some(format!("{first}, one of {}", found.len())));
+            return Ok(Some(format!("{side}: {first}, one of {}", found.len())));
         }
     }
     Ok(None)
 }
 
-impl Observed {
-    /// What both databases say, each of one moment; the order service's has to be the older one.
-    pub fn of_dumps(order: &mut Dump, inventory: &mut Dump) -> Self {
-        let take = |dump: &mut Dump| (std::mem::take(&mut dump.tables), std::mem::take(&mut dump.sessions));
-        let ((of_order, order_sessions), (of_inventory, inventory_sessions)) = (take(order), take(inventory));
-        Self {
-            one_snapshot: true,
-            now: Some(inventory.now),
-            tables: Some(Tables {
-                orders: of_order.orders,
-                keys: [of_order.keys, of_inventory.keys].concat(),
-                reservations: of_inventory.reservations,
-                items: of_inventory.items,
-            }),
-            sessions: [order_sessions, inventory_sessions].concat(),
-            ..Self::default()
+/// The database's clock.
+async fn clock(connection: &mut PgConnection) -> Result<OffsetDateTime, sqlx::Error> {
+    sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(connection).await
+}
+
+/// A time that the database can hold and this program cannot, such as `infinity`, is read as none.
+const ORDERS: &str = "SELECT id, principal, status, version, encode(head_hash, 'hex') AS head_hash, lines::text AS lines,
+        reservation_id, CASE WHEN expires_at BETWEEN '0001-01-01' AND '9999-12-31' THEN expires_at END AS expires_at
+    FROM orders";
+const RESERVATIONS: &str = "SELECT id, order_id, status, version, encode(head_hash, 'hex') AS head_hash,
+        lines::text AS lines FROM reservations";
+const ITEMS: &str = "SELECT sku, on_hand, held, version, encode(head_hash, 'hex') AS head_hash FROM items";
+const KEYS: &str =
+    "SELECT principal, encode(key_hash, 'hex') AS key_hash, aggregate_id, status, body FROM idempotency";
+
+/// The column by which a table's row names its aggregate.
+#[derive(Debug, Clone, Copy)]
+enum Named {
+    Id,
+    Aggregate,
+    Sku,
+}
+
+/// A reader of rows, and the rows that it could not read.
+struct Rows {
+    side: Side,
+    unread: Vec<UnreadRow>,
+}
+
+impl Rows {
+    /// Reads each row for itself, so that one with a value that does not fit stops no other.
+    async fn read<T: for<'r> FromRow<'r, PgRow>>(
+        &mut self,
+        connection: &mut PgConnection,
+        table: &'static str,
+        named: Named,
+        query: &'static str,
+    ) -> Result<Vec<T>, sqlx::Error> {
+        let rows = sqlx::query(query).fetch_all(connection).await?;
+        let mut read = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match T::from_row(row) {
+                Ok(row) => read.push(row),
+                Err(error) => self.unread(table, named.aggregate(row), error.to_string()),
+            }
+        }
+        Ok(read)
+    }
+
+    fn unread(&mut self, table: &'static str, aggregate: Option<Uuid>, what: String) {
+        self.unread.push(UnreadRow { service: self.side, table: table.to_owned(), aggregate, what });
+    }
+
+    fn lines(&mut self, table: &'static str, id: Uuid, json: &str) -> Option<Vec<Line>> {
+        let lines = serde_json::from_str(json);
+        lines.map_err(|error| self.unread(table, Some(id), format!("lines: {error}"))).ok()
+    }
+}
+
+impl Named {
+    fn aggregate(self, row: &PgRow) -> Option<Uuid> {
+        match self {
+            Self::Id => row.try_get("id").ok(),
+            Self::Aggregate => row.try_get("aggregate_id").ok(),
+            Self::Sku => {
+                let sku: &str = row.try_get("sku").ok()?;
+                Some(Uuid::new_v5(&ITEM_NAMESPACE, sku.as_bytes()))
+            }
         }
     }
 }
 
-async fn orders(connection: &mut PgConnection) -> Result<Vec<OrderRow>, DumpError> {
-    let rows: Vec<OrderColumns> = sqlx::query_as(
-        "SELECT id, principal, status, version, encode(head_hash, 'hex') AS head_hash, lines::text AS lines,
-             reservation_id, expires_at FROM orders",
-    )
-    .fetch_all(connection)
-    .await?;
-    rows.into_iter().map(OrderColumns::row).collect()
-}
-
-async fn reservations(connection: &mut PgConnection) -> Result<Vec<ReservationRow>, DumpError> {
-    let rows: Vec<ReservationColumns> = sqlx::query_as(
-        "SELECT id, order_id, status, version, encode(head_hash, 'hex') AS head_hash, lines::text AS lines
-         FROM reservations",
-    )
-    .fetch_all(connection)
-    .await?;
-    rows.into_iter().map(ReservationColumns::row).collect()
-}
-
-async fn items(connection: &mut PgConnection) -> Result<Vec<ItemRow>, DumpError> {
-    let rows: Vec<(String, i64, i64, i64, String)> =
-        sqlx::query_as("SELECT sku, on_hand, held, version, encode(head_hash, 'hex') FROM items")
-            .fetch_all(connection)
-            .await?;
-    let item = |(sku, on_hand, held, version, head_hash)| ItemRow { sku, on_hand, held, version, head_hash };
-    Ok(rows.into_iter().map(item).collect())
-}
-
-async fn keys(connection: &mut PgConnection, side: Side) -> Result<Vec<KeyRow>, DumpError> {
-    let rows: Vec<KeyColumns> = sqlx::query_as(
-        "SELECT principal, encode(key_hash, 'hex') AS key_hash, aggregate_id, status, body FROM idempotency",
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|key| key.row(side)).collect())
-}
-
-async fn journal(connection: &mut PgConnection, side: Side) -> Result<Vec<Recorded>, DumpError> {
+async fn journal(connection: &mut PgConnection, side: Side) -> Result<Vec<JournalRow>, DumpError> {
     let (mut journal, mut cursor) = (Vec::new(), Cursor::start());
     loop {
-        let Page { items, next, more, .. } = read(&mut *connection, side.as_str(), cursor, PAGE).await?;
-        for item in &items {
-            let place = || format!("the {side} journal's entry with seq {}", item.seq);
-            let entry = Recorded::from_item(item);
-            journal.push(entry.map_err(|source| DumpError::Unreadable { place: place(), source })?);
-        }
+        let Page { items, next, more, .. } = read(&mut *connection, side.as_str(), cursor, PAGE).await??;
+        journal.extend(items.iter().map(JournalRow::of));
         match next.filter(|_| more) {
             Some(next) => cursor = next.parse()?,
-            None => return Ok(journal),
+            None => break,
         }
     }
+    place(connection, &mut journal).await?;
+    Ok(journal)
+}
+
+/// Names the aggregates of entries that cannot be read, by the columns that stand beside their bodies.
+async fn place(connection: &mut PgConnection, journal: &mut [JournalRow]) -> Result<(), sqlx::Error> {
+    let mut unreadable: HashMap<i64, &mut Unreadable> = journal
+        .iter_mut()
+        .filter_map(|row| match row {
+            JournalRow::Entry(_) => None,
+            JournalRow::Unreadable(row) => Some((row.seq, &mut **row)),
+        })
+        .collect();
+    if unreadable.is_empty() {
+        return Ok(());
+    }
+    let seqs: Vec<i64> = unreadable.keys().copied().collect();
+    let known: Vec<(i64, Uuid, Uuid, String, i64)> = sqlx::query_as(
+        "SELECT seq, id, aggregate_id, aggregate_kind, version FROM journal WHERE seq = ANY($1)",
+    )
+    .bind(seqs)
+    .fetch_all(connection)
+    .await?;
+    for (seq, id, aggregate, kind, version) in known {
+        if let Some(row) = unreadable.get_mut(&seq) {
+            (row.id, row.aggregate, row.kind, row.version) =
+                (Some(id), Some(aggregate), Some(kind), Some(version));
+        }
+    }
+    Ok(())
+}
+
+/// The first rows of the table that the feed did not give.
+async fn hidden(connection: &mut PgConnection, given: &[JournalRow]) -> Result<Vec<HiddenRow>, sqlx::Error> {
+    let given: Vec<i64> = given.iter().map(JournalRow::seq).collect();
+    let rows: Vec<(i64, Uuid, i64)> = sqlx::query_as(
+        "SELECT seq, aggregate_id, version FROM journal j
+         WHERE NOT EXISTS (SELECT FROM unnest($1::bigint[]) AS given (seq) WHERE given.seq = j.seq)
+         ORDER BY seq LIMIT 10",
+    )
+    .bind(given)
+    .fetch_all(connection)
+    .await?;
+    let row = |(seq, aggregate, version)| HiddenRow { seq, aggregate, version };
+    Ok(rows.into_iter().map(row).collect())
 }
 
 async fn sessions(connection: &mut PgConnection, side: Side) -> Result<Vec<Session>, DumpError> {
@@ -234,9 +382,9 @@ struct OrderColumns {
 }
 
 impl OrderColumns {
-    fn row(self) -> Result<OrderRow, DumpError> {
-        Ok(OrderRow {
-            lines: lines("order", self.id, &self.lines)?,
+    fn row(self, rows: &mut Rows) -> OrderRow {
+        OrderRow {
+            lines: rows.lines("orders", self.id, &self.lines),
             id: self.id,
             principal: self.principal,
             status: self.status,
@@ -244,7 +392,7 @@ impl OrderColumns {
             head_hash: self.head_hash,
             reservation_id: self.reservation_id,
             expires_at: self.expires_at,
-        })
+        }
     }
 }
 
@@ -259,19 +407,30 @@ struct ReservationColumns {
 }
 
 impl ReservationColumns {
-    fn row(self) -> Result<ReservationRow, DumpError> {
-        Ok(ReservationRow {
-            lines: lines("reservation", self.id, &self.lines)?,
+    fn row(self, rows: &mut Rows) -> ReservationRow {
+        ReservationRow {
+            lines: rows.lines("reservations", self.id, &self.lines),
             id: self.id,
             order_id: self.order_id,
             status: self.status,
             version: self.version,
             head_hash: self.head_hash,
-        })
+        }
     }
 }
 
-fn lines(kind: &str, id: Uuid, json: &str) -> Result<Vec<Line>, DumpError> {
-    serde_json::from_str(json)
-        .map_err(|source| DumpError::Unreadable { place: format!("the lines of {kind} {id}"), source })
+#[derive(FromRow)]
+struct ItemColumns {
+    sku: String,
+    on_hand: i64,
+    held: i64,
+    version: i64,
+    head_hash: String,
+}
+
+impl ItemColumns {
+    fn row(self) -> ItemRow {
+        let Self { sku, on_hand, held, version, head_hash } = self;
+        ItemRow { sku, on_hand, held, version, head_hash }
+    }
 }

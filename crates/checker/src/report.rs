@@ -1,9 +1,11 @@
-//! What the checker found: for every rule, how many facts it was held against and each one that broke it.
+//! The checker's findings: for every rule, how many facts it was held against and each one that broke it; and everything
+//! that this release cannot read, which it does not judge.
 //!
 //! A rule that met no fact proves nothing, so the report says "nothing to check" for it instead of passing it
 //! silently, and [`Report::require`] turns that into a failure where a test depends on the rule.
 
-use std::fmt;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -46,6 +48,7 @@ rules! {
     ContiguousVersions = 5, "versions are contiguous and each entry leaves the state it found";
     TerminalIsFinal = 5, "terminal states have no successor";
     TablesEqualFold = 6, "the tables equal the fold of the journal";
+    FeedShowsJournal = 6, "the feed gives every row of the journal";
     CauseResolves = 7, "every cause resolves, across both services, and the correlation id travels";
     OneRootPerRequest = 7, "one root per request";
     ClockFollowsCause = 7, "hybrid timestamps follow causes";
@@ -109,7 +112,97 @@ impl fmt::Display for Violation {
         if let Some(seq) = self.seq {
             write!(f, "seq {seq} ")?;
         }
-        write!(f, "{}", self.what)
+        // Names and states come from the data, which may want to write on the reader's screen.
+        for char in self.what.chars() {
+            match char {
+                '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                    write!(f, "{}", char.escape_unicode())?;
+                }
+                char if char.is_control() => write!(f, "{}", char.escape_unicode())?,
+                char => f.write_char(char)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The ways in which a row or an entry can be of another release than this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unknown {
+    /// The bytes of a journal's row are not an entry.
+    Entry,
+    /// An entry is about an aggregate of a kind that this release does not have.
+    Kind,
+    /// An entry or a row names a status that this release does not have.
+    Status,
+    /// An entry was decided by a rule that this release does not have.
+    Rule,
+    /// A table's row holds a value that this release cannot read.
+    Row,
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Entry => "unreadable entry",
+            Self::Kind => "unknown kind",
+            Self::Status => "unknown status",
+            Self::Rule => "unknown rule",
+            Self::Row => "unreadable row",
+        })
+    }
+}
+
+/// One entry or row that is not judged, nor is what depends on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotJudged {
+    /// What is unknown about it.
+    pub unknown: Unknown,
+    /// Where it is, and the value that is unknown.
+    #[serde(flatten)]
+    pub place: Violation,
+}
+
+impl fmt::Display for NotJudged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.unknown, self.place)
+    }
+}
+
+/// How far the hosts' wall clocks were apart. That is stated and breaks no rule.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Clocks {
+    /// The offsets that causes and effects show, each at its largest.
+    pub offsets: Vec<ClockOffset>,
+    /// Effects with a hybrid time that is not after their cause's, because their host's clock was behind. Releases before
+    /// this one did not adopt a clock that was over half a second ahead.
+    pub not_adopted: u64,
+}
+
+/// One service's host was ahead of another's: a cause has a later wall time than its effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockOffset {
+    /// The service that wrote the cause.
+    pub ahead: Side,
+    /// The service that wrote the effect. The same one, when its replicas differ or its clock was set back.
+    pub behind: Side,
+    /// By how many milliseconds at least, at the worst.
+    pub milliseconds: u64,
+    /// How many effects show an offset.
+    pub effects: u64,
+}
+
+impl fmt::Display for ClockOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { ahead, behind, milliseconds, effects } = self;
+        let (seconds, rest) = (milliseconds / 1_000, milliseconds % 1_000);
+        let behind = if ahead == behind {
+            "of its own other hosts or of its own later time".to_owned()
+        } else {
+            format!("of {behind}")
+        };
+        write!(f, "{ahead} was up to {seconds}.{rest:03} s ahead {behind} ({effects} effects show it)")
     }
 }
 
@@ -124,6 +217,9 @@ pub struct Finding {
     pub checked: u64,
     /// How many facts could not be judged yet because the pair was not at rest.
     pub deferred: u64,
+    /// How many facts could not be judged because they depend on something that this release cannot read.
+    #[serde(default)]
+    pub not_judged: u64,
     /// How many facts broke it.
     pub violated: u64,
     /// The first of them, [`Finding::SHOWN`] at most, so that one broken service cannot fill the memory.
@@ -142,6 +238,15 @@ pub struct Report {
     pub at_rest: bool,
     /// How many journal entries were read.
     pub entries: u64,
+    /// How many entries and rows this release cannot read, by what is unknown about them.
+    #[serde(default)]
+    pub not_judged: BTreeMap<Unknown, u64>,
+    /// The first of them, [`Finding::SHOWN`] at most.
+    #[serde(default)]
+    pub not_judged_shown: Vec<NotJudged>,
+    /// The hosts' clocks.
+    #[serde(default)]
+    pub clocks: Clocks,
     /// One finding per rule, in the order of the invariants.
     pub findings: Vec<Finding>,
 }
@@ -153,9 +258,26 @@ impl Report {
         &self.findings[rule as usize]
     }
 
-    /// Whether no rule was broken. Says nothing of rules that had nothing to check; see [`Report::require`].
+    /// Whether a rule was broken.
+    pub fn is_broken(&self) -> bool {
+        self.findings.iter().any(|finding| finding.violated > 0)
+    }
+
+    /// Whether this release could read everything.
+    pub fn is_judged(&self) -> bool {
+        self.not_judged.is_empty() && self.findings.iter().all(|finding| finding.not_judged == 0)
+    }
+
+    /// Whether everything was judged and no rule was broken. Says nothing of rules that had nothing to check; see
+    /// [`Report::require`].
     pub fn is_clean(&self) -> bool {
-        self.findings.iter().all(|finding| finding.violated == 0)
+        !self.is_broken() && self.is_judged()
+    }
+
+    /// The invariants of which a rule met a fact, and the others.
+    pub fn invariants(&self) -> (Vec<u8>, Vec<u8>) {
+        let met = |number: &u8| self.findings.iter().any(|f| f.invariant == *number && f.checked > 0);
+        (1..=12).partition(met)
     }
 
     /// The rules that met no fact.
@@ -168,11 +290,19 @@ impl Report {
         self.findings.iter().filter(|finding| finding.violated > 0).map(|finding| finding.rule)
     }
 
-    /// Fails with the whole report when a rule was broken, or when one of `rules` met no fact.
+    /// Fails with the whole report when a rule was broken, when something was not judged, when an entry did not follow its
+    /// cause's clock, or when one of `rules` met no fact. For histories that this release has made.
+    ///
+    /// # Errors
+    /// The reason and the report.
     pub fn require(&self, rules: &[Rule]) -> Result<(), String> {
         let empty: Vec<_> = rules.iter().filter(|rule| self.finding(**rule).checked == 0).collect();
-        if self.is_clean() && empty.is_empty() {
+        if self.is_clean() && empty.is_empty() && self.clocks.not_adopted == 0 {
             Ok(())
+        } else if !self.is_broken() && !self.is_judged() {
+            Err(format!("this release made what it cannot read\n{self}"))
+        } else if !self.is_broken() && self.clocks.not_adopted > 0 {
+            Err(format!("a clock was not adopted\n{self}"))
         } else if empty.is_empty() {
             Err(format!("the history breaks the contract\n{self}"))
         } else {
@@ -195,6 +325,9 @@ impl fmt::Display for Report {
             if finding.deferred > 0 {
                 write!(f, ", {} deferred", finding.deferred)?;
             }
+            if finding.not_judged > 0 {
+                write!(f, ", {} not judged", finding.not_judged)?;
+            }
             writeln!(f)?;
             for violation in &finding.violations {
                 writeln!(f, "       - {violation}")?;
@@ -202,6 +335,15 @@ impl fmt::Display for Report {
             if finding.violated > finding.violations.len() as u64 {
                 writeln!(f, "       - and {} more", finding.violated - finding.violations.len() as u64)?;
             }
+        }
+        for not_judged in &self.not_judged_shown {
+            writeln!(f, "not judged: {not_judged}")?;
+        }
+        for offset in &self.clocks.offsets {
+            writeln!(f, "clocks: {offset}")?;
+        }
+        if self.clocks.not_adopted > 0 {
+            writeln!(f, "clocks: {} effects did not adopt their cause's", self.clocks.not_adopted)?;
         }
         Ok(())
     }
@@ -211,6 +353,9 @@ impl fmt::Display for Report {
 #[derive(Debug)]
 pub(crate) struct Tally {
     findings: Vec<Finding>,
+    not_judged: BTreeMap<Unknown, u64>,
+    not_judged_shown: Vec<NotJudged>,
+    pub(crate) clocks: Clocks,
 }
 
 impl Tally {
@@ -222,11 +367,17 @@ impl Tally {
                 invariant: rule.invariant(),
                 checked: 0,
                 deferred: 0,
+                not_judged: 0,
                 violated: 0,
                 violations: Vec::new(),
             })
             .collect();
-        Self { findings }
+        Self {
+            findings,
+            not_judged: BTreeMap::new(),
+            not_judged_shown: Vec::new(),
+            clocks: Clocks::default(),
+        }
     }
 
     /// Counts one fact held against `rule`; `broken` describes it when it did not hold.
@@ -241,12 +392,42 @@ impl Tally {
         }
     }
 
+    /// Counts one fact held against `rule`. One that does not hold is not judged where `depends` says that something
+    /// unreadable may be the reason.
+    pub(crate) fn judge(
+        &mut self,
+        rule: Rule,
+        holds: bool,
+        depends: bool,
+        broken: impl FnOnce() -> Violation,
+    ) {
+        if !holds && depends {
+            self.doubt(rule);
+        } else {
+            self.check(rule, holds, broken);
+        }
+    }
+
     /// Counts one fact that only a history at rest can judge.
     pub(crate) fn defer(&mut self, rule: Rule) {
         self.findings[rule as usize].deferred += 1;
     }
 
+    /// Counts one fact that depends on something this release cannot read.
+    pub(crate) fn doubt(&mut self, rule: Rule) {
+        self.findings[rule as usize].not_judged += 1;
+    }
+
+    /// Names an entry or a row that this release cannot read.
+    pub(crate) fn unknown(&mut self, unknown: Unknown, place: Violation) {
+        *self.not_judged.entry(unknown).or_default() += 1;
+        if self.not_judged_shown.len() < Finding::SHOWN {
+            self.not_judged_shown.push(NotJudged { unknown, place });
+        }
+    }
+
     pub(crate) fn finish(self, at_rest: bool, entries: u64) -> Report {
-        Report { at_rest, entries, findings: self.findings }
+        let Self { findings, not_judged, not_judged_shown, clocks } = self;
+        Report { at_rest, entries, not_judged, not_judged_shown, clocks, findings }
     }
 }

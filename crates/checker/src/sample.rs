@@ -7,15 +7,16 @@
 use std::collections::HashMap;
 
 use journal::entry::{Entry, hash, hex};
-use journal::rule::{Alternative, NONE};
+use journal::rule::{Alternative, NONE, ReplayError};
 use journal::{ITEM_NAMESPACE, KeyHash};
+use serde::de::Error as _;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::{
-    Call, ClientReply, ClientRequest, Contract, Gauge, ItemRow, KeyRow, Line, Observed, OrderRow, Recorded,
-    ReservationRow, Session, Side, Start, StoredReply, Tables, Work,
+    Call, ClientReply, ClientRequest, Contract, Gauge, ItemRow, JournalTable, KeyRow, Line, Observed,
+    OrderRow, Recorded, ReservationRow, Session, Side, Start, StoredReply, Tables, Work,
 };
 
 /// Both journals, interleaved in commit order, and everything else that was observed.
@@ -72,12 +73,14 @@ pub fn contract() -> Contract<'static> {
 }
 
 /// The decisions of the sample: what was heard names the state, and a reservation looks at the stock.
-fn decide(rule: &str, inputs: &Value) -> Result<String, String> {
-    let text = |name: &str| inputs[name].as_str().ok_or_else(|| format!("no {name}"));
+fn decide(rule: &str, inputs: &Value) -> Result<String, ReplayError> {
+    let unfit =
+        |what: String| ReplayError::Inputs { rule: "sample", source: serde_json::Error::custom(what) };
+    let text = |name: &str| inputs[name].as_str().ok_or_else(|| unfit(format!("no {name}")));
     match rule {
         "sample.heard@1" => Ok(text("heard")?.to_owned()),
         "sample.reserve@1" => {
-            let lines = inputs["lines"].as_array().ok_or("no lines")?;
+            let lines = inputs["lines"].as_array().ok_or_else(|| unfit("no lines".to_owned()))?;
             let short = lines.iter().any(|line| {
                 let number = |value: &Value| value.as_i64().unwrap_or_default();
                 let stock = &line["stock"];
@@ -85,7 +88,7 @@ fn decide(rule: &str, inputs: &Value) -> Result<String, String> {
             });
             Ok(if short { "refused" } else { "held" }.to_owned())
         }
-        unknown => Err(format!("no rule is called {unknown}")),
+        unknown => Err(ReplayError::UnknownRule(unknown.to_owned())),
     }
 }
 
@@ -405,7 +408,7 @@ impl Book {
             status,
             version,
             head_hash,
-            lines: order.lines.clone(),
+            lines: Some(order.lines.clone()),
             reservation_id: Some(order.reservation),
             expires_at: Some(self.now + Duration::minutes(15)),
         });
@@ -424,7 +427,7 @@ impl Book {
             status,
             version,
             head_hash,
-            lines: if seen { order.lines } else { Vec::new() },
+            lines: Some(if seen { order.lines } else { Vec::new() }),
         });
     }
 
@@ -441,11 +444,17 @@ impl Book {
             now: 41.0,
             slack: 2.0,
         };
+        let table = |service: Side| {
+            let rows = self.entries.iter().filter(|(side, _)| *side == service).count() as u64;
+            JournalTable { service, rows, given: rows, hidden: Vec::new() }
+        };
         let observed = Observed {
             at_rest: true,
             one_snapshot: true,
             now: Some(self.now),
             tables: Some(self.tables),
+            unread: Vec::new(),
+            journals: [Side::Order, Side::Inventory].map(table).into(),
             requests: self.requests,
             starts: self.starts,
             calls: self.calls,

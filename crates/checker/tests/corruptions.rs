@@ -95,11 +95,24 @@ const CORRUPTIONS: &[Corruption] = &[
         entry(history, "reservation", "held").entry.inputs["lines"][0]["quantity"] = json!(5);
         history.reseal();
     }),
-    (Rule::ConfirmedTogether, "the order is confirmed before the reservation", |history| {
-        let early = entry(history, "item", "stocked").entry.hlc;
-        entry(history, "order", "confirmed").entry.hlc = early;
+    (Rule::ConfirmedTogether, "the order is confirmed because of the hold", |history| {
+        let held = entry(history, "reservation", "held").entry.id;
+        entry(history, "order", "confirmed").entry.causation_id = Some(held);
         history.reseal();
     }),
+    (Rule::ConfirmedTogether, "the reservation is confirmed because of the confirmed order", |history| {
+        let (asked, confirmed) =
+            (entry(history, "order", "confirming").entry.id, entry(history, "order", "confirmed").entry.id);
+        entry(history, "order", "confirmed").entry.causation_id = Some(asked);
+        entry(history, "reservation", "confirmed").entry.causation_id = Some(confirmed);
+        history.reseal();
+    }),
+    (Rule::FeedShowsJournal, "a row of the journal is not in its feed", |history| {
+        let hidden = checker::HiddenRow { seq: -5, aggregate: Uuid::from_u128(6), version: 1 };
+        history.observed.journals[1].rows += 1;
+        history.observed.journals[1].hidden.push(hidden);
+    }),
+    (Rule::FeedShowsJournal, "the feed gives a row twice", |history| history.observed.journals[0].given += 1),
     (Rule::ConfirmedWhenAsked, "nobody asked to confirm", |history| {
         entry(history, "reservation", "confirmed").entry.causation_id = None;
         history.reseal();
@@ -129,7 +142,7 @@ const CORRUPTIONS: &[Corruption] = &[
         history.entries.remove(last.expect("the order has entries"));
     }),
     (Rule::RestIsSettled, "a reserved order is past its expiry", |history| {
-        let now = history.observed.now;
+        let now = history.observed.now.map(|now| now - time::Duration::seconds(5));
         let row = tables(history).orders.iter_mut().find(|row| row.status == "reserved");
         row.expect("one is still reserved").expires_at = now;
     }),
@@ -168,7 +181,7 @@ const CORRUPTIONS: &[Corruption] = &[
         tables(history).reservations[0].head_hash = "0".repeat(64);
     }),
     (Rule::TablesEqualFold, "a row has other lines", |history| {
-        tables(history).reservations[0].lines[0].quantity += 1;
+        tables(history).reservations[0].lines.as_mut().expect("it can be read")[0].quantity += 1;
     }),
     (Rule::TablesEqualFold, "a row has another principal", |history| {
         tables(history).orders[0].principal = "mallory".into();
@@ -244,8 +257,12 @@ const CORRUPTIONS: &[Corruption] = &[
         entry(history, "order", "confirmed").entry.inputs["heard"] = json!("expired");
         history.reseal();
     }),
-    (Rule::DecisionReexecutes, "nobody knows the rule", |history| {
-        entry(history, "order", "confirmed").entry.rule = "sample.guess@1".into();
+    (Rule::DecisionReexecutes, "the inputs do not fit the rule", |history| {
+        entry(history, "order", "confirmed").entry.inputs = json!({});
+        history.reseal();
+    }),
+    (Rule::DecisionReexecutes, "a known rule reaches a status of no release", |history| {
+        entry(history, "order", "confirmed").entry.to = "delivered".into();
         history.reseal();
     }),
     (Rule::DecisionReexecutes, "the branch taken is also one refused", |history| {
@@ -389,9 +406,9 @@ fn a_violation_names_the_aggregate_the_version_and_the_place() {
 
 #[test]
 fn a_flood_of_violations_is_counted_in_full_and_shown_in_part() {
-    let contract = Contract::new(Vec::<(&str, &str, &str)>::new(), |_, _| Err("no rules".to_owned()));
+    let contract = Contract::new(Vec::<(&str, &str, &str)>::new(), |_, _| Ok("elsewhere".to_owned()));
     let report = sample::healthy(100).check(&contract);
-    let finding = report.finding(Rule::LegalTransition);
+    let finding = report.finding(Rule::DecisionReexecutes);
     assert_eq!(finding.violated, report.entries);
     assert_eq!(finding.violations.len(), checker::Finding::SHOWN);
     assert!(report.to_string().contains("more"));

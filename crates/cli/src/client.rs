@@ -15,9 +15,12 @@ use mainstay::{CallError, Problem};
 use serde::de::DeserializeOwned;
 use tower::ServiceExt;
 
-/// A person waits; the services' own default is 2 s.
+/// A demo's script and its watcher; the services' own default is 2 s.
 const TOTAL: Duration = Duration::from_secs(10);
 const ATTEMPT: Duration = Duration::from_secs(5);
+/// An interactive command reads both services in this time or says which one is missing. Below the 2 s that a person
+/// waits for an answer, with room for starting the program and for what it prints.
+pub(crate) const READS_WITHIN: Duration = Duration::from_millis(1_500);
 /// A thousand journal entries of the largest baskets, in bytes.
 const LARGEST_PAGE: usize = 256 * 1024 * 1024;
 
@@ -34,17 +37,37 @@ impl Client {
     pub(crate) fn new(name: &str, base: &str, token: Option<&Secret>) -> anyhow::Result<Self> {
         let config =
             ClientConfig { total_timeout: TOTAL, attempt_timeout: ATTEMPT, ..ClientConfig::new(name) };
-        let stack = stack(config, HyperTransport::default())?;
-        Ok(Self { stack, base: base.to_owned(), token: token.cloned() })
+        Self::of(config, &TransportConfig::default(), base, token)
     }
 
-    /// For an operations listener's feeds, whose pages are large.
+    /// For an interactive command's reads, connecting and retries included within [`READS_WITHIN`]. Pages of a journal
+    /// may be large.
+    pub(crate) fn for_reads(name: &str, base: &str, token: Option<&Secret>) -> anyhow::Result<Self> {
+        let config = ClientConfig {
+            total_timeout: READS_WITHIN,
+            attempt_timeout: READS_WITHIN,
+            ..ClientConfig::new(name)
+        };
+        let transport = TransportConfig { max_body: LARGEST_PAGE, ..TransportConfig::default() };
+        Self::of(config, &transport, base, token)
+    }
+
+    /// For whole feeds, page by page, whose pages are large.
     pub(crate) fn for_feeds(name: &str, base: &str, token: &Secret) -> anyhow::Result<Self> {
         let config =
             ClientConfig { total_timeout: TOTAL, attempt_timeout: ATTEMPT, ..ClientConfig::new(name) };
         let transport = TransportConfig { max_body: LARGEST_PAGE, ..TransportConfig::default() };
-        let stack = stack(config, HyperTransport::new(&transport))?;
-        Ok(Self { stack, base: base.to_owned(), token: Some(token.clone()) })
+        Self::of(config, &transport, base, Some(token))
+    }
+
+    fn of(
+        config: ClientConfig,
+        transport: &TransportConfig,
+        base: &str,
+        token: Option<&Secret>,
+    ) -> anyhow::Result<Self> {
+        let stack = stack(config, HyperTransport::new(transport))?;
+        Ok(Self { stack, base: base.to_owned(), token: token.cloned() })
     }
 
     /// For many requests at once, of customers who wait `patience` for an answer.
@@ -63,8 +86,7 @@ impl Client {
             ..ClientConfig::new(name)
         };
         let transport = TransportConfig { max_idle: 256, ..TransportConfig::default() };
-        let stack = stack(config, HyperTransport::new(&transport))?;
-        Ok(Self { stack, base: base.to_owned(), token: Some(token.clone()) })
+        Self::of(config, &transport, base, Some(token))
     }
 
     /// A POST is repeated by the stack only under an idempotency key, for only then is it safe.

@@ -7,6 +7,7 @@ mod client;
 mod commands;
 mod demo;
 mod explain;
+mod process;
 mod replay;
 mod retail;
 mod screen;
@@ -19,6 +20,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use commands::Cli;
+
+/// The code that a shell reports of a program that SIGPIPE has ended.
+const OUTPUT_CLOSED: u8 = 141;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
@@ -40,7 +44,11 @@ fn command() -> ExitCode {
         }
     };
     let code = runtime.block_on(cli.run()).unwrap_or_else(|error| {
-        eprintln!("mainstay: {error:#}");
+        if screen::is_output_closed(&error) {
+            return ExitCode::from(OUTPUT_CLOSED);
+        }
+        let told = format!("{error:#}").replace(|c| c != '\n' && !screen::is_harmless(c), "\u{fffd}");
+        eprintln!("mainstay: {told}");
         ExitCode::FAILURE
     });
     // A reader of standard input or a look-up of a name may still sit in a thread of its own.

@@ -85,10 +85,37 @@ impl Screen {
     }
 }
 
+/// The reader of standard output has left, as `head` does when it has seen enough. No failure of the command, which
+/// ends quietly.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output is closed")]
+pub(crate) struct OutputClosed;
+
+/// Writes a line, or several, to standard output. [`OutputClosed`] is told apart from other errors.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    flush(&format!("{text}\n"))
+}
+
 fn flush(output: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(output.as_bytes())?;
-    stdout.flush()
+    let written = stdout.write_all(output.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => io::Error::new(error.kind(), OutputClosed),
+        _ => error,
+    })
+}
+
+/// Whether `error` says that the reader of standard output has left.
+pub(crate) fn is_output_closed(error: &anyhow::Error) -> bool {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<OutputClosed>)
+}
+
+/// Control characters, and those that turn or hide text, are replaced, so that text from elsewhere cannot write to
+/// the terminal or read otherwise than it is.
+pub(crate) fn is_harmless(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn terminal_width() -> Option<usize> {

@@ -81,7 +81,7 @@ impl State {
 
     /// The pair on these ports, if the process that keeps it is alive.
     pub(crate) fn read(port_base: u16) -> Option<Self> {
-        read_file(&file_in(&directory().ok()?, port_base))
+        read_file(&file_in(&directory().ok()?, port_base)).ok()?
     }
 }
 
@@ -89,21 +89,25 @@ impl Which {
     /// The pair that is meant; an error that says how to start one when there is none.
     pub(crate) fn find(self) -> anyhow::Result<Target> {
         if let Some(port_base) = self.port_base {
-            return match State::read(port_base) {
+            return match read_file(&file_in(&directory()?, port_base))? {
                 Some(state) => Ok(Target::from_state(state)),
                 None => Target::from_ports(port_base),
             };
         }
-        let mut running = running(&directory()?);
+        let (mut running, unreadable) = running(&directory()?);
         if let Some(at) = running.iter().position(|state| state.port_base == DEFAULT_PORT_BASE) {
             return Ok(Target::from_state(running.swap_remove(at)));
         }
         match (running.pop(), running.as_slice()) {
             (Some(state), []) => Ok(Target::from_state(state)),
-            (None, _) => bail!(
+            (None, _) if unreadable.is_empty() => bail!(
                 "no pair runs here; start one with `mainstay up`, or name the ports of one that was started \
                  otherwise with --port-base"
             ),
+            (None, _) => {
+                let each: Vec<_> = unreadable.iter().map(|error| format!("{error:#}")).collect();
+                bail!("whether a pair runs here cannot be told: {}", each.join("; "))
+            }
             (Some(last), others) => {
                 let bases = others.iter().chain([&last]).map(|state| state.port_base.to_string());
                 bail!(
@@ -119,6 +123,20 @@ impl Target {
     /// The token to look into the services with.
     pub(crate) fn operator(&self) -> anyhow::Result<&Secret> {
         self.operator.as_ref().context("an operator's token is needed: set MAINSTAY_OPERATOR_TOKEN")
+    }
+
+    /// The service's process, where `mainstay up` has started it.
+    pub(crate) fn pid(&self, service: Service) -> Option<u32> {
+        let pids = self.state.as_ref()?.ready.pids;
+        match service {
+            Service::Order => pids.order,
+            Service::Inventory => pids.inventory,
+        }
+    }
+
+    /// The directory with the pair's data and logs, where `mainstay up` has started it.
+    pub(crate) fn home(&self) -> Option<&Path> {
+        self.state.as_ref().map(|state| state.ready.data_dir.as_path())
     }
 
     /// The token to order with.
@@ -155,17 +173,37 @@ impl Target {
     }
 }
 
-fn running(directory: &Path) -> Vec<State> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter_map(|entry| read_file(&entry.path())).collect()
+/// The pairs that run, and the state files that cannot be read. One of these hides no other pair.
+fn running(directory: &Path) -> (Vec<State>, Vec<anyhow::Error>) {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let error = anyhow::Error::new(error).context(format!("{} cannot be read", directory.display()));
+            return (Vec::new(), vec![error]);
+        }
+        entries => entries.into_iter().flatten().flatten(),
+    };
+    let files =
+        entries.map(|entry| entry.path()).filter(|file| file.extension().is_some_and(|e| e == "json"));
+    let (mut running, mut unreadable) = (Vec::new(), Vec::new());
+    for file in files {
+        match read_file(&file) {
+            Ok(state) => running.extend(state),
+            Err(error) => unreadable.push(error),
+        }
+    }
+    (running, unreadable)
 }
 
-fn read_file(file: &Path) -> Option<State> {
-    if file.extension()? != "json" {
-        return None;
-    }
-    let state: State = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
-    system::process_exists(state.up).then_some(state)
+/// The state in `file`; `None` when there is no such file, or the process that kept it is gone.
+fn read_file(file: &Path) -> anyhow::Result<Option<State>> {
+    let bytes = match std::fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.with_context(|| format!("{} cannot be read", file.display()))?,
+    };
+    let state: State = serde_json::from_slice(&bytes).with_context(|| {
+        format!("{} is not the state of a pair of this release; remove it", file.display())
+    })?;
+    Ok(system::process_exists(state.up).then_some(state))
 }
 
 fn file_in(directory: &Path, port_base: u16) -> PathBuf {
@@ -193,4 +231,23 @@ fn check_owner(directory: &Path) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::new(io::ErrorKind::PermissionDenied, "the directory belongs to another user"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_file_that_cannot_be_read_is_named_and_hides_no_other() {
+        let directory = local::TemporaryDirectory::create_in(&std::env::temp_dir()).unwrap();
+        std::fs::write(directory.path().join("pair-1.json"), b"{\"cut").unwrap();
+        let good = serde_json::json!({"up": std::process::id(), "port_base": 2, "order": "", "inventory": "", "order_ops": "",
+            "inventory_ops": "", "tokens": {"client": "", "client2": "", "operator": ""},
+            "databases": {"order": "", "inventory": ""}, "pids": {"order": 1, "inventory": 2, "postgres": 3},
+            "data_dir": "/"});
+        std::fs::write(directory.path().join("pair-2.json"), good.to_string()).unwrap();
+        let (running, unreadable) = running(directory.path());
+        assert_eq!(running.iter().map(|state| state.port_base).collect::<Vec<_>>(), [2]);
+        assert!(format!("{:#}", unreadable[0]).contains("pair-1.json is not the state of a pair"));
+    }
 }

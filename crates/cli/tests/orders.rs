@@ -55,7 +55,15 @@ fn a_file_is_replayed_and_every_odd_row_is_accounted_for() {
     std::fs::write(&file, SALES).unwrap();
     let (status, said, complaint) =
         output(mainstay(&scratch).arg("replay").arg(&file).args(["--rate", "20"]));
-    assert!(status.status.success(), "{said}{complaint}");
+    // Every order was decided, and one row was refused.
+    assert_eq!(status.status.code(), Some(3), "{said}{complaint}");
+    assert!(
+        said.contains(
+            "11 lines read: 1 header, 0 empty, 10 rows. Of the rows 8 are in orders and returns, 1 left out, 1 refused."
+        ),
+        "{said}"
+    );
+    assert!(said.contains("  line 10: not as many fields as the header\n"), "{said}");
     // Invoices 1, 2, 3 and 8; C4 takes invoice 2 back, C5 a part of invoice 1.
     assert!(said.contains("10 rows, 4 orders and 2 returns, 4 SKUs"), "{said}");
     assert!(said.contains("6 of 6 begun"), "{said}");
@@ -179,7 +187,37 @@ fn an_order_is_explained_by_any_of_its_names() {
 
     let (status, text, complaint) = output(mainstay(&scratch).args(["explain", "nobody-knows-me"]));
     assert_eq!((status.status.code(), text.as_str()), (Some(1), ""));
-    assert!(complaint.contains("Neither journal knows \"nobody-knows-me\""), "{complaint}");
+    assert!(complaint.contains("Neither journal has an entry of \"nobody-knows-me\""), "{complaint}");
+}
+
+#[test]
+fn a_stray_quote_costs_its_own_row_and_no_order_gets_another_rows_quantity() {
+    let scratch = scratch();
+    let _up = Up::start(&scratch, &[]);
+    let row = |n: u32| {
+        let (description, quantity) = match n {
+            10 => ("\"SIGN", 1),
+            30 => ("CLOCK 12\" WIDE", 7),
+            _ => ("MUG", 1),
+        };
+        format!("{n},{n},{description},{quantity},1,7001\r\n")
+    };
+    let rows: String = (1..=40).map(row).collect();
+    let file = scratch.path().join("quotes.csv");
+    std::fs::write(&file, format!("InvoiceNo,StockCode,Description,Quantity,UnitPrice,CustomerID\r\n{rows}"))
+        .unwrap();
+    let (status, said, complaint) =
+        output(mainstay(&scratch).arg("replay").arg(&file).args(["--rate", "100"]));
+    assert_eq!(status.status.code(), Some(3), "{said}{complaint}");
+    assert!(said.contains("40 rows, 39 orders and 0 returns, 39 SKUs"), "{said}");
+    assert!(
+        said.contains("39 of 39 begun") && said.contains("40 rows. Of the rows 39 are in orders"),
+        "{said}"
+    );
+    assert!(
+        said.contains("  line 11: quoted field that does not end on its line; double or remove the quote\n"),
+        "{said}"
+    );
 }
 
 #[test]

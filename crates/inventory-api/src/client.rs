@@ -6,7 +6,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use mainstay::client::CallError;
+use mainstay::classify::HasOutcome;
+use mainstay::client::{CallError, ReplyReader};
 use mainstay::headers::IDEMPOTENCY_KEY;
 use mainstay::problem::Effect;
 use mainstay::{Outcome, Problem, RequestContext};
@@ -128,7 +129,7 @@ where
         self.call::<(), _>(Method::GET, &format!("/v1/reservations/{id}"), context, None).await
     }
 
-    async fn call<B: Serialize, T: DeserializeOwned>(
+    async fn call<B: Serialize, T: Reply>(
         &self,
         method: Method,
         path: &str,
@@ -157,8 +158,10 @@ where
         }
         insert(headers, X_HYBRID_CLOCK, context.clock);
         request.extensions_mut().insert(context.request);
+        request.extensions_mut().insert(ReplyReader::new(judge::<T>));
         match self.stack.clone().oneshot(request).await {
-            Ok(response) => read(&response),
+            // A stack without the attempt layer runs no reader.
+            Ok(mut response) => response.extensions_mut().remove().unwrap_or_else(|| read(&response)),
             Err(error) if matches!(error.outcome(), Outcome::Unknown | Outcome::Cancelled) => {
                 Call { answer: Answer::Unknown(error.to_string()), entry_id: None, clock: None }
             }
@@ -180,6 +183,24 @@ pub fn item_path(sku: &str) -> String {
 
 fn insert(headers: &mut HeaderMap, name: http::HeaderName, text: String) {
     headers.insert(name, HeaderValue::try_from(text).expect("UUIDs and hex digits are header-safe"));
+}
+
+/// What a reply's body can be read as.
+trait Reply: DeserializeOwned + Clone + Send + Sync + 'static {}
+
+impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Reply for T {}
+
+/// Reads the reply where the client stack judges the attempt, so that breaker, retry and metrics have the same verdict,
+/// and keeps the reading with it. Status and headers may promise more than the body holds: such a reply is unreadable.
+fn judge<T: Reply>(response: &mut Response<Bytes>) -> Result<(), String> {
+    let call: Call<T> = read(response);
+    match call.answer {
+        Answer::Unknown(why) if response.outcome() != Outcome::Unknown => Err(why),
+        Answer::Applied(_) | Answer::Refused(_) | Answer::NotExecuted(_) | Answer::Unknown(_) => {
+            response.extensions_mut().insert(call);
+            Ok(())
+        }
+    }
 }
 
 fn read<T: DeserializeOwned>(response: &Response<Bytes>) -> Call<T> {

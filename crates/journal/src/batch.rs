@@ -109,7 +109,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
                 return Err(if deadline.is_some_and(|d| d <= Instant::now()) {
                     DatabaseError::Deadline
                 } else {
-                    DatabaseError::Busy(Arc::new(sqlx::Error::PoolTimedOut))
+                    self.0.database.not_served()
                 });
             }
             Err(_) => written.await,

@@ -2,12 +2,12 @@
 //!
 //! A hybrid time is milliseconds since 1970 (48 bits) and a counter (16 bits). It never runs backwards in one
 //! process, and a message's receiver moves past its sender, so a cause is always before its effect even when
-//! the hosts' clocks disagree.
+//! the hosts' clocks disagree. It gives the order of entries and not the time of day: after a host whose clock was a day
+//! ahead, hybrid times stay ahead until the wall clocks have caught up.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
@@ -75,31 +75,36 @@ impl TryFrom<String> for HybridTime {
 pub struct HybridClock(AtomicU64);
 
 impl HybridClock {
-    /// A peer's clock further ahead than this is flagged and not adopted: one wrong host must not drag every
-    /// other into the future.
-    pub const MAX_AHEAD: Duration = Duration::from_millis(500);
+    /// The first hybrid time that is not adopted: the year 10000, which no clock of a running host shows. After the
+    /// latest time below it 10^18 events still fit into 64 bits, so no peer can bring this clock to its end.
+    pub const LIMIT: HybridTime = HybridTime(253_402_300_800_000 << 16);
 
     /// The time of a local event: after every time this clock has given or observed.
     pub fn tick(&self) -> HybridTime {
-        self.advance_past(0)
+        self.advance_past(0).1
     }
 
-    /// Takes in a peer's time, so that later ticks are after it. Returns whether it was adopted; `false` means
-    /// that the peer is more than [`Self::MAX_AHEAD`] ahead.
-    pub fn observe(&self, remote: HybridTime) -> bool {
-        let limit = wall_millis() + u64::try_from(Self::MAX_AHEAD.as_millis()).unwrap_or(u64::MAX);
-        if remote.millis() > limit {
-            return false;
+    /// Takes in a time of another process or of the journal, so that later ticks are after it. Returns by how many
+    /// milliseconds it was ahead of this host's wall clock; 0 when this clock was past it already.
+    ///
+    /// An offset of any size is adopted: an effect that did not follow its cause would stay in the journal for ever,
+    /// while a hybrid clock that is ahead of the wall clock harms nothing. Only times from [`Self::LIMIT`] on, which are
+    /// no host's clock but garbage, are not.
+    pub fn observe(&self, remote: HybridTime) -> u64 {
+        let ahead = remote.millis().saturating_sub(wall_millis());
+        if remote >= Self::LIMIT {
+            return ahead;
         }
-        self.advance_past(remote.0);
-        true
+        let (before, _) = self.advance_past(remote.0);
+        if remote > before { ahead } else { 0 }
     }
 
-    fn advance_past(&self, floor: u64) -> HybridTime {
+    /// Moves past `floor`; gives the times before and after.
+    fn advance_past(&self, floor: u64) -> (HybridTime, HybridTime) {
         let physical = wall_millis() << 16;
-        let next = |last: u64| physical.max(last.max(floor) + 1);
+        let next = |last: u64| physical.max(last.max(floor).saturating_add(1));
         let last = self.0.update(Ordering::AcqRel, Ordering::Acquire, next);
-        HybridTime(next(last))
+        (HybridTime(last), HybridTime(next(last)))
     }
 }
 
@@ -119,19 +124,40 @@ mod tests {
     }
 
     #[test]
-    fn an_effect_is_after_its_cause_on_a_slower_clock() {
-        let clock = HybridClock::default();
-        let cause = HybridTime((wall_millis() + 400) << 16 | 7);
-        assert!(clock.observe(cause));
-        assert!(clock.tick() > cause);
+    fn an_effect_is_after_its_cause_however_far_ahead_the_causes_host_is() {
+        for ahead in [400, 3_600_000, 86_400_000, 50 * 365 * 86_400_000] {
+            let clock = HybridClock::default();
+            let cause = HybridTime((wall_millis() + ahead) << 16 | 7);
+            assert!(clock.observe(cause).abs_diff(ahead) < 60_000, "{ahead} ms");
+            assert!(clock.tick() > cause, "{ahead} ms");
+            assert_eq!(clock.observe(cause), 0, "it was adopted already");
+        }
     }
 
     #[test]
-    fn a_clock_far_in_the_future_is_not_adopted() {
+    fn a_time_of_the_past_moves_nothing_back() {
         let clock = HybridClock::default();
-        let absurd = HybridTime((wall_millis() + 3_600_000) << 16);
-        assert!(!clock.observe(absurd));
-        assert!(clock.tick() < absurd);
+        let before = clock.tick();
+        assert_eq!(clock.observe(HybridTime((wall_millis() - 3_600_000) << 16)), 0);
+        assert!(clock.tick() > before);
+    }
+
+    #[test]
+    fn garbage_does_not_bring_the_clock_to_its_end() {
+        let clock = HybridClock::default();
+        let last = HybridTime(HybridClock::LIMIT.0 - 1);
+        for garbage in [HybridTime(u64::MAX), HybridClock::LIMIT] {
+            clock.observe(garbage);
+            assert!(clock.tick() < last);
+        }
+        clock.observe(last);
+        let times: Vec<_> = (0..1_000).map(|_| clock.tick()).collect();
+        assert!(times[0] > last && times.windows(2).all(|w| w[0] < w[1]));
+        assert_eq!(
+            HybridClock(AtomicU64::new(u64::MAX)).tick(),
+            HybridTime(u64::MAX),
+            "it stands still and does not wrap"
+        );
     }
 
     #[test]

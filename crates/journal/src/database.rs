@@ -10,20 +10,23 @@
 
 mod alone;
 mod error;
+mod session;
+mod sqlstate;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool::managed::{self, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult};
+use deadpool::managed::{Pool, PoolError, QueueMode};
 use futures_util::future::BoxFuture;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Executor, PgConnection};
+use sqlx::{Executor, PgConnection};
 use tokio::time::{Instant, timeout_at};
 
 use alone::Room;
 pub use error::DatabaseError;
 use error::Failure;
 pub(crate) use error::{is_cut_off, is_held_up};
+use session::{Lease, Opener};
 
 /// Bounds on every wait for the database.
 #[derive(Debug, Clone, Copy)]
@@ -75,10 +78,6 @@ pub struct Database {
     room: Arc<Room>,
 }
 
-/// A connection older than this is closed rather than used again: what a server keeps for a session grows, and a
-/// new primary behind the same name is found.
-const AGE: Duration = Duration::from_mins(30);
-
 /// How often a server at work looks whether its client is still there. PostgreSQL can from 14 on, from 15 on where it
 /// does not run on Linux.
 const CLIENT_CHECK: Duration = Duration::from_millis(250);
@@ -112,8 +111,10 @@ impl Database {
             ("enable_seqscan", "off".to_owned()),
             // What can only be read whole is then thought so dear that it would be compiled first.
             ("jit", "off".to_owned()),
+            // The schema is not a matter of the role's settings.
+            ("search_path", "public".to_owned()),
         ]);
-        let pool = Pool::builder(Opener(options))
+        let pool = Pool::builder(Opener::new(options))
             .max_size(usize::try_from(limits.connections).unwrap_or(usize::MAX))
             // The one used last is the one that is warm.
             .queue_mode(QueueMode::Lifo)
@@ -196,17 +197,19 @@ impl Database {
         F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, Step<T>>,
     {
         let mut conflicts = 0;
-        let mut stale = 0;
+        let mut since = None;
         loop {
-            let failure = match self.attempt(deadline, begin, &input, &work).await {
+            let failure = match self.attempt(deadline, since, begin, &input, &work).await {
                 Ok(done) => {
+                    self.retire_before(since);
+                    self.pool.manager().ended(None);
                     metrics::counter!("mainstay_db_transactions_total", "result" => "ok").increment(1);
                     return Ok(done);
                 }
                 Err(failure) => failure,
             };
             match failure {
-                Failure::Stale(_) if stale <= self.limits.connections => stale += 1,
+                Failure::Session(error) if since.is_none() => since = Some(replaced(&error)),
                 Failure::Conflict(_) if conflicts < conflict_retries => {
                     conflicts += 1;
                     metrics::counter!("mainstay_db_conflicts_total").increment(1);
@@ -214,6 +217,9 @@ impl Database {
                 }
                 failure => {
                     let error = failure.into_error();
+                    if let Some(condition) = error.condition() {
+                        self.pool.manager().ended(Some(condition));
+                    }
                     let result = if error.is_not_executed() { "not_executed" } else { "unknown" };
                     metrics::counter!("mainstay_db_transactions_total", "result" => result).increment(1);
                     return Err(error);
@@ -233,34 +239,83 @@ impl Database {
     where
         F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, T>,
     {
-        let mut stale = 0;
+        let mut since = None;
         loop {
-            let mut lease = self.lease(deadline).await?;
+            let mut lease = self.lease(deadline, since).await?;
             let failure = match timeout_at(self.bound(deadline), work(lease.connection(), &input)).await {
                 Ok(Ok(value)) => {
+                    self.pool.manager().heard();
                     lease.give_back();
+                    self.retire_before(since);
                     return Ok(value);
                 }
-                Ok(Err(error)) => Failure::before_commit(error, &mut lease),
-                // Nothing was changed, so nothing is unknown; and that nobody answers in time is nobody's defect here.
+                Ok(Err(error)) => Failure::before_commit(error),
+                // Nothing was changed, so nothing is unknown; a server that does not answer in time is no defect.
                 Err(_) if deadline.is_some_and(|d| d <= Instant::now()) => {
                     Failure::Final(DatabaseError::Deadline)
                 }
-                Err(_) => {
-                    let silence = sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-                    Failure::Final(DatabaseError::Unavailable(silence.into()))
-                }
+                Err(_) => Failure::Final(DatabaseError::Unavailable(error::silence().into())),
             };
+            if failure.leaves_session_sound() {
+                self.pool.manager().heard();
+                // A statement on its own leaves nothing open.
+                lease.give_back();
+            }
             match failure {
-                // A read may simply be repeated on a fresh connection.
-                Failure::Lost(_) if stale <= self.limits.connections => stale += 1,
+                // A read may simply be repeated on a new session.
+                Failure::Session(error) | Failure::Lost(error) if since.is_none() => {
+                    since = Some(replaced(&error));
+                }
                 failure => return Err(failure.into_error()),
             }
         }
     }
 
+    /// The state of a database that has carried out none of the last transactions, and at least three were tried in the
+    /// last ten seconds; it completes "the database …". A full disk shows here and in no read.
+    pub fn failing(&self) -> Option<&'static str> {
+        self.pool.manager().failing()
+    }
+
+    /// Idle sessions are closed instead of used again. For a caller that has seen a session keep a setting that may
+    /// have been taken back since.
+    pub fn retire_sessions(&self) {
+        self.pool.manager().trust_from(Instant::now());
+    }
+
+    /// A new session has succeeded where an older one failed: sessions of the older one's time are not used again.
+    fn retire_before(&self, since: Option<Instant>) {
+        if let Some(since) = since {
+            self.pool.manager().trust_from(since);
+        }
+    }
+
+    /// One try, on a session that began after `since`, if that is given.
     async fn attempt<I, T, F>(
         &self,
+        deadline: Option<Instant>,
+        since: Option<Instant>,
+        begin: &'static str,
+        input: &I,
+        work: &F,
+    ) -> Result<T, Failure>
+    where
+        F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, Step<T>>,
+    {
+        let began = Instant::now();
+        let mut lease = self.lease(deadline, since).await.map_err(Failure::Final)?;
+        let is_new = lease.opened() >= began;
+        let done = self.on(&mut lease, deadline, begin, input, work).await;
+        match done {
+            // There is no newer session to try.
+            Err(Failure::Session(error)) if is_new => Err(Failure::Other(error)),
+            done => done,
+        }
+    }
+
+    async fn on<I, T, F>(
+        &self,
+        lease: &mut Lease,
         deadline: Option<Instant>,
         begin: &'static str,
         input: &I,
@@ -269,15 +324,13 @@ impl Database {
     where
         F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, Step<T>>,
     {
-        let mut lease = self.lease(deadline).await.map_err(Failure::Final)?;
         let bound = Instant::now() + self.limits.transaction;
-        let waited_too_long = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
         let is_late = || deadline.is_some_and(|d| d <= Instant::now());
 
         match timeout_at(bound, lease.connection().execute(sqlx::raw_sql(begin))).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(Failure::Stale(error)),
-            Err(_) => return Err(Failure::Lost(waited_too_long())),
+            Ok(Ok(_)) => self.pool.manager().heard(),
+            Ok(Err(error)) => return Err(Failure::Session(error)),
+            Err(_) => return Err(Failure::Lost(error::silence())),
         }
         if is_late() {
             lease.roll_back(bound).await;
@@ -286,10 +339,13 @@ impl Database {
         let step = match timeout_at(bound, work(lease.connection(), input)).await {
             Ok(Ok(step)) => step,
             Ok(Err(error)) => {
-                lease.roll_back(bound).await;
-                return Err(Failure::classify(error));
+                let failure = Failure::before_commit(error);
+                if failure.leaves_session_sound() {
+                    lease.roll_back(bound).await;
+                }
+                return Err(failure);
             }
-            Err(_) => return Err(Failure::Lost(waited_too_long())),
+            Err(_) => return Err(Failure::Lost(error::silence())),
         };
         match step {
             // Whoever asked has been told that it is not known; now it is.
@@ -301,8 +357,9 @@ impl Database {
                 match timeout_at(bound, lease.connection().execute(sqlx::raw_sql("COMMIT"))).await {
                     Ok(Ok(_)) => {}
                     Ok(Err(error)) => return Err(Failure::at_commit(error)),
-                    Err(_) => return Err(Failure::Final(DatabaseError::Unknown(waited_too_long().into()))),
+                    Err(_) => return Err(Failure::Final(DatabaseError::Unknown(error::silence().into()))),
                 }
+                self.pool.manager().heard();
                 lease.give_back();
                 Ok(value)
             }
@@ -313,22 +370,39 @@ impl Database {
         }
     }
 
-    async fn lease(&self, deadline: Option<Instant>) -> Result<Lease, DatabaseError> {
+    async fn lease(&self, deadline: Option<Instant>, since: Option<Instant>) -> Result<Lease, DatabaseError> {
         let began = Instant::now();
         if deadline.is_some_and(|d| d <= began) {
             return Err(DatabaseError::Deadline);
         }
         let bound = began + self.limits.acquire;
         let bound = deadline.map_or(bound, |d| d.min(bound));
-        let acquired = timeout_at(bound, self.pool.get()).await;
+        let acquired = timeout_at(bound, async {
+            let mut lease = Lease::new(self.pool.get().await?);
+            if let Some(since) = since {
+                lease.renew(since, self.pool.manager()).await.map_err(PoolError::Backend)?;
+            }
+            Ok(lease)
+        })
+        .await;
         metrics::histogram!("mainstay_db_acquire_seconds").record(began.elapsed().as_secs_f64());
         match acquired {
-            Ok(Ok(connection)) => Ok(Lease(Some(connection))),
-            Ok(Err(PoolError::Backend(error))) => Err(Failure::classify(error).into_error()),
+            Ok(Ok(lease)) => Ok(lease),
+            Ok(Err(PoolError::Backend(error))) => Err(Failure::at_login(error).into_error()),
             Ok(Err(PoolError::Closed)) => Err(DatabaseError::Unavailable(Arc::new(sqlx::Error::PoolClosed))),
             // The pool has no timeouts and no hooks of its own, so this is ours.
             Ok(Err(PoolError::Timeout(_) | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_)))
-            | Err(_) => Err(DatabaseError::Busy(Arc::new(sqlx::Error::PoolTimedOut))),
+            | Err(_) => Err(self.not_served()),
+        }
+    }
+
+    /// No connection came free in time: because there is too much to do or, where nothing at all was answered for twice
+    /// that time, because the server does not answer.
+    pub(crate) fn not_served(&self) -> DatabaseError {
+        if self.pool.manager().silence() < 2 * self.limits.acquire {
+            DatabaseError::Busy(Arc::new(sqlx::Error::PoolTimedOut))
+        } else {
+            DatabaseError::Unavailable(error::silence().into())
         }
     }
 
@@ -344,53 +418,9 @@ fn jitter(conflicts: u32) -> Duration {
     Duration::from_micros(random * (5_000 << conflicts.min(4)) / 512)
 }
 
-/// Opens the pool's connections.
-#[derive(Debug)]
-struct Opener(PgConnectOptions);
-
-impl managed::Manager for Opener {
-    type Type = PgConnection;
-    type Error = sqlx::Error;
-
-    async fn create(&self) -> Result<PgConnection, sqlx::Error> {
-        // Large and rare: boxed, so that every transaction's future need not have room for it.
-        Box::pin(self.0.connect()).await
-    }
-
-    /// A check before each use would cost a round trip; a stale connection shows at BEGIN instead, where nothing has
-    /// been done yet, and is replaced.
-    async fn recycle(&self, _: &mut PgConnection, metrics: &Metrics) -> RecycleResult<sqlx::Error> {
-        if metrics.age() < AGE { Ok(()) } else { Err(RecycleError::message("it is old")) }
-    }
-}
-
-/// A connection that is closed unless it is given back.
-struct Lease(Option<Object<Opener>>);
-
-impl Lease {
-    fn connection(&mut self) -> &mut PgConnection {
-        self.0.as_mut().expect("taken only by give_back, which consumes the lease's use, and by drop")
-    }
-
-    /// Ends the transaction, and with it the lease: back to the pool if the server says so in time.
-    async fn roll_back(&mut self, bound: Instant) {
-        let rolled_back = timeout_at(bound, self.connection().execute(sqlx::raw_sql("ROLLBACK"))).await;
-        if matches!(rolled_back, Ok(Ok(_))) {
-            self.give_back();
-        }
-    }
-
-    /// Back to the pool.
-    fn give_back(&mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            // Out of the pool, then closed: whatever state it is in dies with it.
-            drop(Object::take(connection));
-        }
-    }
+/// Notes that a session is replaced because of `error`; sessions from then on may do what it could not.
+fn replaced(error: &sqlx::Error) -> Instant {
+    metrics::counter!("mainstay_db_sessions_replaced_total").increment(1);
+    tracing::warn!(%error, "database session closed: it failed as a session; the work is tried on a new one");
+    Instant::now()
 }

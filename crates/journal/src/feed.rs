@@ -4,6 +4,9 @@
 //! open transaction stalls behind any writer of the whole cluster. So a reader keeps a snapshot: the next batch
 //! is what is visible now and was not visible then, sorted by `seq`, which is drawn after the aggregate's row
 //! lock and so keeps each aggregate's order. The cursor carries the snapshots; the server keeps nothing.
+//!
+//! A snapshot means something in its own cluster only. Entries that came from another one are history: they are read
+//! by `seq`, before all others; see [`crate::cluster`]. A cursor from there is refused.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,9 +18,14 @@ use uuid::Uuid;
 
 use crate::entry::hex;
 
-/// Where a reader stands: what it has seen (`base`), the batch it is reading (`upper`), and the last row of it.
+/// Before everything, in every cluster.
+const START: &str = "1:1:";
+
+/// Where a reader stands: what it has seen (`base`), the batch it is reading (`upper`), and the last row of it; and how
+/// often the journal had been restored when it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
+    epoch: i32,
     base: String,
     batch: Option<(String, i64)>,
 }
@@ -27,15 +35,43 @@ pub struct Cursor {
 #[error("not a journal cursor: pass `next` of the previous page, or nothing to begin")]
 pub struct InvalidCursor;
 
+/// Reasons why the feed gives no page rather than half of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The cursor's snapshots are not this cluster's, or not any more.
+    #[error(
+        "the database was restored, or has lost its newest transactions, since this cursor was given: begin again \
+         without a cursor"
+    )]
+    Outdated,
+    /// The journal came from another cluster and its history has no end yet.
+    #[error("the journal was restored from another database server and is not marked as such: run `migrate`")]
+    Unmarked,
+}
+
 impl Cursor {
     /// Before everything.
     pub fn start() -> Self {
-        Self { base: "1:1:".to_owned(), batch: None }
+        Self { epoch: 0, base: START.to_owned(), batch: None }
+    }
+
+    /// Whether it says anything of a cluster.
+    fn is_start(&self) -> bool {
+        self.base == START && self.batch.is_none()
+    }
+
+    /// Whether its snapshots can be of the cluster whose snapshot is `now`.
+    fn is_of(&self, epoch: i32, now: &str) -> bool {
+        let newest = self.batch.as_ref().map_or(&self.base, |(upper, _)| upper);
+        self.epoch == epoch && xmax(newest) <= xmax(now)
     }
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.epoch > 0 {
+            write!(f, "{}@", self.epoch)?;
+        }
         match &self.batch {
             None => f.write_str(&self.base),
             Some((upper, last)) => write!(f, "{}~{upper}~{last}", self.base),
@@ -47,6 +83,10 @@ impl FromStr for Cursor {
     type Err = InvalidCursor;
 
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        let (epoch, text) = match text.split_once('@') {
+            Some((epoch, text)) => (epoch.parse().ok().filter(|e| *e > 0).ok_or(InvalidCursor)?, text),
+            None => (0, text),
+        };
         let mut parts = text.split('~');
         let base = snapshot(parts.next().unwrap_or_default())?;
         let batch = match (parts.next(), parts.next()) {
@@ -57,8 +97,13 @@ impl FromStr for Cursor {
         if parts.next().is_some() {
             return Err(InvalidCursor);
         }
-        Ok(Self { base, batch })
+        Ok(Self { epoch, base, batch })
     }
+}
+
+/// The first transaction id that was not given out yet; 0 for what is no snapshot.
+fn xmax(snapshot: &str) -> u64 {
+    snapshot.split(':').nth(1).and_then(|xmax| xmax.parse().ok()).unwrap_or(0)
 }
 
 /// `xmin:xmax:xid,xid,…` with xmin ≤ each xid < xmax, ascending, as PostgreSQL insists.
@@ -93,8 +138,29 @@ pub struct Item {
     pub seq: i64,
     /// SHA-256 of the entry's bytes, in hex.
     pub hash: String,
-    /// The entry's canonical bytes, embedded as they are.
+    /// The entry's canonical bytes, embedded as they are; null for bytes that are not JSON.
     pub entry: Box<RawValue>,
+    /// Bytes that are not JSON, in hex. They are another row's trouble: the page goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+}
+
+impl Item {
+    fn of((seq, body, hash): Row) -> Self {
+        let (entry, unreadable) = match serde_json::from_slice::<Box<RawValue>>(&body) {
+            Ok(entry) => (entry, None),
+            Err(_) => (RawValue::NULL.to_owned(), Some(hex(&body))),
+        };
+        Self { seq, hash: hex(&hash), entry, unreadable }
+    }
+
+    /// The bytes of an entry that is not JSON; `None` for all others.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        let digits = self.unreadable.as_ref()?.as_bytes();
+        // Digits that are none stand for no byte, and the hash will say so.
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        Some(digits.chunks(2).filter_map(byte).collect())
+    }
 }
 
 /// A page of the feed.
@@ -139,52 +205,70 @@ fn is_full(rows: &[Row], limit: i64) -> bool {
         .any(|(found, most)| i64::try_from(found).is_ok_and(|found| found >= most))
 }
 
-fn items(rows: Vec<Row>) -> Result<Vec<Item>, sqlx::Error> {
-    rows.into_iter()
-        .map(|(seq, body, hash)| {
-            let text = String::from_utf8(body).map_err(|e| sqlx::Error::Decode(e.into()))?;
-            let entry = RawValue::from_string(text).map_err(|e| sqlx::Error::Decode(e.into()))?;
-            Ok(Item { seq, hash: hex(&hash), entry })
-        })
-        .collect()
-}
+/// The present moment, the history, and whether there is a history without an end: the entry of the highest transaction
+/// id is visible and yet of no transaction that the cluster has begun.
+const NOW: &str = "SELECT pg_current_snapshot()::text, epoch, history_end,
+        EXISTS (SELECT FROM (SELECT seq, xid FROM journal ORDER BY xid DESC LIMIT 1) highest
+                WHERE seq > history_end AND xid >= pg_snapshot_xmax(pg_current_snapshot()))
+    FROM (SELECT coalesce(max(epoch), 0) AS epoch, coalesce(max(history_end), 0) AS history_end
+          FROM journal_clusters) known";
 
-/// The next at most `limit` entries after `cursor`, or [`PAGE_BYTES`] of them.
+/// $1 the end of the history, $2 the snapshot up to which is read, $3 the last row, $4 limit, $5 [`PAGE_BYTES`].
+const FROM_START: &str = bounded!(
+    "SELECT seq, body, hash FROM journal
+     WHERE (seq <= $1 OR pg_visible_in_snapshot(xid, $2::pg_snapshot)) AND seq > $3
+     ORDER BY seq LIMIT $4",
+    "$5"
+);
+
+/// $1 the snapshot that has been read, $2 the one up to which is read, $3 the last row or the end of the history, $4
+/// limit, $5 [`PAGE_BYTES`].
+const ONWARD: &str = bounded!(
+    "SELECT seq, body, hash FROM journal
+     WHERE xid >= pg_snapshot_xmin($1::pg_snapshot)
+       AND xid < pg_snapshot_xmax($2::pg_snapshot)
+       AND NOT pg_visible_in_snapshot(xid, $1::pg_snapshot)
+       AND pg_visible_in_snapshot(xid, $2::pg_snapshot)
+       AND seq > $3
+     ORDER BY seq LIMIT $4",
+    "$5"
+);
+
+/// The next at most `limit` entries after `cursor`, or [`PAGE_BYTES`] of them, unless they cannot be told apart from
+/// others.
 pub async fn read(
     connection: &mut PgConnection,
     service: &str,
     cursor: Cursor,
     limit: i64,
-) -> Result<Page, sqlx::Error> {
-    let (upper, last) = if let Some(batch) = cursor.batch {
-        batch
+) -> Result<Result<Page, Refused>, sqlx::Error> {
+    let (now, epoch, history_end, is_unmarked): (String, i32, i64, bool) =
+        sqlx::query_as(NOW).fetch_one(&mut *connection).await?;
+    if is_unmarked {
+        return Ok(Err(Refused::Unmarked));
+    }
+    if !cursor.is_start() && !cursor.is_of(epoch, &now) {
+        return Ok(Err(Refused::Outdated));
+    }
+    let (upper, last) = cursor.batch.unwrap_or((now, 0));
+    let query = if cursor.base == START {
+        sqlx::query_as(FROM_START).bind(history_end).bind(&upper).bind(last)
     } else {
-        let now: String =
-            sqlx::query_scalar("SELECT pg_current_snapshot()::text").fetch_one(&mut *connection).await?;
-        (now, 0)
+        sqlx::query_as(ONWARD).bind(&cursor.base).bind(&upper).bind(last.max(history_end))
     };
-    let rows: Vec<Row> = sqlx::query_as(bounded!(
-        "SELECT seq, body, hash FROM journal
-         WHERE xid >= pg_snapshot_xmin($1::pg_snapshot)
-           AND NOT pg_visible_in_snapshot(xid, $1::pg_snapshot)
-           AND pg_visible_in_snapshot(xid, $2::pg_snapshot)
-           AND seq > $3
-         ORDER BY seq LIMIT $4",
-        "$5"
-    ))
-    .bind(&cursor.base)
-    .bind(&upper)
-    .bind(last)
-    .bind(limit)
-    .bind(PAGE_BYTES)
-    .fetch_all(connection)
-    .await?;
+    let rows: Vec<Row> = query.bind(limit).bind(PAGE_BYTES).fetch_all(connection).await?;
     let full = is_full(&rows, limit);
     let next = match rows.last() {
-        Some((seq, ..)) if full => Cursor { base: cursor.base, batch: Some((upper, *seq)) },
-        _ => Cursor { base: upper, batch: None },
+        Some((seq, ..)) if full => Cursor { epoch, base: cursor.base, batch: Some((upper, *seq)) },
+        _ => Cursor { epoch, base: upper, batch: None },
     };
-    Ok(Page { service: service.to_owned(), items: items(rows)?, next: Some(next.to_string()), more: full })
+    let next = Some(next.to_string());
+    Ok(Ok(Page {
+        service: service.to_owned(),
+        items: rows.into_iter().map(Item::of).collect(),
+        next,
+        more: full,
+    }))
 }
 
 /// What to look for instead of reading on.
@@ -236,7 +320,12 @@ pub async fn find(
     };
     let rows: Vec<Row> = query.bind(limit).bind(PAGE_BYTES).fetch_all(connection).await?;
     let more = is_full(&rows, limit);
-    Ok(Page { service: service.to_owned(), items: items(rows)?, next: None, more })
+    Ok(Page {
+        service: service.to_owned(),
+        items: rows.into_iter().map(Item::of).collect(),
+        next: None,
+        more,
+    })
 }
 
 #[cfg(test)]
@@ -245,12 +334,26 @@ mod tests {
 
     #[test]
     fn a_cursor_survives_its_text_and_junk_is_refused() {
-        for good in ["1:1:", "10:20:10,15", "1:1:~740:740:~99"] {
+        for good in ["1:1:", "10:20:10,15", "1:1:~740:740:~99", "2@10:20:", "1@1:1:~740:740:~99"] {
             assert_eq!(good.parse::<Cursor>().unwrap().to_string(), good);
         }
-        for bad in
-            ["", "1", "1:1", "2:1:", "0:1:", "1:5:7", "1:9:5,3", "1:1:~1:1:", "1:1:~x~1", "1:1:~1:1:~1~2"]
-        {
+        for bad in [
+            "",
+            "1",
+            "1:1",
+            "2:1:",
+            "0:1:",
+            "1:5:7",
+            "1:9:5,3",
+            "1:1:~1:1:",
+            "1:1:~x~1",
+            "1:1:~1:1:~1~2",
+            "0@1:1:",
+            "-1@1:1:",
+            "x@1:1:",
+            "1@",
+            "1@1@1:1:",
+        ] {
             assert_eq!(bad.parse::<Cursor>(), Err(InvalidCursor), "{bad}");
         }
     }

@@ -16,11 +16,14 @@
 //! | [`feed`] | reading in commit order without losing rows |
 //! | [`database`] | transactions that cannot be half-cancelled, with a bound on every wait |
 //! | [`clock`] | wall-clock time and the hybrid logical clock, in their one home |
+//! | [`cluster`] | the PostgreSQL cluster that the journal lives in, and the mark of a restore |
+//! | [`migrations`] | the schema, and what a release does beside a newer one |
 
 pub mod append;
 pub mod batch;
 pub mod canonical;
 pub mod clock;
+pub mod cluster;
 pub mod database;
 pub mod entry;
 pub mod feed;

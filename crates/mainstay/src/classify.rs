@@ -1,7 +1,8 @@
 //! The one reading of a reply or an error. Every layer uses its verdict, so that what the retry believes, the
 //! breaker counts and the log says is the same.
 //!
-//! A reply is read by its status and its `X-Outcome` header (which mirrors the problem document), never by its body.
+//! A reply is read by its status and its `X-Outcome` header (which mirrors the problem document), never by its body: that
+//! is for a typed client's [`ReplyReader`](crate::client::ReplyReader), which can only lower a verdict to unknown.
 //! In the assembled stack this happens once for each attempt, and the verdict travels with the reply as
 //! [`Classified`]; a layer used alone reads a plain [`http::Response`] through the same function.
 

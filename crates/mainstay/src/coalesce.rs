@@ -9,6 +9,8 @@
 //! * A call is joined only if it may still run for half as long as the joiner would wait. All of it would mean that calls
 //!   with the same timeout, each begun a little after the other, are never shared; so a joiner may be told that time is up
 //!   when up to half of its own is left.
+//! * A call of lower priority is not joined, since the peer may shed it; neither is a repeat ([`RepeatedWork`]), which is
+//!   not retried. A joiner gets what the [reader](crate::client::ReplyReader) of the first caller made of the reply.
 //! * Nobody waits for longer than its own deadline, and whoever leaves leaves alone; the call ends when nobody waits for it
 //!   any more.
 //! * A transport that panics fails the call for all who wait for it.
@@ -53,9 +55,10 @@ use tower::{Layer, Service};
 
 use crate::client::names;
 use crate::context::Party;
+use crate::context::Priority;
 use crate::decision::{Concerns, Decided, Loudness};
 use crate::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
-use crate::{CallError, Deadline, RequestContext, clock};
+use crate::{CallError, Deadline, RepeatedWork, RequestContext, clock};
 
 type Answer = Result<Response<Bytes>, CallError>;
 type Flight = Shared<BoxFuture<'static, Answer>>;
@@ -97,6 +100,8 @@ struct UnderWay {
     call: WeakShared<BoxFuture<'static, Answer>>,
     /// How long it may run; `None` for as long as it takes.
     deadline: Option<Deadline>,
+    /// How much it matters to the peer.
+    priority: Priority,
 }
 
 #[derive(Debug)]
@@ -170,13 +175,16 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Some(key) = Key::of(&request) else {
+        // A first try that joins a repeat would neither be retried nor vote.
+        let key = if RepeatedWork::marks(&request) { None } else { Key::of(&request) };
+        let Some(key) = key else {
             return CoalesceFuture { call: Call::Alone { call: self.inner.call(request) } };
         };
         let context = request.extensions().get::<RequestContext>();
         let deadline = context.map(|context| context.deadline);
+        let priority = context.map_or_else(Priority::default, |context| context.priority);
         let mut calls = self.state.calls();
-        if let Some(call) = calls.get(&key).and_then(|under_way| under_way.joinable(deadline)) {
+        if let Some(call) = calls.get(&key).and_then(|under_way| under_way.joinable(deadline, priority)) {
             drop(calls);
             self.state.joined.increment(1);
             self.state.decided("join", "the same read is under way".into(), context);
@@ -198,7 +206,7 @@ where
         };
         let call = call.boxed().shared();
         if let Some(weak) = call.downgrade() {
-            calls.insert(key, UnderWay { number, call: weak, deadline });
+            calls.insert(key, UnderWay { number, call: weak, deadline, priority });
         }
         drop(calls);
         // Its own deadline is kept by the stack inside, as it would be without this layer.
@@ -237,13 +245,13 @@ impl Wait {
 }
 
 impl UnderWay {
-    fn joinable(&self, deadline: Option<Deadline>) -> Option<Flight> {
+    fn joinable(&self, deadline: Option<Deadline>, priority: Priority) -> Option<Flight> {
         let long_enough = match (self.deadline, deadline) {
             (None, _) => true,
             (Some(_), None) => false,
             (Some(its), Some(mine)) => its.remaining() >= mine.remaining() / 2,
         };
-        if long_enough { self.call.upgrade() } else { None }
+        if long_enough && self.priority >= priority { self.call.upgrade() } else { None }
     }
 }
 

@@ -39,6 +39,44 @@ impl Priority {
     }
 }
 
+/// A request extension: this request repeats work that has failed before.
+///
+/// A caller that repeats work on its own schedule, such as a reconciler, puts it among the request's extensions. Work
+/// that fails because of its own content fails at every repeat, and would open the breaker for all other calls to the
+/// endpoint. So a marked request
+///
+/// * does not vote: the [breaker](crate::breaker)'s windows and the [throttle](crate::throttle)'s balance do not count it;
+/// * still needs the breaker's leave: an open breaker rejects it. In half-open it may be a probe, since otherwise a
+///   service that has only repeats to send would never get its peer back: its success counts as a probe's, its failure
+///   gives the place back and reopens nothing;
+/// * is sent once, neither [retried](crate::retry) nor [hedged](crate::hedge): its caller is the retry layer, and the
+///   budget is there for first tries;
+/// * is in all metrics and logs, and counted once more in `mainstay_client_repeats_total`.
+///
+/// The middleware keeps no keys: the caller knows which work is repeated.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::Request;
+/// use http_body_util::Full;
+/// use mainstay::RepeatedWork;
+///
+/// let mut request = Request::post("http://127.0.0.1:8081/v1/reservations").body(Full::new(Bytes::new()))?;
+/// request.extensions_mut().insert(RepeatedWork);
+/// assert!(RepeatedWork::marks(&request));
+/// # Ok::<(), http::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RepeatedWork;
+
+impl RepeatedWork {
+    /// Whether the request carries the mark.
+    #[inline]
+    pub fn marks<B>(request: &http::Request<B>) -> bool {
+        request.extensions().get::<Self>().is_some()
+    }
+}
+
 /// What a layer needs to know of its request until that ends: how much it matters, and what the record of a decision says
 /// of it. A call that keeps only this, and not its whole context, is a third as large, and every layer outside moves it.
 #[derive(Debug, Clone)]

@@ -42,7 +42,7 @@ mod window;
 
 pub use client::CallError;
 pub use config_error::{ConfigError, ConfigProblem};
-pub use context::RequestContext;
+pub use context::{RepeatedWork, RequestContext};
 pub use correlation::CorrelationId;
 pub use deadline::Deadline;
 pub use endpoint::Endpoint;

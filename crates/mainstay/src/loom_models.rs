@@ -8,7 +8,7 @@ use loom::sync::Arc;
 use loom::thread;
 use tokio::time::Instant;
 
-use crate::breaker::core::{Admitted, Core, Order, Verdict};
+use crate::breaker::core::{Admitted, Core, Ended, Order, Verdict};
 use crate::breaker::{BreakerConfig, BreakerState};
 use crate::budget::{BudgetConfig, Core as Budget};
 use crate::bulkhead::InFlight;
@@ -169,7 +169,9 @@ impl Bench {
     }
 
     fn admit(&self, now: u64) -> Option<Admitted> {
-        self.core.admit_closed().or_else(|| self.core.admit(now, &self.config, &self.random).0.ok())
+        self.core
+            .admit_closed(false)
+            .or_else(|| self.core.admit(false, now, &self.config, &self.random).0.ok())
     }
 
     /// Whether the result changed the state.
@@ -178,7 +180,8 @@ impl Bench {
     }
 
     fn end_at(&self, now: u64, call: Admitted, verdict: Verdict) -> bool {
-        self.core.record(call, verdict, false, now, &self.config, &self.random).is_some()
+        let ended = Ended { verdict, took: 0, is_slow: false };
+        self.core.record(call, ended, now, &self.config, &self.random).is_some()
     }
 
     fn state(&self, now: u64) -> BreakerState {

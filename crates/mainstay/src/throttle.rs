@@ -59,7 +59,7 @@ use crate::decision::{Decided, Loudness};
 use crate::random::Random;
 use crate::sync::{AtomicU64, Ordering};
 use crate::window::{Counts, Window};
-use crate::{CallError, Outcome, RequestContext};
+use crate::{CallError, Outcome, RepeatedWork, RequestContext};
 
 /// How readily calls are held back.
 #[derive(Debug, Clone, PartialEq)]
@@ -312,12 +312,13 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let state = match self.shared.holds_back() {
-            Some(counts) => {
-                let error = self.shared.refuse(counts, request.extensions().get());
-                State::Rejected { error: Some(error) }
-            }
-            None => State::Running { call: self.inner.call(request), shared: Arc::clone(&self.shared) },
+        let state = if let Some(counts) = self.shared.holds_back() {
+            let error = self.shared.refuse(counts, request.extensions().get());
+            State::Rejected { error: Some(error) }
+        } else {
+            // Work that fails by itself says nothing of the room for others.
+            let counted = (!RepeatedWork::marks(&request)).then(|| Arc::clone(&self.shared));
+            State::Running { call: self.inner.call(request), counted }
         };
         ThrottleFuture { state }
     }
@@ -340,7 +341,7 @@ pin_project! {
         Running {
             #[pin]
             call: F,
-            shared: Arc<Shared>,
+            counted: Option<Arc<Shared>>,
         },
     }
 }
@@ -359,9 +360,11 @@ where
             StateProj::Rejected { error } => {
                 Poll::Ready(Err(error.take().expect("a future is not polled after it is ready")))
             }
-            StateProj::Running { call, shared } => {
+            StateProj::Running { call, counted } => {
                 let result = ready!(call.poll(cx)).map_err(Into::into);
-                shared.count(crate::classify::outcome(&result));
+                if let Some(shared) = counted {
+                    shared.count(crate::classify::outcome(&result));
+                }
                 Poll::Ready(result)
             }
         }

@@ -125,7 +125,7 @@ async fn what_nobody_uses_any_more_is_off_the_list() {
     assert_eq!((all.limiters.len(), all.quotas.len()), (1, 1), "its service is still there");
     assert_eq!(all.bulkheads.iter().map(|b| &*b.name).collect::<Vec<_>>(), ["inventory"]);
     assert_eq!((all.breakers.len(), all.throttles.len(), all.budgets.len()), (1, 1, 1));
-    drop(service.oneshot(Request::new(())).await);
+    drop(service.oneshot(Request::new(Full::<Bytes>::default())).await);
     drop(clone);
     assert_eq!(serde_json::to_string(&registry.snapshot()).unwrap().matches('{').count(), 1);
     assert!(registry.breaker("10.0.0.1:8081").is_none());

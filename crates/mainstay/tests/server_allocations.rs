@@ -13,15 +13,18 @@ use http_body_util::Full;
 use mainstay::context::Priority;
 use mainstay::limit::{Bounds, Fixed, Gradient, Limiter, QueueConfig, RateLimiter};
 use mainstay::server::body_limit::LimitedBody;
+use mainstay::server::read_body::ReceivedBody;
 use mainstay::server::{LimitConfig, ServerConfig, stack};
 use tower::{Layer as _, Service as _};
 
-fn handler(_: Request<LimitedBody<()>>) -> Ready<Result<Response<Full<Bytes>>, Infallible>> {
+fn handler(
+    _: Request<ReceivedBody<LimitedBody<Full<Bytes>>>>,
+) -> Ready<Result<Response<Full<Bytes>>, Infallible>> {
     ready(Ok(Response::new(Full::new(Bytes::from_static(b"ok")))))
 }
 
-fn request() -> Request<()> {
-    let mut request = Request::new(());
+fn request() -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::default());
     let headers = request.headers_mut();
     headers.insert("x-correlation-id", HeaderValue::from_static("01a1fdec-76d4-7238-99cc-35a178b0e676"));
     headers.insert(

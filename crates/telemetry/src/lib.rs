@@ -1,13 +1,14 @@
-//! Logs, spans and metrics, set up by one call in `main`.
+//! Logs, spans and metrics, set up by one call to [`init`] in `main`.
 //!
-//! * Logs: one JSON object a line, or a readable line when a person watches. Every line of a request carries its
-//!   `correlation_id` and `trace_id`, taken from the span around it.
-//! * Spans: to an OTLP collector, when one is configured. The ids are those that travel in `traceparent`, so one
-//!   trace joins both services, its log lines and its journal entries.
+//! * Logs: one JSON object per line, or readable text when the output is a terminal. Every log line of a request
+//!   carries the request's `correlation_id` and `trace_id`, taken from the enclosing span.
+//! * Spans: sent to an OTLP collector, when one is configured. Their ids are the ids in `traceparent`, so one trace
+//!   joins both services, their log lines and their journal entries.
 //! * Metrics: Prometheus text, from [`render_metrics`].
 //!
-//! Lines go out together, up to 5 ms after they were made. All three are bounded and give way: when standard output or
-//! the collector does not keep up, lines and spans are dropped and counted. No request waits for its own telemetry.
+//! A request never waits for its telemetry. Log lines are written in batches, up to 5 ms after the event. The queues
+//! for lines and spans are bounded: when standard output or the collector is too slow, lines and spans are dropped
+//! and counted.
 
 mod log;
 mod metrics_text;
@@ -23,26 +24,28 @@ use tracing_subscriber::registry;
 pub use log::{Destination, check_filter};
 pub use metrics_text::{SECONDS_BUCKETS, render_metrics};
 
-/// What is set up.
+/// Settings of [`init`].
 #[derive(Debug, Clone)]
 pub struct TelemetryConfig {
     /// `service.name` on every log line and span.
     pub service_name: &'static str,
-    /// The release.
+    /// Release version of the service.
     pub version: &'static str,
-    /// The source revision.
+    /// Source revision that the service was built from.
     pub revision: &'static str,
-    /// Which log lines are written, as `RUST_LOG` takes it. Spans are made whatever it says, but for those of attempts,
-    /// which only a collector reads.
+    /// Filter for log lines, in the syntax of `RUST_LOG`.
+    ///
+    /// The filter does not affect spans, with one exception: without a collector, the span of a call attempt is not
+    /// created, because only a collector reads it.
     pub log_filter: String,
-    /// Where log lines go.
+    /// Output stream of log lines.
     pub destination: Destination,
-    /// The OTLP collector's base URL (`http://127.0.0.1:4318`); no spans are exported without one.
+    /// Base URL of the OTLP collector, such as `http://127.0.0.1:4318`. Without one, no spans are exported.
     pub otlp_endpoint: Option<String>,
 }
 
 impl TelemetryConfig {
-    /// Log lines of level `info` and above to standard output, and no spans.
+    /// Settings that write log lines of level `info` and above to standard output and export no spans.
     pub fn new(service_name: &'static str, version: &'static str, revision: &'static str) -> Self {
         Self {
             service_name,
@@ -55,34 +58,36 @@ impl TelemetryConfig {
     }
 }
 
-/// Why telemetry could not be set up.
+/// An error of [`init`].
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// The filter cannot be read.
+    /// The log filter is invalid.
     #[error("RUST_LOG: {0}")]
     Filter(String),
-    /// A second call in one process.
-    #[error("telemetry is set up already in this process")]
+    /// [`init`] was called a second time in one process.
+    #[error("telemetry is already set up in this process")]
     Twice,
-    /// A thread could not be started.
-    #[error("a telemetry thread could not be started: {0}")]
+    /// A telemetry thread did not start.
+    #[error("a telemetry thread did not start: {0}")]
     Thread(#[from] std::io::Error),
-    /// The endpoint cannot be used.
+    /// The OTLP endpoint is invalid.
     #[error("OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
     Exporter(String),
 }
 
-/// Keeps telemetry going; what is still queued goes out when it is dropped, or is given up after
-/// [`Guard::FLUSH_BOUND`] each for spans and lines.
+/// Guard of the running telemetry.
+///
+/// Dropping it sends the queued spans and then the queued log lines. Each of the two steps stops after
+/// [`Guard::FLUSH_BOUND`].
 #[derive(Debug)]
 #[must_use = "dropping the guard ends telemetry; keep it until the end of main"]
 pub struct Guard {
-    spans: Option<spans::Exporting>,
+    spans: Option<spans::SpanExport>,
     lines: log::Lines,
 }
 
 impl Guard {
-    /// The longest wait for a collector, or a reader of the log, at the end of a process.
+    /// Longest wait at the end of the process for the collector, and as long again for the reader of the log.
     pub const FLUSH_BOUND: Duration = Duration::from_secs(2);
 }
 
@@ -103,10 +108,10 @@ pub fn init(config: &TelemetryConfig) -> Result<Guard, InitError> {
     let filter = log::EventFilter::parse(&config.log_filter, config.otlp_endpoint.is_some())
         .map_err(InitError::Filter)?;
     let spans =
-        config.otlp_endpoint.as_deref().map(|url| spans::Exporting::start(url, config)).transpose()?;
+        config.otlp_endpoint.as_deref().map(|url| spans::SpanExport::start(url, config)).transpose()?;
     let exported = spans.as_ref().map(|spans| spans.layer().with_filter(spans::filter()));
     let subscriber = registry().with(exported).with(logs).with(filter);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| InitError::Twice)?;
-    panics::log_them();
+    panics::install_hook();
     Ok(Guard { spans, lines })
 }

@@ -9,12 +9,17 @@ use tokio::time::Instant;
 
 use crate::{InitError, TelemetryConfig, process};
 
-/// Upper bounds, in seconds, of every histogram whose name ends in `_seconds`. From the millisecond of one local
-/// statement to the 30 s that a request may ask for at most, about 2.2 times apart, with bounds at the objectives.
+/// Upper bounds, in seconds, of the buckets of every histogram whose name ends in `_seconds`.
+///
+/// They reach from 1 ms, one local database statement, to 30 s, the longest deadline that a request may ask for.
+/// Each is about 2.2 times the one before, and the latency objectives are among them.
 pub const SECONDS_BUCKETS: [f64; 14] =
     [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
 
-/// Samples wait in memory until a scrape folds them into their buckets; without a scraper this does.
+/// Interval of the recorder's upkeep.
+///
+/// The recorder keeps samples in memory until a scrape adds them to their buckets. The upkeep adds them when no
+/// scraper does, so that memory stays bounded.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 struct Installed {
@@ -27,19 +32,19 @@ static INSTALLED: OnceLock<Installed> = OnceLock::new();
 pub(crate) fn install(config: &TelemetryConfig) -> Result<(), InitError> {
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
-        .expect("there are buckets")
+        .expect("the list of buckets is not empty")
         .build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| InitError::Twice)?;
     let upkeep = handle.clone();
     INSTALLED.set(Installed { handle, started: Instant::now() }).map_err(|_| InitError::Twice)?;
     process::describe();
-    describe_gauge!("build_info", "1, with what is running as labels");
+    describe_gauge!("build_info", "Always 1; the labels name the running service, version and revision");
     describe_counter!(
         "telemetry_log_lines_dropped_total",
-        "Log lines dropped because their reader did not keep up"
+        "Log lines dropped because the reader of the log was too slow"
     );
-    describe_counter!("telemetry_spans_total", "Spans by what became of them: exported, failed or dropped");
+    describe_counter!("telemetry_spans_total", "Finished spans by result: exported, failed or dropped");
     let labels =
         [("service", config.service_name), ("version", config.version), ("revision", config.revision)];
     gauge!("build_info", &labels).set(1.0);
@@ -52,7 +57,7 @@ pub(crate) fn install(config: &TelemetryConfig) -> Result<(), InitError> {
     Ok(())
 }
 
-/// All metrics as Prometheus text. Empty when telemetry has not been set up in this process.
+/// All metrics as Prometheus text. The text is empty before [`init`](crate::init).
 pub fn render_metrics() -> String {
     let Some(installed) = INSTALLED.get() else { return String::new() };
     process::observe(installed.started);

@@ -1,24 +1,28 @@
-//! Figures of the process itself, read when the metrics are. Linux's `/proc` is read as text; where it is missing
-//! the figures are missing too, and nothing fails.
+//! Metrics of the process itself: memory, processor time, file descriptors and runtime tasks.
+//!
+//! They are measured each time the metrics are rendered. Most come from the text files of Linux's `/proc`; on a system
+//! without `/proc` those metrics are absent and nothing fails.
 
 use std::fs;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use tokio::time::Instant;
 
-/// Clock ticks a second in `/proc/self/stat`: `USER_HZ`, 100 on every architecture Linux runs on today.
+/// Clock ticks per second in `/proc/self/stat`: 100 on every architecture that Linux runs on today.
 const USER_HZ: u64 = 100;
 
 pub(crate) fn describe() {
-    describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "Memory that is resident");
+    describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "Resident memory");
     describe_gauge!("process_open_fds", "Open file descriptors");
     describe_gauge!("process_uptime_seconds", Unit::Seconds, "Time since telemetry was set up");
     describe_counter!("process_cpu_seconds_total", Unit::Seconds, "Processor time, user and system");
-    describe_gauge!("tokio_alive_tasks", "Tasks of the runtime that have not ended");
-    describe_gauge!("tokio_global_queue_depth", "Tasks that wait for a worker of the runtime");
+    describe_gauge!("tokio_alive_tasks", "Runtime tasks that have not ended");
+    describe_gauge!("tokio_global_queue_depth", "Tasks that wait for a runtime worker");
 }
 
-/// Takes the figures now. A few microseconds, and one more for every hundred descriptors.
+/// Measures the process and updates its metrics.
+///
+/// It takes a few microseconds, and one more for every hundred file descriptors.
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 bytes or tasks are out of reach")]
 pub(crate) fn observe(started: Instant) {
     gauge!("process_uptime_seconds").set(started.elapsed().as_secs_f64());
@@ -26,7 +30,7 @@ pub(crate) fn observe(started: Instant) {
         gauge!("process_resident_memory_bytes").set(bytes as f64);
     }
     if let Ok(descriptors) = fs::read_dir("/proc/self/fd") {
-        // One of them is the directory being read.
+        // Reading the directory opens a descriptor of its own, which does not count.
         gauge!("process_open_fds").set(descriptors.count().saturating_sub(1) as f64);
     }
     if let Some(seconds) = cpu_seconds() {
@@ -45,10 +49,10 @@ fn resident_bytes() -> Option<u64> {
     Some(kibibytes * 1_024)
 }
 
-/// Whole seconds: a counter here is a whole number.
+/// Processor time in whole seconds, because a counter of the `metrics` crate is an integer.
 fn cpu_seconds() -> Option<u64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The command's name, in brackets, may hold spaces; what follows it does not.
+    // The command's name stands in brackets and may contain spaces. The fields after it contain none.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(11).map(str::parse::<u64>);
     let (user, system) = (fields.next()?.ok()?, fields.next()?.ok()?);
@@ -60,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_read_from_proc() {
+    fn memory_and_processor_time_are_read_from_proc() {
         assert!(resident_bytes().unwrap() > 100_000);
         assert!(cpu_seconds().is_some());
     }

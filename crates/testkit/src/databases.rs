@@ -1,8 +1,8 @@
-//! A real PostgreSQL for every test, at the price of copying an empty database.
+//! A real PostgreSQL database for every test.
 //!
-//! The first test of a process starts a private cluster (in memory when there is room, without fsync) and
-//! migrates one template database per service; each test gets a copy of it. The cluster ends with the process,
-//! however that ends.
+//! The first test of a process starts a private cluster, without fsync and in memory if there is enough, and migrates
+//! one template database for each service. Each test gets a copy of the template. The cluster stops with the process,
+//! also if the process is killed.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -20,28 +20,29 @@ use uuid::Uuid;
 
 static CLUSTER: OnceCell<TestCluster> = OnceCell::const_new();
 
-/// A private cluster: the one of this process, or one of a single test's own.
+/// A private PostgreSQL cluster, shared by the tests of this process or used by a single test.
 #[derive(Debug)]
 pub struct TestCluster {
     postgres: Mutex<Postgres>,
     admin: PgConnectOptions,
     passwords: HashMap<Service, Passwords>,
-    /// The names of the migrated templates. Held while one is made, so that it is made once.
+    /// Names of the migrated templates. The lock is held during a migration, so that each template is made once.
     templates: Mutex<HashMap<Service, String>>,
-    /// Whether it lives on when a test ends; its databases are then removed one by one.
+    /// True if the cluster outlives a test. Then each database is removed on its own.
     shared: bool,
 }
 
-/// How a template comes by its tables.
+/// Migration of a template database.
 #[derive(Debug, Clone, Copy)]
 pub enum Migration<'a> {
-    /// Run in this process.
+    /// A migrator that runs in this process.
     Here(&'a Migrator),
-    /// The service's own command, to which `migrate` is added.
+    /// A service's program and arguments, run with the further argument `migrate`.
     Program(&'a [OsString]),
 }
 
-/// One service's database for one test. Dropping it removes it, where the cluster does not end with the test.
+/// One service's database for one test. Dropping the value removes the database, unless the cluster stops with the
+/// test.
 #[derive(Debug)]
 pub struct TestDatabase {
     name: String,
@@ -51,19 +52,19 @@ pub struct TestDatabase {
 }
 
 impl TestCluster {
-    /// The cluster of this process, started on first use.
+    /// The shared cluster of this process, started on first use.
     pub async fn get() -> anyhow::Result<&'static Self> {
         CLUSTER.get_or_try_init(|| Self::start(true)).await
     }
 
-    /// A cluster of one test's own, which may be killed without anybody else noticing.
+    /// A new cluster for a single test, which may kill it without affecting other tests.
     pub async fn own() -> anyhow::Result<Self> {
         Self::start(false).await
     }
 
     async fn start(shared: bool) -> anyhow::Result<Self> {
         let postgres =
-            Postgres::start(PostgresOptions::for_tests()).await.context("the tests' PostgreSQL")?;
+            Postgres::start(PostgresOptions::for_tests()).await.context("starting PostgreSQL for tests")?;
         let admin = postgres.connect_options("postgres");
         let mut passwords = HashMap::new();
         for service in Service::BOTH {
@@ -72,33 +73,33 @@ impl TestCluster {
         Ok(Self { postgres: Mutex::new(postgres), admin, passwords, templates: Mutex::default(), shared })
     }
 
-    /// SIGKILL. Returns when the server is gone; it stays so until [`TestCluster::start_again`].
+    /// Kills the server with SIGKILL and waits until it is gone. It stays dead until [`TestCluster::start_again`].
     pub async fn kill(&self) {
         self.postgres.lock().await.kill().await;
     }
 
-    /// Starts a killed server again on its port and data, and waits until it has recovered.
+    /// Restarts a killed server on the same port and data, and waits until it has recovered.
     pub async fn start_again(&self) -> anyhow::Result<()> {
-        self.postgres.lock().await.start_again().await.context("the tests' PostgreSQL, again")
+        self.postgres.lock().await.start_again().await.context("restarting PostgreSQL for tests")
     }
 
-    /// Ends it and waits until nothing of it is left.
+    /// Stops the server, removes its data and waits until both are done.
     pub async fn end(self) -> anyhow::Result<()> {
-        self.postgres.into_inner().stop().await.context("the tests' PostgreSQL, at its end")
+        self.postgres.into_inner().stop().await.context("stopping PostgreSQL for tests")
     }
 
-    /// A superuser's way to a database of the cluster.
+    /// Superuser connection options for a database of the cluster.
     pub fn admin(&self, database: &str) -> PgConnectOptions {
         self.admin.clone().database(database)
     }
 
-    /// A new database of `service`, migrated by `migration`. All calls for one service must bring the same one.
+    /// A new database of `service`, migrated by `migration`. All calls for one service must pass the same migration.
     pub async fn database(&self, service: Service, migration: Migration<'_>) -> anyhow::Result<TestDatabase> {
         let template = self.template(service, migration).await?;
         let name = name(service, "test");
         let copy = format!("CREATE DATABASE {name} TEMPLATE {template}");
         self.execute(copy).await.context("copying the template")?;
-        // What is granted on a database is not copied with it.
+        // PostgreSQL does not copy the privileges of a database with the database.
         let urls = self.grant(service, &name).await?;
         Ok(TestDatabase { name, urls, admin: self.admin("postgres"), cluster_is_shared: self.shared })
     }
@@ -131,23 +132,23 @@ impl TestDatabase {
         TestCluster::get().await?.database(service, Migration::Here(migrator)).await
     }
 
-    /// The URL that the running service gets.
+    /// URL for the role that serves requests.
     pub fn serving_url(&self) -> &str {
         &self.urls.serving
     }
 
-    /// The URL that migrations get.
+    /// URL for the owner role, which runs migrations.
     pub fn owner_url(&self) -> &str {
         &self.urls.owner
     }
 
-    /// A superuser's way to it, for what no role of the service may do: reading everything at once, locking,
-    /// killing sessions.
+    /// Superuser connection options, for actions that no role of the service may do: reading all tables in one
+    /// snapshot, locking tables, killing sessions.
     pub fn admin(&self) -> PgConnectOptions {
         self.admin.clone().database(&self.name)
     }
 
-    /// Its name in the cluster.
+    /// Name of the database in the cluster.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -159,7 +160,7 @@ impl Drop for TestDatabase {
             return;
         }
         let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        // Nobody receives once the process is ending, and the cluster with it.
+        // Sending fails only while the process ends, and then the cluster ends too.
         let _ending = remover().send((self.admin.clone(), statement));
     }
 }
@@ -170,35 +171,37 @@ impl Migration<'_> {
             Self::Here(migrator) => {
                 let mut owner = PgConnection::connect(owner_url).await.context("connecting as the owner")?;
                 migrator.run(&mut owner).await?;
-                // A database with a session cannot be copied.
+                // PostgreSQL cannot copy a database that has a session.
                 owner.close().await.context("closing the owner's session")
             }
             Self::Program(command) => {
-                let (program, arguments) = command.split_first().context("a program to run")?;
+                let (program, arguments) = command.split_first().context("the command names no program")?;
                 let mut migrate = tokio::process::Command::new(program);
                 migrate.args(arguments).arg("migrate").env("MIGRATION_DATABASE_URL", owner_url);
                 let output = migrate.stdin(Stdio::null()).kill_on_drop(true).output().await?;
-                let said = String::from_utf8_lossy(&output.stderr);
-                anyhow::ensure!(output.status.success(), "{}\n{said}", output.status);
+                let stderr = String::from_utf8_lossy(&output.stderr);
+                anyhow::ensure!(output.status.success(), "{}\n{stderr}", output.status);
                 Ok(())
             }
         }
     }
 }
 
-/// A name that needs no quotes.
-fn name(service: Service, what: &str) -> String {
-    format!("{service}_{what}_{}", Uuid::new_v4().simple())
+/// A unique database name that needs no quotes in SQL.
+fn name(service: Service, purpose: &str) -> String {
+    format!("{service}_{purpose}_{}", Uuid::new_v4().simple())
 }
 
 async fn execute(admin: &PgConnectOptions, statement: String) -> Result<(), sqlx::Error> {
     let mut connection = PgConnection::connect_with(admin).await?;
-    // Safe: made of names that this file makes.
+    // Safe: the statement contains only names from `name`.
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await?;
     connection.close().await
 }
 
-/// One thread that removes databases one by one: dropping cannot wait, and each test's runtime ends with it.
+/// Sender to the thread that removes databases.
+///
+/// `Drop` cannot wait, and the runtime of a test ends with the test, so a thread of its own runs the statements.
 fn remover() -> &'static mpsc::Sender<(PgConnectOptions, String)> {
     static REMOVER: OnceLock<mpsc::Sender<(PgConnectOptions, String)>> = OnceLock::new();
     REMOVER.get_or_init(|| {
@@ -207,10 +210,12 @@ fn remover() -> &'static mpsc::Sender<(PgConnectOptions, String)> {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
-                .expect("a runtime on the current thread needs nothing that could be missing");
+                .expect("the operating system gives a descriptor for the runtime's reactor");
             for (admin, statement) in receiver {
                 if let Err(error) = runtime.block_on(execute(&admin, statement)) {
-                    eprintln!("a test's database stays until the cluster ends: {error}");
+                    eprintln!(
+                        "testkit: removing a test database failed; it stays until the cluster stops: {error}"
+                    );
                 }
             }
         });

@@ -1,4 +1,4 @@
-//! An API held to its description: every answer that it names is given, and no other.
+//! Test that a service and its OpenAPI document agree: the service gives every documented answer and no other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,28 +13,28 @@ use tokio::time::timeout;
 
 use crate::http::{Call, Client, Reply};
 
-/// A route, and what a good request to it looks like.
+/// A route and a valid request to it.
 #[derive(Debug, Clone)]
 pub struct Route {
     /// `get` or `post`.
     pub method: &'static str,
-    /// Its path in the description.
+    /// Path in the OpenAPI document, with placeholders.
     pub template: &'static str,
-    /// The path of something that exists or could.
+    /// Path of a valid request, with the placeholders filled in.
     pub path: String,
-    /// A body, if it takes one.
+    /// Body of a valid request, if the route takes a body.
     pub body: Option<Value>,
-    /// Who may.
+    /// Roles that may call the route.
     pub roles: &'static [&'static str],
 }
 
 impl Route {
-    /// Its name here: `post /v1/orders`.
+    /// Method and path, such as `post /v1/orders`.
     pub fn name(&self) -> String {
         format!("{} {}", self.method, self.template)
     }
 
-    /// A good request.
+    /// A valid request.
     pub fn call(&self, client: &Client) -> Call {
         let call = self.bare(client);
         match &self.body {
@@ -49,54 +49,55 @@ impl Route {
     }
 }
 
-/// A client for each role, `nobody` included.
+/// A function that gives a client for a role. For the role name `nobody` it gives a client without a valid token.
 pub type ClientOf<'a> = dyn Fn(&str) -> Client + 'a;
 
-/// What the description names and what was seen: route and status.
+/// Comparison of documented and observed answers. An answer is a route and a status.
 #[derive(Debug)]
 pub struct Documented {
-    named: BTreeSet<(String, u16)>,
-    /// What is said of each.
-    words: BTreeMap<(String, u16), String>,
-    seen: BTreeSet<(String, u16)>,
+    described: BTreeSet<(String, u16)>,
+    /// Description of each documented answer.
+    descriptions: BTreeMap<(String, u16), String>,
+    observed: BTreeSet<(String, u16)>,
 }
 
 impl Documented {
-    /// Of an OpenAPI document.
+    /// A comparison against an OpenAPI document, without observed answers.
     pub fn new(description: &Value) -> Self {
-        let mut words = BTreeMap::new();
+        let mut descriptions = BTreeMap::new();
         let members = |value: &Value| value.as_object().cloned().unwrap_or_default();
         for (path, methods) in members(&description["paths"]) {
             for (method, operation) in members(&methods) {
                 for (status, response) in members(&operation["responses"]) {
                     let Ok(status) = status.parse() else { continue };
-                    let said = response["description"].as_str().unwrap_or_default().to_owned();
-                    words.insert((format!("{method} {path}"), status), said);
+                    let text = response["description"].as_str().unwrap_or_default().to_owned();
+                    descriptions.insert((format!("{method} {path}"), status), text);
                 }
             }
         }
-        Self { named: words.keys().cloned().collect(), words, seen: BTreeSet::new() }
+        Self { described: descriptions.keys().cloned().collect(), descriptions, observed: BTreeSet::new() }
     }
 
-    /// Every route that it describes.
+    /// The documented routes.
     pub fn routes(&self) -> BTreeSet<String> {
-        self.named.iter().map(|(route, _)| route.clone()).collect()
+        self.described.iter().map(|(route, _)| route.clone()).collect()
     }
 
-    /// Named and not seen.
+    /// Answers that are documented but were not observed.
     pub fn missing(&self) -> Vec<&(String, u16)> {
-        self.named.difference(&self.seen).collect()
+        self.described.difference(&self.observed).collect()
     }
 
-    /// Seen and not named.
+    /// Answers that were observed but are not documented.
     pub fn unnamed(&self) -> Vec<&(String, u16)> {
-        self.seen.difference(&self.named).collect()
+        self.observed.difference(&self.described).collect()
     }
 
-    /// Sends `call` and notes its answer, which must be this one and look as every answer does.
+    /// Sends `call`, requires the given status and problem, checks the members and headers that every answer must have,
+    /// and records the answer as observed.
     ///
     /// # Panics
-    /// With the whole reply when it is another.
+    /// If the answer differs. The message holds the whole reply.
     pub async fn expect(&mut self, route: &str, call: Call, status: u16, problem: Option<&str>) -> Reply {
         let reply = call.send().await.unwrap_or_else(|error| panic!("{route}: no answer: {error}"));
         let reply = reply.expect(status);
@@ -107,7 +108,7 @@ impl Documented {
     fn note(&mut self, route: &str, reply: &Reply, problem: Option<&str>) {
         let status = reply.status.as_u16();
         assert_eq!(reply.problem().as_deref(), problem, "{route}: {reply}");
-        self.seen.insert((route.to_owned(), status));
+        self.observed.insert((route.to_owned(), status));
         assert!(!reply.header("x-correlation-id").is_empty(), "{reply}");
         if let Some(name) = problem {
             let body = reply.json();
@@ -116,12 +117,13 @@ impl Documented {
             assert_eq!(body["correlation_id"], reply.header("x-correlation-id"), "{reply}");
             assert!(body["retryable"].is_boolean() && body["same_key"].is_boolean(), "{reply}");
             assert_eq!(body["outcome"].as_str().unwrap_or_default(), reply.header("x-outcome"), "{reply}");
-            // What the client caused is described in words here and there; what it did not, by its name.
+            // The description of a 5xx answer is a list of problem names. Descriptions of 4xx answers are free text.
             if status >= 500 {
-                let said = self.words.get(&(route.to_owned(), status)).map_or("", String::as_str);
+                let key = (route.to_owned(), status);
+                let description = self.descriptions.get(&key).map_or("", String::as_str);
                 assert!(
-                    said.split(", ").any(|word| word == name),
-                    "{route}: {status} {name} is not {said:?}"
+                    description.split(", ").any(|word| word == name),
+                    "{route}: {status} {name} is not listed in {description:?}"
                 );
             }
             if matches!(status, 429 | 503) {
@@ -130,8 +132,8 @@ impl Documented {
         }
     }
 
-    /// The same answer of every route to a good request, as a service gives it whose database is away, whose caller is
-    /// over its quota, and so on.
+    /// Sends a valid request to every route and requires the same answer from each, for example while the database is
+    /// unreachable.
     pub async fn all(&mut self, routes: &[Route], client: &ClientOf<'_>, status: u16, problem: &str) {
         for route in routes {
             let call = route.call(&client(route.roles[0]));
@@ -139,8 +141,9 @@ impl Documented {
         }
     }
 
-    /// What every route answers to a caller that has spent its quota. How much that is does not matter, as long as it
-    /// can be spent faster than it comes back.
+    /// Calls every route until it answers that the caller's quota is spent, at most 50 times.
+    ///
+    /// The size of the quota does not matter, as long as the calls spend it faster than it refills.
     pub async fn over_quota(&mut self, routes: &[Route], client: &ClientOf<'_>) {
         for route in routes {
             let call = || route.call(&client(route.roles[0]));
@@ -154,18 +157,21 @@ impl Documented {
                     break;
                 }
             }
-            assert!(spent, "{} is not limited", route.name());
+            assert!(spent, "{} has no quota: it answered 50 calls", route.name());
         }
     }
 
-    /// What every route answers to the wrong caller, the late one, and one that sends nonsense.
+    /// Sends every route requests that it must refuse: without a valid token, of a wrong role, after the deadline, and,
+    /// for commands, with an invalid key, content type or body.
     pub async fn wrong_requests(&mut self, routes: &[Route], client: &ClientOf<'_>) {
         for route in routes {
             let name = route.name();
             let good = client(route.roles[0]);
             let others = ["client", "service", "operator"];
-            let other =
-                others.into_iter().find(|role| !route.roles.contains(role)).expect("nobody may do all");
+            let other = others
+                .into_iter()
+                .find(|role| !route.roles.contains(role))
+                .expect("no route is open to every role");
             self.expect(&name, route.call(&client("nobody")), 401, Some("unauthenticated")).await;
             self.expect(&name, route.call(&client(other)), 403, Some("forbidden")).await;
             let late = route.call(&good).header(&X_DEADLINE_MS, "0");
@@ -191,8 +197,9 @@ impl Documented {
         }
     }
 
-    /// What every command answers to a body of which only the beginning comes. All at once, since each takes as long as
-    /// a service waits for a body to go on.
+    /// Sends every command a body that stops after its first byte, and requires 408.
+    ///
+    /// The requests run concurrently, because each lasts as long as a service waits for the rest of a body.
     pub async fn stalled_bodies(
         &mut self,
         routes: &[Route],
@@ -216,12 +223,12 @@ impl Documented {
             let reply = reply.unwrap_or_else(|error| panic!("{name}: {error}"));
             assert!(reply.starts_with("HTTP/1.1 408 "), "{name}: {reply}");
             assert!(reply.contains("urn:mainstay:problem:request-timeout"), "{name}: {reply}");
-            self.seen.insert((name, 408));
+            self.observed.insert((name, 408));
         }
     }
 }
 
-/// Longer than a service waits for the next part of a body (10 s).
+/// Limit for the answer to a stalled body: longer than the 2 s that a service waits for a body.
 const STALLED: Duration = Duration::from_secs(25);
 
 async fn stall(authority: &str, head: &str) -> anyhow::Result<String> {

@@ -1,4 +1,4 @@
-//! Waiting for a condition instead of sleeping and hoping.
+//! Waiting for a condition with a deadline. Tests use it instead of a fixed sleep.
 
 use std::fmt::{Debug, Display};
 use std::future::Future;
@@ -7,83 +7,84 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// What a condition says each time it is looked at.
-pub trait Look {
-    /// What there is once it holds.
+/// Result of one check of a condition.
+pub trait Check {
+    /// Value of a condition that holds.
     type Found;
-    /// The found, or what is still missing.
-    fn look(self) -> Result<Self::Found, String>;
+    /// The value if the condition holds, or a text that says why it does not.
+    fn check(self) -> Result<Self::Found, String>;
 }
 
-impl Look for bool {
+impl Check for bool {
     type Found = ();
-    fn look(self) -> Result<(), String> {
+    fn check(self) -> Result<(), String> {
         if self { Ok(()) } else { Err("it is false".to_owned()) }
     }
 }
 
-impl<T> Look for Option<T> {
+impl<T> Check for Option<T> {
     type Found = T;
-    fn look(self) -> Result<T, String> {
-        self.ok_or_else(|| "there is none".to_owned())
+    fn check(self) -> Result<T, String> {
+        self.ok_or_else(|| "it is none".to_owned())
     }
 }
 
-impl<T, E: Display> Look for Result<T, E> {
+impl<T, E: Display> Check for Result<T, E> {
     type Found = T;
-    fn look(self) -> Result<T, String> {
+    fn check(self) -> Result<T, String> {
         self.map_err(|missing| missing.to_string())
     }
 }
 
-/// Looks at `condition` until it holds and gives what it found.
+/// Checks `condition` until it holds and returns its value.
 ///
 /// # Panics
-/// When it does not hold within `within`: names what was waited for, where, for how long, how often it was
-/// looked at and what was missing the last time.
+/// If the condition does not hold within `within`. The message names the condition, the calling line, the time, the
+/// number of checks and the result of the last check.
 #[track_caller]
 pub fn eventually<C, F>(
     what: &str,
     within: Duration,
     condition: C,
-) -> impl Future<Output = <F::Output as Look>::Found>
+) -> impl Future<Output = <F::Output as Check>::Found>
 where
     C: FnMut() -> F,
-    F: Future<Output: Look>,
+    F: Future<Output: Check>,
 {
-    let place = Location::caller();
-    async move { in_time(what, within, condition).await.unwrap_or_else(|never| panic!("{place}: {never}")) }
+    let caller = Location::caller();
+    async move { in_time(what, within, condition).await.unwrap_or_else(|error| panic!("{caller}: {error}")) }
 }
 
-/// The same for whoever can go on without: says what was waited for, for how long, how often it was looked at and
-/// what was missing the last time.
+/// Like [`eventually`], but returns an error instead of a panic, for callers that can continue. The error names the
+/// condition, the time, the number of checks and the result of the last check.
 pub async fn in_time<C, F>(
     what: &str,
     within: Duration,
     mut condition: C,
-) -> Result<<F::Output as Look>::Found, String>
+) -> Result<<F::Output as Check>::Found, String>
 where
     C: FnMut() -> F,
-    F: Future<Output: Look>,
+    F: Future<Output: Check>,
 {
-    /// Quick enough that waiting costs a test nothing, slow enough that looking does not keep a core busy.
+    /// First pause between checks: short, so that a condition that holds soon costs the test little time.
     const FIRST: Duration = Duration::from_millis(2);
+    /// Longest pause between checks: long enough that checking does not keep a core busy.
     const LAST: Duration = Duration::from_millis(50);
 
-    let (began, mut pause) = (Instant::now(), FIRST);
-    let (mut looks, mut missing) = (0_u32, "it was never looked at to the end".to_owned());
+    let (started, mut pause) = (Instant::now(), FIRST);
+    let (mut checks, mut last) = (0_u32, "no check finished".to_owned());
     loop {
-        match timeout_at(began + within, condition()).await.map(Look::look) {
+        match timeout_at(started + within, condition()).await.map(Check::check) {
             Ok(Ok(found)) => return Ok(found),
-            Ok(Err(still)) => {
-                looks += 1;
-                missing = still;
+            Ok(Err(reason)) => {
+                checks += 1;
+                last = reason;
             }
             Err(_) => {}
         }
-        if began.elapsed() >= within {
+        if started.elapsed() >= within {
             return Err(format!(
-                "not within {within:?}: {what}\n  looked {looks} times; the last time: {missing}"
+                "not within {within:?}: {what}\n  checked {checks} times; last result: {last}"
             ));
         }
         sleep(pause).await;
@@ -91,7 +92,7 @@ where
     }
 }
 
-/// The same for conditions that need no waiting.
+/// Like [`eventually`], for a condition that is checked without waiting.
 #[track_caller]
 pub fn eventually_now<L>(
     what: &str,
@@ -99,7 +100,7 @@ pub fn eventually_now<L>(
     mut condition: impl FnMut() -> L,
 ) -> impl Future<Output = L::Found>
 where
-    L: Look + Debug,
+    L: Check + Debug,
 {
     eventually(what, within, move || std::future::ready(condition()))
 }
@@ -109,24 +110,25 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_looks_until_the_condition_holds() {
-        let began = Instant::now();
+    async fn a_condition_is_checked_until_it_holds() {
+        let started = Instant::now();
         let at = eventually_now("a second has passed", Duration::from_secs(5), || {
-            Some(began.elapsed()).filter(|passed| *passed >= Duration::from_secs(1))
+            Some(started.elapsed()).filter(|passed| *passed >= Duration::from_secs(1))
         })
         .await;
-        assert!(at < Duration::from_millis(1_100), "it was found {at:?} after it held");
+        assert!(at < Duration::from_millis(1_100), "the condition was found to hold after {at:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    #[should_panic(expected = "not within 1s: the moon turns blue\n  looked")]
-    async fn it_says_what_never_came() {
-        eventually_now("the moon turns blue", Duration::from_secs(1), || Err::<(), _>("it is white")).await;
+    #[should_panic(expected = "not within 1s: the order is confirmed\n  checked")]
+    async fn the_panic_names_the_condition_that_never_held() {
+        eventually_now("the order is confirmed", Duration::from_secs(1), || Err::<(), _>("it is pending"))
+            .await;
     }
 
     #[tokio::test(start_paused = true)]
-    #[should_panic(expected = "it was never looked at to the end")]
-    async fn a_look_that_hangs_is_given_up() {
+    #[should_panic(expected = "no check finished")]
+    async fn a_check_that_hangs_is_cancelled_at_the_deadline() {
         eventually("an answer", Duration::from_secs(1), std::future::pending::<bool>).await;
     }
 }

@@ -1,7 +1,7 @@
-//! A small HTTP client for tests, and the log of what its users were told.
+//! HTTP client for tests, with a log of requests and replies.
 //!
-//! Every request with a principal's client goes into the shared [`RequestLog`], so that the checker can hold the
-//! services to their word afterwards without a test having to think of it.
+//! Every request of a client with a principal goes into the shared [`RequestLog`]. The checker later compares the
+//! replies with the journals, without further code in the test.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,17 +20,18 @@ use serde_json::Value;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-/// Longer than any deadline a request may ask for (30 s), so that only a service that hangs meets it.
+/// Default timeout. It is longer than the longest deadline of a request (30 s), so that only a service that hangs
+/// exceeds it.
 const PATIENCE: Duration = Duration::from_secs(35);
 
-/// What became of a request that was not answered.
+/// Failure of a request that was not answered.
 #[derive(Debug)]
 pub enum Unanswered {
-    /// There was no connection: it was certainly not carried out.
+    /// The client could not connect, so the request was certainly not executed.
     NoConnection(HyperError),
-    /// The connection ended, or the answer was unreadable.
+    /// The connection ended early, or the reply was malformed.
     Broken(String),
-    /// Nothing came within the client's patience.
+    /// No reply came within the client's timeout.
     Silence(Duration),
 }
 
@@ -38,20 +39,20 @@ impl fmt::Display for Unanswered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoConnection(error) => write!(f, "no connection: {error}"),
-            Self::Broken(what) => write!(f, "the answer broke off: {what}"),
-            Self::Silence(patience) => write!(f, "no answer within {patience:?}"),
+            Self::Broken(error) => write!(f, "reply incomplete or malformed: {error}"),
+            Self::Silence(patience) => write!(f, "no reply within {patience:?}"),
         }
     }
 }
 
 impl std::error::Error for Unanswered {}
 
-/// Everything that clients sent and were told, in the order in which it was answered or given up.
+/// Requests of all clients with their replies, in the order in which the replies came or the requests timed out.
 #[derive(Debug, Clone, Default)]
 pub struct RequestLog(Arc<Mutex<Vec<ClientRequest>>>);
 
 impl RequestLog {
-    /// What was logged so far.
+    /// The requests logged so far.
     pub fn requests(&self) -> Vec<ClientRequest> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -61,7 +62,7 @@ impl RequestLog {
     }
 }
 
-/// A client of one service, for one principal. Clones share connections and log.
+/// A client of one service for one principal. Clones share the connections and the log.
 #[derive(Debug, Clone)]
 pub struct Client {
     hyper: Hyper<HttpConnector, Full<Bytes>>,
@@ -72,7 +73,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// For the service at `base` (`http://host:port`), with no token and no log.
+    /// A client of the service at `base` (`http://host:port`), without token and log.
     pub fn new(base: &str) -> Self {
         Self {
             hyper: Hyper::builder(TokioExecutor::new()).build_http(),
@@ -93,44 +94,44 @@ impl Client {
         self
     }
 
-    /// Gives a request up after this long.
+    /// Sets the timeout of a request.
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// Logs every request as `principal`'s.
+    /// Logs every request as a request of `principal`.
     #[must_use]
     pub fn logged(self, log: &RequestLog, service: Side, principal: &str) -> Self {
         Self { logged: Some((log.clone(), service, principal.to_owned())), ..self }
     }
 
-    /// Begins a GET.
+    /// A GET request.
     pub fn get(&self, path: &str) -> Call {
         self.call(Method::GET, path)
     }
 
-    /// Begins a POST with a random idempotency key.
+    /// A POST request with a random idempotency key.
     pub fn post(&self, path: &str) -> Call {
         self.call(Method::POST, path).key(&format!("test-{}", Uuid::new_v4()))
     }
 
-    /// Begins a PUT.
+    /// A PUT request.
     pub fn put(&self, path: &str) -> Call {
         self.call(Method::PUT, path)
     }
 
-    /// Begins a DELETE.
+    /// A DELETE request.
     pub fn delete(&self, path: &str) -> Call {
         self.call(Method::DELETE, path)
     }
 
-    /// Begins any request.
+    /// A request with any method.
     pub fn call(&self, method: Method, path: &str) -> Call {
         let mut request = Request::new(Full::default());
         *request.method_mut() = method;
         let uri = format!("{}{path}", self.base);
-        *request.uri_mut() = uri.parse().unwrap_or_else(|error| panic!("{uri:?} is no URL: {error}"));
+        *request.uri_mut() = uri.parse().unwrap_or_else(|error| panic!("invalid URL {uri:?}: {error}"));
         let call = Call { client: self.clone(), request, key: None };
         match &self.authorization {
             Some(authorization) => call.header(&header::AUTHORIZATION, authorization.clone()),
@@ -139,9 +140,9 @@ impl Client {
     }
 }
 
-/// A request that was not sent yet.
+/// A request under construction. [`Call::send`] sends it.
 #[derive(Debug)]
-#[must_use = "nothing is sent before `send`"]
+#[must_use = "the request is not sent before `send`"]
 pub struct Call {
     client: Client,
     request: Request<Full<Bytes>>,
@@ -154,12 +155,13 @@ impl Call {
     where
         V: TryInto<HeaderValue, Error: fmt::Debug>,
     {
-        let value = value.try_into().unwrap_or_else(|error| panic!("not a value for {name}: {error:?}"));
+        let value =
+            value.try_into().unwrap_or_else(|error| panic!("invalid value for header {name}: {error:?}"));
         self.request.headers_mut().insert(name, value);
         self
     }
 
-    /// Takes a header away.
+    /// Removes a header.
     pub fn without(mut self, name: &HeaderName) -> Self {
         self.request.headers_mut().remove(name);
         if *name == mainstay::headers::IDEMPOTENCY_KEY {
@@ -174,12 +176,12 @@ impl Call {
         self.header(&mainstay::headers::IDEMPOTENCY_KEY, key)
     }
 
-    /// The idempotency key, for a repeat.
+    /// The idempotency key, for repeating the request.
     pub fn idempotency_key(&self) -> Option<&str> {
         self.key.as_deref()
     }
 
-    /// Gives it up after this long.
+    /// Sets the timeout.
     pub fn patience(self, patience: Duration) -> Self {
         Self { client: self.client.patience(patience), ..self }
     }
@@ -201,13 +203,13 @@ impl Call {
         self.header(&header::CONTENT_TYPE, "application/json").body(bytes)
     }
 
-    /// Sets any body.
+    /// Sets the body.
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         *self.request.body_mut() = Full::new(body.into());
         self
     }
 
-    /// Sends it and reads the whole reply.
+    /// Sends the request and reads the whole reply.
     pub async fn send(self) -> Result<Reply, Unanswered> {
         let Self { client, request, key } = self;
         let sent_id = request.headers().get(mainstay::headers::X_CORRELATION_ID).cloned();
@@ -218,8 +220,8 @@ impl Call {
                 answer.as_ref().ok().and_then(|reply| reply.headers.get("x-correlation-id").cloned());
             let id = got_id.or(sent_id);
             let never_sent = matches!(answer, Err(Unanswered::NoConnection(_)));
-            let reply = answer.as_ref().ok().map(|reply| reply.as_told(*service));
-            // No connection is as good as being told so.
+            let reply = answer.as_ref().ok().map(|reply| reply.to_logged(*service));
+            // Without a connection the request was not executed, so log it as such a reply.
             let reply = reply.or_else(|| never_sent.then(not_executed));
             log.push(ClientRequest {
                 service: *service,
@@ -245,7 +247,7 @@ async fn exchange(
     Ok(Reply { status: head.status, headers: head.headers, body })
 }
 
-/// An error with everything that led to it: hyper's own text says little.
+/// Text of an error with its causes. hyper's own text rarely names the cause.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
@@ -255,29 +257,29 @@ fn not_executed() -> ClientReply {
     ClientReply { outcome: Some("not-executed".to_owned()), ..ClientReply::default() }
 }
 
-/// A whole reply.
+/// A complete reply.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// The status.
+    /// Status code.
     pub status: StatusCode,
-    /// The headers.
+    /// Header fields.
     pub headers: http::HeaderMap,
-    /// The body.
+    /// Body.
     pub body: Bytes,
 }
 
 impl Reply {
-    /// The body as JSON; null when it is none.
+    /// The body as JSON, or null if the body is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
-    /// A header's text; empty when there is none.
+    /// A header's text, or an empty text if the reply lacks the header.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The stable name of the problem that the reply is, if it is one.
+    /// Stable name of the problem, if the reply is a problem.
     pub fn problem(&self) -> Option<String> {
         if !self.header("content-type").starts_with("application/problem+json") {
             return None;
@@ -286,24 +288,24 @@ impl Reply {
         Some(kind.rsplit([':', '/']).next()?.to_owned())
     }
 
-    /// Whether it was replayed.
+    /// True if the service replayed the reply of an earlier request.
     pub fn is_replayed(&self) -> bool {
         self.header("idempotent-replayed") == "true"
     }
 
-    /// Gives the reply when it has this status.
+    /// Returns the reply if it has this status.
     ///
     /// # Panics
-    /// With the whole reply when it has another.
+    /// If it has another status. The message holds the whole reply.
     #[track_caller]
-    #[allow(clippy::return_self_not_must_use, reason = "asserting is a use of its own")]
+    #[allow(clippy::return_self_not_must_use, reason = "callers that only assert drop the reply")]
     pub fn expect(self, status: u16) -> Self {
         assert!(self.status.as_u16() == status, "expected {status}, got {self}");
         self
     }
 
-    /// What the checker needs to know of it.
-    pub(crate) fn as_told(&self, service: Side) -> ClientReply {
+    /// The checker's form of the reply.
+    pub(crate) fn to_logged(&self, service: Side) -> ClientReply {
         ClientReply::read(service, self.status.as_u16(), &self.body)
     }
 }

@@ -1,17 +1,15 @@
-//! What the tests of the services and of the pair share: a database for every test, services as processes, faulty
-//! networks, a small HTTP client that remembers what it was told, waiting for conditions, and the checker at the
-//! end.
+//! Shared tools for the tests of the services and of the pair.
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`databases`] | a private PostgreSQL per process, a migrated copy per test |
-//! | [`pair`] | both services for one test, replicas, networks, invariants |
-//! | [`proxy`] | networks that fail on command |
-//! | [`http`] | the client and its log |
-//! | [`nemesis`] | seeded schedules of faults under load, which replay and shrink |
-//! | [`cancel`] | leaving in the middle |
-//! | [`documented`] | an API held to its description |
-//! | [`mod@eventually`] | waiting with a deadline instead of sleeping |
+//! | [`databases`] | a private PostgreSQL for each test process and a migrated database for each test |
+//! | [`pair`] | both services as processes for one test: replicas, networks, check of the invariants |
+//! | [`proxy`] | proxies that inject network faults |
+//! | [`http`] | an HTTP client that logs its requests and replies for the checker |
+//! | [`nemesis`] | fault schedules drawn from a seed and run under load; a schedule can be replayed and shrunk |
+//! | [`cancel`] | cancelling a future at a chosen await |
+//! | [`documented`] | comparison of a service with its OpenAPI document |
+//! | [`mod@eventually`] | waiting for a condition with a deadline instead of sleeping |
 
 pub mod cancel;
 pub mod databases;

@@ -1,4 +1,4 @@
-//! Tests get databases of their own, migrated, with the rights of the service and no more.
+//! Each test gets its own migrated database, with the privileges of the service's roles.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const TABLE: [(i64, &str, &str); 1] =
     [(1001, "t", "CREATE TABLE t (n int PRIMARY KEY); GRANT SELECT, INSERT ON t TO mainstay_order")];
 
 #[tokio::test]
-async fn every_test_has_a_migrated_database_of_its_own() {
+async fn every_test_gets_its_own_migrated_database() {
     let migrator = migrator(&TABLE);
     let (one, other) = tokio::join!(
         TestDatabase::new(Service::Order, &migrator),
@@ -23,7 +23,7 @@ async fn every_test_has_a_migrated_database_of_its_own() {
         sqlx::query("INSERT INTO t VALUES (1)")
             .execute(&mut serving)
             .await
-            .expect("the other one's row is not here");
+            .expect("the row of the other database must not be in this one");
         let refused = sqlx::query("CREATE TABLE u ()").execute(&mut serving).await.unwrap_err();
         assert!(refused.to_string().contains("permission denied"), "{refused}");
         let mut admin = PgConnection::connect_with(&database.admin()).await.unwrap();
@@ -33,7 +33,7 @@ async fn every_test_has_a_migrated_database_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_dropped_database_goes_away_even_with_sessions_in_it() {
+async fn a_dropped_database_is_removed_despite_open_sessions() {
     let database = TestDatabase::new(Service::Order, &migrator(&TABLE)).await.unwrap();
     let name = database.name().to_owned();
     let session = PgConnection::connect(database.serving_url()).await.unwrap();

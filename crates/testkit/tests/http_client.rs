@@ -1,4 +1,4 @@
-//! The test client reports and logs what it was told, and nothing more than that.
+//! The test client logs each reply as the service gave it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use testkit::{Client, RequestLog};
 
 const ORDER: &str = "0192f0c0-0000-7000-8000-000000000001";
 
-/// A server that answers everything with these bytes: a proxy before nothing.
+/// A server that answers every request with this reply: a proxy without a service behind it.
 async fn answering(status: u16, kind: &str, body: &str) -> HttpProxy {
     let proxy = HttpProxy::start(SocketAddr::from(([127, 0, 0, 1], 1))).await.expect("loopback works");
     let length = body.len();
@@ -25,7 +25,7 @@ async fn answering(status: u16, kind: &str, body: &str) -> HttpProxy {
 }
 
 #[tokio::test]
-async fn an_order_that_was_acknowledged_is_logged_with_what_was_said_of_it() {
+async fn an_acknowledged_order_is_logged_with_its_status_version_and_state() {
     let body = format!(r#"{{"id":"{ORDER}","status":"reserved","version":2}}"#);
     let server = answering(201, "application/json", &body).await;
     let log = RequestLog::default();
@@ -40,16 +40,16 @@ async fn an_order_that_was_acknowledged_is_logged_with_what_was_said_of_it() {
     assert_eq!(sent.body(), br#"{"a":1}"#);
 
     let requests = log.requests();
-    let told = requests[0].reply.as_ref().unwrap();
+    let logged = requests[0].reply.as_ref().unwrap();
     assert_eq!(
         (requests.len(), requests[0].principal.as_str(), requests[0].correlation_id.as_str()),
         (1, "alice", "c-1")
     );
     assert_eq!(requests[0].key_hash, Some(hex(KeyHash::of("key-0123456789abcdef").as_bytes())));
-    assert_eq!((told.status, told.version, told.state.as_deref()), (201, Some(2), Some("reserved")));
-    assert_eq!(told.aggregate.map(|id| id.to_string()).as_deref(), Some(ORDER));
-    assert_eq!(told.body_hash, hex(&hash(body.as_bytes())));
-    assert!(told.is_final());
+    assert_eq!((logged.status, logged.version, logged.state.as_deref()), (201, Some(2), Some("reserved")));
+    assert_eq!(logged.aggregate.map(|id| id.to_string()).as_deref(), Some(ORDER));
+    assert_eq!(logged.body_hash, hex(&hash(body.as_bytes())));
+    assert!(logged.is_final());
 }
 
 #[tokio::test]
@@ -63,13 +63,13 @@ async fn a_refused_order_is_logged_as_rejected_and_final() {
     let reply = client.post("/v1/orders").send().await.unwrap().expect(409);
     assert_eq!(reply.problem().as_deref(), Some("insufficient-stock"));
     let requests = log.requests();
-    let told = requests[0].reply.as_ref().unwrap();
-    assert_eq!((told.state.as_deref(), told.outcome.as_deref()), (Some("rejected"), Some("refused")));
-    assert!(told.is_final() && !told.is_not_executed());
+    let logged = requests[0].reply.as_ref().unwrap();
+    assert_eq!((logged.state.as_deref(), logged.outcome.as_deref()), (Some("rejected"), Some("refused")));
+    assert!(logged.is_final() && !logged.is_not_executed());
 }
 
 #[tokio::test]
-async fn what_was_not_sent_is_told_from_what_is_not_known() {
+async fn a_request_that_was_not_sent_is_logged_as_not_executed_and_a_lost_reply_as_unknown() {
     let server = answering(200, "application/json", "{}").await;
     let log = RequestLog::default();
     let client =
@@ -83,14 +83,14 @@ async fn what_was_not_sent_is_told_from_what_is_not_known() {
     server.script(When::next(""), Fault::LoseRequest(Ending::Hang));
     assert!(matches!(client.post("/").send().await, Err(Unanswered::Silence(_))));
 
-    let told: Vec<_> = log.requests().into_iter().map(|request| request.reply).collect();
-    assert!(told[0].as_ref().is_some_and(checker::ClientReply::is_not_executed), "{told:?}");
-    assert_eq!(told[1..], [None, None]);
+    let logged: Vec<_> = log.requests().into_iter().map(|request| request.reply).collect();
+    assert!(logged[0].as_ref().is_some_and(checker::ClientReply::is_not_executed), "{logged:?}");
+    assert_eq!(logged[1..], [None, None]);
 }
 
 #[tokio::test]
 #[should_panic(expected = "expected 201, got 200 OK")]
-async fn another_status_than_expected_shows_the_whole_reply() {
+async fn an_unexpected_status_shows_the_whole_reply() {
     let server = answering(200, "application/json", "{}").await;
     Client::new(&server.url()).get("/").send().await.unwrap().expect(201);
 }

@@ -1,4 +1,4 @@
-//! Every fault of the HTTP proxy does what it says, seen from both ends.
+//! Every fault of the HTTP proxy, as the client and as the service see it.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -13,13 +13,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
 const SOON: Duration = Duration::from_secs(5);
-/// Long enough that an answer on loopback would have come.
+/// Time without an answer after which the service is taken to be silent. On loopback an answer is much faster.
 const SILENCE: Duration = Duration::from_millis(100);
 
 /// A service that counts requests and answers each with its number and the request's path.
 struct Service {
     address: SocketAddr,
-    got: Arc<AtomicU32>,
+    received: Arc<AtomicU32>,
     gone: Arc<AtomicU32>,
 }
 
@@ -27,8 +27,8 @@ impl Service {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback works");
         let address = listener.local_addr().expect("loopback works");
-        let (got, gone) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-        let (counted, lost) = (got.clone(), gone.clone());
+        let (received, gone) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let (counted, lost) = (received.clone(), gone.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (counted, lost) = (counted.clone(), lost.clone());
@@ -38,15 +38,15 @@ impl Service {
                 });
             }
         });
-        Self { address, got, gone }
+        Self { address, received, gone }
     }
 
-    fn got(&self) -> u32 {
-        self.got.load(Ordering::SeqCst)
+    fn received(&self) -> u32 {
+        self.received.load(Ordering::SeqCst)
     }
 }
 
-/// A request for `/slow` is never answered; one for `/last` closes the connection.
+/// Serves a connection. A request for `/slow` is never answered, and a request for `/last` closes the connection.
 async fn answer(stream: TcpStream, counted: &AtomicU32) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
@@ -68,7 +68,7 @@ async fn answer(stream: TcpStream, counted: &AtomicU32) -> io::Result<()> {
         stream.read_exact(&mut vec![0; length]).await?;
         let number = counted.fetch_add(1, Ordering::SeqCst) + 1;
         if line.contains("/slow") {
-            // Only the client's leaving ends it.
+            // This ends only when the client closes the connection.
             stream.read_u8().await?;
         }
         let body = format!("{number} {}", line.split(' ').nth(1).unwrap_or_default());
@@ -81,7 +81,7 @@ async fn answer(stream: TcpStream, counted: &AtomicU32) -> io::Result<()> {
     }
 }
 
-/// A connection that sends a request and reads what comes back until it has a whole reply or the end.
+/// A client connection that reads until it has a complete reply or the connection ends.
 struct Client(TcpStream);
 
 impl Client {
@@ -99,7 +99,7 @@ impl Client {
         self.0.write_all(request.as_bytes()).await
     }
 
-    /// The reply's body; what there was of the reply when the connection ended in order.
+    /// The body of the reply, or the received part of the reply if the connection closed early.
     async fn read(&mut self) -> io::Result<String> {
         let mut all = Vec::new();
         loop {
@@ -130,7 +130,7 @@ fn kind(result: io::Result<String>) -> ErrorKind {
 }
 
 #[tokio::test]
-async fn a_healthy_network_carries_everything_on_kept_connections() {
+async fn a_healthy_proxy_forwards_all_requests_of_a_connection() {
     let (service, proxy) = pair().await;
     let mut client = Client::connect(&proxy).await;
     for number in 1..=3 {
@@ -138,7 +138,7 @@ async fn a_healthy_network_carries_everything_on_kept_connections() {
     }
     let counts = proxy.counts();
     assert_eq!((counts.connections, counts.requests, counts.delivered, counts.answered), (1, 3, 3, 3));
-    assert_eq!((service.got(), counts.faults), (3, 0));
+    assert_eq!((service.received(), counts.faults), (3, 0));
 }
 
 #[tokio::test]
@@ -146,11 +146,11 @@ async fn a_reply_that_closes_the_connection_arrives_whole() {
     let (_service, proxy) = pair().await;
     let mut client = Client::connect(&proxy).await;
     assert_eq!(client.post("/last").await.unwrap(), "1 /last");
-    assert_eq!(client.read().await.unwrap(), "", "and then the end");
+    assert_eq!(client.read().await.unwrap(), "", "the connection is closed after the reply");
 }
 
 #[tokio::test]
-async fn a_request_is_lost_before_it_arrives() {
+async fn a_lost_request_does_not_reach_the_service() {
     let (service, proxy) = pair().await;
     proxy.script(When::next("/a"), Fault::LoseRequest(Ending::Reset));
     assert_eq!(kind(Client::connect(&proxy).await.post("/a").await), ErrorKind::ConnectionReset);
@@ -158,11 +158,11 @@ async fn a_request_is_lost_before_it_arrives() {
     assert_eq!(Client::connect(&proxy).await.post("/a").await.unwrap(), "");
     proxy.script(When::next("/a"), Fault::LoseRequest(Ending::Hang));
     assert!(timeout(SILENCE, Client::connect(&proxy).await.post("/a")).await.is_err());
-    assert_eq!((service.got(), proxy.counts().faults, proxy.counts().delivered), (0, 3, 0));
+    assert_eq!((service.received(), proxy.counts().faults, proxy.counts().delivered), (0, 3, 0));
 }
 
 #[tokio::test]
-async fn a_reply_is_lost_after_the_request_was_carried_out() {
+async fn a_reply_is_lost_after_the_request_was_executed() {
     let (service, proxy) = pair().await;
     proxy.script(When::next("/a"), Fault::LoseReply(Ending::Reset));
     assert_eq!(kind(Client::connect(&proxy).await.post("/a").await), ErrorKind::ConnectionReset);
@@ -170,33 +170,37 @@ async fn a_reply_is_lost_after_the_request_was_carried_out() {
     assert_eq!(Client::connect(&proxy).await.post("/a").await.unwrap(), "");
     proxy.script(When::next("/a"), Fault::LoseReply(Ending::Hang));
     assert!(timeout(SILENCE, Client::connect(&proxy).await.post("/a")).await.is_err());
-    assert_eq!((service.got(), proxy.counts().answered), (3, 0));
+    assert_eq!((service.received(), proxy.counts().answered), (3, 0));
     let last = &proxy.exchanges()[2];
     assert_eq!((last.fault, last.delivered, last.answered), (Some("lose-reply"), 1, false));
     assert_eq!(last.replies[0].body(), b"3 /a");
 }
 
 #[tokio::test]
-async fn a_reply_is_cut_in_the_middle() {
+async fn a_cut_reply_is_incomplete() {
     let (service, proxy) = pair().await;
     proxy.script(When::next("/a"), Fault::CutReply { after: 12, ending: Ending::Close });
     assert_eq!(Client::connect(&proxy).await.post("/a").await.unwrap(), "HTTP/1.1 200");
     proxy.script(When::next("/a"), Fault::CutReply { after: 1_000, ending: Ending::Close });
-    assert_eq!(Client::connect(&proxy).await.post("/a").await.unwrap(), "2 /", "never the whole of it");
+    assert_eq!(
+        Client::connect(&proxy).await.post("/a").await.unwrap(),
+        "2 /",
+        "at least one byte is missing"
+    );
     proxy.script(When::next("/a"), Fault::CutReply { after: 12, ending: Ending::Reset });
     assert_eq!(kind(Client::connect(&proxy).await.post("/a").await), ErrorKind::ConnectionReset);
-    assert_eq!(service.got(), 3);
+    assert_eq!(service.received(), 3);
 }
 
 #[tokio::test]
-async fn a_reply_is_replaced_with_or_without_the_request_being_carried_out() {
+async fn a_reply_is_replaced_with_or_without_executing_the_request() {
     let (service, proxy) = pair().await;
     proxy.script(When::next("/a"), Fault::ReplaceReply(Fault::nonsense(200)));
     assert_eq!(Client::connect(&proxy).await.post("/a").await.unwrap(), "<html>%%%");
-    assert_eq!(service.got(), 1);
+    assert_eq!(service.received(), 1);
     proxy.script(When::next("/a"), Fault::Answer(b"\x00\xffnot http at all".to_vec()));
     assert!(Client::connect(&proxy).await.post("/a").await.unwrap().contains("not http at all"));
-    assert_eq!(service.got(), 1);
+    assert_eq!(service.received(), 1);
 }
 
 #[tokio::test]
@@ -205,25 +209,25 @@ async fn a_request_is_delivered_twice() {
     proxy.script(When::next("/a"), Fault::Duplicate { at_once: false });
     let mut client = Client::connect(&proxy).await;
     assert_eq!(client.post("/a").await.unwrap(), "1 /a");
-    assert_eq!(service.got(), 2);
+    assert_eq!(service.received(), 2);
     proxy.script(When::next("/a"), Fault::Duplicate { at_once: true });
     client.post("/a").await.unwrap();
-    assert_eq!((service.got(), proxy.counts().delivered), (4, 4));
+    assert_eq!((service.received(), proxy.counts().delivered), (4, 4));
     assert_eq!(proxy.exchanges()[1].replies.len(), 2);
 }
 
 #[tokio::test]
-async fn delays_are_waited_out_on_both_ways() {
+async fn a_delay_applies_to_the_request_and_to_the_reply() {
     let (_service, proxy) = pair().await;
     let each = Duration::from_millis(60);
     proxy.script(When::next("/a"), Fault::Delay { request: each, reply: each });
-    let began = Instant::now();
+    let started = Instant::now();
     Client::connect(&proxy).await.post("/a").await.unwrap();
-    assert!(began.elapsed() >= each * 2);
+    assert!(started.elapsed() >= each * 2);
 }
 
 #[tokio::test]
-async fn a_held_request_is_overtaken_and_arrives_after_its_client_has_left() {
+async fn a_held_request_is_overtaken_and_arrives_after_its_client_has_disconnected() {
     let (service, proxy) = pair().await;
     proxy.script(When::next("/reserve"), Fault::Hold(Point::Request));
     let mut client = Client::connect(&proxy).await;
@@ -231,14 +235,14 @@ async fn a_held_request_is_overtaken_and_arrives_after_its_client_has_left() {
     let held = eventually_now("the request is held", SOON, || proxy.held().pop()).await;
     drop(client);
     assert_eq!(Client::connect(&proxy).await.post("/release").await.unwrap(), "1 /release");
-    assert_eq!(service.got(), 1);
+    assert_eq!(service.received(), 1);
     proxy.release(held.id);
-    eventually_now("the held request arrives", SOON, || service.got() == 2).await;
-    eventually_now("and is answered", SOON, || proxy.exchanges()[held.id].replies.pop()).await;
+    eventually_now("the held request arrives", SOON, || service.received() == 2).await;
+    eventually_now("the held request is answered", SOON, || proxy.exchanges()[held.id].replies.pop()).await;
 }
 
 #[tokio::test]
-async fn held_replies_come_in_the_order_of_their_release() {
+async fn held_replies_arrive_in_the_order_of_their_release() {
     let (service, proxy) = pair().await;
     proxy.script(When::every("/"), Fault::Hold(Point::Reply));
     let (mut first, mut second) = (Client::connect(&proxy).await, Client::connect(&proxy).await);
@@ -246,7 +250,7 @@ async fn held_replies_come_in_the_order_of_their_release() {
     eventually_now("the first is held", SOON, || proxy.held().len() == 1).await;
     second.send("/second").await.unwrap();
     eventually_now("both are held", SOON, || proxy.held().len() == 2).await;
-    assert_eq!(service.got(), 2);
+    assert_eq!(service.received(), 2);
     proxy.release(proxy.held()[1].id);
     assert_eq!(second.read().await.unwrap(), "2 /second");
     proxy.heal();
@@ -254,16 +258,16 @@ async fn held_replies_come_in_the_order_of_their_release() {
 }
 
 #[tokio::test]
-async fn an_old_request_is_sent_again() {
+async fn an_old_request_is_delivered_again() {
     let (service, proxy) = pair().await;
     Client::connect(&proxy).await.post("/a").await.unwrap();
     let reply = proxy.resend(0).await.unwrap();
     assert_eq!((reply.status(), reply.body()), (Some(200), &b"2 /a"[..]));
-    assert_eq!((service.got(), proxy.exchanges()[0].delivered), (2, 2));
+    assert_eq!((service.received(), proxy.exchanges()[0].delivered), (2, 2));
 }
 
 #[tokio::test]
-async fn a_script_counts_and_skips_and_the_first_match_wins() {
+async fn a_script_limits_and_skips_requests_and_the_first_match_applies() {
     let (_service, proxy) = pair().await;
     proxy.script(When::every("/a").after(1).times(2), Fault::Answer(Fault::nonsense(500)));
     proxy.script(When::every("/a").after(2), Fault::Answer(Fault::nonsense(503)));
@@ -277,7 +281,7 @@ async fn a_script_counts_and_skips_and_the_first_match_wins() {
 }
 
 #[tokio::test]
-async fn a_closed_port_refuses_and_an_open_one_serves_again() {
+async fn a_closed_port_refuses_connections_and_serves_again_after_it_is_opened() {
     let (_service, proxy) = pair().await;
     let mut kept = Client::connect(&proxy).await;
     kept.post("/a").await.unwrap();
@@ -289,20 +293,20 @@ async fn a_closed_port_refuses_and_an_open_one_serves_again() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_is_noticed_by_the_service() {
+async fn a_service_sees_that_its_client_has_disconnected() {
     let (service, proxy) = pair().await;
     let mut client = Client::connect(&proxy).await;
     client.send("/slow").await.unwrap();
-    eventually_now("the request arrives", SOON, || service.got() == 1).await;
+    eventually_now("the request arrives", SOON, || service.received() == 1).await;
     drop(client);
     eventually_now("the service's connection ends", SOON, || service.gone.load(Ordering::SeqCst) == 1).await;
 }
 
 #[tokio::test]
-async fn a_service_that_is_gone_resets_and_one_that_moved_is_found() {
+async fn an_unreachable_service_gives_a_reset_and_a_moved_service_is_found() {
     let (service, proxy) = pair().await;
-    let nobody = SocketAddr::from(([127, 0, 0, 1], local::ports::free().unwrap()));
-    proxy.forward_to(nobody);
+    let unused = SocketAddr::from(([127, 0, 0, 1], local::ports::free().unwrap()));
+    proxy.forward_to(unused);
     assert_eq!(kind(Client::connect(&proxy).await.post("/a").await), ErrorKind::ConnectionReset);
     proxy.forward_to(service.address);
     let body =

@@ -112,6 +112,7 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     let mut admin = Router::new()
         .merge(chassis::journal_feed::routes(Service::NAME, common.feed_database()))
         .merge(reconcile::admin::routes(inventory.clone()))
+        .merge(reconcile::holders::routes(inventory.clone()))
         .merge(ops::limit_routes(registry.clone()))
         .merge(ops::breaker_routes(registry, changes.clone()));
     if common.faults_enabled {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use axum::Router;
+use chassis::clocks::Clocks;
 use chassis::config::{ConfigProblems, Defaults};
 use chassis::ops::{self, ChangeLog, Condition, Operations};
 use chassis::program::Program;
@@ -108,9 +109,11 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     let registry = Registry::default();
     registry.client(&stack);
     let breakers = stack.breakers().clone();
+    let journal = Journal::new(Service::NAME, chassis::config::REVISION, &hash);
     let app = App::new(Parts {
         database: database.clone(),
-        journal: Journal::new(Service::NAME, chassis::config::REVISION, &hash),
+        clocks: Clocks::new(&journal, "inventory"),
+        journal,
         inventory: Inventory::new(stack, &inventory_url, inventory_token.expose())?,
         breakers: breakers.clone(),
         hold_seconds,
@@ -134,6 +137,7 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     let mut admin = Router::new()
         .merge(chassis::journal_feed::routes(Service::NAME, common.feed_database()))
         .merge(reconcile::admin::routes(app.clone(), lifecycle.tasks().clone()))
+        .merge(reconcile::waiting::routes(app.clone()))
         .merge(ops::limit_routes(registry.clone()))
         .merge(ops::breaker_routes(registry, changes.clone()));
     if common.faults_enabled {

@@ -7,10 +7,15 @@ mod clients;
 mod commits;
 mod crash;
 mod crash_matrix;
+mod database;
 mod documented;
 mod idempotency;
 mod nemesis;
 mod races;
+mod restored;
+#[cfg(target_os = "linux")]
+mod skew;
 mod statuses;
 mod support;
 mod unknown;
+mod unreadable;

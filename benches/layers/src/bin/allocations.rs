@@ -1,5 +1,7 @@
-//! Counts what each row allocates, and what a breaker keeps. A binary of its own, since the counter is a global
-//! allocator. Prints one line for each: name, allocations of a call, bytes of a call.
+//! Counter of the allocations of each row and of the memory of each breaker.
+//!
+//! It is a separate binary, because the counter is a global allocator. It prints one line per row: id, allocations per
+//! call, bytes per call.
 
 use std::hint::black_box;
 
@@ -15,20 +17,20 @@ use tower::{Layer as _, Service, ServiceExt as _};
 
 const CALLS: u32 = 1_000;
 
-/// The difference of two runs, so that what is built once does not count.
+/// Allocations and bytes per call: the difference of two runs, so that one-time allocations do not count.
 fn each_call(instance: &Instance) -> (f64, f64) {
     instance(100);
     let run = |calls: u32| measure(|| instance(calls as usize));
     let (few, many) = (run(CALLS), run(2 * CALLS));
     let each = |of: fn(&AllocationInfo) -> u64| {
-        // Below 2^32, so exact.
+        // The difference is below 2^32, so the conversion is exact.
         let more = u32::try_from(of(&many).saturating_sub(of(&few))).unwrap_or(u32::MAX);
         f64::from(more) / f64::from(CALLS)
     };
     (each(|info| info.count_total), each(|info| info.bytes_total))
 }
 
-/// Bytes kept by each of a hundred breakers after as many calls as fill a window.
+/// Prints the bytes that each of a hundred breakers keeps after a thousand calls.
 fn kept<T>(name: &str, mut make: impl FnMut(usize) -> T, mut call: impl FnMut(&mut T)) {
     const BREAKERS: u16 = 100;
     let mut kept = Vec::with_capacity(usize::from(BREAKERS));
@@ -48,7 +50,7 @@ where
     S: Service<Request<Full<Bytes>>>,
 {
     let result = service.ready().now_or_never().map(|ready| ready.map(|s| s.call(request).now_or_never()));
-    assert!(matches!(result, Some(Ok(Some(Ok(_))))), "the service does nothing, at once");
+    assert!(matches!(result, Some(Ok(Some(Ok(_))))), "the no-op service must answer at once");
 }
 
 fn main() {
@@ -58,7 +60,7 @@ fn main() {
     }
     let mut request = requests(Baseline::Plain);
     let (service, _breakers) = ours::breaker(BreakerConfig::default());
-    // As many endpoints of one dependency: what a further one costs.
+    // The hundred breakers are endpoints of one dependency, so the figure is the cost of one more endpoint.
     let endpoint =
         |n: usize| Uri::try_from(format!("http://10.0.0.1:{}/", 1_000 + n)).expect("a port below 65,536");
     kept(

@@ -1,8 +1,10 @@
-//! A million requests with little time, in one process and in virtual time, which stands still while code runs: so that
-//! work begun late is late by the crate's doing, and not by this machine's.
+//! Scenario: a million requests with short deadlines, in one process and in virtual time.
 //!
-//! Each request crosses as it would cross a network: its headers only, to a task that does not notice when its caller
-//! leaves. Both hosts' wall clocks are up to five minutes wrong, and say so in `Date`.
+//! Virtual time stands still while code runs. So work that starts late is late because of the crate and not because of
+//! the machine.
+//!
+//! A request travels as over a network: only its headers go to the server, in a task that does not notice when the
+//! caller stops waiting. The wall clocks of both hosts are wrong by up to five minutes, as their `Date` headers show.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use mainstay::headers::X_DEADLINE_MS;
 use mainstay::limit::QueueConfig;
 use mainstay::random::Random;
 use mainstay::server::body_limit::LimitedBody;
+use mainstay::server::read_body::ReceivedBody;
 use mainstay::server::{self, DeadlinePolicy, LimitConfig, ServerConfig};
 use mainstay::total_deadline::TotalDeadlineLayer;
 use mainstay::{CallError, Deadline, RequestContext};
@@ -29,36 +32,36 @@ use super::Lab;
 use crate::arm::Layer;
 
 const CALLERS: u64 = 2_000;
-/// The most time that a request has. The queue alone takes two thirds of it.
+/// Longest time until a request's deadline. The queue alone takes two thirds of it.
 const TIME: Duration = Duration::from_millis(60);
-/// What the handler takes at most.
+/// Longest time of the handler.
 const WORK: Duration = Duration::from_millis(4);
 
 #[derive(Debug, Default)]
 struct Counts {
     arrived: AtomicU64,
-    begun: AtomicU64,
+    started: AtomicU64,
     late: AtomicU64,
-    /// By how much at most, in microseconds.
+    /// Longest time by which a start was late, in microseconds.
     latest: AtomicU64,
 }
 
-/// How the two hosts are joined.
+/// The connection between the two hosts.
 #[derive(Debug, Clone, Copy)]
 struct Network {
-    /// The most that a request takes to cross.
+    /// Longest transit time of a request.
     transit: Duration,
-    /// Whether the server is told the deadline.
-    tells: bool,
+    /// True if the server gets the deadline header.
+    sends_deadline: bool,
 }
 
 async fn cross(requests: u64, network: Network) -> anyhow::Result<Arc<Counts>> {
     let counts = Arc::new(Counts::default());
     let random = Random::seeded(9);
     let (seen, draws, base) = (Arc::clone(&counts), random.clone(), Instant::now());
-    let handler = service_fn(move |request: Request<LimitedBody<Empty<Bytes>>>| {
+    let handler = service_fn(move |request: Request<ReceivedBody<LimitedBody<Empty<Bytes>>>>| {
         let (seen, work) = (Arc::clone(&seen), draws.up_to(WORK));
-        seen.begun.fetch_add(1, Ordering::Relaxed);
+        seen.started.fetch_add(1, Ordering::Relaxed);
         let given_up_at = request.headers().get(crate::service::GIVEN_UP_AT);
         let given_up_at = given_up_at.and_then(|v| v.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
         let now = micros(base.elapsed());
@@ -83,7 +86,7 @@ async fn cross(requests: u64, network: Network) -> anyhow::Result<Arc<Counts>> {
         let (server, seen, transit) = (server.clone(), Arc::clone(&seen), draws.up_to(network.transit));
         let mut crossing = Request::new(Empty::<Bytes>::new());
         request.headers().clone_into(crossing.headers_mut());
-        if !network.tells {
+        if !network.sends_deadline {
             crossing.headers_mut().remove(X_DEADLINE_MS);
         }
         let served = tokio::spawn(async move {
@@ -123,7 +126,7 @@ async fn cross(requests: u64, network: Network) -> anyhow::Result<Arc<Counts>> {
                     .extension(context)
                     .body(Full::default())
                     .expect("every part is well formed");
-                // What became of it is not the question here.
+                // The scenario does not need the result.
                 drop(client.clone().oneshot(request).await);
                 sleep(random.up_to(TIME)).await;
             }
@@ -145,33 +148,38 @@ pub(super) fn run(lab: &mut Lab) -> anyhow::Result<()> {
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
         runtime.block_on(cross(requests, network))
     };
-    let tells = lab.without != Some(Layer::Deadline);
-    let at_once = Network { transit: Duration::ZERO, tells };
+    let sends_deadline = lab.without != Some(Layer::Deadline);
+    let at_once = Network { transit: Duration::ZERO, sends_deadline };
     let counts = virtually(requests, at_once)?;
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let late = count(&counts.late);
-    let text = format!("{late} of {} arrived, {} begun", count(&counts.arrived), count(&counts.begun));
+    let text = format!("{late} of {} arrived, {} started", count(&counts.arrived), count(&counts.started));
     lab.report.goal(
-        format!("work begun after its deadline in {requests} requests, skewed clocks: 0"),
+        format!("work started after its deadline in {requests} requests, skewed clocks: 0"),
         text,
         late == 0,
     );
     if lab.quick {
-        lab.report.claim(late == 0, "no work is begun after its deadline");
+        lab.report.claim(late == 0, "no work starts after its deadline");
     }
-    let untold = virtually(requests / 10, Network { tells: false, ..at_once })?;
-    let text = format!("{} of {} begun", count(&untold.late), count(&untold.begun));
-    lab.report.beside("the same where the server is not told", text);
+    let without_header = virtually(requests / 10, Network { sends_deadline: false, ..at_once })?;
+    let text = format!("{} of {} started", count(&without_header.late), count(&without_header.started));
+    lab.report.compare("work started after its deadline, if the server does not get the deadline", text);
     let slow = virtually(requests / 10, Network { transit: Duration::from_millis(5), ..at_once })?;
     let text = format!(
-        "{} of {} begun, at most {:.1} ms late",
+        "{} of {} started, at most {:.1} ms late",
         count(&slow.late),
-        count(&slow.begun),
+        count(&slow.started),
         count(&slow.latest) as f64 / 1_000.0
     );
-    lab.report.beside("the same where a request takes up to 5 ms to cross, by the caller's clock", text);
-    let (begun, late) = lab.begun;
-    lab.report
-        .beside("over sockets, all scenarios with everything on", format!("{late} of {begun} begun late"));
+    lab.report.compare(
+        "work started after its deadline by the caller's clock, if a request travels up to 5 ms",
+        text,
+    );
+    let (started, late) = lab.started;
+    lab.report.compare(
+        "work started after its deadline over sockets, all scenarios, all on",
+        format!("{late} of {started} started"),
+    );
     Ok(())
 }

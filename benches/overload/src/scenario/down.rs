@@ -1,4 +1,4 @@
-//! The dependency is down altogether: how many attempts does a client's request cost?
+//! Scenario: the dependency is down. It measures the attempts per client request.
 
 use super::Lab;
 use crate::arm::{Arm, Layer};
@@ -8,10 +8,10 @@ use crate::service::Trouble;
 use crate::stage::{Event, Plan, Stage};
 
 const BEFORE: f64 = 3.0;
-/// Half of the capacity: what is counted is attempts, not queueing.
+/// Load as a share of the capacity: half, because the scenario counts attempts and not queueing.
 const LOAD: f64 = 0.5;
 
-/// Attempts for each request, all the while and after the first part of it.
+/// Attempts per request during the whole outage, and without its first `first` seconds.
 async fn attempts(
     lab: &Lab,
     arm: Arm,
@@ -36,8 +36,8 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
     }
     for arm in arms {
         let name = arm.name();
-        lab.progress(&format!("{name}: the dependency is down for {lasts} s, in four ways, and by a third"));
-        // Counts, not times, so that they can share the machine.
+        lab.progress(&format!("{name}: the dependency is down for {lasts} s in four ways, or fails a third"));
+        // These figures are counts and not times, so the runs can share the machine.
         let each = tokio::try_join!(
             attempts(lab, arm, Trouble::Refuses, lasts, first),
             attempts(lab, arm, Trouble::Stalls, lasts, first),
@@ -48,10 +48,10 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
         let down = [("refuses", each.0), ("hangs", each.1), ("500", each.2), ("503", each.3)];
         let list: Vec<_> =
             down.iter().map(|(how, (all, late))| format!("{how} {all:.2}, later {late:.2}")).collect();
-        lab.report.beside(format!("attempts per request, dependency down, {name}"), list.join("; "));
+        lab.report.compare(format!("attempts per request, dependency down, {name}"), list.join("; "));
         let by_a_third = each.4.0;
-        lab.report.beside(
-            format!("the same while a third of its answers are 500, {name}"),
+        lab.report.compare(
+            format!("attempts per request, a third of the answers 500, {name}"),
             format!("{by_a_third:.2}"),
         );
         if arm != all_on {
@@ -59,16 +59,16 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
         }
         let worst = |of: fn(&(f64, f64)) -> f64| down.iter().map(|(_, each)| of(each)).fold(0.0, f64::max);
         let (all, late) = (worst(|each| each.0), worst(|each| each.1));
-        let goal = "attempts per client request, dependency down, all on, worst way: at most 1.10";
+        let goal = "attempts per client request, dependency down, all on, worst kind: at most 1.10";
         lab.report.goal(goal, format!("{all:.2}"), all <= 1.10);
         lab.report.goal(
-            format!("the same after {first} s: at most 1.05"),
+            format!("attempts per client request after {first} s of it: at most 1.05"),
             format!("{late:.2}"),
             late <= 1.05,
         );
         if lab.quick {
             lab.report
-                .claim(late <= 0.7, "however the dependency is down, soon at most 7 of 10 requests are sent");
+                .claim(late <= 0.7, "in every kind of outage, after 2 s at most 7 attempts per 10 requests");
             lab.report.claim(by_a_third <= 1.3, "a third of failures costs at most 30 % more attempts");
         }
     }

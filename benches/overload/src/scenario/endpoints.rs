@@ -1,4 +1,4 @@
-//! Five endpoints, of which one is dead, hangs or is slow: what happens to the other four?
+//! Scenario: one of five endpoints is dead, hangs or is slow. It measures the requests to the other four.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,17 +17,16 @@ use crate::service::{Trouble, WORK};
 use crate::stage::{Event, Plan, Stage};
 
 const ENDPOINTS: usize = 5;
-/// Of the capacity of all five.
+/// Load as a share of the capacity of all five endpoints.
 const LOAD: f64 = 0.3;
 const BEFORE: f64 = 3.0;
 const AFTER: f64 = 3.0;
 
-/// How often one breaker was tripped, and how often it let traffic flow again. Probes that fail while the endpoint is
-/// dead are neither.
+/// Transitions of one breaker: it stops traffic, or it lets traffic pass again. A failed probe is no transition.
 #[derive(Debug, Default)]
 struct Changes(AtomicU32);
 
-/// Follows every breaker of every client.
+/// Counts the transitions of every breaker of every client. Returns each counter with the endpoint's index.
 fn follow(stage: &Stage, watchers: &mut JoinSet<()>) -> Vec<(usize, Arc<Changes>)> {
     let mut all = Vec::new();
     for breakers in stage.clients.iter().filter_map(|client| client.breakers.as_ref()) {
@@ -37,14 +36,14 @@ fn follow(stage: &Stage, watchers: &mut JoinSet<()>) -> Vec<(usize, Arc<Changes>
             let changes = Arc::new(Changes::default());
             all.push((n, Arc::clone(&changes)));
             watchers.spawn(async move {
-                let mut flowing = true;
+                let mut passes = true;
                 while states.changed().await.is_ok() {
                     let now = match *states.borrow_and_update() {
                         BreakerState::Closed | BreakerState::Ramping | BreakerState::ForcedClosed => true,
                         BreakerState::Open | BreakerState::HalfOpen | BreakerState::ForcedOpen => false,
                     };
-                    if now != flowing {
-                        flowing = now;
+                    if now != passes {
+                        passes = now;
                         changes.0.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -54,17 +53,17 @@ fn follow(stage: &Stage, watchers: &mut JoinSet<()>) -> Vec<(usize, Arc<Changes>
     all
 }
 
-struct Seen {
-    /// Of the requests to the healthy four, during the trouble and after it.
+struct Outcome {
+    /// Success rate of the requests to the healthy four, during the trouble and after it.
     healthy: f64,
     /// p99 of the healthy four during the trouble, and before it.
     p99: (f64, f64),
-    /// The most changes of any breaker of the bad endpoint, and of all the healthy ones together.
+    /// Most transitions of one breaker of the bad endpoint, and all transitions of the healthy endpoints' breakers.
     changes: (u32, u32),
     records: Vec<Record>,
 }
 
-async fn one_bad(lab: &Lab, arm: Arm, bad: &[Event; 2], end: f64) -> anyhow::Result<Seen> {
+async fn one_bad(lab: &Lab, arm: Arm, bad: &[Event; 2], end: f64) -> anyhow::Result<Outcome> {
     let stage = Stage::build(Plan { endpoints: ENDPOINTS, ..Plan::new(arm) }).await?;
     let mut watchers = JoinSet::new();
     let changes = follow(&stage, &mut watchers);
@@ -76,7 +75,7 @@ async fn one_bad(lab: &Lab, arm: Arm, bad: &[Event; 2], end: f64) -> anyhow::Res
         let of = changes.iter().filter(move |(endpoint, _)| (*endpoint == 0) == bad);
         of.map(|(_, changes)| changes.0.load(Ordering::Relaxed))
     };
-    Ok(Seen {
+    Ok(Outcome {
         healthy: success(&healthy, BEFORE, end).unwrap_or(0.0),
         p99: (latency_ms(&healthy, 0.99, BEFORE, end - AFTER), latency_ms(&healthy, 0.99, 1.0, BEFORE)),
         changes: (count(true).max().unwrap_or(0), count(false).sum()),
@@ -93,21 +92,21 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
             Event::Trouble { at: ends, endpoint: 0, trouble: Trouble::Nothing },
         ]
     };
-    let takes = |times: u32| {
+    let slower = |times: u32| {
         [
-            Event::Takes { at: BEFORE, endpoint: 0, work: WORK * times },
-            Event::Takes { at: ends, endpoint: 0, work: WORK },
+            Event::WorkTime { at: BEFORE, endpoint: 0, work: WORK * times },
+            Event::WorkTime { at: ends, endpoint: 0, work: WORK },
         ]
     };
     let all_on = lab.all_on();
     let mut cases = vec![("dead", trouble(Trouble::Refuses))];
     if !lab.quick {
-        cases.extend([("hanging", trouble(Trouble::Stalls)), ("ten times slower", takes(10))]);
+        cases.extend([("hanging", trouble(Trouble::Stalls)), ("ten times slower", slower(10))]);
     }
     let mut plot = Plot {
         title: "One of five endpoints is ten times slower".to_owned(),
         x: "seconds",
-        y: "% of the slow one's requests that succeed",
+        y: "% of the slow endpoint's requests that succeed",
         shaded: vec![(BEFORE, ends, "slow")],
         ..Plot::default()
     };
@@ -117,35 +116,35 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
                 continue;
             }
             lab.progress(&format!("{name}: one of five endpoints is {how} for {lasts} s"));
-            let seen = one_bad(lab, arm, &events, end).await?;
+            let outcome = one_bad(lab, arm, &events, end).await?;
             let text = format!(
                 "{:.2} % of the healthy four's requests succeed, p99 {:.0} ms (before: {:.0} ms); \
-                 of all five's {}",
-                seen.healthy * 100.0,
-                seen.p99.0,
-                seen.p99.1,
-                percent(success(&seen.records, BEFORE, ends).unwrap_or(0.0)),
+                 of the requests to all five {}",
+                outcome.healthy * 100.0,
+                outcome.p99.0,
+                outcome.p99.1,
+                percent(success(&outcome.records, BEFORE, ends).unwrap_or(0.0)),
             );
             if arm == all_on {
                 let text = format!(
-                    "{text}; a breaker changes {} times, the healthy four's {}",
-                    seen.changes.0, seen.changes.1
+                    "{text}; transitions of a breaker: {}, of the healthy four's: {}",
+                    outcome.changes.0, outcome.changes.1
                 );
-                let met = seen.healthy >= 0.999 && seen.changes.0 <= 2 && seen.changes.1 == 0;
+                let met = outcome.healthy >= 0.999 && outcome.changes.0 <= 2 && outcome.changes.1 == 0;
                 let goal = "healthy four at least 99.9 %, at most 2 transitions a breaker";
                 lab.report.goal(format!("one of five {how}, {name}: {goal}"), text, met);
             } else {
-                lab.report.beside(format!("one of five {how}, {name}"), text);
+                lab.report.compare(format!("one of five {how}, {name}"), text);
             }
             if lab.quick {
                 lab.report.claim(
-                    seen.healthy >= 0.97,
+                    outcome.healthy >= 0.97,
                     "with one of five dead, 97 % of the others' requests succeed",
                 );
-                lab.report.claim(seen.changes.0 >= 1, "the dead endpoint's breaker opens");
+                lab.report.claim(outcome.changes.0 >= 1, "the dead endpoint's breaker opens");
             }
             if how == "ten times slower" {
-                let slow: Vec<Record> = seen.records.iter().filter(|r| r.endpoint == 0).copied().collect();
+                let slow: Vec<Record> = outcome.records.iter().filter(|r| r.endpoint == 0).copied().collect();
                 let at =
                     |from: f64| success(&slow, from, from + 0.5).map(|share| (from + 0.25, share * 100.0));
                 plot.lines.push((name.to_owned(), steps(0.0, end - 0.5, 0.5).filter_map(at).collect()));

@@ -1,4 +1,5 @@
-//! The dependency was down and is well again: how soon is everybody served, and what does the return do to it?
+//! Scenario: the dependency recovers after it was down. It measures how soon all requests are served, and the arrivals
+//! at the recovering dependency.
 
 use super::Lab;
 use crate::arm::Arm;
@@ -11,12 +12,12 @@ use crate::stage::{Event, Plan, Stage};
 
 const BEFORE: f64 = 3.0;
 const LOAD: f64 = 0.8;
-/// Arrivals are counted over this.
+/// Span over which arrivals are counted, in seconds.
 const SPAN: f64 = 0.25;
 
 struct Return {
     after: Option<f64>,
-    /// The most arrivals for each request that is due, over any span after the end of the trouble.
+    /// Most arrivals per due request, over any span after the end of the trouble.
     overshoot: f64,
     arrivals: Vec<(f64, f64)>,
 }
@@ -49,16 +50,16 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
     let (lasts, watched) = if lab.quick { (3.0, 6.0) } else { (10.0, 8.0) };
     let all_on = lab.all_on();
     let mut plot = Plot {
-        title: format!("Arrivals at a dependency that stood still for {lasts:.0} s"),
-        x: "seconds after it is well again",
-        y: "arrivals for each request",
+        title: format!("Arrivals at a dependency that stalled for {lasts:.0} s"),
+        x: "seconds after its recovery",
+        y: "arrivals per request",
         shaded: vec![(-lasts, 0.0, "outage")],
         ..Plot::default()
     };
     let arms: &[_] =
         if lab.quick { &[("all on", all_on)] } else { &[("control", Arm::Control), ("all on", all_on)] };
     for (name, arm) in arms {
-        lab.progress(&format!("{name}: the dependency comes back after {lasts} s, in four ways"));
+        lab.progress(&format!("{name}: the dependency recovers after {lasts} s, from four kinds of outage"));
         let back = |trouble| back_from(lab, *arm, trouble, (lasts, watched));
         let each = tokio::try_join!(
             back(Trouble::Refuses),
@@ -71,16 +72,20 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
             [("refused", each.0), ("hung", each.1), ("answered 500", each.2), ("answered 503", each.3)]
         {
             let text = format!("{}; overshoot {:.2}", seconds(back.after, watched - 1.0), back.overshoot);
-            let what =
-                format!("back after it {how}, {name}: 95 % within 2 s, at most 1.1 arrivals a request");
+            let row = format!(
+                "recovery after the dependency {how}, {name}: 95 % served within 2 s, at most 1.1 arrivals per request"
+            );
             let within = |most| back.after.is_some_and(|after| after <= most);
             if *arm == all_on {
-                lab.report.goal(what, text, within(2.0) && back.overshoot <= 1.1);
+                lab.report.goal(row, text, within(2.0) && back.overshoot <= 1.1);
             } else {
-                lab.report.beside(what, text);
+                lab.report.compare(row, text);
             }
             if lab.quick {
-                lab.report.claim(within(4.9), format!("it is served again within 5 s after it {how}"));
+                lab.report.claim(
+                    within(4.9),
+                    format!("requests are served within 5 s after an outage in which the dependency {how}"),
+                );
             }
         }
     }

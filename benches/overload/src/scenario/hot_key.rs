@@ -1,5 +1,7 @@
-//! Everybody wants the same thing. Reads of one key can share a call; requests that a lock serializes cannot, and must
-//! not take every worker while they wait for it.
+//! Scenario: many requests for one key.
+//!
+//! Reads of one key can share a call. Requests that a lock serializes cannot, and they must not occupy every worker
+//! while they wait for the lock.
 
 use super::Lab;
 use crate::arm::{Arm, Extras};
@@ -16,7 +18,7 @@ async fn measure(lab: &mut Lab, plan: Plan, load: f64, hot: f64) -> anyhow::Resu
     let load = Load { hot, ..Load::steady(load * lab.peak, END) };
     let records = stage.run(&load, &[]).await?;
     if matches!(plan.arm, Arm::All { .. }) {
-        lab.has_begun(&stage);
+        lab.add_started(&stage);
     }
     Ok(records)
 }
@@ -26,7 +28,7 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
     let coalesce = Extras { coalesce: true, ..Extras::default() };
     let quota = Extras { quota_per_key: true, ..Extras::default() };
 
-    // Reads at twice the capacity, three quarters of them of one key, through one client process.
+    // Reads at twice the capacity, three quarters of them of one key, through one client.
     for (name, arm, extras) in [
         ("control", Arm::Control, Extras::default()),
         ("all on", all_on, Extras::default()),
@@ -41,15 +43,15 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
             percent(served),
             percent(goodput(&records, WARM, END) / lab.peak)
         );
-        let what = format!("2 times capacity, 75 % reads of one key, {name}");
+        let row = format!("2 times capacity, 75 % reads of one key, {name}");
         if extras.coalesce {
-            lab.report.goal(format!("{what}: at least 95 % served"), text, served >= 0.95);
+            lab.report.goal(format!("{row}: at least 95 % served"), text, served >= 0.95);
         } else {
-            lab.report.beside(what, text);
+            lab.report.compare(row, text);
         }
     }
 
-    // Half of the load for one key, whose requests are worked on one at a time: a tenth of the capacity.
+    // Half of the load is for one key whose requests a lock serializes. Such a key has about a tenth of the capacity.
     let mut usual = f64::NAN;
     for (name, arm, hot, extras) in [
         ("all on, no hot key", all_on, 0.0, Extras::default()),
@@ -68,12 +70,12 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
             usual = p99;
         }
         let text = format!("others: {} succeed, p99 {p99:.0} ms; {done:.0} a second in all", percent(served));
-        let what = format!("half capacity, half of it for one locked key, {name}");
+        let row = format!("half capacity, half of it for one locked key, {name}");
         if extras.quota_per_key {
             let goal = "others' p99 at most 1.2 times the usual, 99 % served";
-            lab.report.goal(format!("{what}: {goal}"), text, served >= 0.99 && p99 <= 1.2 * usual);
+            lab.report.goal(format!("{row}: {goal}"), text, served >= 0.99 && p99 <= 1.2 * usual);
         } else {
-            lab.report.beside(what, text);
+            lab.report.compare(row, text);
         }
     }
     Ok(())

@@ -17,26 +17,26 @@ use crate::arm::{Arm, Layer};
 use crate::report::Report;
 use crate::stage::Stage;
 
-/// What the scenarios share.
+/// State that the scenarios share.
 pub(crate) struct Lab {
     pub(crate) report: Report,
     pub(crate) quick: bool,
     without: Option<Layer>,
     only: Vec<String>,
-    /// Requests a second that the bare service can do.
+    /// Peak rate of the bare service, in requests per second.
     pub(crate) peak: f64,
-    /// Work begun with everything on, and how much of it after its caller had given up.
-    begun: (u64, u64),
-    began: Instant,
+    /// Requests whose work started with all on, and how many of them started after their deadline.
+    started: (u64, u64),
+    beginning: Instant,
 }
 
 impl Lab {
     pub(crate) fn new(out: PathBuf, quick: bool, without: Option<Layer>, only: Vec<String>) -> Self {
-        let (report, began) = (Report::new(out), Instant::now());
-        Self { report, quick, without, only, peak: f64::NAN, begun: (0, 0), began }
+        let (report, beginning) = (Report::new(out), Instant::now());
+        Self { report, quick, without, only, peak: f64::NAN, started: (0, 0), beginning }
     }
 
-    /// Everything on, but for what was asked to be left out.
+    /// The arm with all layers on, except the layer of `--without`.
     pub(crate) fn all_on(&self) -> Arm {
         Arm::All { without: self.without, adaptive: false }
     }
@@ -45,15 +45,15 @@ impl Lab {
         Arm::All { without: self.without, adaptive: true }
     }
 
-    /// Says what comes now.
-    pub(crate) fn progress(&self, what: &str) {
-        println!("[{:>3.0} s] {what}", self.began.elapsed().as_secs_f64());
+    /// Prints the next step of the run.
+    pub(crate) fn progress(&self, step: &str) {
+        println!("[{:>3.0} s] {step}", self.beginning.elapsed().as_secs_f64());
     }
 
-    /// Adds what a stage with everything on has begun.
-    pub(crate) fn has_begun(&mut self, stage: &Stage) {
-        let (begun, late) = stage.begun();
-        self.begun = (self.begun.0 + begun, self.begun.1 + late);
+    /// Adds the counts of a stage with all on.
+    pub(crate) fn add_started(&mut self, stage: &Stage) {
+        let (started, late) = stage.started();
+        self.started = (self.started.0 + started, self.started.1 + late);
     }
 
     fn wanted(&self, name: &str) -> bool {
@@ -61,7 +61,7 @@ impl Lab {
     }
 }
 
-/// The scenarios that need sockets and so real time.
+/// Runs the scenarios that need sockets and therefore real time.
 pub(crate) async fn all(lab: &mut Lab) -> anyhow::Result<()> {
     overload::peak(lab).await?;
     if lab.wanted("overload") {
@@ -88,7 +88,7 @@ pub(crate) async fn all(lab: &mut Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The scenario in virtual time.
+/// Runs the scenario in virtual time.
 pub(crate) fn deadlines(lab: &mut Lab) -> anyhow::Result<()> {
     if lab.wanted("deadlines") { deadlines::run(lab) } else { Ok(()) }
 }

@@ -1,5 +1,6 @@
-//! The dependency stands still for ten seconds near its capacity: does the pair come back by itself, how soon, and up to
-//! which load?
+//! Scenario: the dependency stalls for ten seconds near its capacity.
+//!
+//! It measures whether service recovers by itself, how soon, and up to which load.
 
 use super::Lab;
 use crate::arm::{Arm, Layer};
@@ -13,7 +14,7 @@ use crate::stage::{Event, Plan, Stage};
 const BEFORE: f64 = 4.0;
 
 struct Times {
-    /// When the outage ends.
+    /// End of the outage.
     healed: f64,
     end: f64,
 }
@@ -36,25 +37,26 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
     let times = Times { healed: BEFORE + lasts, end: BEFORE + lasts + watched };
     let all_on = lab.all_on();
     let mut shares = Plot {
-        title: format!("The dependency stands still for {lasts:.0} s at 93 % load"),
+        title: format!("The dependency stalls for {lasts:.0} s at 93 % load"),
         x: "seconds",
         y: "% of requests that succeed",
         shaded: vec![(BEFORE, times.healed, "outage")],
         ..Plot::default()
     };
     let mut tails = Plot {
-        title: "p99 of what succeeded, around the same outage".to_owned(),
+        title: "p99 of successful requests, around the same outage".to_owned(),
         x: "seconds",
         y: "ms",
         logarithmic: true,
         shaded: vec![(BEFORE, times.healed, "outage")],
         ..Plot::default()
     };
-    lab.progress(&format!("all on: the dependency stands still for {lasts} s at 93 % load"));
+    lab.progress(&format!("all on: the dependency stalls for {lasts} s at 93 % load"));
     let mut runs = vec![("all on", all_on, outage(lab, all_on, 0.93, &times).await?)];
     if !lab.quick {
-        // In seconds, not milliseconds, so these can share the machine; and so can the groups of `sweep`.
-        lab.progress("control, adaptive limit: the same");
+        // These figures are in seconds and not in milliseconds, so the runs can share the machine. The same holds for
+        // the groups of `sweep`.
+        lab.progress("control and adaptive limit: the same outage");
         let adaptive = lab.adaptive();
         let (control, adapted) =
             tokio::try_join!(outage(lab, Arm::Control, 0.93, &times), outage(lab, adaptive, 0.93, &times))?;
@@ -66,15 +68,15 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
         let within = |most| after.is_some_and(|after| after <= most);
         if arm == all_on {
             lab.report.goal(
-                format!("an outage of {lasts} s at 93 % load, all on: heals unattended within 5 s"),
+                format!("an outage of {lasts} s at 93 % load, all on: recovers by itself within 5 s"),
                 text,
                 within(5.0),
             );
             if lab.quick {
-                lab.report.claim(within(5.5), "an outage at 93 % load heals unattended");
+                lab.report.claim(within(5.5), "service recovers by itself after an outage at 93 % load");
             }
         } else {
-            lab.report.beside(format!("the same, {name}"), text);
+            lab.report.compare(format!("an outage of {lasts} s at 93 % load, {name}"), text);
         }
         let at = |from: f64| success(&records, from, from + 0.25).map(|share| (from + 0.125, share * 100.0));
         shares.lines.push((name.to_owned(), steps(0.0, times.end - 0.25, 0.25).filter_map(at).collect()));
@@ -89,23 +91,23 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
     sweep(lab, &times, watched).await
 }
 
-/// Up to which load it heals, and what each layer alone does.
+/// Runs the outage at other loads and with each layer alone.
 async fn sweep(lab: &mut Lab, times: &Times, watched: f64) -> anyhow::Result<()> {
     let all_on = lab.all_on();
     let mut group = async |name: &str, arms: [(Arm, f64); 3]| {
-        lab.progress(&format!("the outage with {name}"));
+        lab.progress(&format!("the same outage with {name}"));
         let each = tokio::try_join!(
             outage(lab, arms[0].0, arms[0].1, times),
             outage(lab, arms[1].0, arms[1].1, times),
             outage(lab, arms[2].0, arms[2].1, times),
         )?;
         for ((arm, load), (_, after)) in arms.into_iter().zip([each.0, each.1, each.2]) {
-            let what = format!("the outage at {:.0} % load, {}", load * 100.0, arm.name());
-            lab.report.beside(what, seconds(after, watched - 1.0));
+            let row = format!("the outage at {:.0} % load, {}", load * 100.0, arm.name());
+            lab.report.compare(row, seconds(after, watched - 1.0));
         }
         anyhow::Ok(())
     };
-    group("everything on", [0.97, 1.0, 1.1].map(|load| (all_on, load))).await?;
+    group("all on", [0.97, 1.0, 1.1].map(|load| (all_on, load))).await?;
     group("the control", [0.3, 0.4, 0.6].map(|load| (Arm::Control, load))).await?;
     let alone = [Layer::Limit, Layer::Budget, Layer::Breaker].map(|layer| (Arm::Alone(layer), 0.93));
     group("one layer alone", alone).await

@@ -1,4 +1,4 @@
-//! More load than there is capacity: what is still done, how long it takes, and who is refused.
+//! Scenario: load above the capacity. It measures goodput, latency and refusals.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::report::percent;
 use crate::service::WORKERS;
 use crate::stage::{Plan, Stage};
 
-/// Finds what the bare service can do: two callers for each worker, one request after the other.
+/// Measures the peak rate of the bare service: two callers per worker, each with one request at a time.
 pub(super) async fn peak(lab: &mut Lab) -> anyhow::Result<()> {
     lab.progress("peak of the bare service");
     let stage = Stage::build(Plan::new(Arm::Control)).await?;
@@ -41,11 +41,11 @@ pub(super) async fn peak(lab: &mut Lab) -> anyhow::Result<()> {
     }
     let done: u32 = callers.join_all().await.into_iter().sum();
     lab.peak = f64::from(done) / seconds;
-    lab.report.beside("peak of the bare service, closed loop", format!("{:.0} a second", lab.peak));
+    lab.report.compare("peak of the bare service, closed loop", format!("{:.0} a second", lab.peak));
     Ok(())
 }
 
-struct Seen {
+struct Outcome {
     goodput: f64,
     p50: f64,
     p99: f64,
@@ -54,14 +54,14 @@ struct Seen {
     unsent: f64,
 }
 
-async fn measure(lab: &mut Lab, arm: Arm, factor: f64, warm: f64, seconds: f64) -> anyhow::Result<Seen> {
+async fn measure(lab: &mut Lab, arm: Arm, factor: f64, warm: f64, seconds: f64) -> anyhow::Result<Outcome> {
     let stage = Stage::build(Plan::new(arm)).await?;
     let end = warm + seconds;
     let records = stage.run(&Load::steady(factor * lab.peak, end), &[]).await?;
     if matches!(arm, Arm::All { .. }) {
-        lab.has_begun(&stage);
+        lab.add_started(&stage);
     }
-    Ok(Seen {
+    Ok(Outcome {
         goodput: goodput(&records, warm, end) / lab.peak,
         p50: latency_ms(&records, 0.5, warm, end),
         p99: latency_ms(&records, 0.99, warm, end),
@@ -71,15 +71,12 @@ async fn measure(lab: &mut Lab, arm: Arm, factor: f64, warm: f64, seconds: f64) 
     })
 }
 
-impl Seen {
+impl Outcome {
     fn text(&self) -> String {
-        let unsent = if self.unsent > 0.0 {
-            format!(", {} beyond the generator's bound", percent(self.unsent))
-        } else {
-            String::new()
-        };
+        let unsent =
+            if self.unsent > 0.0 { format!(", {} not sent", percent(self.unsent)) } else { String::new() };
         let times = if self.p99.is_nan() {
-            "nothing to time".to_owned()
+            "no success to time".to_owned()
         } else {
             format!("p50 {:.0} ms, p99 {:.0} ms", self.p50, self.p99)
         };
@@ -90,11 +87,11 @@ impl Seen {
 
 pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
     let seconds = if lab.quick { 3.0 } else { 4.0 };
-    lab.progress("everything on, a fifth of the capacity");
+    lab.progress("all on, 0.2 times capacity");
     let all_on = lab.all_on();
     let unloaded = measure(lab, all_on, 0.2, 1.0, seconds).await?;
-    lab.report.beside("all on, 0.2 times capacity", unloaded.text());
-    // The short form has to hold where the processors are shared with others, too.
+    lab.report.compare("all on, 0.2 times capacity", unloaded.text());
+    // The claims of the short form must also hold on a machine with other work.
     let most = if lab.quick { 5.0 } else { 10.0 };
     let factors: &[f64] = if lab.quick { &[5.0] } else { &[1.0, 2.0, 5.0, 10.0] };
     let mut arms = vec![("control", Arm::Control), ("all on", all_on)];
@@ -103,20 +100,20 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
     }
     let mut goodputs =
         plot("Goodput under overload, % of peak", "offered load, times capacity", "% of peak", false);
-    let mut tails = plot("p99 of what succeeded", "offered load, times capacity", "ms", true);
+    let mut tails = plot("p99 of successful requests", "offered load, times capacity", "ms", true);
     let mut at_most = Vec::new();
     for (name, arm) in arms {
         let (mut good, mut tail) = (Vec::new(), Vec::new());
         for factor in factors {
             lab.progress(&format!("{name}, {factor} times capacity"));
-            // An adaptive limit has to find itself first.
+            // An adaptive limit needs time to find its value.
             let warm = if arm == lab.adaptive() { 4.0 } else { 1.5 };
-            let seen = measure(lab, arm, *factor, warm, seconds).await?;
-            good.push((*factor, seen.goodput * 100.0));
-            tail.push((*factor, seen.p99));
-            lab.report.beside(format!("{name}, {factor} times capacity"), seen.text());
+            let outcome = measure(lab, arm, *factor, warm, seconds).await?;
+            good.push((*factor, outcome.goodput * 100.0));
+            tail.push((*factor, outcome.p99));
+            lab.report.compare(format!("{name}, {factor} times capacity"), outcome.text());
             if *factor == most {
-                at_most.push(seen);
+                at_most.push(outcome);
             }
         }
         goodputs.lines.push((name.to_owned(), good));
@@ -130,9 +127,13 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
     );
     let ratio = all.p99 / unloaded.p99;
     let text = format!("{:.0} ms, {ratio:.2} times {:.0} ms", all.p99, unloaded.p99);
-    lab.report.goal("p99 of admitted requests then: at most twice the unloaded", text, ratio <= 2.0);
     lab.report.goal(
-        format!("the control collapses at {most} times"),
+        format!("p99 of admitted requests at {most} times capacity: at most twice the unloaded"),
+        text,
+        ratio <= 2.0,
+    );
+    lab.report.goal(
+        format!("the control collapses at {most} times capacity: less than 50 % of peak"),
         percent(control.goodput),
         control.goodput < 0.5,
     );
@@ -140,17 +141,20 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
         lab.report.claim(all.goodput >= 0.6, "goodput at 5 times capacity is at least 60 % of peak");
         lab.report.claim(
             all.p99 <= 5.0 * unloaded.p99,
-            "p99 of admitted requests is then at most 5 times the unloaded",
+            "p99 of admitted requests at 5 times capacity is at most 5 times the unloaded",
         );
-        lab.report.claim(control.goodput <= 0.5, "without the crate it is at most 50 %");
+        lab.report.claim(
+            control.goodput <= 0.5,
+            "goodput of the control at 5 times capacity is at most 50 % of peak",
+        );
         return Ok(());
     }
     goodputs.write(&lab.report.out, "overload-goodput")?;
     tails.write(&lab.report.out, "overload-p99")?;
     for layer in Layer::ALL {
         lab.progress(&format!("{} alone, 10 times capacity", layer.as_str()));
-        let seen = measure(lab, Arm::Alone(layer), 10.0, 1.5, 4.0).await?;
-        lab.report.beside(format!("{} alone, 10 times capacity", layer.as_str()), seen.text());
+        let outcome = measure(lab, Arm::Alone(layer), 10.0, 1.5, 4.0).await?;
+        lab.report.compare(format!("{} alone, 10 times capacity", layer.as_str()), outcome.text());
     }
     Ok(())
 }

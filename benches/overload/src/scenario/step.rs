@@ -1,4 +1,5 @@
-//! The load jumps: how soon is goodput at its plateau, and how soon is everybody served once the load is gone?
+//! Scenario: a step of the load. It measures how soon goodput reaches its plateau, and how soon all requests are served
+//! after the load has gone back.
 
 use super::Lab;
 use crate::arm::Arm;
@@ -8,23 +9,26 @@ use crate::plot::Plot;
 use crate::report::seconds;
 use crate::stage::{Plan, Stage};
 
-/// Quiet, then the step; both last as long.
+/// Length of the step in seconds. The quiet phase before it has the same length.
 const HALF: f64 = 2.0;
+/// Load of the quiet phase, as a share of the capacity.
 const QUIET: f64 = 0.5;
-/// Of the quiet half, the last quarter of a second has no whole span.
+/// Part of the quiet phase in which a complete span of 250 ms can begin, in seconds.
 const WATCHED: f64 = HALF - 0.25;
-/// Goodput is counted over this, ten times what a request takes: workers that finish together at either end of it then
-/// make less than the 5 % that are looked for, once the repeats are averaged.
+/// Span over which goodput is counted, in seconds: ten times the time of a request.
+///
+/// Workers that finish together at either end of a span change its goodput. With this length and averaged over the
+/// repeats, the change is less than the 5 % of the goal.
 const SPAN: f64 = 0.2;
 
-/// Goodput at times around the step, averaged over the repeats; the step is at zero.
+/// Goodput in a span that begins `at` seconds after the step, averaged over the repeats.
 fn around(records: &[Record], repeats: u32, at: f64, span: f64) -> f64 {
     let step = |n: u32| 2.0 * HALF * f64::from(n) + HALF;
     let sum: f64 = (0..repeats).map(|n| goodput(records, step(n) + at, step(n) + at + span)).sum();
     sum / f64::from(repeats)
 }
 
-/// From when on every span has at least 95 % of the plateau's goodput, which is that of the step's second half.
+/// Time from which every span has at least 95 % of the plateau's goodput. The plateau is the second half of the step.
 fn settled(records: &[Record], repeats: u32) -> f64 {
     let plateau = around(records, repeats, HALF / 2.0, HALF / 2.0);
     let off = |from: &f64| around(records, repeats, *from, SPAN) < 0.95 * plateau;
@@ -37,7 +41,7 @@ async fn step(lab: &mut Lab, arm: Arm, factor: f64, repeats: u32) -> anyhow::Res
     let phases = (0..repeats).flat_map(|_| [phase(QUIET), phase(factor)]).chain([phase(QUIET)]).collect();
     let records = stage.run(&Load::of(phases), &[]).await?;
     if matches!(arm, Arm::All { .. }) {
-        lab.has_begun(&stage);
+        lab.add_started(&stage);
     }
     Ok(records)
 }
@@ -64,7 +68,7 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
         );
         let back = settled_back(&records, repeats);
         lab.report.goal(
-            format!("and back from {factor} to {QUIET} times, all on: 95 % served again within 2 s"),
+            format!("a step back from {factor} to {QUIET} times, all on: 95 % served again within 2 s"),
             seconds(back, WATCHED),
             back.is_some_and(|back| back <= 2.0),
         );
@@ -74,15 +78,15 @@ pub(super) async fn run(lab: &mut Lab) -> anyhow::Result<()> {
     }
     lab.progress("control: a step to 10 times capacity");
     let records = step(lab, Arm::Control, 10.0, 2).await?;
-    lab.report.beside(
-        "back from 10 to 0.5 times, control: 95 % served again",
+    lab.report.compare(
+        "a step back from 10 to 0.5 times, control: 95 % served again",
         seconds(settled_back(&records, 2), WATCHED),
     );
     plot.lines.push(("control".to_owned(), curve(lab, &records, 2)));
     plot.write(&lab.report.out, "step-goodput")
 }
 
-/// From when on, after the load has gone back, every quarter of a second sees at least 95 % of its requests served.
+/// Time after the step back from which at least 95 % of the requests of every quarter of a second are served.
 fn settled_back(records: &[Record], repeats: u32) -> Option<f64> {
     let served = |from: f64| {
         let back = |n: u32| 2.0 * HALF * f64::from(n + 1);

@@ -1,4 +1,4 @@
-//! The interleaved run and its table.
+//! The interleaved run of all variants and its table.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,23 +26,24 @@ struct Args {
     /// Connections, each with one order at a time
     #[arg(long, default_value_t = 32)]
     connections: u64,
-    /// Folder of another pair to measure beside ours; see the README
+    /// Folder of another implementation to compare with; see the README
     #[arg(long, value_name = "DIR")]
     plain: Option<PathBuf>,
-    /// Where the private PostgreSQL keeps its data: a disk whose flushes count
+    /// Folder for the data of the private PostgreSQL, on a disk that really flushes
     #[arg(long, value_name = "DIR")]
     disk: Option<PathBuf>,
-    /// Have every order ask for one and the same SKU, besides another
+    /// Put the same SKU into every order, besides a second one
     #[arg(long)]
     hot: bool,
-    /// Measure only these
+    /// Measure only these variants
     #[arg(long, value_delimiter = ',', default_value = "pair,control,plain")]
     variants: Vec<String>,
 }
 
 pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime for the load");
+    let runtime =
+        tokio::runtime::Runtime::new().expect("the operating system gives threads for the load's runtime");
     match runtime.block_on(measure(&args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -53,8 +54,8 @@ pub(crate) fn main() -> ExitCode {
 }
 
 async fn measure(args: &Args) -> anyhow::Result<()> {
-    let place = args.disk.clone().unwrap_or_else(std::env::temp_dir);
-    let home = TemporaryDirectory::create_in(&place)?;
+    let parent = args.disk.clone().unwrap_or_else(std::env::temp_dir);
+    let home = TemporaryDirectory::create_in(&parent)?;
     let mut options = PostgresOptions::kept(home.path().join("postgres"));
     options.fsync = true;
     options.max_connections = 150;
@@ -78,10 +79,11 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     let time = Duration::from_secs(args.seconds);
     for variant in &mut variants {
         variant.target.is_hot = args.hot;
-        // Connections, prepared statements, the first page of every table.
+        // Warm up: open connections, prepare statements, create the first pages of the tables.
         load::run(&variant.target, args.connections, Duration::from_secs(2)).await?;
         for database in &variant.databases {
-            // Plans of tables that were empty a moment ago read them whole; the server sees that after a minute.
+            // The tables were empty a moment ago, so their plans are sequential scans. Without ANALYZE the server
+            // corrects them only after a minute.
             let mut connection = PgConnection::connect(database).await?;
             sqlx::raw_sql("ANALYZE").execute(&mut connection).await?;
             connection.close().await?;
@@ -91,7 +93,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     let server = postgres.pid();
     for round in 1..=args.rounds {
         for each in order(round, variants.len()) {
-            let (variant, seen) = (&variants[each], &mut rounds[each]);
+            let (variant, measured) = (&variants[each], &mut rounds[each]);
             let used = || (cpu::seconds(variant.pids()), cpu::seconds(server));
             let before = used();
             let one = load::run(&variant.target, args.connections, time).await?;
@@ -100,18 +102,18 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
             let one = Round {
                 services_ms: per_order(after.0 - before.0),
                 postgres_ms: per_order(after.1 - before.1),
-                seen: one,
+                figures: one,
             };
             println!(
                 "round {round}/{} {:<8} {:>7.0} orders/s  p50 {:>6.1} ms  p99 {:>6.1} ms  {} not placed",
                 args.rounds,
                 variant.name,
-                one.seen.orders_per_second,
-                one.seen.p50_ms,
-                one.seen.p99_ms,
-                one.seen.others
+                one.figures.orders_per_second,
+                one.figures.p50_ms,
+                one.figures.p99_ms,
+                one.figures.others
             );
-            seen.push(one);
+            measured.push(one);
         }
     }
     table(args, &variants, &rounds);
@@ -120,28 +122,29 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Which variant comes when: two of them in either order, three in every order within six rounds. What one leaves behind
-/// for the server and the disk to do must not always fall on the same other one.
+/// Order of the variants in a round. Two variants come in both orders, three in all six orders within six rounds.
+///
+/// A variant leaves work behind for the server and the disk, which must not always slow down the same other variant.
 fn order(round: usize, variants: usize) -> Vec<usize> {
-    let mut order: Vec<_> = (0..variants).map(|place| (round / 2 + place) % variants).collect();
+    let mut order: Vec<_> = (0..variants).map(|position| (round / 2 + position) % variants).collect();
     if round.is_multiple_of(2) {
         order.reverse();
     }
     order
 }
 
-/// One variant's measurement in one round.
+/// Measurement of one variant in one round.
 struct Round {
-    seen: load::Seen,
-    /// Processor time of both services for one order.
+    figures: load::Figures,
+    /// Processor time of both services per order.
     services_ms: f64,
-    /// Processor time of PostgreSQL for one order.
+    /// Processor time of PostgreSQL per order.
     postgres_ms: f64,
 }
 
 impl Round {
     fn rate(&self) -> f64 {
-        self.seen.orders_per_second
+        self.figures.orders_per_second
     }
 }
 
@@ -152,7 +155,7 @@ fn table(args: &Args, variants: &[Variant], rounds: &[Vec<Round>]) {
         args.connections, args.rounds, args.seconds
     );
     println!(
-        "| variant | orders/s [range] | p50 ms | p99 ms | CPU ms/order: services | PostgreSQL | {} / it, by round |",
+        "| variant | orders/s [range] | p50 ms | p99 ms | CPU ms/order: services | PostgreSQL | {} / variant, median of the rounds |",
         first.name
     );
     println!("|---|---|---|---|---|---|---|");
@@ -160,14 +163,14 @@ fn table(args: &Args, variants: &[Variant], rounds: &[Vec<Round>]) {
         let rates: Vec<f64> = own.iter().map(Round::rate).collect();
         let (low, high) =
             (rates.iter().copied().fold(f64::MAX, f64::min), rates.iter().copied().fold(0.0, f64::max));
-        // Both of a ratio were measured within seconds of each other.
-        let ratios = base.iter().zip(own).map(|(base, it)| base.rate() / it.rate());
+        // Each ratio is of two measurements of the same round, taken within seconds of each other.
+        let ratios = base.iter().zip(own).map(|(base, own)| base.rate() / own.rate());
         println!(
             "| {} | {:.0} [{low:.0} to {high:.0}] | {:.1} | {:.1} | {:.2} | {:.2} | {:.2} |",
             variant.name,
             median(rates.iter().copied()),
-            median(own.iter().map(|r| r.seen.p50_ms)),
-            median(own.iter().map(|r| r.seen.p99_ms)),
+            median(own.iter().map(|r| r.figures.p50_ms)),
+            median(own.iter().map(|r| r.figures.p99_ms)),
             median(own.iter().map(|r| r.services_ms)),
             median(own.iter().map(|r| r.postgres_ms)),
             median(ratios)

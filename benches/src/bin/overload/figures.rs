@@ -1,25 +1,25 @@
-//! What the records of one run amount to.
+//! Figures of a run, computed from the records of its orders.
 
 use crate::load::{End, Phase, Record};
 
-/// The share of orders that must succeed for a second to count as normal.
+/// Share of orders that must be placed in a normal second.
 const NORMAL: f64 = 0.95;
-/// For how long that must last, in seconds.
+/// Time in seconds for which every second must be normal.
 const LASTING: f64 = 3.0;
 
-/// One phase of one run.
+/// Figures of one phase of a run.
 #[derive(Debug)]
 pub(crate) struct Figures {
-    /// Orders placed in time, a second.
+    /// Orders placed in time, per second.
     pub(crate) goodput: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
-    /// Shares of the orders that were sent, in percent.
-    pub(crate) taken_on: f64,
+    /// Share of the sent orders that were answered 202, in percent. The next two are shares of the sent orders too.
+    pub(crate) accepted: f64,
     pub(crate) refused: f64,
     pub(crate) unknown: f64,
     pub(crate) unsent: usize,
-    /// Requests for each order that was sent.
+    /// Requests per sent order.
     pub(crate) attempts: f64,
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn figures(records: &[Record], from: f64, phase: Phase) -> Figures {
         goodput: times.len() as f64 / phase.seconds,
         p50_ms: quantile(0.5),
         p99_ms: quantile(0.99),
-        taken_on: percent(End::TakenOn),
+        accepted: percent(End::Accepted),
         refused: percent(End::Refused),
         unknown: percent(End::Unknown),
         unsent,
@@ -54,8 +54,7 @@ pub(crate) fn figures(records: &[Record], from: f64, phase: Phase) -> Figures {
     }
 }
 
-/// How many seconds after `from` it takes until every second is normal for three seconds on end; `None` if that never
-/// comes within the phase.
+/// Seconds from `from` until three consecutive seconds are normal, or `None` if that does not happen within the phase.
 #[allow(clippy::cast_precision_loss)] // counts of orders
 pub(crate) fn normal_after(records: &[Record], from: f64, phase: Phase) -> Option<f64> {
     let tenths = |seconds: f64| {
@@ -96,20 +95,24 @@ mod tests {
     const TEN: Phase = Phase { rate: 100.0, seconds: 10.0 };
 
     #[test]
-    fn what_fails_for_a_while_is_normal_from_when_it_lasts() {
+    fn normal_after_is_the_start_of_three_consecutive_normal_seconds() {
         assert_eq!(normal_after(&records(|_| true), 0.0, TEN), Some(0.0));
         assert_eq!(normal_after(&records(|_| false), 0.0, TEN), None);
         let after = |from: f64| normal_after(&records(move |due| due >= from), 0.0, TEN).unwrap();
-        // Up to a twentieth of a second's orders may fail.
+        // Up to a twentieth of the orders of a second may fail.
         assert!((after(4.0) - 4.0).abs() < 0.06, "{}", after(4.0));
-        assert_eq!(normal_after(&records(|due| due >= 8.0), 0.0, TEN), None, "two seconds do not last");
-        // A good second between bad ones is not the end.
+        assert_eq!(
+            normal_after(&records(|due| due >= 8.0), 0.0, TEN),
+            None,
+            "two normal seconds are too few"
+        );
+        // A normal second and a half between bad ones does not count.
         let relapse = records(|due| (2.0..3.5).contains(&due) || due >= 5.0);
         assert!((normal_after(&relapse, 0.0, TEN).unwrap() - 5.0).abs() < 0.06);
     }
 
     #[test]
-    fn shares_are_of_what_was_sent() {
+    fn shares_are_relative_to_the_sent_orders() {
         let mut all = records(|due| due < 5.0);
         all[0].end = End::Unsent;
         all[0].attempts = 0;

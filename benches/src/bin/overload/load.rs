@@ -1,5 +1,7 @@
-//! The load: open loop. Every order has its time on an absolute schedule, is sent whether or not earlier ones were
-//! answered, and is timed from when it was due.
+//! Open-loop load on an absolute schedule.
+//!
+//! Every order is sent at its time on the schedule, also if earlier orders have no answer yet, and its latency counts
+//! from that time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,53 +16,55 @@ use pair_benches::variant::Target;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// How long a client waits for a reply, and how long after an order was due its success still counts.
+/// Time that a client waits for a reply, and the longest latency of an order that counts as placed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Orders under way at once; what is due beyond is counted as unsent. Sockets for them and for their other ends fit
-/// under a usual limit of 20,000 open files.
-const MOST_UNDER_WAY: usize = 4_000;
+/// Most orders in flight. An order that is due while so many are in flight counts as unsent.
+///
+/// The sockets of both ends fit under a usual limit of 20,000 open files.
+const MAX_IN_FLIGHT: usize = 4_000;
 
-/// A constant rate for some time.
+/// A phase of constant rate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Phase {
-    /// Orders a second.
+    /// Orders per second.
     pub(crate) rate: f64,
     pub(crate) seconds: f64,
 }
 
-/// How an order ended, as its client sees it.
+/// Result of an order, as its client sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// 201 within the patience.
+    /// Answered 201 within the patience.
     Placed,
-    /// 202: taken on, and decided later.
-    TakenOn,
-    /// Every try was refused.
+    /// Answered 202: the order exists and is decided later.
+    Accepted,
+    /// Every attempt was refused.
     Refused,
-    /// At least one try was not answered in time or broke off, and none succeeded: it may have happened.
+    /// No attempt succeeded, and at least one had no complete answer in time. The order may exist.
     Unknown,
-    /// The generator had as many under way as it may.
+    /// Not sent, because too many orders were in flight.
     Unsent,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record {
-    /// When it was due, in seconds from the beginning.
+    /// Time at which the order was due, in seconds from the start of the run.
     pub(crate) due: f64,
-    /// How long after that it ended, in seconds.
+    /// Time from then until the result, in seconds.
     pub(crate) took: f64,
     pub(crate) attempts: u32,
     pub(crate) end: End,
 }
 
-/// Offers the phases one after the other, each client with up to `tries` tries of one key, one right after the other.
-/// Comes back when every order has ended.
+/// Runs the phases one after the other and returns when every order has its result.
+///
+/// Each client makes up to `tries` attempts with one idempotency key, without a pause between them.
 pub(crate) async fn run(target: &Target, phases: &[Phase], tries: u32) -> anyhow::Result<Vec<Record>> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let http: Http = Client::builder(TokioExecutor::new()).build(connector);
-    let under_way = Arc::new(AtomicUsize::new(0));
+    let in_flight = Arc::new(AtomicUsize::new(0));
     let url = format!("http://{}{}", target.address, target.path);
     let (begin, mut due, mut ends) = (Instant::now(), 0.0, 0.0);
     let (mut draw, mut records, mut tasks) = (Draw::seeded(1), Vec::new(), JoinSet::new());
@@ -72,15 +76,15 @@ pub(crate) async fn run(target: &Target, phases: &[Phase], tries: u32) -> anyhow
             while let Some(ended) = tasks.try_join_next() {
                 records.push(ended?);
             }
-            if under_way.fetch_add(1, Ordering::Relaxed) >= MOST_UNDER_WAY {
-                under_way.fetch_sub(1, Ordering::Relaxed);
+            if in_flight.fetch_add(1, Ordering::Relaxed) >= MAX_IN_FLIGHT {
+                in_flight.fetch_sub(1, Ordering::Relaxed);
                 records.push(Record { due, took: 0.0, attempts: 0, end: End::Unsent });
             } else {
-                let (http, under_way) = (http.clone(), Arc::clone(&under_way));
+                let (http, in_flight) = (http.clone(), Arc::clone(&in_flight));
                 let request = target.order(&url, &mut draw)?;
                 tasks.spawn(async move {
                     let (attempts, end) = place(&http, &request, tries).await;
-                    under_way.fetch_sub(1, Ordering::Relaxed);
+                    in_flight.fetch_sub(1, Ordering::Relaxed);
                     let took = at.elapsed();
                     let end = if end == End::Placed && took > PATIENCE { End::Unknown } else { end };
                     Record { due, took: took.as_secs_f64(), attempts, end }
@@ -103,14 +107,14 @@ async fn place(http: &Http, request: &http::Request<Full<bytes::Bytes>>, tries: 
         let answered = async {
             let reply = http.request(request.clone()).await.ok()?;
             let status = reply.status();
-            // A reply counts once its last byte is here.
+            // A reply counts as received with its last byte.
             reply.into_body().collect().await.ok().map(|_| status)
         };
-        // A client that gives up closes its connection.
+        // A client that times out closes its connection.
         match timeout(PATIENCE, answered).await.ok().flatten() {
             Some(http::StatusCode::CREATED) => return (attempt, End::Placed),
-            Some(http::StatusCode::ACCEPTED) => return (attempt, End::TakenOn),
-            // Whatever else it says, it goes on at once.
+            Some(http::StatusCode::ACCEPTED) => return (attempt, End::Accepted),
+            // On any other status the client tries again at once.
             Some(_) => {}
             None => end = End::Unknown,
         }

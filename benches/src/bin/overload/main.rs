@@ -1,5 +1,6 @@
-//! The pair under more load than it can serve, from clients that do everything wrong: they try again at once, without
-//! waiting, whatever they were told. How much of the work is still useful, and how soon is all well again?
+//! Benchmark of the pair under overload from badly behaved clients, which retry at once and ignore `Retry-After`.
+//!
+//! It measures the useful work during the overload and the time until the pair is normal again.
 
 mod figures;
 mod load;

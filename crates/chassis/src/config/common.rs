@@ -9,11 +9,11 @@ use std::time::Duration;
 use clap::Args;
 use journal::Database;
 use journal::database::Limits;
-use mainstay::server::{LimitConfig, RateLimitConfig, ServerConfig};
+use mainstay::server::{LimitConfig, RateLimitConfig, ReadBodyConfig, RequestHead, ServerConfig};
 use sqlx::postgres::PgConnectOptions;
 
 use super::{Check, setting};
-use crate::{Secret, Tokens};
+use crate::{MAX_BODY, Secret, Tokens};
 
 /// The common settings as the command line and the environment give them, unread. Flatten this into the
 /// service's own arguments. Everything is text here, so that one message can list all that is wrong.
@@ -181,11 +181,13 @@ impl CommonConfig {
 
     /// What the public listener's server stack is told.
     pub fn server(&self) -> ServerConfig {
+        let name = |tokens: &Tokens, head: &RequestHead<'_>| {
+            tokens.principal(head.headers).map(|principal| Cow::Owned(principal.name.to_string()))
+        };
         let tokens = self.tokens.clone();
         let quota = self.quota.map(|quota| {
-            RateLimitConfig::new(quota, Duration::from_secs(1), move |head| {
-                tokens.principal(head.headers).map(|principal| Cow::Owned(principal.name.to_string()))
-            })
+            let tokens = tokens.clone();
+            RateLimitConfig::new(quota, Duration::from_secs(1), move |head| name(&tokens, head))
         });
         ServerConfig {
             route: Some(Arc::new(crate::routes::matched)),
@@ -193,6 +195,7 @@ impl CommonConfig {
             // for them, and the queue in front of it stays short.
             limit: LimitConfig::Fixed(4 * self.database_connections as usize),
             rate_limit: quota,
+            read_body: Some(ReadBodyConfig::new(MAX_BODY, move |head| name(&tokens, head))),
             ..ServerConfig::default()
         }
     }

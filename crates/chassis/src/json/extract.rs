@@ -164,8 +164,9 @@ fn unreadable(error: &axum::Error) -> ApiError {
 }
 
 fn too_slow() -> ApiError {
-    let problem = refusal(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The body took too long")
+    let mut problem = refusal(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The body took too long")
         .detail("the body stopped or dribbled; nothing was done with it");
+    (problem.retryable, problem.same_key) = (true, true);
     closing(problem)
 }
 

@@ -11,7 +11,7 @@ use axum::Router;
 use chassis::Tokens;
 use chassis::ops::{self, Condition, Operations};
 use chassis::server::{Ending, Lifecycle, Limits, Served, Signals, bind};
-use mainstay::server::{ServerConfig, ServerStack};
+use mainstay::server::{ReadBodyConfig, ServerConfig, ServerStack};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,7 +45,12 @@ pub(crate) fn tokens() -> Tokens {
 }
 
 pub(crate) fn stack() -> ServerStack {
-    mainstay::server::stack(ServerConfig::default().route(chassis::routes::matched)).unwrap()
+    let tokens = tokens();
+    let read_body = ReadBodyConfig::new(chassis::MAX_BODY, move |head| {
+        tokens.principal(head.headers).map(|principal| principal.name.to_string().into())
+    });
+    let config = ServerConfig { read_body: Some(read_body), ..ServerConfig::default() };
+    mainstay::server::stack(config.route(chassis::routes::matched)).unwrap()
 }
 
 /// Serves `open` behind the server stack, and operations beside it.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::entry::Recorded;
 use crate::fold::Fold;
 use crate::report::{Rule, Tally, Violation};
-use crate::{ClientReply, ClientRequest, KeyRow, Observed, Side};
+use crate::{ClientReply, ClientRequest, KeyRow, Observed, Side, UnreadRow};
 
 /// Whose key it is.
 type Key<'a> = (Side, &'a str, &'a str);
@@ -50,11 +50,14 @@ impl Journalled {
             }
             let Some(reply) = &request.reply else { continue };
             if (200..300).contains(&reply.status) || (reply.is_final() && reply.state.is_some()) {
-                self.survives(fold, rows.as_ref(), request, reply, tally);
+                self.survives(fold, observed, rows.as_ref(), request, reply, tally);
                 if let (Some(key), true, true) = (&request.key_hash, reply.is_final(), rows.is_some()) {
                     let row = keys.get(&(request.service, request.principal.as_str(), key.as_str()));
                     let stored = row.and_then(|row| row.reply.as_ref());
-                    tally.check(Rule::AcknowledgedSurvives, stored.is_some(), || {
+                    let is_unread =
+                        |row: &UnreadRow| row.service == request.service && row.table == "idempotency";
+                    let depends = observed.unread.iter().any(is_unread);
+                    tally.judge(Rule::AcknowledgedSurvives, stored.is_some(), depends, || {
                         lost(request, reply, &format!("the key row holds no reply: {row:?}"))
                     });
                 }
@@ -82,6 +85,7 @@ impl Journalled {
     fn survives(
         &self,
         fold: &Fold,
+        observed: &Observed,
         rows: Option<&HashMap<(Side, Uuid), i64>>,
         request: &ClientRequest,
         reply: &ClientReply,
@@ -89,19 +93,25 @@ impl Journalled {
     ) {
         let Some(aggregate) = reply.aggregate else { return };
         let head = fold.head(request.service, aggregate);
-        tally.check(Rule::AcknowledgedSurvives, head.is_some(), || {
+        let depends = fold.doubts.aggregate(request.service, aggregate);
+        tally.judge(Rule::AcknowledgedSurvives, head.is_some(), depends, || {
             lost(request, reply, "it is not in the journal")
         });
         if let (Some(state), Some(version)) = (&reply.state, reply.version) {
             let journalled = self.states.get(&(request.service, aggregate, version));
-            tally.check(Rule::AcknowledgedSurvives, journalled == Some(state), || {
+            let depends = depends && journalled.is_none();
+            tally.judge(Rule::AcknowledgedSurvives, journalled == Some(state), depends, || {
                 lost(request, reply, &format!("the journal has {journalled:?} at that version"))
             });
         }
         if let Some(rows) = rows {
             let row = rows.get(&(request.service, aggregate));
             let kept = row.is_some_and(|version| reply.version.is_none_or(|told| told <= *version));
-            tally.check(Rule::AcknowledgedSurvives, kept, || {
+            let is_unread = |row: &UnreadRow| {
+                row.service == request.service && row.aggregate.is_none_or(|id| id == aggregate)
+            };
+            let depends = row.is_none() && observed.unread.iter().any(is_unread);
+            tally.judge(Rule::AcknowledgedSurvives, kept, depends, || {
                 lost(request, reply, &format!("the table has version {row:?} of it"))
             });
         }

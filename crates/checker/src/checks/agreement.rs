@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use time::Duration;
 use uuid::Uuid;
 
 use crate::fold::{Fold, Order, Reservation};
@@ -12,6 +13,8 @@ use journal::rule::NONE;
 
 /// The states in which an order may have its reservation confirmed.
 const CONFIRMING: [&str; 3] = ["confirming", "confirm_unknown", "confirmed"];
+/// Within this after inventory's expiry an order becomes `expired`; until then it may be read as `reserved`.
+const RESOLVED_WITHIN: Duration = Duration::seconds(5);
 /// States that take stock.
 const LIVE: [&str; 2] = ["held", "confirmed"];
 
@@ -36,29 +39,42 @@ pub(crate) fn finish(contract: &Contract<'_>, fold: &Fold, observed: &Observed, 
     }
 }
 
-/// Order `confirmed` => reservation `confirmed`, earlier, with the same lines.
+/// Order `confirmed` => reservation `confirmed`, with the same lines, and as the cause of it.
 fn together(fold: &Fold, id: Uuid, order: &Order, mine: &[(Uuid, &Reservation)], tally: &mut Tally) {
-    let clock = |entry: Option<Uuid>| entry.and_then(|entry| fold.entries.get(&entry)).map(|brief| brief.hlc);
     let confirmed = mine.iter().find(|(_, reservation)| reservation.confirmed_by.is_some());
     let holds = confirmed.is_some_and(|(other, reservation)| {
         order.reservation.is_none_or(|asked| asked == *other)
             && reservation.lines == order.lines
-            && clock(reservation.confirmed_by) < clock(order.confirmed_by)
+            && follows(fold, order, reservation)
     });
-    tally.check(Rule::ConfirmedTogether, holds, || {
-        let at = clock(order.confirmed_by);
+    let mut known = order.reservation.into_iter().chain(mine.iter().map(|(id, _)| *id));
+    let depends = fold.doubts.aggregate(Side::Order, id)
+        || known.any(|reservation| fold.doubts.aggregate(Side::Inventory, reservation));
+    tally.judge(Rule::ConfirmedTogether, holds, depends, || {
         let what = match confirmed {
             None => format!("confirmed without a confirmed reservation; it has {mine:?}"),
             Some((other, reservation)) => format!(
-                "confirmed at {at:?} with lines {:?} and reservation {:?}; {other} at {:?} with {:?}",
-                order.lines,
-                order.reservation,
-                clock(reservation.confirmed_by),
-                reservation.lines
+                "confirmed by entry {:?} with lines {:?} and reservation {:?}; {other} was confirmed by entry {:?} with {:?}",
+                order.confirmed_by, order.lines, order.reservation, reservation.confirmed_by, reservation.lines
             ),
         };
         Violation::new(what).of(Side::Order, id)
     });
+}
+
+/// Whether the order's `confirmed` came of the reservation's, by their causes and versions: the hosts' clocks prove
+/// nothing.
+fn follows(fold: &Fold, order: &Order, reservation: &Reservation) -> bool {
+    let entry = |id: Option<Uuid>| id.and_then(|id| fold.entries.get(&id));
+    let (Some(effect), Some(pivot)) = (entry(order.confirmed_by), entry(reservation.confirmed_by)) else {
+        return false;
+    };
+    match entry(effect.cause) {
+        Some(cause) if cause.side == Side::Inventory => effect.cause == reservation.confirmed_by,
+        // Inventory's reply did not name its entry. Then the order had asked before.
+        Some(_) | None => entry(pivot.cause)
+            .is_some_and(|asked| asked.aggregate == effect.aggregate && asked.version < effect.version),
+    }
 }
 
 /// Reservation `confirmed` => the entry that caused it left its order confirming, and the order has not turned
@@ -77,13 +93,19 @@ fn asked(
         .and_then(|brief| brief.cause)
         .and_then(|cause| fold.entries.get(&cause));
     let order = reservation.order.unwrap_or_default();
-    let state = fold.head(Side::Order, order).map_or(NONE, |head| &*head.state);
+    let state = state(fold, order);
     let ahead = !at_rest && contract.can_reach("order", state, "confirmed");
+    let asked_by =
+        reservation.confirmed_by.and_then(|id| fold.entries.get(&id)).and_then(|brief| brief.cause);
+    let depends = fold.doubts.aggregate(Side::Order, order)
+        || fold.doubts.aggregate(Side::Inventory, id)
+        || !contract.knows("order", state)
+        || (cause.is_none() && asked_by.is_some_and(|cause| fold.doubts.cause(cause)));
     let Some(cause) = cause else {
         if ahead {
             tally.defer(Rule::ConfirmedWhenAsked);
         } else {
-            tally.check(Rule::ConfirmedWhenAsked, false, || {
+            tally.judge(Rule::ConfirmedWhenAsked, false, depends, || {
                 Violation::new(format!("confirmed without a known cause, for order {order} which is {state}"))
                     .of(Side::Inventory, id)
             });
@@ -92,7 +114,7 @@ fn asked(
     };
     let asked = cause.aggregate == order && CONFIRMING.contains(&&*cause.to);
     let holds = asked && (CONFIRMING.contains(&state) || ahead);
-    tally.check(Rule::ConfirmedWhenAsked, holds, || {
+    tally.judge(Rule::ConfirmedWhenAsked, holds, depends, || {
         let asker = format!("{} in {} (v{})", cause.aggregate, cause.to, cause.version);
         Violation::new(format!("confirmed because of {asker}, for order {order} which is {state}"))
             .of(Side::Inventory, id)
@@ -109,29 +131,47 @@ fn rest(
     observed: &Observed,
     tally: &mut Tally,
 ) {
-    let state = fold.head(Side::Order, id).map_or(NONE, |head| &*head.state);
+    let state = state(fold, id);
     if !observed.at_rest {
         tally.defer(Rule::RestIsSettled);
         return;
     }
-    let unexpired = match (observed.now, row.and_then(|row| row.expires_at)) {
-        (Some(now), Some(expires_at)) => now < expires_at,
-        _ => true,
+    let is_known = contract.knows("order", state) && !fold.doubts.aggregate(Side::Order, id);
+    let unexpired = match (observed.now, row.map(|row| row.expires_at)) {
+        (Some(now), Some(Some(expires_at))) => now < expires_at.saturating_add(RESOLVED_WITHIN),
+        // Of feeds alone no end of a hold is known.
+        (None, _) | (_, None) => true,
+        (Some(_), Some(None)) => false,
     };
-    let settled = contract.is_terminal("order", state) || (state == "reserved" && unexpired);
-    tally.check(Rule::RestIsSettled, settled, || {
+    let settled = is_known && (contract.is_terminal("order", state) || (state == "reserved" && unexpired));
+    tally.judge(Rule::RestIsSettled, settled, !is_known, || {
         let expires_at = row.and_then(|row| row.expires_at);
-        let what = format!("still {state} at rest (now {:?}, expires {expires_at:?})", observed.now);
+        let what =
+            format!("still {state} at rest (inventory's clock {:?}, expires {expires_at:?})", observed.now);
         Violation::new(what).of(Side::Order, id)
     });
     if matches!(state, "cancelled" | "rejected" | "expired") {
         let live = mine.iter().find_map(|(reservation, _)| {
-            let head = fold.head(Side::Inventory, *reservation)?;
-            LIVE.contains(&&*head.state).then(|| format!("{reservation} is {}", head.state))
+            let state = fold.head(Side::Inventory, *reservation)?.state.as_deref()?;
+            LIVE.contains(&state).then(|| format!("{reservation} is {state}"))
         });
+        let is_open = |id: &Uuid| {
+            let state = fold.head(Side::Inventory, *id).and_then(|head| head.state.as_deref());
+            fold.doubts.aggregate(Side::Inventory, *id)
+                || state.is_none_or(|state| !contract.knows("reservation", state))
+        };
+        if mine.iter().any(|(id, _)| is_open(id)) {
+            tally.doubt(Rule::RestHoldsNothing);
+            return;
+        }
         tally.check(Rule::RestHoldsNothing, live.is_none(), || {
             Violation::new(format!("{state}, yet its reservation {}", live.unwrap_or_default()))
                 .of(Side::Order, id)
         });
     }
+}
+
+/// The state that the journal leaves an order in; the empty text where an entry cannot be read, which is no state.
+fn state(fold: &Fold, order: Uuid) -> &str {
+    fold.head(Side::Order, order).map_or(NONE, |head| head.state.as_deref().unwrap_or_default())
 }

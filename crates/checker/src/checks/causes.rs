@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::entry::Recorded;
 use crate::fold::{Brief, Fold, at};
 use crate::report::{Rule, Tally, Violation};
-use crate::{Observed, Side};
+use crate::{ClockOffset, Observed, Side};
 
 #[derive(Debug, Default)]
 pub(crate) struct Causes {
@@ -54,6 +54,9 @@ impl Causes {
                 None if !observed.at_rest && effect.side == Side::Inventory => {
                     tally.defer(Rule::CauseResolves);
                 }
+                None if effect.cause.is_some_and(|cause| fold.doubts.cause(cause)) => {
+                    tally.doubt(Rule::CauseResolves);
+                }
                 None => tally.check(Rule::CauseResolves, false, || {
                     place(effect, format!("its cause {:?} is in neither journal", effect.cause))
                 }),
@@ -86,9 +89,36 @@ fn link(cause: &Brief, effect: &Brief, tally: &mut Tally) {
         let (its, causes) = (&effect.correlation, &cause.correlation);
         place(effect, format!("correlation id {its} differs from its cause's {causes}"))
     });
-    tally.check(Rule::ClockFollowsCause, effect.hlc > cause.hlc, || {
+    offset(cause, effect, tally);
+    let follows = effect.hlc > cause.hlc;
+    // The wall clock of the effect's host was behind the cause's time. Releases before this one did not adopt that time,
+    // so the entry tells of a clock and not of a wrong order of events.
+    let behind = i64::try_from(cause.hlc.millis()).unwrap_or(i64::MAX) > effect.at;
+    if !follows && behind {
+        tally.clocks.not_adopted += 1;
+    }
+    tally.check(Rule::ClockFollowsCause, follows || behind, || {
         place(effect, format!("its clock {} does not follow its cause's {}", effect.hlc, cause.hlc))
     });
+}
+
+/// Time only passes from a cause to its effect: where it seems to have run back, the host of the cause was ahead by at
+/// least so much.
+fn offset(cause: &Brief, effect: &Brief, tally: &mut Tally) {
+    if cause.at <= effect.at {
+        return;
+    }
+    let milliseconds = cause.at.abs_diff(effect.at);
+    let offsets = &mut tally.clocks.offsets;
+    match offsets.iter_mut().find(|known| (known.ahead, known.behind) == (cause.side, effect.side)) {
+        Some(known) => {
+            known.milliseconds = known.milliseconds.max(milliseconds);
+            known.effects += 1;
+        }
+        None => {
+            offsets.push(ClockOffset { ahead: cause.side, behind: effect.side, milliseconds, effects: 1 });
+        }
+    }
 }
 
 fn place(brief: &Brief, what: String) -> Violation {

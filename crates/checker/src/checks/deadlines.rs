@@ -14,7 +14,7 @@ pub(crate) fn finish(observed: &Observed, tally: &mut Tally) {
             continue;
         }
         tally.check(Rule::NothingStartsLate, left > 0, || {
-            wrong(start, &format!("started {} ms after its deadline", -left))
+            wrong(start, &format!("started {} ms after its deadline", left.unsigned_abs()))
         });
         let parent = start.parent.as_deref().and_then(|parent| by_id.get(parent));
         if let Some((parent, given)) = parent.and_then(|parent| Some((parent, parent.left_ms?))) {

@@ -7,7 +7,8 @@ use uuid::Uuid;
 use crate::facts::Lines;
 use crate::fold::Fold;
 use crate::report::{Rule, Tally, Violation};
-use crate::{Line, Side, Tables};
+use crate::{JournalTable, Line, Observed, Side, Tables, UnreadRow};
+use journal::ITEM_NAMESPACE;
 
 /// The head of a row, whichever table it is in.
 struct Row<'a> {
@@ -20,7 +21,7 @@ struct Row<'a> {
     status: Option<&'a str>,
 }
 
-pub(crate) fn finish(fold: &Fold, tables: &Tables, exact: bool, tally: &mut Tally) {
+pub(crate) fn finish(fold: &Fold, observed: &Observed, tables: &Tables, exact: bool, tally: &mut Tally) {
     let mut rows = HashSet::new();
     for order in &tables.orders {
         rows.insert((Side::Order, order.id));
@@ -34,8 +35,10 @@ pub(crate) fn finish(fold: &Fold, tables: &Tables, exact: bool, tally: &mut Tall
         };
         head(fold, &row, exact, tally);
         if let Some(known) = fold.orders.get(&order.id) {
-            let same = same_lines(&known.lines, &order.lines) && *known.principal == *order.principal;
-            tally.check(Rule::TablesEqualFold, same, || {
+            let same =
+                same_lines(&known.lines, order.lines.as_deref()) && *known.principal == *order.principal;
+            let depends = order.lines.is_none() || fold.doubts.aggregate(Side::Order, order.id);
+            tally.judge(Rule::TablesEqualFold, same, depends, || {
                 wrong(&row, format!("row has {} and {:?}, journal {known:?}", order.principal, order.lines))
             });
         }
@@ -52,8 +55,11 @@ pub(crate) fn finish(fold: &Fold, tables: &Tables, exact: bool, tally: &mut Tall
         };
         head(fold, &row, exact, tally);
         if let Some(known) = fold.reservations.get(&reservation.id) {
-            let same = same_lines(&known.lines, &reservation.lines) && known.order == reservation.order_id;
-            tally.check(Rule::TablesEqualFold, same, || {
+            let same =
+                same_lines(&known.lines, reservation.lines.as_deref()) && known.order == reservation.order_id;
+            let depends =
+                reservation.lines.is_none() || fold.doubts.aggregate(Side::Inventory, reservation.id);
+            tally.judge(Rule::TablesEqualFold, same, depends, || {
                 let row_has = format!("row has {:?} and {:?}", reservation.order_id, reservation.lines);
                 wrong(&row, format!("{row_has}, journal {known:?}"))
             });
@@ -61,9 +67,10 @@ pub(crate) fn finish(fold: &Fold, tables: &Tables, exact: bool, tally: &mut Tall
     }
     for item in &tables.items {
         let Some(stock) = fold.stock.get(item.sku.as_str()) else {
-            tally.check(Rule::TablesEqualFold, false, || {
+            tally.judge(Rule::TablesEqualFold, false, fold.doubts.sku(&item.sku), || {
                 Violation::new(format!("item {:?} is in the table, not in the journal", item.sku))
             });
+            rows.insert((Side::Inventory, Uuid::new_v5(&ITEM_NAMESPACE, item.sku.as_bytes())));
             continue;
         };
         rows.insert((Side::Inventory, stock.aggregate));
@@ -77,9 +84,10 @@ pub(crate) fn finish(fold: &Fold, tables: &Tables, exact: bool, tally: &mut Tall
         };
         head(fold, &row, exact, tally);
         if exact {
-            tally.check(
+            tally.judge(
                 Rule::TablesEqualFold,
                 item.on_hand == stock.on_hand && item.held == stock.held,
+                fold.doubts.sku(&item.sku),
                 || {
                     let row_has = format!("row has on_hand {} and held {}", item.on_hand, item.held);
                     wrong(&row, format!("SKU {:?}: {row_has}, journal {stock:?}", item.sku))
@@ -93,9 +101,13 @@ pub(crate) fn finish(fold: &Fold, tables: &Tables, exact: bool, tally: &mut Tall
         if rows.contains(&(*side, *id)) {
             continue;
         }
+        let is_unread =
+            |row: &UnreadRow| row.service == *side && row.aggregate.is_none_or(|aggregate| aggregate == *id);
         if exact {
-            tally.check(Rule::TablesEqualFold, false, || {
-                Violation::new(format!("{} is in the journal as {}, not in the table", head.kind, head.state))
+            let depends = fold.doubts.aggregate(*side, *id) || observed.unread.iter().any(is_unread);
+            tally.judge(Rule::TablesEqualFold, false, depends, || {
+                let (kind, state) = (head.kind.as_deref(), head.state.as_deref());
+                Violation::new(format!("{kind:?} is in the journal as {state:?}, not in the table"))
                     .of(*side, *id)
             });
         } else {
@@ -106,22 +118,54 @@ pub(crate) fn finish(fold: &Fold, tables: &Tables, exact: bool, tally: &mut Tall
 
 /// The row is its aggregate's newest entry.
 fn head(fold: &Fold, row: &Row<'_>, exact: bool, tally: &mut Tally) {
+    let depends = fold.doubts.aggregate(row.side, row.id) || fold.doubts.is_lost(row.side, row.head_hash);
     let Some(head) = fold.head(row.side, row.id) else {
-        tally.check(Rule::TablesEqualFold, false, || wrong(row, "is in the table, not in the journal"));
+        tally.judge(Rule::TablesEqualFold, false, depends, || {
+            wrong(row, "is in the table, not in the journal")
+        });
         return;
     };
     if !exact && row.version < head.version {
         tally.defer(Rule::TablesEqualFold);
         return;
     }
+    let (status, kind) = (head.state.as_deref(), head.kind.as_deref());
     let same = row.version == head.version
-        && row.status.is_none_or(|status| status == &*head.state)
+        && row.status.is_none_or(|row| Some(row) == status)
         && row.head_hash == head.hash
-        && row.kind == &*head.kind;
-    tally.check(Rule::TablesEqualFold, same, || {
+        && Some(row.kind) == kind;
+    // Of an entry that cannot be read the hash is known, and where it is another row's head it is wrong.
+    let depends =
+        (head.state.is_none() && row.head_hash == head.hash) || fold.doubts.is_lost(row.side, row.head_hash);
+    tally.judge(Rule::TablesEqualFold, same, depends, || {
         let found = format!("row has {:?} with head {}", row.status, row.head_hash);
-        wrong(row, format!("{found}, journal v{} {} with head {}", head.version, head.state, head.hash))
+        wrong(row, format!("{found}, journal v{} {status:?} with head {}", head.version, head.hash))
     });
+}
+
+/// The feed gave every row that the journal's table has.
+pub(crate) fn journals(observed: &Observed, tally: &mut Tally) {
+    for JournalTable { service, rows, given, hidden } in &observed.journals {
+        let place = |what: String| Violation { service: Some(*service), ..Violation::new(what) };
+        if rows == given && hidden.is_empty() {
+            tally.check(Rule::FeedShowsJournal, true, || place(String::new()));
+            continue;
+        }
+        for row in hidden {
+            tally.check(Rule::FeedShowsJournal, false, || Violation {
+                service: Some(*service),
+                aggregate: Some(row.aggregate),
+                version: Some(row.version),
+                seq: Some(row.seq),
+                what: "is a row of the journal's table that its feed does not give".to_owned(),
+            });
+        }
+        if rows.abs_diff(*given) != hidden.len() as u64 {
+            tally.check(Rule::FeedShowsJournal, false, || {
+                place(format!("the journal's table has {rows} rows, and its feed gives {given}"))
+            });
+        }
+    }
 }
 
 fn wrong(row: &Row<'_>, what: impl Into<String>) -> Violation {
@@ -131,7 +175,8 @@ fn wrong(row: &Row<'_>, what: impl Into<String>) -> Violation {
 }
 
 /// Whether a row has the lines that the journal knows, in any order.
-fn same_lines(known: &Lines, row: &[Line]) -> bool {
+fn same_lines(known: &Lines, row: Option<&[Line]>) -> bool {
+    let Some(row) = row else { return false };
     let mut row: Vec<_> = row.iter().map(|line| (line.sku.as_str(), line.quantity)).collect();
     row.sort_unstable();
     known.iter().map(|(sku, quantity)| (&**sku, *quantity)).eq(row)

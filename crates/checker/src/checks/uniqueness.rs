@@ -26,11 +26,12 @@ impl Uniqueness {
         let id = entry.aggregate_id;
         match &*entry.aggregate_kind {
             "order" if entry.from == NONE => {
-                let (Some(order), Some(key)) = (fold.orders.get(&id), &entry.key_hash) else {
+                let Some(key) = &entry.key_hash else {
                     tally.check(Rule::OneOrderPerKey, false, || at(side, recorded, "an order without a key"));
                     return;
                 };
-                let first = *self.created.entry((order.principal.clone(), key.to_string())).or_insert(id);
+                let first =
+                    *self.created.entry((entry.principal.as_ref().into(), key.to_string())).or_insert(id);
                 tally.check(Rule::OneOrderPerKey, first == id, || {
                     at(
                         side,

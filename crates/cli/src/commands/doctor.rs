@@ -15,6 +15,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
 use crate::commands::DEFAULT_PORT_BASE;
+use crate::screen::print;
 use crate::state::State;
 
 /// A test run's databases in memory; below this they go to disk, which is slower.
@@ -93,16 +94,14 @@ impl Doctor {
             compose(system).await,
         ];
         if self.json {
-            println!("{}", serde_json::to_string(&findings)?);
-        } else {
-            findings.iter().for_each(print);
+            print(&serde_json::to_string(&findings)?)?;
         }
         let works = findings.iter().all(|finding| finding.status != Status::Missing);
         if !self.json {
-            println!(
-                "\n{}",
-                if works { "`mainstay up` will work here." } else { "`mainstay up` will not work yet." }
-            );
+            let each: Vec<_> = findings.iter().map(text).collect();
+            let end =
+                if works { "`mainstay up` will work here." } else { "`mainstay up` will not work yet." };
+            print(&format!("{}\n\n{end}", each.join("\n")))?;
         }
         Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -225,18 +224,14 @@ async fn output_of(program: &str, arguments: &[&str]) -> Result<String, Failure>
     if output.status.success() && !said.is_empty() { Ok(said) } else { Err(Failure::Said(complained)) }
 }
 
-fn print(finding: &Finding) {
+fn text(finding: &Finding) -> String {
     let status = match finding.status {
         Status::Ok => "ok",
         Status::Missing => "MISSING",
         Status::Optional => "optional",
     };
-    println!(
-        "{status:<9} {:<18} {}",
-        finding.name,
-        finding.found.replace('\n', "\n                             ")
-    );
-    if let Some(mend) = &finding.mend {
-        println!("{:<9} {:<18} mend it: {mend}", "", "");
-    }
+    let found = finding.found.replace('\n', "\n                             ");
+    let mend = finding.mend.as_ref();
+    let mend = mend.map_or_else(String::new, |mend| format!("\n{:<9} {:<18} mend it: {mend}", "", ""));
+    format!("{status:<9} {:<18} {found}{mend}", finding.name)
 }

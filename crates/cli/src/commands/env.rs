@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 
+use crate::screen::print;
 use crate::state::{Target, Which};
 
 /// Print the pair's URLs and tokens as shell variables: eval "$(mainstay env)"
@@ -30,7 +31,7 @@ impl Env {
         ];
         for (name, value) in variables {
             // URLs on loopback and random tokens: nothing in them means anything to a shell.
-            println!("export {name}={value}");
+            print(&format!("export {name}={value}"))?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -4,6 +4,7 @@ mod demo;
 mod doctor;
 mod env;
 mod explain;
+mod next_step;
 pub(crate) mod replay;
 mod status;
 mod up;

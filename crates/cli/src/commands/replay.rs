@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use clap::Args;
+use futures_util::future::join_all;
 use http::Method;
 use local::Service;
 use mainstay::random::Random;
@@ -15,7 +16,8 @@ use tokio::time::{Instant, interval};
 use uuid::Uuid;
 
 use crate::client::Client;
-use crate::replay::{self, Counts, Outcome, Replay, Shop, Tally, at_quantile, progress};
+use crate::process::ProcessState;
+use crate::replay::{self, Counts, Outcome, Replay, Shop, Stocked, Tally, at_quantile, progress};
 use crate::retail::{self, Generator, Ledger, Plan};
 use crate::screen::{Screen, grouped};
 use crate::signals::End;
@@ -37,8 +39,11 @@ Replay orders against the running pair, from a file or generated
 FILE has the columns of UCI's Online Retail, in any order: InvoiceNo, StockCode, Description, Quantity, InvoiceDate,
 UnitPrice, CustomerID, Country. An invoice is an order; a SKU that it has twice is summed; a blank customer is \
 `guest`. An invoice whose number begins with C is a return: it cancels this replay's unconfirmed order of that \
-customer with those lines if there is one, and else the goods come back into stock. No row is dropped silently: \
-what is odd is counted by reason, with its first lines, in a table at the end.
+customer with those lines if there is one, and else the goods come back into stock.
+
+A row is one line: a quoted field ends on the line it begins on. A row that cannot be read is refused with its line \
+number, and the others are replayed. The table at the end counts every line of the file as header, empty, taken, left \
+out or refused, by reason.
 
 Stock is put on the shelves first, enough for most orders and not for all. Orders begin on an absolute schedule, \
 whatever became of those before; latencies count from when an order was due. Every POST has an idempotency key, and \
@@ -51,7 +56,11 @@ Examples:
   mainstay replay online-retail.csv --limit 200
   mainstay replay --seed 7 --limit 2000 --rate 100
 
-Exit code 0 when every order was decided, 1 when some were given up, 130 when interrupted.";
+Exit code 0 when every row was read and every order decided, 1 when orders were given up or items were not stocked,
+3 when only rows of the file were refused, 130 when interrupted.";
+
+/// Every order was decided, and rows of the file are in none.
+const ROWS_REFUSED: u8 = 3;
 
 /// Replay orders against the running pair, from a file or generated
 #[derive(Debug, Args)]
@@ -80,8 +89,9 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
 /// A file's invoices, or as many generated ones.
 pub(crate) fn ledger(file: Option<&Path>, seed: u64, limit: usize) -> anyhow::Result<Ledger> {
     let Some(path) = file else { return Ok(retail::generate(Generator { seed, invoices: limit })) };
-    let text = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    retail::read(&text, Some(limit)).with_context(|| format!("{} cannot be replayed", path.display()))
+    let file = std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let ledger = retail::read(std::io::BufReader::new(file), Some(limit));
+    ledger.with_context(|| format!("{} cannot be replayed", path.display()))
 }
 
 /// What was read, in one line.
@@ -104,7 +114,7 @@ impl ReplayArgs {
         let target = self.which.find()?;
         let tally = Arc::new(Tally::new(plan.steps.len(), 1));
         let shop = shop(&target, &tally)?;
-        answers(&shop, &target).await?;
+        answers(&target).await?;
 
         let mut end = End::listen()?;
         let mut screen = Screen::open();
@@ -114,25 +124,46 @@ impl ReplayArgs {
         let replay = Replay { shop, plan, rate: self.rate, run: Uuid::new_v4() };
         let began = Instant::now();
         let interrupted = tokio::select! {
-            done = watched(&replay, &mut screen) => { done?; None }
-            name = end.next() => Some(name),
+            done = watched(&replay, &mut screen) => Ok(done?),
+            name = end.next() => Err(name),
         };
         screen.clear()?;
         let counts = tally.counts();
         screen.say(&summary(&counts, began.elapsed(), self.rate))?;
-        if !ledger.odd.is_empty() {
-            screen.say(&format!("\nOdd rows of {source}:\n\n{}", ledger.odd))?;
+        let told = rows(&ledger, &source);
+        if !told.is_empty() {
+            screen.say(&told)?;
         }
         if let Some((order, _)) = counts.notable {
             screen.say(&format!("One of them in detail:  mainstay explain {order}"))?;
         }
         screen.say("Do both journals agree?   mainstay verify")?;
-        if let Some(name) = interrupted {
-            screen.say(&format!("{name}: what the services had begun, they finish by themselves."))?;
-            return Ok(ExitCode::from(130));
+        match interrupted {
+            Err(name) => {
+                screen.say(&format!("{name}: what the services had begun, they finish by themselves."))?;
+                Ok(ExitCode::from(130))
+            }
+            Ok(stocked) if counts.of(Outcome::Failed) > 0 || stocked.refused > 0 => Ok(ExitCode::FAILURE),
+            Ok(_) if ledger.odd.refused() > 0 => Ok(ExitCode::from(ROWS_REFUSED)),
+            Ok(_) => Ok(ExitCode::SUCCESS),
         }
-        Ok(if counts.of(Outcome::Failed) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// What became of the file's rows: the sums, the odd ones by reason, and the refused ones by line. Ends with an empty
+/// line, if there is anything to say.
+pub(crate) fn rows(ledger: &Ledger, source: &str) -> String {
+    let mut parts = Vec::new();
+    if ledger.lines > 0 {
+        parts.push(format!("\n{source}: {}", ledger.accounts()));
+    }
+    if !ledger.odd.is_empty() {
+        parts.push(format!("\nOdd rows of {source}:\n\n{}", ledger.odd));
+    }
+    if ledger.odd.refused() > 0 {
+        parts.push(ledger.odd.refusals());
+    }
+    parts.join("\n")
 }
 
 fn shop(target: &Target, tally: &Arc<Tally>) -> anyhow::Result<Shop> {
@@ -147,29 +178,33 @@ fn shop(target: &Target, tally: &Arc<Tally>) -> anyhow::Result<Shop> {
     })
 }
 
-/// Better one clear word now than hundreds of failures later.
-async fn answers(shop: &Shop, target: &Target) -> anyhow::Result<()> {
+/// Asks both services at the same time, and briefly: one clear word now instead of hundreds of failures later.
+async fn answers(target: &Target) -> anyhow::Result<()> {
     let pair = [
-        (Service::Order, &shop.order, "/v1/orders?limit=1"),
-        (Service::Inventory, &shop.inventory, "/v1/items?limit=1"),
+        (Service::Order, target.client()?, "/v1/orders?limit=1"),
+        (Service::Inventory, target.operator()?, "/v1/items?limit=1"),
     ];
-    for (service, client, path) in pair {
-        let reply = client.send(Method::GET, path, Bytes::new()).await;
-        let reply = reply.with_context(|| {
+    let asked = pair.map(|(service, token, path)| async move {
+        let client = Client::for_reads(service.name(), target.urls.public(service), Some(token))?;
+        let reply = client.send(Method::GET, path, Bytes::new()).await.with_context(|| {
+            let process =
+                target.pid(service).and_then(|pid| ProcessState::of(pid).map(|state| state.told(pid)));
+            let process = process.map_or_else(String::new, |told| format!(" ({told})"));
             format!(
-                "the {service} service does not answer at {}; see `mainstay status`",
+                "the {service} service does not answer at {}{process}; see `mainstay status`",
                 target.urls.public(service)
             )
         })?;
         if !reply.status().is_success() {
             bail!("the {service} service does not let us in: {}", crate::client::refusal(&reply));
         }
-    }
-    Ok(())
+        Ok(())
+    });
+    join_all(asked).await.into_iter().collect()
 }
 
 /// Stocks and replays, and shows how far it is.
-async fn watched(replay: &Replay, screen: &mut Screen) -> anyhow::Result<()> {
+async fn watched(replay: &Replay, screen: &mut Screen) -> anyhow::Result<Stocked> {
     let stocked = replay.stock().await?;
     screen.say(&stocked.to_string())?;
     let tally = &replay.shop.tally;
@@ -178,7 +213,7 @@ async fn watched(replay: &Replay, screen: &mut Screen) -> anyhow::Result<()> {
     tick.tick().await;
     loop {
         tokio::select! {
-            done = &mut run => return done,
+            done = &mut run => return done.map(|()| stocked),
             _ = tick.tick() => {
                 let lines = tally.look(|counts| progress(counts, replay.rate, (0, "all")));
                 if screen.is_terminal() {
@@ -204,10 +239,11 @@ fn summary(counts: &Counts, took: Duration, rate: f64) -> String {
     }
     lines.push(format!(
         "  {} answers were 202, not decided yet; {} requests were sent again under their key, {} of them because \
-         nobody could say whether they had taken effect",
+         their effect was not known; {} were held back here, unsent, and tried later",
         grouped(counts.accepted),
         grouped(counts.repeated),
-        grouped(counts.unknown)
+        grouped(counts.unknown),
+        grouped(counts.held_back)
     ));
     if counts.late > Duration::from_millis(100) {
         let late = counts.late.as_secs_f64();

@@ -1,18 +1,33 @@
-//! `mainstay status`: is the pair running, is it ready, what does it know of its peers?
+//! `mainstay status`: is the pair running, is it ready, does anything wait or fail, and what to do next?
 
 use std::process::ExitCode;
 
 use bytes::Bytes;
 use clap::Args;
+use futures_util::future::join_all;
 use http::Method;
 use local::Service;
 use serde::{Deserialize, Serialize};
 
+use super::next_step::{NextStep, Place};
 use crate::client::Client;
+use crate::process::ProcessState;
+use crate::screen::{is_harmless, print};
 use crate::state::{Target, Which};
 
-/// Show where the pair listens and whether it is ready (exit code 1 when it is not)
+const LONG: &str = "\
+Show where the pair listens, whether it is ready, and what is wrong
+
+Every condition of either service that is not as it should be is named, with the next command to type: orders that \
+wait too long, a breaker that is open or held open, a database that takes no writes. Both services are asked at the \
+same time. One that does not answer within 1.5 s is said to be missing, with the state of its process.";
+
+/// Show where the pair listens, whether it is ready, and what is wrong
 #[derive(Debug, Args)]
+#[command(
+    long_about = LONG,
+    after_long_help = "Exit code 0 when both services are ready and every condition is as it should be, 1 otherwise."
+)]
 pub(super) struct Status {
     #[command(flatten)]
     which: Which,
@@ -29,17 +44,29 @@ struct Line {
     pid: Option<u32>,
     /// `ready`, `not-ready`, `shutting-down`, or why nothing was answered.
     status: String,
-    /// What the service looked at: its database, its schema, its peer.
-    conditions: Vec<Condition>,
+    /// What the service looked at: its database, its schema, its peer, its waiting orders.
+    conditions: Vec<Shown>,
+    /// When the service itself does not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<NextStep>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    condition: Condition,
+    /// When it is not as it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<NextStep>,
 }
 
 impl Line {
-    fn is_ready(&self) -> bool {
-        self.status == "ready"
+    fn is_well(&self) -> bool {
+        self.status == "ready" && self.conditions.iter().all(|shown| shown.condition.ok)
     }
 }
 
-/// What `GET /readyz` answers.
+/// The reply to `GET /readyz`.
 #[derive(Debug, Deserialize)]
 struct Report {
     status: String,
@@ -57,46 +84,67 @@ struct Condition {
 impl Status {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let target = self.which.find()?;
-        let mut lines = Vec::new();
-        for service in Service::BOTH {
-            lines.push(look(&target, service).await?);
-        }
+        let lines = join_all(Service::BOTH.map(|service| ask(&target, self.which, service))).await;
+        let lines = lines.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         if self.json {
-            println!("{}", serde_json::to_string(&lines)?);
+            print(&serde_json::to_string(&lines)?)?;
         } else {
-            lines.iter().for_each(print);
+            for line in &lines {
+                print(&text(line))?;
+            }
         }
-        Ok(if lines.iter().all(Line::is_ready) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if lines.iter().all(Line::is_well) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
-async fn look(target: &Target, service: Service) -> anyhow::Result<Line> {
+async fn ask(target: &Target, which: Which, service: Service) -> anyhow::Result<Line> {
     let operations = target.urls.ops(service);
-    let client = Client::new(service.name(), operations, target.operator.as_ref())?;
+    let client = Client::for_reads(service.name(), operations, target.operator.as_ref())?;
+    let place = Place { which, service, urls: &target.urls, home: target.home() };
+    let pid = target.pid(service);
     let reply = client.send(Method::GET, "/readyz", Bytes::new()).await;
     let report = reply.and_then(|reply| Ok(serde_json::from_slice(reply.body())?));
-    let Report { status, conditions } = report.unwrap_or_else(|error: anyhow::Error| Report {
-        status: format!("no answer: {}", error.root_cause()),
-        conditions: Vec::new(),
+    let (Report { status, conditions }, next) = match report {
+        Ok(report) => (report, None),
+        Err(error) => {
+            let process = pid.and_then(|pid| ProcessState::of(pid).map(|state| (pid, state)));
+            let told = process.map_or_else(String::new, |(pid, state)| format!("; {}", state.told(pid)));
+            let status = format!("no answer: {}{told}", error.root_cause());
+            (Report { status, conditions: Vec::new() }, Some(NextStep::without_answer(&place, process)))
+        }
+    };
+    let conditions = conditions.into_iter().map(|condition| {
+        let Condition { name, ok, detail } = &condition;
+        let next = (!ok).then(|| NextStep::of_condition(&place, name, detail.as_deref().unwrap_or_default()));
+        Shown { condition, next }
     });
-    let pids = target.state.as_ref().map(|state| state.ready.pids);
-    let pid = pids.and_then(|pids| match service {
-        Service::Order => pids.order,
-        Service::Inventory => pids.inventory,
-    });
-    let (url, operations) = (target.urls.public(service).to_owned(), operations.to_owned());
-    Ok(Line { service: service.name(), url, operations, pid, status, conditions })
+    Ok(Line {
+        service: service.name(),
+        url: target.urls.public(service).to_owned(),
+        operations: operations.to_owned(),
+        pid,
+        status,
+        conditions: conditions.collect(),
+        next,
+    })
 }
 
-fn print(line: &Line) {
+fn text(line: &Line) -> String {
     let process = line.pid.map_or_else(String::new, |pid| format!("process {pid}  "));
-    println!("{:<10} {}  operations {}  {process}{}", line.service, line.url, line.operations, line.status);
-    for condition in line.conditions.iter().filter(|condition| !condition.ok) {
-        println!(
-            "{:<10} {}: {}",
-            "",
-            condition.name,
-            condition.detail.as_deref().unwrap_or("not as it should be")
-        );
+    let first = format!(
+        "{:<10} {}  operations {}  {process}{}",
+        line.service, line.url, line.operations, line.status
+    );
+    let mut lines = vec![first];
+    let mut add = |told: &str| lines.push(format!("{:<10} {told}", ""));
+    if let Some(next) = &line.next {
+        add(&format!("next: {next}"));
     }
+    for Shown { condition, next } in line.conditions.iter().filter(|shown| !shown.condition.ok) {
+        add(&format!("{}: {}", condition.name, condition.detail.as_deref().unwrap_or("not as it should be")));
+        if let Some(next) = next {
+            add(&format!("  next: {next}"));
+        }
+    }
+    lines.join("\n").replace(|c| c != '\n' && !is_harmless(c), "\u{fffd}")
 }

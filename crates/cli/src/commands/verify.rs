@@ -7,7 +7,7 @@ use clap::Args;
 use crate::commands::explain::feeds;
 use crate::screen::grouped;
 use crate::state::Which;
-use crate::verify::{Evidence, table};
+use crate::verify::{Evidence, clocks, conclusion, not_judged, table};
 
 const LONG: &str = "\
 Check both journals, all tables and every decision against the contract
@@ -18,7 +18,19 @@ legal, the tables equal the fold of the journal, causes resolve across both serv
 recorded decision, executed again on its recorded inputs, reaches the same state.
 
 It can run while the pair is busy. What can only be judged when nothing is in flight is then put off; --at-rest \
-judges it. For a pair that `mainstay up` did not start only the journals are read, over their feeds.";
+judges it. For a pair that `mainstay up` did not start only the journals are read, over their feeds.
+
+An entry or a row that this release cannot read, such as one of a later release, is named and not judged, nor is what \
+depends on it; everything else is judged. Clocks that differ between hosts are stated and break no invariant.";
+
+const EXIT: &str = "\
+Exit code 0 when every invariant that can be checked holds, 1 when one is broken, 2 when the pair cannot be read, 3 when \
+none is broken but something could not be judged.";
+
+/// Not everything could be judged.
+const NOT_JUDGED: u8 = 3;
+/// The pair cannot be read. Wrong arguments end with the same code.
+const NOT_READ: u8 = 2;
 
 const NOT_SEEN: &str = "\
 \"nothing to check\" means that no fact of that kind can be seen from here: what clients were told, spans and attempts \
@@ -26,7 +38,7 @@ are seen by tests, drills and the demo.";
 
 /// Check both journals, all tables and every decision against the contract
 #[derive(Debug, Args)]
-#[command(long_about = LONG, after_long_help = "Exit code 0 when every invariant holds, 1 when one is broken.")]
+#[command(long_about = LONG, after_help = EXIT)]
 pub(super) struct Verify {
     /// Faults have stopped and everything should be resolved: judge that too
     #[arg(long)]
@@ -40,8 +52,18 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        match self.verify().await {
+            Ok(code) => Ok(code),
+            Err(error) => {
+                eprintln!("mainstay: {error:#}");
+                Ok(NOT_READ.into())
+            }
+        }
+    }
+
+    async fn verify(self) -> anyhow::Result<ExitCode> {
         let target = self.which.find()?;
-        let evidence = match &target.state {
+        let mut evidence = match &target.state {
             Some(state) => Evidence::of_databases(&state.ready.databases).await?,
             None => Evidence::of_feeds(&feeds(&target)?).await?,
         };
@@ -55,15 +77,23 @@ impl Verify {
                 if report.at_rest { "at rest" } else { "while the pair is running" }
             );
             println!("{}", table(&report));
+            print!("{}{}", not_judged(&report), clocks(&report));
             if target.state.is_none() {
                 println!("The databases are not reachable from here: tables were not compared.");
             }
             if report.nothing_to_check().next().is_some() {
                 println!("{NOT_SEEN}");
             }
-            let broken = report.broken().count();
-            println!("{}", if broken == 0 { "Every invariant holds." } else { "The contract is broken." });
+            let conclusion = conclusion(&report);
+            let (first, rest) = conclusion.split_at(1);
+            println!("{}{rest}.", first.to_uppercase());
         }
-        Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if report.is_broken() {
+            ExitCode::FAILURE
+        } else if report.is_judged() {
+            ExitCode::SUCCESS
+        } else {
+            NOT_JUDGED.into()
+        })
     }
 }

@@ -15,7 +15,7 @@ use super::story::{self, Mended};
 use crate::explain::{Detail, Timeline, picture, text};
 use crate::replay::{Counts, Outcome, RequestLog, at_quantile};
 use crate::screen::grouped;
-use crate::verify::{Evidence, by_invariant, come_to_rest};
+use crate::verify::{Evidence, by_invariant, clocks, come_to_rest, conclusion, not_judged};
 
 /// Orders placed once more under their old keys.
 pub(super) const ASKED_AGAIN: usize = 80;
@@ -64,14 +64,21 @@ pub(super) async fn judge(
     evidence.told(requests);
     let report = evidence.check(true);
     narrator.plain(by_invariant(&report).trim_end())?;
+    let more = not_judged(&report) + &clocks(&report);
+    if !more.is_empty() {
+        narrator.plain(more.trim_end())?;
+    }
     let failed = counts.of(Outcome::Failed);
     let is_good = report.is_clean() && failed == 0;
+    let concluded = conclusion(&report);
     narrator.at(&match (report.is_clean(), failed) {
-        (true, 0) => "every invariant holds, and everything is resolved".to_owned(),
-        (true, failed) => format!("every invariant holds, but {failed} requests were given up"),
-        (false, _) => "THE CONTRACT IS BROKEN: see above".to_owned(),
+        (true, 0) => format!("everything is resolved; {concluded}"),
+        (true, failed) => format!("{failed} requests were given up; {concluded}"),
+        (false, _) if report.is_broken() => "THE CONTRACT IS BROKEN: see above".to_owned(),
+        (false, _) => "NOT EVERYTHING COULD BE JUDGED: see above".to_owned(),
     })?;
-    let stories = story::by_order(&evidence.entries);
+    let entries = evidence.into_entries();
+    let stories = story::by_order(&entries);
     let mended = story::mended(&stories, moments.healed);
     let best = story::best(&stories, moments.trouble, wall_now());
     Ok(Verdict { is_good, report, mended, best })
@@ -114,21 +121,20 @@ impl Verdict {
         put(
             &mut text,
             format_args!(
-                "  sent once more       {} requests under their own keys, {} of them because nobody could say what had \
-                 happened\n",
+                "  sent once more       {} requests under their own keys, {} of them because their effect was not known; \
+                 {} more were held back here, unsent\n",
                 grouped(counts.repeated),
-                grouped(counts.unknown)
+                grouped(counts.unknown),
+                grouped(counts.held_back)
             ),
         );
         let facts: u64 = self.report.findings.iter().map(|finding| finding.checked).sum();
+        let concluded = conclusion(&self.report).replace("; ", ";\n                       ");
+        put(&mut text, format_args!("  invariants           {concluded}\n"));
+        let entries = grouped(self.report.entries);
         put(
             &mut text,
-            format_args!(
-                "  invariants           {}: {} facts from {} journal entries\n",
-                if self.report.is_clean() { "all hold" } else { "BROKEN" },
-                grouped(facts),
-                grouped(self.report.entries)
-            ),
+            format_args!("                       {} facts from {entries} journal entries\n", grouped(facts)),
         );
         let memory: Vec<_> = Service::BOTH
             .into_iter()

@@ -21,7 +21,7 @@ use tokio::time::{Instant, interval};
 use uuid::Uuid;
 
 use crate::client::Client;
-use crate::commands::replay::{CUSTOMERS_WAIT, GIVE_UP_AFTER, described, ledger};
+use crate::commands::replay::{CUSTOMERS_WAIT, GIVE_UP_AFTER, described, ledger, rows};
 use crate::replay::{Replay, RequestLog, Shop, Tally, progress, progress_line};
 use crate::retail::{Ledger, Plan};
 use crate::screen::Screen;
@@ -222,8 +222,9 @@ impl Demo {
 
         narrator.heading("6  Summary")?;
         narrator.plain(&verdict.summary(&tally.counts(), pair))?;
-        if !ledger.odd.is_empty() {
-            narrator.plain(&format!("\nOdd rows of {source}:\n\n{}", ledger.odd))?;
+        let told = rows(ledger, &source);
+        if !told.is_empty() {
+            narrator.plain(&told)?;
         }
         narrator.plain(ending::NEXT)?;
         Ok(verdict)

@@ -1,9 +1,9 @@
 //! Finding everything that belongs to an id, through both services' journal feeds: what the id may be is asked
 //! for in every way at once, and from what is found the way leads to whole orders with their reservations.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, bail};
+use anyhow::{anyhow, bail};
 use checker::{Recorded, Side};
 use futures_util::future::join_all;
 use journal::entry::hex;
@@ -11,9 +11,14 @@ use journal::feed::Page;
 use journal::{ITEM_NAMESPACE, KeyHash};
 use mainstay::CorrelationId;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::client::Client;
+use crate::state::Target;
 
 /// Entries asked for at once; an order has about ten.
 const LIMIT: usize = 1_000;
@@ -33,10 +38,23 @@ pub(crate) struct Found {
     pub(crate) entries: Vec<(Side, Recorded)>,
     /// What the id turned out to be.
     pub(crate) known_as: BTreeSet<&'static str>,
-    /// Services whose journals could not be read.
-    pub(crate) unread: BTreeSet<Side>,
-    /// What the reader must know is missing.
+    /// The ways in which the id was looked for.
+    pub(crate) asked_for: BTreeSet<&'static str>,
+    /// Services whose journals could not be read, with the reason. Half of the view is missing.
+    pub(crate) unread: BTreeMap<Side, String>,
+    /// Entries that this release cannot read.
+    pub(crate) unreadable: Vec<Unreadable>,
+    /// Smaller parts that are missing.
     pub(crate) gaps: Vec<String>,
+}
+
+/// An entry that this release cannot read, as it stands in the journal.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Unreadable {
+    pub(crate) service: Side,
+    pub(crate) seq: i64,
+    pub(crate) why: String,
+    pub(crate) entry: Box<RawValue>,
 }
 
 /// One question to a feed.
@@ -49,6 +67,15 @@ struct Filter {
 impl Filter {
     fn aggregate(id: Uuid) -> Self {
         Self { name: "aggregate_id", value: id.to_string() }
+    }
+
+    fn meaning(&self) -> &'static str {
+        match self.name {
+            "aggregate_id" => "an order, a reservation or a SKU",
+            "correlation_id" => "a correlation id",
+            "trace_id" => "a trace id",
+            _ => "an idempotency key",
+        }
     }
 
     /// Everything that `id` may be, by its form.
@@ -71,22 +98,73 @@ impl Filter {
 }
 
 impl Feeds {
-    /// Everything about `id`; no entries when neither service knows it.
-    pub(crate) async fn everything_about(&self, id: &str) -> anyhow::Result<Found> {
-        let mut found = Found::default();
-        for filter in Filter::all_of(id) {
-            let before = found.entries.len();
-            self.ask(&filter, &mut found).await?;
-            found
-                .known_as
-                .extend(found.entries[before..].iter().map(|(_, recorded)| known_as(&filter, recorded)));
+    /// For an interactive command: both services are read at the same time, and within a bound.
+    pub(crate) fn for_reads(target: &Target) -> anyhow::Result<Self> {
+        let token = Some(target.operator()?);
+        Ok(Self {
+            order: Client::for_reads("order-operations", &target.urls.order_ops, token)?,
+            inventory: Client::for_reads("inventory-operations", &target.urls.inventory_ops, token)?,
+        })
+    }
+
+    fn client(&self, side: Side) -> &Client {
+        match side {
+            Side::Order => &self.order,
+            Side::Inventory => &self.inventory,
         }
-        self.complete(&mut found).await?;
+    }
+
+    /// Everything about `id` that both services tell until `until`; no entries when neither knows it. A service that
+    /// does not answer one question is asked no other.
+    pub(crate) async fn everything_about(&self, id: &str, until: Instant) -> anyhow::Result<Found> {
+        let mut found = Found::default();
+        let filters = Filter::all_of(id);
+        found.asked_for = filters.iter().map(Filter::meaning).collect();
+        for (filter, entries) in self.ask(filters, until, &mut found).await? {
+            found.known_as.extend(entries.iter().map(|(_, recorded)| known_as(&filter, recorded)));
+            found.entries.extend(entries);
+        }
+        if found.unread.contains_key(&Side::Order)
+            && found.entries.is_empty()
+            && let Ok(order) = id.parse::<Uuid>()
+        {
+            // Only the order's own journal knows it by its id; inventory knows the reservation that is derived from it.
+            let reservation = order_service::app::drive::derived(order, "reservation");
+            self.add(vec![Filter::aggregate(reservation)], until, &mut found).await?;
+            if !found.entries.is_empty() {
+                found.known_as.insert("an order");
+            }
+        }
+        self.complete(until, &mut found).await?;
         Ok(found)
     }
 
+    /// A JSON document of one service, for the part of the story that is not in its journal. A failure is a gap.
+    pub(crate) async fn document<T: DeserializeOwned>(
+        &self,
+        side: Side,
+        path: &str,
+        until: Instant,
+        found: &mut Found,
+    ) -> Option<T> {
+        if found.unread.contains_key(&side) {
+            return None;
+        }
+        match timeout_at(until, self.client(side).get_json(path)).await {
+            Ok(Ok(document)) => Some(document),
+            Ok(Err(error)) => {
+                found.gap(format!("the {side} service did not tell {path}: {}", error.root_cause()));
+                None
+            }
+            Err(_elapsed) => {
+                found.gap(format!("the {side} service did not tell {path} in time"));
+                None
+            }
+        }
+    }
+
     /// Adds the whole order and reservation of everything that was found.
-    async fn complete(&self, found: &mut Found) -> anyhow::Result<()> {
+    async fn complete(&self, until: Instant, found: &mut Found) -> anyhow::Result<()> {
         // A reservation that was voided unseen does not name its order; the request that it came with does.
         let orphans: BTreeSet<String> = found
             .entries
@@ -95,76 +173,105 @@ impl Feeds {
             .filter(|(_, recorded)| recorded.entry.aggregate_kind == "reservation")
             .map(|(_, recorded)| recorded.entry.correlation_id.to_string())
             .collect();
-        for correlation_id in orphans {
-            self.ask(&Filter { name: "correlation_id", value: correlation_id }, found).await?;
-        }
+        let filters = orphans.into_iter().map(|value| Filter { name: "correlation_id", value });
+        self.add(filters.collect(), until, found).await?;
         let mut orders: BTreeSet<Uuid> = found.entries.iter().filter_map(|(_, r)| order_of(r)).collect();
         if orders.len() > MOST_ORDERS {
-            found.gaps.push(format!("it leads to {} orders; {MOST_ORDERS} of them are told", orders.len()));
+            found.gap(format!("it leads to {} orders; {MOST_ORDERS} of them are told", orders.len()));
             orders = orders.into_iter().take(MOST_ORDERS).collect();
             found
                 .entries
                 .retain(|(_, recorded)| order_of(recorded).is_none_or(|order| orders.contains(&order)));
         }
-        let mut reservations = BTreeSet::new();
-        for order in orders {
-            let before = found.entries.len();
-            self.ask(&Filter::aggregate(order), found).await?;
-            let named = found.entries[before..].iter().filter_map(|(_, recorded)| {
-                recorded.entry.inputs.get("reservation_id")?.as_str()?.parse::<Uuid>().ok()
-            });
-            reservations.extend(named);
-        }
-        for reservation in reservations {
-            self.ask(&Filter::aggregate(reservation), found).await?;
+        self.add(orders.into_iter().map(Filter::aggregate).collect(), until, found).await?;
+        let reservations: BTreeSet<Uuid> = found
+            .entries
+            .iter()
+            .filter(|(_, recorded)| recorded.entry.aggregate_kind == "order")
+            .filter_map(|(_, recorded)| recorded.entry.inputs.get("reservation_id")?.as_str()?.parse().ok())
+            .collect();
+        self.add(reservations.into_iter().map(Filter::aggregate).collect(), until, found).await
+    }
+
+    async fn add(&self, filters: Vec<Filter>, until: Instant, found: &mut Found) -> anyhow::Result<()> {
+        for (_, entries) in self.ask(filters, until, found).await? {
+            found.entries.extend(entries);
         }
         Ok(())
     }
 
-    /// Asks both services. One that does not answer is a gap in the story, both are an error.
-    async fn ask(&self, filter: &Filter, found: &mut Found) -> anyhow::Result<()> {
-        let value = utf8_percent_encode(&filter.value, NON_ALPHANUMERIC);
-        let path = format!("/admin/v1/journal?{}={value}&limit={LIMIT}", filter.name);
-        let both = [(Side::Order, &self.order), (Side::Inventory, &self.inventory)];
-        let pages = join_all(both.map(|(_, client)| client.get_json::<Page>(&path))).await;
-        let mut unreachable = Vec::new();
-        for ((side, _), page) in both.into_iter().zip(pages) {
-            match page {
-                Ok(page) => {
-                    let entries = page.items.iter().map(Recorded::from_item).collect::<Result<Vec<_>, _>>();
-                    let entries = entries.with_context(|| format!("the {side} journal cannot be read"))?;
-                    found.entries.extend(entries.into_iter().map(|recorded| (side, recorded)));
-                    if page.more {
-                        let given = page.items.len();
-                        found.gap(format!(
-                            "the {side} service has more than the {given} entries of it that are told"
-                        ));
+    /// Asks both services all of `filters` at once. One that does not answer is a gap in the story, both are an error.
+    async fn ask(
+        &self,
+        filters: Vec<Filter>,
+        until: Instant,
+        found: &mut Found,
+    ) -> anyhow::Result<Vec<(Filter, Vec<(Side, Recorded)>)>> {
+        let both = [Side::Order, Side::Inventory].map(|side| {
+            let is_asked = !found.unread.contains_key(&side);
+            let filters = if is_asked { filters.as_slice() } else { &[] };
+            let pages = filters.iter().map(move |filter| async move {
+                let value = utf8_percent_encode(&filter.value, NON_ALPHANUMERIC);
+                let path = format!("/admin/v1/journal?{}={value}&limit={LIMIT}", filter.name);
+                match timeout_at(until, self.client(side).get_json::<Page>(&path)).await {
+                    Ok(page) => page,
+                    Err(_elapsed) => Err(anyhow!("no reply in time")),
+                }
+            });
+            async move { (side, join_all(pages).await) }
+        });
+        let mut each: Vec<_> = filters.iter().cloned().map(|filter| (filter, Vec::new())).collect();
+        for (side, pages) in join_all(both).await {
+            for ((_, entries), page) in each.iter_mut().zip(pages) {
+                match page {
+                    Ok(page) => entries.extend(found.readable(side, &page)),
+                    Err(error) => {
+                        found.unread.entry(side).or_insert_with(|| error.root_cause().to_string());
                     }
                 }
-                Err(error) => unreachable.push((side, error)),
             }
         }
-        match unreachable.len() {
-            2 => {
-                let reasons: Vec<_> = unreachable.iter().map(|(_, error)| format!("{error:#}")).collect();
-                bail!("neither service answers; see `mainstay status`\n  {}", reasons.join("\n  "));
-            }
-            _ => {
-                for (side, error) in unreachable {
-                    found.unread.insert(side);
-                    found.gap(format!("the {side} service's part is missing: {error:#}"));
-                }
-            }
+        let is_nothing = found.entries.is_empty() && each.iter().all(|(_, entries)| entries.is_empty());
+        if found.unread.len() == 2 && is_nothing {
+            let reasons: Vec<_> =
+                found.unread.iter().map(|(side, why)| format!("\n  {side}: {why}")).collect();
+            bail!("neither service answers; see `mainstay status`{}", reasons.concat());
         }
-        Ok(())
+        Ok(each)
     }
 }
 
 impl Found {
-    fn gap(&mut self, gap: String) {
+    pub(crate) fn gap(&mut self, gap: String) {
         if !self.gaps.contains(&gap) {
             self.gaps.push(gap);
         }
+    }
+
+    /// The page's entries. One that this release cannot read is kept as it is, and hides no other.
+    fn readable(&mut self, side: Side, page: &Page) -> Vec<(Side, Recorded)> {
+        let mut readable = Vec::with_capacity(page.items.len());
+        for item in &page.items {
+            match Recorded::from_item(item) {
+                Ok(recorded) => readable.push((side, recorded)),
+                Err(error) => {
+                    let unreadable = Unreadable {
+                        service: side,
+                        seq: item.seq,
+                        why: error.to_string(),
+                        entry: item.entry.clone(),
+                    };
+                    if !self.unreadable.iter().any(|known| (known.service, known.seq) == (side, item.seq)) {
+                        self.unreadable.push(unreadable);
+                    }
+                }
+            }
+        }
+        if page.more {
+            let given = page.items.len();
+            self.gap(format!("the {side} service has more than the {given} entries of it that are told"));
+        }
+        readable
     }
 }
 

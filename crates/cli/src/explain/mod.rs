@@ -2,13 +2,22 @@
 //! it became known.
 
 mod find;
+mod logged;
 mod picture;
+mod requests;
+mod stock;
 mod text;
 mod timeline;
+mod waiting;
 mod words;
 
-pub(crate) use find::{Feeds, Found};
+pub(crate) use find::{Feeds, Found, Unreadable};
+pub(crate) use logged::Logged;
+pub(crate) use logged::find as find_logged;
 pub(crate) use picture::picture;
+pub(crate) use requests::{Requests, WithoutEntry};
+pub(crate) use stock::Stock;
 pub(crate) use text::{Detail, text};
 pub(crate) use timeline::{Timeline, WaitKind};
-pub(crate) use words::span;
+pub(crate) use waiting::{Fruitless, Waiting};
+pub(crate) use words::{plain, span};

@@ -60,7 +60,7 @@ pub(crate) fn picture(timeline: &Timeline) -> String {
         }
     }
     for (n, row) in timeline.rows.iter().enumerate() {
-        entry(&mut svg, n, row);
+        entry(&mut svg, timeline, n, row);
     }
     svg.push_str("</svg>\n");
     svg
@@ -90,7 +90,7 @@ fn y(n: usize) -> i64 {
     TOP + i64::try_from(n).unwrap_or(0) * STEP
 }
 
-fn entry(svg: &mut String, n: usize, row: &Row) {
+fn entry(svg: &mut String, timeline: &Timeline, n: usize, row: &Row) {
     let (x, y) = (middle(row.service) - BOX_WIDTH / 2, y(n));
     let (fill, stroke) = colours(&row.entry.to);
     let state = escaped(&plain(&row.entry.to));
@@ -101,7 +101,7 @@ fn entry(svg: &mut String, n: usize, row: &Row) {
         format_args!(
             "<g><title>{}</title><rect x=\"{x}\" y=\"{y}\" width=\"{BOX_WIDTH}\" height=\"{BOX_HEIGHT}\" rx=\"7\" \
              fill=\"{fill}\" stroke=\"{stroke}\" stroke-width=\"1.5\"/>",
-            escaped(&super::words::why(&row.entry))
+            escaped(&super::words::why(&row.entry, timeline.cause_of(row)))
         ),
     );
     put(svg, format_args!("<text class=\"state\" x=\"{}\" y=\"{}\">{state}</text>", x + 12, y + 20));
@@ -188,7 +188,10 @@ fn colours(state: &str) -> (&'static str, &'static str) {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    // XML has no form for most control characters, nor for the two last code points.
+    let text = text.replace(|c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'), "\u{fffd}");
+    text.replace('"', "&quot;").replace('\'', "&#39;")
 }
 
 fn put(svg: &mut String, arguments: std::fmt::Arguments<'_>) {
@@ -231,6 +234,6 @@ mod tests {
 
     #[test]
     fn text_of_a_journal_is_no_markup() {
-        assert_eq!(escaped("<script>\"&"), "&lt;script&gt;&quot;&amp;");
+        assert_eq!(escaped("<script>\"&'\0\u{ffff}"), "&lt;script&gt;&quot;&amp;&#39;\u{fffd}\u{fffd}");
     }
 }

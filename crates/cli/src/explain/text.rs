@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use super::timeline::{Row, Timeline, Wait, WaitKind};
-use super::words::{basket, plain, refused, seen, span, why};
+use super::words::{basket, date, plain, refused, seen, span, why};
 
 /// Details begin in this column.
 const INDENT: usize = 20;
@@ -30,10 +30,10 @@ pub(crate) fn text(timeline: &Timeline, width: usize, told: Detail) -> String {
     for (id, first, last) in timeline.orders() {
         headline(&mut text, &id.to_string(), first, last);
     }
-    summary(&mut text, timeline);
+    summary(&mut text, timeline, width);
     text.push_str("\n   #  time             after  service    what      from -> to\n");
-    for (n, row) in timeline.rows.iter().enumerate() {
-        entry(&mut text, n, row, width, told);
+    for n in 0..timeline.rows.len() {
+        entry(&mut text, timeline, n, width, told);
         for wait in timeline.waits.iter().filter(|wait| wait.from == n) {
             let told = format!("?? {}", unknown(timeline, wait));
             wrapped(&mut text, 6, 9, &told, width);
@@ -66,7 +66,7 @@ fn headline(text: &mut String, id: &str, first: &Row, last: &Row) {
     }
 }
 
-fn summary(text: &mut String, timeline: &Timeline) {
+fn summary(text: &mut String, timeline: &Timeline, width: usize) {
     let took = timeline.rows.iter().map(|row| row.after_ms).max().unwrap_or(0);
     let services = ["order", "inventory"]
         .map(|name| timeline.rows.iter().filter(|row| row.service.as_str() == name).count());
@@ -86,9 +86,15 @@ fn summary(text: &mut String, timeline: &Timeline) {
         write(text, format_args!("; for {} of it the outcome was not known", span(unknown)));
     }
     text.push('\n');
+    let requests = timeline.requests();
+    if !requests.is_none() {
+        let told = format!("requests to inventory: {requests}");
+        wrapped(text, 2, 4, &told, width);
+    }
 }
 
-fn entry(text: &mut String, n: usize, row: &Row, width: usize, told: Detail) {
+fn entry(text: &mut String, timeline: &Timeline, n: usize, width: usize, told: Detail) {
+    let row = &timeline.rows[n];
     let Entry { command, from, to, .. } = &row.entry;
     let cause = row.cause.map_or_else(String::new, |cause| format!("  (by {})", cause + 1));
     let after = if row.after_ms < 0 { format!("{} ms", row.after_ms) } else { span(row.after_ms) };
@@ -107,7 +113,7 @@ fn entry(text: &mut String, n: usize, row: &Row, width: usize, told: Detail) {
     let mut detail = |label: &str, told: &str| {
         wrapped(text, INDENT, INDENT + 6, &format!("{label:<6}{told}"), width);
     };
-    detail("why", &why(&row.entry));
+    detail("why", &why(&row.entry, timeline.cause_of(row)));
     if told == Detail::Brief {
         return;
     }
@@ -128,7 +134,7 @@ pub(super) fn unknown(timeline: &Timeline, wait: &Wait) -> String {
     let what = match (wait.kind, wait.state.as_str()) {
         (WaitKind::Unknown, "reserve_unknown") => "Not known whether inventory holds the stock",
         (WaitKind::Unknown, "confirm_unknown") => "Not known whether inventory has shipped",
-        (WaitKind::Unknown, _) => "Not known whether inventory has given the stock back",
+        (WaitKind::Unknown, _) => "Not known whether inventory has released the reservation",
         (WaitKind::Undecided, _) => "Not decided",
     };
     let mut told = match wait.until {
@@ -182,13 +188,6 @@ fn wrapped(text: &mut String, first: usize, rest: usize, told: &str, width: usiz
 
 fn time_of_day(at: OffsetDateTime) -> String {
     formatted(at, format_description!("[hour]:[minute]:[second].[subsecond digits:3]"))
-}
-
-fn date(at: OffsetDateTime) -> String {
-    formatted(
-        at,
-        format_description!("[year]-[month]-[day] at [hour]:[minute]:[second].[subsecond digits:3] UTC"),
-    )
 }
 
 fn formatted(at: OffsetDateTime, format: &[time::format_description::BorrowedFormatItem<'_>]) -> String {

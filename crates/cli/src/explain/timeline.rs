@@ -6,13 +6,15 @@
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry as MapEntry;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
 use checker::{Recorded, Side};
 use journal::Entry;
 use serde::Serialize;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
+
+use super::requests::{Requests, WithoutEntry};
 
 /// An intent that was open for longer than this is worth a line of its own.
 const UNDECIDED: Duration = Duration::milliseconds(500);
@@ -26,6 +28,8 @@ pub(crate) struct Timeline {
     pub(crate) missing_causes: Vec<Uuid>,
     /// Journals that could not be read.
     pub(crate) unread: BTreeSet<Side>,
+    /// Requests of tries without an entry, of the orders that were asked about.
+    pub(crate) without_entry: BTreeMap<Uuid, WithoutEntry>,
     /// Entries that name each other as causes, and what follows from them; they stand at the end, by clock.
     pub(crate) circular: usize,
 }
@@ -73,12 +77,59 @@ impl Timeline {
     pub(crate) fn of(entries: Vec<(Side, Recorded)>, now: OffsetDateTime) -> Self {
         let (rows, missing_causes, circular) = in_causal_order(entries);
         let waits = waits(&rows, now);
-        Self { rows, waits, missing_causes, unread: BTreeSet::new(), circular }
+        let (unread, without_entry) = (BTreeSet::new(), BTreeMap::new());
+        Self { rows, waits, missing_causes, unread, without_entry, circular }
     }
 
     /// The same, without the journals of these services.
     pub(crate) fn without(self, unread: BTreeSet<Side>) -> Self {
         Self { unread, ..self }
+    }
+
+    /// The entry that caused the row's, if it is in the story.
+    pub(crate) fn cause_of(&self, row: &Row) -> Option<&Entry<'static>> {
+        row.cause.map(|cause| &self.rows[cause].entry)
+    }
+
+    /// The requests to inventory of all entries.
+    pub(crate) fn requests(&self) -> Requests {
+        let mut all = Requests::default();
+        for (order, requests) in self.requests_by_order() {
+            all += self.without_entry.get(&order).map_or(requests, |counted| requests.with(*counted));
+        }
+        all
+    }
+
+    /// The orders of which tries have decided nothing and have no entry, or may have: those that wait.
+    pub(crate) fn orders_with_tries_without_entry(&self) -> BTreeSet<Uuid> {
+        let by_order = self.requests_by_order().into_iter();
+        let without_entry =
+            by_order.filter(|(_, requests)| requests.tries_not_executed + requests.tries_unrecorded > 0);
+        without_entry.map(|(order, _)| order).chain(self.waiting_orders()).collect()
+    }
+
+    fn requests_by_order(&self) -> BTreeMap<Uuid, Requests> {
+        let mut all: BTreeMap<Uuid, Requests> = BTreeMap::new();
+        let mut recorded: HashMap<Uuid, u64> = HashMap::new();
+        for row in self.rows.iter().filter(|row| row.service == Side::Order) {
+            let order = row.entry.aggregate_id;
+            let mut requests = Requests::of(&row.entry);
+            // The count of tries goes on from one unknown state to the next entry, which thus counts its predecessor's.
+            let before = recorded.insert(order, requests.tries).unwrap_or(0);
+            if row.entry.from.ends_with("_unknown") {
+                requests.tries_unrecorded = requests.tries_unrecorded.saturating_sub(before);
+            }
+            *all.entry(order).or_default() += requests;
+        }
+        all
+    }
+
+    /// The orders whose last entry leaves something to be decided.
+    pub(crate) fn waiting_orders(&self) -> Vec<Uuid> {
+        let is_open = |state: &str| {
+            state.ends_with("_unknown") || matches!(state, "reserving" | "confirming" | "cancelling")
+        };
+        self.orders().into_iter().filter(|(.., last)| is_open(&last.entry.to)).map(|(id, ..)| id).collect()
     }
 
     /// The orders in the story, each with its first and its last row.
@@ -385,6 +436,24 @@ pub(super) mod tests {
         let timeline = story(&told);
         assert_eq!((timeline.circular, timeline.rows.len()), (7, 7));
         assert_eq!(ids(&timeline), [1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_try_that_has_an_entry_is_not_counted_again_as_one_without() {
+        let mut entries: Vec<_> = lost_reply().iter().map(Told::recorded).collect();
+        let decision = json!({"layer": "attempt", "action": "unknown", "why": "cut off", "attempt": 1, "endpoint": null,
+            "deadline_left_ms": 4, "at_ms": 5});
+        let sent = |tries: u64| json!({"decisions": [decision], "tries": tries});
+        // One try was refused before the unknown one, and one more came to nothing before the answer.
+        entries[2].1.entry.evidence = sent(2);
+        entries[3].1.entry.evidence = sent(4);
+        let mut timeline = Timeline::of(entries, BEGAN);
+        let requests = timeline.requests();
+        assert_eq!((requests.sent, requests.tries_not_executed, requests.tries_unrecorded), (2, 1, 1));
+        // The order's row has counted them.
+        timeline.without_entry.insert(ORDER, WithoutEntry { sent: 1, refused_here: 1, unconnected: 2 });
+        let told = timeline.requests().to_string();
+        assert_eq!(told, "3 sent, 1 refused here before sending, 2 without a connection");
     }
 
     #[test]

@@ -5,6 +5,11 @@
 
 use journal::Entry;
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use super::requests::Requests;
+use crate::screen::is_harmless;
 
 /// As many SKUs of a basket are named.
 const SKUS_NAMED: usize = 3;
@@ -12,13 +17,16 @@ const SKUS_NAMED: usize = 3;
 const LONGEST: usize = 240;
 
 /// Why: the rule's inputs, and the rule.
-pub(crate) fn why(entry: &Entry) -> String {
+///
+/// `cause` is the entry that led to it, where that was found: a reply's own words leave open whether there was anything
+/// to release.
+pub(crate) fn why(entry: &Entry, cause: Option<&Entry>) -> String {
     let rule = entry.rule.split('@').next().unwrap_or_default();
     let inputs = &entry.inputs;
     let told = match rule {
         "order.place" => place(inputs),
         "order.intend" => intend(inputs),
-        "order.answered" => answered(inputs),
+        "order.answered" => answered(inputs, cause),
         "order.lapse" => lapse(inputs),
         "inventory.reserve" => reserve(inputs),
         "inventory.confirm" | "inventory.expire" => hold(inputs),
@@ -27,7 +35,7 @@ pub(crate) fn why(entry: &Entry) -> String {
         "inventory.receive" => quantity(inputs).map(|n| format!("{n} pieces came in")),
         _ => None,
     };
-    let told = told.unwrap_or_else(|| inputs.to_string());
+    let told = told.unwrap_or_else(|| format!("not readable by this release: {inputs}"));
     format!("{} [{}]", plain(&told), plain(&entry.rule))
 }
 
@@ -41,8 +49,9 @@ pub(crate) fn refused(entry: &Entry) -> Vec<String> {
 pub(crate) fn seen(entry: &Entry) -> Vec<String> {
     let decisions = entry.evidence.get("decisions").and_then(Value::as_array).into_iter().flatten();
     let mut seen: Vec<_> = decisions.map(|decision| plain(&decided(decision))).collect();
-    if let Some(tries @ 2..) = entry.evidence.get("tries").and_then(Value::as_i64) {
-        seen.push(format!("inventory was asked {tries} times in all, each time under the same key"));
+    let requests = Requests::of(entry);
+    if requests.is_remarkable() {
+        seen.push(format!("requests to inventory: {requests}"));
     }
     if entry.attempt > 1 {
         seen.push(format!("attempt {} of the request", entry.attempt));
@@ -67,11 +76,18 @@ pub(crate) fn basket(inputs: &Value) -> Option<String> {
 /// No control characters, so that nothing in a journal can write to the terminal; and not without end.
 pub(crate) fn plain(text: &str) -> String {
     let mut plain: String =
-        text.chars().take(LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        text.chars().take(LONGEST).map(|c| if is_harmless(c) { c } else { '\u{fffd}' }).collect();
     if text.chars().nth(LONGEST).is_some() {
         plain.push('…');
     }
     plain
+}
+
+/// A date and time of day, in UTC.
+pub(crate) fn date(at: OffsetDateTime) -> String {
+    let format =
+        format_description!("[year]-[month]-[day] at [hour]:[minute]:[second].[subsecond digits:3] UTC");
+    at.to_offset(time::UtcOffset::UTC).format(format).unwrap_or_else(|_| at.unix_timestamp().to_string())
 }
 
 /// Milliseconds as people read them.
@@ -121,7 +137,7 @@ fn intend(inputs: &Value) -> Option<String> {
     Some(format!("the client asked to {wish} it, and it was {state}{until}{deadline}{plan}"))
 }
 
-fn answered(inputs: &Value) -> Option<String> {
+fn answered(inputs: &Value, cause: Option<&Entry>) -> Option<String> {
     let reply = inputs.get("reply")?;
     Some(match text(reply, "kind")? {
         "held" => format!("inventory holds the stock until {}", clock(text(reply, "expires_at")?)),
@@ -129,11 +145,22 @@ fn answered(inputs: &Value) -> Option<String> {
         "unknown_sku" => format!("inventory has no item {}", reply.get("skus")?),
         "reservation_voided" => "inventory had voided the reservation before".to_owned(),
         "shipped" => "inventory has shipped it".to_owned(),
-        "released" => "inventory has given the stock back".to_owned(),
+        "released" => released(cause).to_owned(),
         "hold_expired" => "inventory says that the hold had run out".to_owned(),
         "nothing" => format!("no answer that could be relied on: {}", text(reply, "seen")?),
         _ => return None,
     })
+}
+
+/// A release is answered alike whether anything was held or not; inventory's own entry tells the two apart.
+fn released(cause: Option<&Entry>) -> &'static str {
+    match cause.filter(|cause| cause.aggregate_kind == "reservation").map(|cause| &*cause.to) {
+        Some("released") => "inventory has given the stock back",
+        Some("voided") => "inventory held nothing: it had never seen the reservation, and has voided it",
+        Some("refused") => "inventory held nothing: it had refused the reservation",
+        Some("expired") => "inventory held nothing any more: the hold had run out",
+        Some(_) | None => "inventory holds nothing for it now",
+    }
 }
 
 fn short_lines(reply: &Value) -> Option<String> {
@@ -223,7 +250,7 @@ mod tests {
     fn told_as(rule: &str, inputs: impl Serialize) -> String {
         let (_, recorded) = lost_reply()[0].recorded();
         let inputs = serde_json::to_value(inputs).unwrap();
-        why(&Entry { rule: rule.to_owned().into(), inputs, ..recorded.entry })
+        why(&Entry { rule: rule.to_owned().into(), inputs, ..recorded.entry }, None)
     }
 
     fn told<R: Rule>(rule: &R) -> String {
@@ -270,7 +297,7 @@ mod tests {
             (Reply::UnknownSku { skus: vec!["x".to_owned()] }, "no item [\"x\"]"),
             (Reply::ReservationVoided, "voided"),
             (Reply::Shipped, "shipped"),
-            (Reply::Released, "given the stock back"),
+            (Reply::Released, "holds nothing for it now"),
             (Reply::HoldExpired, "run out"),
             (Reply::Nothing { seen: "connection lost".to_owned() }, "relied on: connection lost"),
         ];
@@ -305,9 +332,11 @@ mod tests {
 
     #[test]
     fn a_rule_of_another_release_is_told_by_its_inputs() {
-        assert_eq!(told_as("order.gift@7", json!({"ribbon": "red"})), "{\"ribbon\":\"red\"} [order.gift@7]");
+        let told = told_as("order.gift@7", json!({"ribbon": "red"}));
+        assert_eq!(told, "not readable by this release: {\"ribbon\":\"red\"} [order.gift@7]");
         // Known by name, and with inputs of another shape.
-        assert_eq!(told_as("order.place@2", json!({"basket": 1})), "{\"basket\":1} [order.place@2]");
+        let told = told_as("order.place@2", json!({"basket": 1}));
+        assert_eq!(told, "not readable by this release: {\"basket\":1} [order.place@2]");
     }
 
     #[test]
@@ -322,12 +351,38 @@ mod tests {
         assert_eq!(refused(&entry), ["rejected: no"]);
         let seen = seen(&entry);
         assert_eq!(seen[0], "retry at 1.20 s, attempt 2: give_up: budget");
-        assert!(seen[1].contains("3 times"), "{seen:?}");
+        assert!(
+            seen.last().is_some_and(|last| last.contains("before that 2 tries, not executed")),
+            "{seen:?}"
+        );
+    }
+
+    #[test]
+    fn an_order_that_inventory_never_held_is_not_told_that_its_stock_was_given_back() {
+        let (_, cause) = lost_reply()[1].recorded();
+        let (_, recorded) = lost_reply()[3].recorded();
+        let answered = Answered { state: Status::Cancelling, reply: Reply::Released };
+        let inputs = serde_json::to_value(answered).unwrap();
+        let entry = Entry { rule: Answered::NAME.into(), inputs, ..recorded.entry };
+        let table = [
+            ("released", "inventory has given the stock back"),
+            ("voided", "inventory held nothing: it had never seen the reservation"),
+            ("refused", "inventory held nothing: it had refused"),
+            ("expired", "inventory held nothing any more"),
+            ("dissolved", "inventory holds nothing for it now"),
+        ];
+        for (state, words) in table {
+            let cause = Entry { to: state.into(), ..cause.entry.clone() };
+            let told = why(&entry, Some(&cause));
+            assert!(told.starts_with(words), "{state}: {told}");
+        }
     }
 
     #[test]
     fn nothing_in_a_journal_can_write_to_the_terminal() {
         assert_eq!(plain("a\u{1b}[31mb\r\n"), "a\u{fffd}[31mb\u{fffd}\u{fffd}");
+        // Text that turns around or hides the text beside it.
+        assert_eq!(plain("a\u{202e}b\u{200b}c\u{2066}d"), "a\u{fffd}b\u{fffd}c\u{fffd}d");
         assert_eq!(plain(&"x".repeat(300)).chars().count(), 241);
     }
 

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use inventory_api::CreateItem;
+use inventory_api::validate::MAX_QUANTITY;
 use mainstay::random::Random;
 use order_service::domain::Status;
 use tokio::sync::watch;
@@ -45,11 +46,15 @@ pub(crate) struct Replay {
 }
 
 /// What stocking came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Stocked {
     pub(crate) created: u64,
     /// Items that existed already and got as much again.
     pub(crate) topped_up: u64,
+    /// Items that inventory refused.
+    pub(crate) refused: u64,
+    /// The first of them, with the reason.
+    pub(crate) first_refusal: Option<String>,
 }
 
 impl fmt::Display for Stocked {
@@ -57,6 +62,9 @@ impl fmt::Display for Stocked {
         write!(f, "{} items are on the shelves", self.created + self.topped_up)?;
         if self.topped_up > 0 {
             write!(f, "; {} of them were there already and got as much again", self.topped_up)?;
+        }
+        if let Some(first) = &self.first_refusal {
+            write!(f, "; inventory refused {} more, the first is {first}", self.refused)?;
         }
         Ok(())
     }
@@ -73,30 +81,45 @@ enum Awaited {
 type Awaiting = HashMap<usize, watch::Sender<Awaited>>;
 
 impl Replay {
-    /// Puts the plan's items on the shelves.
+    /// Puts the plan's items on the shelves. An item that inventory refuses is counted, and the others go on; an
+    /// inventory that does not answer is an error.
     pub(crate) async fn stock(&self) -> anyhow::Result<Stocked> {
-        let each = stream::iter(&self.plan.items).map(|item| self.stock_item(item));
-        let fold = |all: Stocked, created| async move {
-            Ok(if created {
-                Stocked { created: all.created + 1, ..all }
-            } else {
-                Stocked { topped_up: all.topped_up + 1, ..all }
-            })
-        };
-        each.buffer_unordered(STOCKING).try_fold(Stocked::default(), fold).await
+        let each = stream::iter(&self.plan.items)
+            .map(|item| async move { (&item.sku, self.stock_item(item).await) })
+            .buffer_unordered(STOCKING);
+        let mut each = std::pin::pin!(each);
+        let mut stocked = Stocked::default();
+        while let Some((sku, result)) = each.next().await {
+            match result {
+                Ok(true) => stocked.created += 1,
+                Ok(false) => stocked.topped_up += 1,
+                Err(error @ GivenUp::Refused { .. }) => {
+                    stocked.refused += 1;
+                    stocked.first_refusal.get_or_insert_with(|| format!("{sku}: {error}"));
+                }
+                Err(error @ GivenUp::Patience { .. }) => {
+                    return Err(error).with_context(|| format!("the item {sku} could not be stocked"));
+                }
+            }
+        }
+        Ok(stocked)
     }
 
-    async fn stock_item(&self, item: &Item) -> anyhow::Result<bool> {
+    /// `false` when the item existed already and got as much again.
+    async fn stock_item(&self, item: &Item) -> Result<bool, GivenUp> {
         let Item { sku, name, on_hand } = item.clone();
         let key = |what: &str| format!("replay-{}-{what}-{sku}", self.run.simple());
         let body = CreateItem { sku: sku.clone(), name, on_hand };
-        let created = self.shop.create(&key("item"), &body).await;
-        let created = created.with_context(|| format!("the item {sku} could not be created"))?;
-        if !created && on_hand > 0 {
-            let received = self.shop.receive(&key("more"), &sku, on_hand.min(1_000_000)).await;
-            received.with_context(|| format!("the stock of {sku} could not be raised"))?;
+        if self.shop.create(&key("item"), &body).await? {
+            return Ok(true);
         }
-        Ok(created)
+        let mut left = on_hand;
+        while left > 0 {
+            let quantity = left.min(MAX_QUANTITY);
+            self.shop.receive(&key(&format!("more-{left}")), &sku, quantity).await?;
+            left -= quantity;
+        }
+        Ok(false)
     }
 
     /// Does every step of the plan when it is due. Returns when the last one is over; dropping the future ends
@@ -154,7 +177,7 @@ impl Replay {
         match outcome {
             Ok(Some(outcome)) => tally.over(outcome),
             Ok(None) => {}
-            Err(error) => tally.failed(format!("invoice {}: {error}", self.invoice(n))),
+            Err(error) => tally.failed(&format!("invoice {}: {error}", self.invoice(n))),
         }
     }
 

@@ -9,7 +9,7 @@ use http::{Method, Response, StatusCode, header};
 use inventory_api::{CreateItem, Line, Receipt, item_path};
 use local::Service;
 use mainstay::random::Random;
-use mainstay::{CallError, Outcome as CallOutcome, Problem, classify};
+use mainstay::{CallError, Problem, classify};
 use order_service::app::view::OrderView;
 use order_service::domain::Status;
 use order_service::http::PlaceOrder;
@@ -54,7 +54,7 @@ pub(super) enum Ended {
 pub(super) enum GivenUp {
     #[error("{what}: {why}")]
     Refused { what: String, why: String },
-    #[error("{what}: no answer for good within {within:?}; the last was: {last}")]
+    #[error("{what}: no answer for good within {} s; the last was: {last}", within.as_secs())]
     Patience { what: String, within: Duration, last: String },
 }
 
@@ -211,7 +211,7 @@ impl Shop {
             if began.elapsed() + wait > self.patience {
                 return Err(GivenUp::Patience { what: path.to_owned(), within: self.patience, last });
             }
-            self.tally.repeated(outcome == CallOutcome::Unknown);
+            self.tally.repeated(outcome);
             sleep(wait / 2 + self.random.up_to(wait / 2)).await;
             wait = (wait * 2).min(AGAIN_AT_MOST);
         }

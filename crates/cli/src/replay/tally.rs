@@ -9,7 +9,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use mainstay::Outcome as CallOutcome;
 use uuid::Uuid;
+
+use crate::screen::is_harmless;
 
 /// Longer waits are counted as this long.
 const LONGEST: Duration = Duration::from_mins(10);
@@ -89,10 +92,12 @@ pub(crate) struct Counts {
     pub(crate) waiting: usize,
     /// Answers 202 to any command.
     pub(crate) accepted: u64,
-    /// Requests sent once more under the same key, over and above the client stack's own retries.
+    /// Requests sent and then repeated under the same key, over and above the client stack's own retries.
     pub(crate) repeated: u64,
-    /// Of these, because nobody could say whether the request had taken effect.
+    /// Of these, those whose effect was not known.
     pub(crate) unknown: u64,
+    /// Requests that this command's own limits refused unsent, and that were tried again later.
+    pub(crate) held_back: u64,
     pub(crate) failures: Vec<String>,
     /// How far the schedule fell behind at worst.
     pub(crate) late: Duration,
@@ -135,6 +140,7 @@ impl Tally {
             accepted: 0,
             repeated: 0,
             unknown: 0,
+            held_back: 0,
             failures: Vec::new(),
             late: Duration::ZERO,
             phases: vec![Waits::new(); phases.max(1)],
@@ -196,17 +202,24 @@ impl Tally {
         self.lock().note(order, Notable::Refused);
     }
 
-    pub(super) fn repeated(&self, is_unknown: bool) {
+    /// A request that ended with `last` is tried again.
+    pub(super) fn repeated(&self, last: CallOutcome) {
         let mut counts = self.lock();
+        if last == CallOutcome::RejectedUnsent {
+            counts.held_back += 1;
+            return;
+        }
         counts.repeated += 1;
-        counts.unknown += u64::from(is_unknown);
+        counts.unknown += u64::from(last == CallOutcome::Unknown);
     }
 
     pub(super) fn over(&self, outcome: Outcome) {
         *self.lock().outcomes.entry(outcome).or_default() += 1;
     }
 
-    pub(super) fn failed(&self, why: String) {
+    /// `why` may quote a file or a service, and is made harmless for the terminal.
+    pub(super) fn failed(&self, why: &str) {
+        let why = why.replace(|c| !is_harmless(c), "\u{fffd}");
         let mut counts = self.lock();
         if counts.failures.len() < FAILURES_KEPT {
             counts.failures.push(why);
@@ -276,10 +289,21 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_were_never_sent_are_not_counted_as_sent_again() {
+        let tally = Tally::new(1, 1);
+        for last in [CallOutcome::RejectedUnsent, CallOutcome::Unknown, CallOutcome::FailedKnown] {
+            tally.repeated(last);
+        }
+        let counts = tally.counts();
+        assert_eq!((counts.held_back, counts.repeated, counts.unknown), (1, 2, 1));
+    }
+
+    #[test]
     fn failures_are_all_counted_and_a_few_are_kept() {
         let tally = Tally::new(10, 1);
-        (0..8).for_each(|n| tally.failed(n.to_string()));
+        (0..8).for_each(|n| tally.failed(&format!("{n}\u{1b}[31m")));
         let counts = tally.counts();
         assert_eq!((counts.failures.len(), counts.of(Outcome::Failed), counts.over()), (5, 8, 8));
+        assert_eq!(counts.failures[0], "0\u{fffd}[31m");
     }
 }

@@ -1,28 +1,36 @@
 //! Reading the file: which column is which, one row after the other, and what to say when it is something else.
 
-use std::io;
-
-use csv::{ByteRecord, ReaderBuilder};
+use std::io::{self, BufRead};
 
 use super::Ledger;
+use super::fields::{Fields, split};
 use super::invoices::{Invoices, Row};
+use super::lines::{Line, Lines};
 use super::odd::{OddRows, Reason};
 
 /// Why a file cannot be replayed at all. Each message is meant for the person who named it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotRetail {
-    #[error("it cannot be read: {0}")]
+    #[error("it cannot be read")]
     Io(#[from] io::Error),
     #[error("it is empty")]
     Empty,
     #[error("it is a ZIP archive, perhaps an .xlsx workbook: save it as CSV first")]
     Archive,
+    #[error("it is UTF-16: save it as CSV in UTF-8")]
+    Utf16,
+    #[error("its lines end in CR alone, as on the first Macintoshes: save it with LF or CR LF")]
+    OldMac,
+    #[error("its header names the column {column} {times} times: rename or remove all but one")]
+    TwiceNamed { column: &'static str, times: usize },
     #[error(
         "its first line names no column {missing}. It must be a header with the columns {}, in any order; \
          it begins: {found:?}", COLUMNS.map(|names| names[0]).join(", ")
     )]
-    NoHeader { missing: String, found: String },
-    #[error("none of its {rows} rows can be replayed:\n{odd}")]
+    NoHeader { missing: &'static str, found: String },
+    #[error("it has a header and no rows")]
+    NoRows,
+    #[error("none of its {rows} rows can be replayed:\n{odd}{}", odd.refusals())]
     NothingUsable { rows: u64, odd: OddRows },
 }
 
@@ -39,44 +47,69 @@ const COLUMNS: [&[&str]; 6] = [
 /// How much of the first line an error quotes.
 const QUOTED: usize = 120;
 
-/// Reads until the end, or until the invoice after the first `limit` begins.
-pub(crate) fn read(text: &[u8], limit: Option<usize>) -> Result<Ledger, NotRetail> {
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    if text.starts_with(b"PK\x03\x04") {
-        return Err(NotRetail::Archive);
-    }
-    let first_line = text.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
-    let mut reader = ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .delimiter(delimiter(first_line))
-        .from_reader(text);
-    let mut record = ByteRecord::new();
-    if !next(&mut reader, &mut record)? {
-        return Err(NotRetail::Empty);
-    }
-    let columns = Columns::find(&record).map_err(|missing| {
-        let found = String::from_utf8_lossy(first_line).chars().take(QUOTED).collect();
-        NotRetail::NoHeader { missing, found }
-    })?;
+/// Reads until the end, or until the invoice after the first `limit` begins. A row is one line.
+pub(crate) fn read(source: impl BufRead, limit: Option<usize>) -> Result<Ledger, NotRetail> {
+    let mut lines = Lines::of(source);
+    let (columns, delimiter) = header(&mut lines)?;
     let mut invoices = Invoices::new(limit.unwrap_or(usize::MAX));
-    while !invoices.are_complete() && next(&mut reader, &mut record)? {
-        let line = record.position().map_or(0, csv::Position::line);
-        if record.len() == columns.width {
-            invoices.take(&columns.row(&record, line));
-        } else {
-            invoices.leave_out(Reason::Fields, line);
+    let mut read = lines.count();
+    // Before the header, only empty lines.
+    while let Some(line) = lines.next()? {
+        if !line.text.is_empty() {
+            take(&mut invoices, &columns, delimiter, line);
         }
+        if invoices.are_complete() {
+            break;
+        }
+        read = line.number;
     }
-    let ledger = invoices.finish();
-    if ledger.invoices.is_empty() {
-        return Err(NotRetail::NothingUsable { rows: ledger.rows, odd: ledger.odd });
+    let ledger = Ledger { lines: read, ..invoices.finish() };
+    match (ledger.rows, ledger.invoices.is_empty()) {
+        (0, _) => Err(NotRetail::NoRows),
+        (rows, true) => Err(NotRetail::NothingUsable { rows, odd: ledger.odd }),
+        (_, false) => Ok(ledger),
     }
-    Ok(ledger)
 }
 
-fn next(reader: &mut csv::Reader<&[u8]>, record: &mut ByteRecord) -> Result<bool, NotRetail> {
-    reader.read_byte_record(record).map_err(|error| NotRetail::Io(error.into()))
+/// The first line that is not empty: its columns, and the character between them.
+fn header(lines: &mut Lines<impl BufRead>) -> Result<(Columns, u8), NotRetail> {
+    loop {
+        let Some(line) = lines.next()? else { return Err(NotRetail::Empty) };
+        let text = line.text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line.text);
+        if text.starts_with(b"PK\x03\x04") {
+            return Err(NotRetail::Archive);
+        }
+        if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
+            return Err(NotRetail::Utf16);
+        }
+        if text.contains(&b'\r') {
+            return Err(NotRetail::OldMac);
+        }
+        if text.is_empty() {
+            continue;
+        }
+        let delimiter = delimiter(text);
+        let found = || String::from_utf8_lossy(text).chars().take(QUOTED).collect();
+        let fields = split(text, delimiter)
+            .map_err(|_| NotRetail::NoHeader { missing: COLUMNS[0][0], found: found() })?;
+        return Ok((Columns::find(&fields, found)?, delimiter));
+    }
+}
+
+fn take(invoices: &mut Invoices, columns: &Columns, delimiter: u8, line: Line<'_>) {
+    if line.is_too_long {
+        return invoices.refuse(Reason::TooLong, line.number);
+    }
+    match split(line.text, delimiter) {
+        Ok(fields) if fields.len() == columns.width => {
+            invoices.take(&columns.row(&fields, line.number));
+            if line.is_open {
+                invoices.note(Reason::NoLineEnd, line.number);
+            }
+        }
+        Ok(_) => invoices.refuse(Reason::Fields, line.number),
+        Err(reason) => invoices.refuse(reason, line.number),
+    }
 }
 
 /// Spreadsheets write semicolons where the comma is the decimal sign, and tabs when asked to.
@@ -92,28 +125,33 @@ struct Columns {
 }
 
 impl Columns {
-    /// `Err` names the first column that is missing.
-    fn find(header: &ByteRecord) -> Result<Self, String> {
+    /// Each column's place. A column that is named twice is refused: either could be the one that is meant.
+    fn find(header: &Fields<'_>, found: impl Fn() -> String) -> Result<Self, NotRetail> {
         let mut at = [0; COLUMNS.len()];
         for (at, names) in at.iter_mut().zip(COLUMNS) {
             let is_it = |field: &[u8]| {
                 names.iter().any(|name| field.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
             };
-            *at = header.iter().position(is_it).ok_or_else(|| names[0].to_owned())?;
+            let mut places = header.iter().enumerate().filter(|(_, field)| is_it(field)).map(|(at, _)| at);
+            *at = places.next().ok_or_else(|| NotRetail::NoHeader { missing: names[0], found: found() })?;
+            match places.count() {
+                0 => {}
+                more => return Err(NotRetail::TwiceNamed { column: names[0], times: more + 1 }),
+            }
         }
         Ok(Self { at, width: header.len() })
     }
 
-    fn row<'a>(&self, record: &'a ByteRecord, line: u64) -> Row<'a> {
-        let field = |column: usize| &record[self.at[column]];
+    fn row<'a>(&self, fields: &'a Fields<'_>, line: u64) -> Row<'a> {
+        let field = |column: usize| fields[self.at[column]].trim_ascii();
         Row {
             line,
-            invoice: field(0).trim_ascii(),
-            sku: field(1).trim_ascii(),
-            description: field(2).trim_ascii(),
-            quantity: field(3).trim_ascii(),
-            price: field(4).trim_ascii(),
-            customer: field(5).trim_ascii(),
+            invoice: field(0),
+            sku: field(1),
+            description: field(2),
+            quantity: field(3),
+            price: field(4),
+            customer: field(5),
         }
     }
 }
@@ -221,14 +259,100 @@ mod tests {
 
     #[test]
     fn descriptions_are_cleaned_for_people() {
-        let ledger = read(
-            &[HEADER.as_bytes(), b"1,A1,TAPE \xa3 5,1,d,1,7,UK\n1,A2,\"TWO\nLINES\",1,d,1,7,UK\n"].concat(),
-            None,
-        );
-        let ledger = ledger.unwrap();
+        let text = [HEADER.as_bytes(), b"1,A1,TAPE \xa3 5,1,d,1,7,UK\n1,A2,TAB\tNUL\0,1,d,1,7,UK\n"].concat();
+        let ledger = read(text.as_slice(), None).unwrap();
         assert_eq!(ledger.names["A1"], "TAPE \u{fffd} 5");
-        assert_eq!(ledger.names["A2"], "TWO LINES");
+        assert_eq!(ledger.names["A2"], "TAB NUL ");
         assert_eq!(ledger.odd.of(Reason::OddDescription), (2, &[2, 3][..]));
+        assert_eq!(ledger.odd.refused(), 0);
+    }
+
+    /// Two hundred rows, each an invoice of its own with one piece.
+    fn mugs(description: impl Fn(u64) -> &'static str, quantity: impl Fn(u64) -> u64) -> String {
+        let row = |n| format!("{n},{n},{},{},d,1,7,UK\n", description(n), quantity(n));
+        (1..=200).map(row).collect()
+    }
+
+    #[test]
+    fn a_stray_quote_costs_its_own_row_and_no_other() {
+        let ledger = read_rows(&mugs(|n| if n == 10 { "\"20 INCH" } else { "MUG" }, |_| 1));
+        assert_eq!((ledger.rows, ledger.lines, ledger.invoices.len()), (200, 201, 199));
+        assert_eq!(ledger.odd.of(Reason::OpenQuote), (1, &[11][..]));
+        assert_eq!(
+            ledger.accounts(),
+            "201 lines read: 1 header, 0 empty, 200 rows. Of the rows 199 are in orders and returns, 0 left out, \
+             1 refused."
+        );
+        assert!(ledger.odd.refusals().contains("line 11: quoted field that does not end on its line"));
+    }
+
+    #[test]
+    fn no_order_is_made_of_two_rows_whatever_quotes_they_have() {
+        let text = mugs(
+            |n| match n {
+                10 => "\"SIGN",
+                190 => "CLOCK 12\" WIDE",
+                _ => "MUG",
+            },
+            |n| if n == 190 { 7 } else { 1 },
+        );
+        let ledger = read_rows(&text);
+        assert_eq!((ledger.rows, ledger.odd.refused()), (200, 1));
+        for invoice in &ledger.invoices {
+            let expected = if invoice.number == "190" { 7 } else { 1 };
+            assert_eq!(lines(invoice), [(&*invoice.number, expected)]);
+        }
+        assert_eq!(ledger.names["190"], "CLOCK 12\" WIDE");
+    }
+
+    #[test]
+    fn one_rotten_row_of_any_kind_stops_no_other() {
+        let endless = vec![b'x'; 3 * super::super::lines::LONGEST];
+        let rotten: [&[u8]; 6] =
+            [b"\"", b"\0\0\0", b"2,A1,\"A\"B,1,d,1,7,UK", &endless, b"\xff\xfe\xfd,\xff", b",,,,,,,"];
+        for row in rotten {
+            let good = b"1,A1,MUG,1,d,1,7,UK\n";
+            let text = [HEADER.as_bytes(), good, row, b"\n", b"3,A1,MUG,1,d,1,7,UK\n"].concat();
+            let ledger = read(text.as_slice(), None).unwrap();
+            let numbers: Vec<_> = ledger.invoices.iter().map(|invoice| &*invoice.number).collect();
+            assert_eq!(
+                (numbers.as_slice(), ledger.rows),
+                (&["1", "3"][..], 3),
+                "{:?}",
+                &row[..row.len().min(20)]
+            );
+            assert!(ledger.odd.refusals().contains("line 3: "), "{}", ledger.odd.refusals());
+        }
+    }
+
+    #[test]
+    fn quantities_with_separators_and_a_file_cut_in_a_row_are_refused() {
+        let ledger =
+            read_rows("1,A1,MUG,1,d,1,7,UK\n2,A1,MUG,\"1,000\",d,1,7,UK\n3,A1,MUG,1.0,d,1,7,UK\n4,A1,MU");
+        assert_eq!((ledger.invoices.len(), ledger.odd.refused()), (1, 3));
+        assert_eq!(ledger.odd.of(Reason::BadQuantity), (2, &[3, 4][..]));
+        assert_eq!(ledger.odd.of(Reason::Fields), (1, &[5][..]));
+        // Cut in its last field, it may be another row than it was.
+        let ledger = read_rows("1,A1,MUG,1,d,1,7,Unit");
+        assert_eq!(ledger.odd.of(Reason::NoLineEnd), (1, &[2][..]));
+    }
+
+    #[test]
+    fn rows_taken_left_out_and_refused_with_empty_lines_are_all_lines_of_the_file() {
+        let rows = "1,A1,MUG,1,d,1,7,UK\n\n1,A1,MUG,0,d,1,7,UK\nC2,A1,MUG,4,d,1,7,UK\n3,A1\n\n";
+        let ledger = read_rows(rows);
+        assert_eq!((ledger.lines, ledger.rows), (7, 4));
+        assert_eq!((ledger.odd.left_out(), ledger.odd.refused()), (2, 1));
+        assert!(ledger.accounts().starts_with("7 lines read: 1 header, 2 empty, 4 rows."));
+    }
+
+    #[test]
+    fn lines_are_counted_from_one_under_either_line_end() {
+        for end in ["\n", "\r\n"] {
+            let text = format!("{HEADER}1,A1,MUG,1,d,1,7,UK\n1,A1,MUG,0,d,1,7,UK\n").replace('\n', end);
+            let ledger = read(text.as_bytes(), None).unwrap();
+            assert_eq!(ledger.odd.of(Reason::ZeroQuantity), (1, &[3][..]));
+        }
     }
 
     #[test]
@@ -243,6 +367,12 @@ mod tests {
     fn what_is_no_such_file_is_named() {
         let error = |text: &[u8]| read(text, None).unwrap_err().to_string();
         assert_eq!(error(b""), "it is empty");
+        assert_eq!(error(b"\n\r\n"), "it is empty");
+        assert_eq!(error(HEADER.as_bytes()), "it has a header and no rows");
+        assert!(error(b"\xff\xfeI\0n\0").contains("UTF-16"));
+        assert!(error(format!("{HEADER}1,A1").replace('\n', "\r").as_bytes()).contains("end in CR alone"));
+        let twice = error(b"InvoiceNo,Invoice,StockCode,Description,Quantity,Price,CustomerID\n");
+        assert!(twice.contains("names the column InvoiceNo 2 times"), "{twice}");
         assert!(error(b"PK\x03\x04rest").contains("save it as CSV"));
         let no_header = error(b"a,b,c\n1,2,3\n");
         assert!(no_header.contains("no column InvoiceNo") && no_header.contains("a,b,c"), "{no_header}");
@@ -280,7 +410,7 @@ mod tests {
                 text.extend(row.join(&b','));
                 text.push(b'\n');
             }
-            let Ok(ledger) = read(&text, None) else { return Ok(()) };
+            let Ok(ledger) = read(text.as_slice(), None) else { return Ok(()) };
             for invoice in &ledger.invoices {
                 prop_assert!(inventory_api::validate::lines(&invoice.lines).is_empty(), "{invoice:?}");
                 prop_assert!(inventory_api::validate::is_identifier(&invoice.customer));

@@ -61,15 +61,20 @@ impl Invoices {
         self.is_complete
     }
 
-    /// Counts a row that cannot even be taken apart.
-    pub(super) fn leave_out(&mut self, reason: Reason, line: u64) {
+    /// Counts a row that cannot be split into its fields.
+    pub(super) fn refuse(&mut self, reason: Reason, line: u64) {
         self.rows += 1;
+        self.odd.count(reason, line);
+    }
+
+    /// Notes something about a row that is counted otherwise.
+    pub(super) fn note(&mut self, reason: Reason, line: u64) {
         self.odd.count(reason, line);
     }
 
     pub(super) fn take(&mut self, row: &Row<'_>) {
         if row.invoice.is_empty() {
-            return self.leave_out(Reason::NoInvoice, row.line);
+            return self.refuse(Reason::NoInvoice, row.line);
         }
         let number = String::from_utf8_lossy(row.invoice).into_owned();
         let Some(at) = self.open_invoice(number, row) else { return };
@@ -171,7 +176,7 @@ impl Invoices {
             });
             invoices.extend(parts);
         }
-        Ledger { invoices, names: self.names, rows: self.rows, odd: self.odd }
+        Ledger { invoices, names: self.names, rows: self.rows, lines: 0, odd: self.odd }
     }
 }
 

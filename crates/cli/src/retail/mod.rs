@@ -1,13 +1,17 @@
 //! What is sold and brought back: read from a file in the columns of UCI's Online Retail, or generated, and made
 //! into a plan of orders, cancellations, receipts and the stock to begin with.
 
+mod fields;
 mod file;
 mod generator;
 mod invoices;
+mod lines;
 mod odd;
 mod plan;
 
 use inventory_api::Line;
+
+use crate::screen::grouped;
 
 pub(crate) use file::read;
 pub(crate) use generator::{Generator, generate};
@@ -23,9 +27,30 @@ pub(crate) struct Ledger {
     pub(crate) invoices: Vec<Invoice>,
     /// Each SKU's description, the first one that was not blank.
     pub(crate) names: std::collections::BTreeMap<String, String>,
-    /// Rows read, the header and empty lines not counted.
+    /// Rows read, the header and empty lines not counted. Each is taken, left out or refused.
     pub(crate) rows: u64,
+    /// Lines read: the header, the rows and the empty ones. Zero for generated orders.
+    pub(crate) lines: u64,
     pub(crate) odd: OddRows,
+}
+
+impl Ledger {
+    /// Every line that was read, in the sums that a reader can check against the file; empty for generated orders.
+    pub(crate) fn accounts(&self) -> String {
+        if self.lines == 0 {
+            return String::new();
+        }
+        let (refused, left_out) = (self.odd.refused(), self.odd.left_out());
+        format!(
+            "{} lines read: 1 header, {} empty, {} rows. Of the rows {} are in orders and returns, {} left out, {} refused.",
+            grouped(self.lines),
+            grouped(self.lines - 1 - self.rows),
+            grouped(self.rows),
+            grouped(self.rows - left_out - refused),
+            grouped(left_out),
+            grouped(refused)
+        )
+    }
 }
 
 /// One invoice: a sale, or what was brought back.

@@ -1,14 +1,27 @@
-//! Rows that are not what one would expect, by reason. Nothing is dropped without being counted here, and
-//! whoever wonders finds the first lines by number.
+//! Rows that are refused, left out or taken with a note, counted by reason. Every row of a file that is in no order is
+//! counted here, with its line number.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// How many line numbers are kept for each reason.
 const LINES_KEPT: usize = 3;
+/// How many refused rows are listed one by one.
+const REFUSED_LISTED: usize = 10;
+
+/// The end of a row that a reason applies to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It could not be read, and is in no order. The replay's exit code tells.
+    Refused,
+    /// It was read, and asks for nothing that can be ordered.
+    LeftOut,
+    /// It is in an order or a return.
+    Taken,
+}
 
 macro_rules! reasons {
-    ($($name:ident: $what:literal, $done:literal;)*) => {
+    ($($name:ident: $what:literal, $end:ident, $done:literal;)*) => {
         /// What is odd about a row, or about a whole invoice.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub(crate) enum Reason { $(#[doc = $what] $name,)* }
@@ -19,33 +32,39 @@ macro_rules! reasons {
 
             const fn what(self) -> &'static str { match self { $(Self::$name => $what,)* } }
 
-            /// What became of the row.
+            const fn end(self) -> End { match self { $(Self::$name => End::$end,)* } }
+
+            /// The action taken, or the way out.
             const fn done(self) -> &'static str { match self { $(Self::$name => $done,)* } }
         }
     };
 }
 
 reasons! {
-    Fields: "not as many fields as the header, or a quote left open", "row left out";
-    NoInvoice: "no invoice number", "row left out";
-    BadSku: "stock code empty, over 64 characters, or not printable ASCII", "row left out";
-    BadQuantity: "quantity is not a whole number", "row left out";
-    ZeroQuantity: "quantity 0", "row left out";
-    NegativeSale: "negative quantity on an invoice that is no return", "row left out: a write-off, not a sale";
-    PositiveReturn: "positive quantity on a return", "row left out";
-    OverLimit: "quantity over 1,000,000, alone or summed", "row left out";
-    NothingLeft: "invoice of which no row was left", "no order";
-    TooManyLines: "invoice of more than 1,000 SKUs", "split into several orders";
-    RepeatedSku: "SKU that its invoice had already", "quantities summed";
-    OtherCustomer: "customer other than in the invoice's first row", "the first one counts";
-    NoCustomer: "no customer", "ordered by guest";
-    BadCustomer: "customer over 64 characters or not printable ASCII", "ordered by guest";
-    NotAnArticle: "stock code that is no article (POST, D, M, …)", "an item like any other";
-    NoDescription: "no description", "nothing: names are for people";
-    OddDescription: "description over 200 characters, not UTF-8, or with controls", "cleaned";
-    NoPrice: "price 0", "nothing: orders carry no prices";
-    NegativePrice: "price below 0", "nothing: orders carry no prices";
-    BadPrice: "price is not a number", "nothing: orders carry no prices";
+    OpenQuote: "quoted field that does not end on its line", Refused, "refused: double or remove the quote";
+    AfterQuote: "text after the closing quote of a field", Refused, "refused: double or remove the quote";
+    TooLong: "line of more than 65,536 bytes", Refused, "refused";
+    Fields: "not as many fields as the header", Refused, "refused";
+    NoInvoice: "no invoice number", Refused, "refused";
+    BadSku: "stock code empty, over 64 characters, or not printable ASCII", Refused, "refused";
+    BadQuantity: "quantity is not a whole number without separators", Refused, "refused";
+    OverLimit: "quantity over 1,000,000, alone or summed", Refused, "refused";
+    ZeroQuantity: "quantity 0", LeftOut, "left out";
+    NegativeSale: "negative quantity on an invoice that is no return", LeftOut, "left out: a write-off, not a sale";
+    PositiveReturn: "positive quantity on a return", LeftOut, "left out";
+    NothingLeft: "invoice of which no row was left", Taken, "no order";
+    TooManyLines: "invoice of more than 1,000 SKUs", Taken, "split into several orders";
+    RepeatedSku: "SKU that its invoice had already", Taken, "quantities summed";
+    OtherCustomer: "customer other than in the invoice's first row", Taken, "the first one counts";
+    NoCustomer: "no customer", Taken, "ordered by guest";
+    BadCustomer: "customer over 64 characters or not printable ASCII", Taken, "ordered by guest";
+    NotAnArticle: "stock code that is no article (POST, D, M, …)", Taken, "an item like any other";
+    NoDescription: "no description", Taken, "nothing: names are for people";
+    OddDescription: "description over 200 characters, not UTF-8, or with controls", Taken, "cleaned";
+    NoPrice: "price 0", Taken, "nothing: orders carry no prices";
+    NegativePrice: "price below 0", Taken, "nothing: orders carry no prices";
+    BadPrice: "price is not a number", Taken, "nothing: orders carry no prices";
+    NoLineEnd: "last line without a line end: the file may be cut", Taken, "taken as it is";
 }
 
 /// The rows that one reason applies to.
@@ -57,31 +76,75 @@ struct Seen {
 
 /// All reasons that were met.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct OddRows(BTreeMap<Reason, Seen>);
+pub(crate) struct OddRows {
+    by_reason: BTreeMap<Reason, Seen>,
+    refused: u64,
+    left_out: u64,
+    /// Line and reason of the first refused rows.
+    first_refused: Vec<(u64, Reason)>,
+}
 
 impl OddRows {
     pub(super) fn count(&mut self, reason: Reason, line: u64) {
-        let seen = self.0.entry(reason).or_default();
+        let seen = self.by_reason.entry(reason).or_default();
         seen.count += 1;
         if seen.first.len() < LINES_KEPT {
             seen.first.push(line);
         }
+        match reason.end() {
+            End::Refused => {
+                self.refused += 1;
+                if self.first_refused.len() < REFUSED_LISTED {
+                    self.first_refused.push((line, reason));
+                }
+            }
+            End::LeftOut => self.left_out += 1,
+            End::Taken => {}
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_reason.is_empty()
+    }
+
+    /// Rows that could not be read. Each counts once, whatever else is odd about it.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Rows that ask for nothing that can be ordered.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// The first refused rows with their lines, and how many there are beyond; empty without any.
+    pub(crate) fn refusals(&self) -> String {
+        if self.refused == 0 {
+            return String::new();
+        }
+        let row = |(line, reason): &(u64, Reason)| {
+            let way_out = reason.done().strip_prefix("refused: ");
+            let way_out = way_out.map_or_else(String::new, |way_out| format!("; {way_out}"));
+            format!("  line {line}: {}{way_out}\n", reason.what())
+        };
+        let rows: String = self.first_refused.iter().map(row).collect();
+        let more = match self.refused - self.first_refused.len() as u64 {
+            0 => String::new(),
+            more => format!("  and {more} more\n"),
+        };
+        format!("Refused rows, which are in no order:\n{rows}{more}")
     }
 
     #[cfg(test)]
     pub(super) fn of(&self, reason: Reason) -> (u64, &[u64]) {
-        self.0.get(&reason).map_or((0, &[]), |seen| (seen.count, &seen.first))
+        self.by_reason.get(&reason).map_or((0, &[]), |seen| (seen.count, &seen.first))
     }
 }
 
 impl fmt::Display for OddRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  {:>7}  {:<62}  {:<37}  first at line", "rows", "what is odd", "what was done")?;
-        for (reason, seen) in &self.0 {
+        for (reason, seen) in &self.by_reason {
             let more = if seen.count > LINES_KEPT as u64 { ", …" } else { "" };
             let lines: Vec<_> = seen.first.iter().map(u64::to_string).collect();
             let (what, done) = (reason.what(), reason.done());
@@ -107,6 +170,22 @@ mod tests {
         assert_eq!(rows[1][..3], ["4", "quantity", "0"]);
         assert_eq!(rows[1][rows[1].len() - 4..], ["4,", "9,", "11,", "…"]);
         assert_eq!(rows[2].last(), Some(&"2"));
+    }
+
+    #[test]
+    fn ten_refused_rows_are_listed_by_line_and_the_others_counted() {
+        let mut odd = OddRows::default();
+        odd.count(Reason::ZeroQuantity, 1);
+        for line in 2..14 {
+            odd.count(Reason::OpenQuote, line);
+        }
+        assert_eq!((odd.refused(), odd.left_out()), (12, 1));
+        let listed = odd.refusals();
+        let lines: Vec<_> = listed.lines().collect();
+        assert_eq!(lines.len(), 12, "{listed}");
+        let first = "  line 2: quoted field that does not end on its line; double or remove the quote";
+        assert_eq!((lines[1], lines[11]), (first, "  and 2 more"));
+        assert_eq!(OddRows::default().refusals(), "");
     }
 
     #[test]

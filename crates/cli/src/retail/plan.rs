@@ -15,6 +15,8 @@ const CANCELLED_ONE_IN: usize = 16;
 const SHORT_ONE_IN: usize = 12;
 /// Stock of every other SKU, in percent of its demand.
 const AMPLE_PERCENT: i64 = 120;
+/// Inventory takes no item with more stock than this.
+const MAX_ON_HAND: i64 = 1_000_000_000;
 
 /// Everything that is going to be asked, in order.
 #[derive(Debug, PartialEq)]
@@ -150,7 +152,8 @@ fn items(ledger: &Ledger, steps: &[Step]) -> Vec<Item> {
         .map(|(sku, (pieces, _))| Item {
             sku: sku.to_owned(),
             name: ledger.names.get(sku).cloned().unwrap_or_default(),
-            on_hand: if is_short[sku] { pieces / 2 } else { pieces * AMPLE_PERCENT / 100 + 1 },
+            on_hand: if is_short[sku] { pieces / 2 } else { pieces * AMPLE_PERCENT / 100 + 1 }
+                .min(MAX_ON_HAND),
         })
         .collect()
 }
@@ -221,6 +224,12 @@ mod tests {
     fn what_comes_back_without_having_been_sold_is_an_item_too() {
         let plan = plan(vec![invoice("C1", "7", &[("D", 1)])]);
         assert_eq!(plan.items, [Item { sku: "D".to_owned(), name: String::new(), on_hand: 1 }]);
+    }
+
+    #[test]
+    fn stock_stays_within_what_inventory_takes_however_much_is_ordered() {
+        let invoices = (0..900).map(|n| invoice(&n.to_string(), "7", &[("a", 1_000_000)])).collect();
+        assert_eq!(plan(invoices).items[0].on_hand, MAX_ON_HAND);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use anyhow::Context;
-use checker::postgres::{Dump, dump, under_way};
-use checker::{Checker, ClientRequest, Contract, Observed, Recorded, Report, Side};
+use checker::postgres::{PairDump, dump_pair, under_way};
+use checker::{ClientRequest, Contract, JournalRow, Observed, Recorded, Report, Side};
 use journal::feed::Page;
 use local::Service;
 use local::pair::Databases;
@@ -28,32 +28,25 @@ pub(crate) fn contract() -> Contract<'static> {
     let order = order_service::domain::TRANSITIONS;
     let order = order.into_iter().map(|(from, to)| (order_service::domain::rules::KIND, from, to));
     Contract::new(order.chain(inventory_service::domain::TRANSITIONS), |rule, inputs| {
-        let decided = if rule.starts_with("order.") {
+        if rule.starts_with("order.") {
             order_service::domain::rules::replay(rule, inputs)
         } else {
             inventory_service::domain::replay(rule, inputs)
-        };
-        decided.map_err(|error| error.to_string())
+        }
     })
 }
 
 /// Everything that can be known of a pair.
 #[derive(Debug)]
-pub(crate) struct Evidence {
-    pub(crate) entries: Vec<(Side, Recorded)>,
-    pub(crate) observed: Observed,
-}
+pub(crate) struct Evidence(PairDump);
 
 impl Evidence {
     /// From both databases, in the services' own roles: tables and journal of one moment each.
     pub(crate) async fn of_databases(urls: &Databases) -> anyhow::Result<Self> {
-        // The order service first: what it knows of inventory is then in inventory's journal.
-        let mut order = read(Service::Order, &urls.order).await?;
-        let mut inventory = read(Service::Inventory, &urls.inventory).await?;
-        let observed = Observed::of_dumps(&mut order, &mut inventory);
-        let order = order.journal.into_iter().map(|recorded| (Side::Order, recorded));
-        let inventory = inventory.journal.into_iter().map(|recorded| (Side::Inventory, recorded));
-        Ok(Self { entries: order.chain(inventory).collect(), observed })
+        let (mut order, mut inventory) = both(urls).await?;
+        let dump = dump_pair(&mut order, &mut inventory).await?;
+        close(order, inventory).await?;
+        Ok(Self(dump))
     }
 
     /// From both feeds, where the databases cannot be reached: the tables are then not checked.
@@ -62,57 +55,51 @@ impl Evidence {
         for (side, client) in [(Side::Order, &feeds.order), (Side::Inventory, &feeds.inventory)] {
             let journal =
                 whole(client).await.with_context(|| format!("the {side} journal cannot be read"))?;
-            entries.extend(journal.into_iter().map(|recorded| (side, recorded)));
+            entries.extend(journal.into_iter().map(|row| (side, row)));
         }
-        Ok(Self { entries, observed: Observed::default() })
+        Ok(Self(PairDump { entries, observed: Observed::default() }))
     }
 
     /// Adds what clients were told.
     pub(crate) fn told(&mut self, requests: Vec<ClientRequest>) {
-        self.observed.requests = requests;
+        self.0.observed.requests = requests;
     }
 
     /// Checks every invariant.
-    pub(crate) fn check(&self, at_rest: bool) -> Report {
-        let contract = contract();
-        let mut checker = Checker::new(&contract);
-        for (side, recorded) in &self.entries {
-            checker.entry(*side, recorded);
-        }
-        checker.finish(&Observed { at_rest, ..self.observed.clone() })
+    pub(crate) fn check(&mut self, at_rest: bool) -> Report {
+        self.0.observed.at_rest = at_rest;
+        self.0.check(&contract())
+    }
+
+    /// The entries that can be read.
+    pub(crate) fn into_entries(self) -> Vec<(Side, Recorded)> {
+        self.0.into_entries()
     }
 }
 
-async fn read(service: Service, url: &str) -> anyhow::Result<Dump> {
-    let mut connection = connect(service, url).await?;
-    let dump = dump(&mut connection, side(service)).await;
-    let dump = dump.with_context(|| format!("the {service} service's database cannot be read"))?;
-    connection.close().await.with_context(|| format!("closing the session at the {service} database"))?;
-    Ok(dump)
-}
-
-/// Waits until nothing is under way in either database: work that its caller gave up may still be going on. What is
-/// still under way after `within`, if anything.
+/// Waits until nothing is under way in either database: work that its caller gave up may still be going on. Gives the
+/// work that is still under way after `within`, if any.
 pub(crate) async fn come_to_rest(urls: &Databases, within: Duration) -> anyhow::Result<Option<String>> {
     let until = Instant::now() + within;
-    for (service, url) in [(Service::Order, &urls.order), (Service::Inventory, &urls.inventory)] {
-        let mut connection = connect(service, url).await?;
-        while let Some(what) = under_way(&mut connection, side(service)).await? {
-            if Instant::now() >= until {
-                return Ok(Some(format!("{service}: {what}")));
-            }
-            sleep(LOOK_AGAIN).await;
+    let (mut order, mut inventory) = both(urls).await?;
+    while let Some(what) = under_way(&mut order, &mut inventory).await? {
+        if Instant::now() >= until {
+            return Ok(Some(what));
         }
-        connection.close().await?;
+        sleep(LOOK_AGAIN).await;
     }
+    close(order, inventory).await?;
     Ok(None)
 }
 
-fn side(service: Service) -> Side {
-    match service {
-        Service::Order => Side::Order,
-        Service::Inventory => Side::Inventory,
-    }
+async fn both(urls: &Databases) -> anyhow::Result<(PgConnection, PgConnection)> {
+    let order = connect(Service::Order, &urls.order).await?;
+    Ok((order, connect(Service::Inventory, &urls.inventory).await?))
+}
+
+async fn close(order: PgConnection, inventory: PgConnection) -> anyhow::Result<()> {
+    order.close().await.context("closing the session at the order database")?;
+    inventory.close().await.context("closing the session at the inventory database")
 }
 
 async fn connect(service: Service, url: &str) -> anyhow::Result<PgConnection> {
@@ -125,15 +112,12 @@ async fn connect(service: Service, url: &str) -> anyhow::Result<PgConnection> {
     })
 }
 
-async fn whole(client: &Client) -> anyhow::Result<Vec<Recorded>> {
+async fn whole(client: &Client) -> anyhow::Result<Vec<JournalRow>> {
     let mut entries = Vec::new();
     let mut path = format!("/admin/v1/journal?limit={PAGE}");
     loop {
         let Page { items, next, more, .. } = client.get_json(&path).await?;
-        for item in &items {
-            entries
-                .push(Recorded::from_item(item).with_context(|| format!("the entry with seq {}", item.seq))?);
-        }
+        entries.extend(items.iter().map(JournalRow::of));
         let Some(next) = next.filter(|_| more) else { return Ok(entries) };
         path =
             format!("/admin/v1/journal?limit={PAGE}&after={}", utf8_percent_encode(&next, NON_ALPHANUMERIC));
@@ -154,8 +138,12 @@ pub(crate) fn table(report: &Report) -> String {
             0 => String::new(),
             deferred => format!(", {} can be judged at rest only", grouped(deferred)),
         };
+        let not_judged = match finding.not_judged {
+            0 => String::new(),
+            not_judged => format!(", {} not judged", grouped(not_judged)),
+        };
         let number = finding.invariant;
-        put(&mut text, format_args!("  {number:>2}  {says:<76} {verdict}{deferred}\n"));
+        put(&mut text, format_args!("  {number:>2}  {says:<76} {verdict}{deferred}{not_judged}\n"));
         for violation in finding.violations.iter().take(SHOWN) {
             put(&mut text, format_args!("        {violation}\n"));
         }
@@ -169,7 +157,45 @@ pub(crate) fn table(report: &Report) -> String {
     text
 }
 
-/// The same, one line for each of the twelve invariants that could be held against anything; what broke, in full.
+/// The entries and rows that this release cannot read; empty when it could read all of them.
+pub(crate) fn not_judged(report: &Report) -> String {
+    let mut text = String::new();
+    if report.is_judged() {
+        return text;
+    }
+    let kinds: Vec<_> =
+        report.not_judged.iter().map(|(unknown, count)| format!("{} {unknown}", grouped(*count))).collect();
+    let total: u64 = report.not_judged.values().sum();
+    put(&mut text, format_args!("Not judged, because this release cannot read it: {}.\n", kinds.join(", ")));
+    for item in report.not_judged_shown.iter().take(SHOWN) {
+        put(&mut text, format_args!("        {item}\n"));
+    }
+    if total > SHOWN as u64 {
+        put(&mut text, format_args!("        and {} more: see --json\n", grouped(total - SHOWN as u64)));
+    }
+    text
+}
+
+/// The offsets of the hosts' clocks.
+pub(crate) fn clocks(report: &Report) -> String {
+    let mut text = String::new();
+    for offset in &report.clocks.offsets {
+        put(&mut text, format_args!("Clocks: {offset}.\n"));
+    }
+    if report.clocks.not_adopted > 0 {
+        put(
+            &mut text,
+            format_args!(
+                "Clocks: {} entries have a hybrid time before their cause's: they were written before clocks that \
+                 far ahead were adopted.\n",
+                grouped(report.clocks.not_adopted)
+            ),
+        );
+    }
+    text
+}
+
+/// The same, one line for each of the twelve invariants; what broke, in full.
 pub(crate) fn by_invariant(report: &Report) -> String {
     let mut text = String::new();
     for number in 1..=12 {
@@ -178,7 +204,7 @@ pub(crate) fn by_invariant(report: &Report) -> String {
         let violated: u64 = rules.iter().map(|finding| finding.violated).sum();
         let what = INVARIANTS[usize::from(number) - 1];
         match (checked, violated) {
-            (0, 0) => put(&mut text, format_args!("          {number:>2}  {what:<66} not seen from here\n")),
+            (0, 0) => put(&mut text, format_args!("          {number:>2}  {what:<66} not checked here\n")),
             (checked, 0) => {
                 put(
                     &mut text,
@@ -193,6 +219,23 @@ pub(crate) fn by_invariant(report: &Report) -> String {
         for violation in rules.iter().flat_map(|finding| finding.violations.iter().take(SHOWN)) {
             put(&mut text, format_args!("              {violation}\n"));
         }
+    }
+    text
+}
+
+/// The result in one sentence: how many of the twelve invariants were checked, and what checks the others.
+pub(crate) fn conclusion(report: &Report) -> String {
+    if report.is_broken() {
+        return "the contract is broken".to_owned();
+    }
+    let (checked, others) = report.invariants();
+    let judged = if report.is_judged() { "" } else { " by all that this release can read" };
+    let mut text =
+        format!("{} of {} invariants were checked and hold{judged}", checked.len(), INVARIANTS.len());
+    if !others.is_empty() {
+        let others: Vec<_> = others.iter().map(u8::to_string).collect();
+        let others = others.join(", ");
+        put(&mut text, format_args!("; tests check the others, {others} (`cargo test -p pair-tests`)"));
     }
     text
 }

@@ -1,8 +1,10 @@
 //! From what PostgreSQL and the connection to it say to what became of a transaction.
 
+use std::borrow::Cow;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::Lease;
+use super::sqlstate::{self, Reach, SessionState};
 
 /// What became of a transaction that did not succeed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -13,7 +15,8 @@ pub enum DatabaseError {
     /// No connection or lock came free in time, or the retries of a conflict ran out. Nothing was done.
     #[error("the database is busy: {0}")]
     Busy(#[source] Arc<sqlx::Error>),
-    /// The database cannot be reached or cannot write. Nothing was done.
+    /// The database cannot be reached, refuses this service, does not answer or cannot write. Nothing was done.
+    /// [`DatabaseError::condition`] says which.
     #[error("the database is unavailable: {0}")]
     Unavailable(#[source] Arc<sqlx::Error>),
     /// A defect of ours or of the schema. Nothing was done.
@@ -29,13 +32,35 @@ impl DatabaseError {
     pub fn is_not_executed(&self) -> bool {
         !matches!(self, Self::Unknown(_))
     }
+
+    /// The state of a database that is unavailable, for people: it completes "the database …" and holds no address,
+    /// name or password.
+    pub fn condition(&self) -> Option<&'static str> {
+        match self {
+            Self::Unavailable(error) => Some(condition(error)),
+            Self::Deadline | Self::Busy(_) | Self::Defect(_) | Self::Unknown(_) => None,
+        }
+    }
+}
+
+fn condition(error: &sqlx::Error) -> &'static str {
+    match (code(error).as_deref().map(sqlstate::at_login), error) {
+        (Some(Reach::Server(condition)), _) => condition,
+        (_, sqlx::Error::Io(error)) if error.kind() == ErrorKind::TimedOut => "does not answer",
+        _ => "cannot be reached",
+    }
+}
+
+/// The server has not answered in time.
+pub(super) fn silence() -> sqlx::Error {
+    sqlx::Error::Io(ErrorKind::TimedOut.into())
 }
 
 /// How a try at a transaction ended that did not succeed.
 pub(super) enum Failure {
-    /// BEGIN itself failed: the connection was dead before anything was done.
-    Stale(sqlx::Error),
-    /// The connection was lost before COMMIT was sent.
+    /// The session has ended or is unfit, and nothing was done. A new session may succeed.
+    Session(sqlx::Error),
+    /// The connection was lost before COMMIT was sent, perhaps by this very work.
     Lost(sqlx::Error),
     /// Another transaction was in the way.
     Conflict(sqlx::Error),
@@ -46,64 +71,74 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    pub(super) fn classify(error: sqlx::Error) -> Self {
-        let code = error.as_database_error().and_then(|e| e.code().map(std::borrow::Cow::into_owned));
-        match (&error, code.as_deref()) {
-            _ if is_conflict(&error) => Self::Conflict(error),
-            (_, Some(code)) if is_connection_code(code) => Self::Lost(error),
-            (sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_), _) => Self::Lost(error),
-            (sqlx::Error::PoolTimedOut, _) => Self::Conflict(error),
-            _ => Self::Other(error),
+    /// Of a statement before COMMIT.
+    pub(super) fn before_commit(error: sqlx::Error) -> Self {
+        if is_connection_lost(&error) {
+            return Self::Lost(error);
         }
-    }
-
-    pub(super) fn before_commit(error: sqlx::Error, lease: &mut Lease) -> Self {
-        let failure = Self::classify(error);
-        if matches!(failure, Self::Other(_) | Self::Conflict(_)) {
-            // The server answered, so the connection is in step; a statement on its own leaves nothing open.
-            lease.give_back();
+        match code(&error).as_deref().map(sqlstate::meaning) {
+            Some((SessionState::Unfit | SessionState::Ended, _)) => Self::Session(error),
+            Some((SessionState::Sound, Reach::Conflict)) => Self::Conflict(error),
+            Some((SessionState::Sound, Reach::Busy | Reach::Server(_) | Reach::Work)) | None => {
+                Self::Other(error)
+            }
         }
-        failure
     }
 
     pub(super) fn at_commit(error: sqlx::Error) -> Self {
-        match Self::classify(error) {
-            Self::Lost(error) => Self::Final(DatabaseError::Unknown(error.into())),
-            // The server answered COMMIT with an error: a deferred check or a conflict, rolled back.
-            failure => failure,
+        let state = code(&error).as_deref().map(|code| sqlstate::meaning(code).0);
+        if is_connection_lost(&error) || state == Some(SessionState::Ended) {
+            return Self::Final(DatabaseError::Unknown(error.into()));
         }
+        // The server answered COMMIT with an error: a deferred check or a conflict, rolled back.
+        Self::before_commit(error)
+    }
+
+    /// Of an attempt to open a session.
+    pub(super) fn at_login(error: sqlx::Error) -> Self {
+        let reach = code(&error).as_deref().map(sqlstate::at_login);
+        Self::Final(match reach {
+            Some(Reach::Busy | Reach::Conflict) => DatabaseError::Busy(error.into()),
+            Some(Reach::Server(_) | Reach::Work) | None => DatabaseError::Unavailable(error.into()),
+        })
+    }
+
+    /// Whether the session that gave it may go back to the pool: the server answered, and it is in step.
+    pub(super) fn leaves_session_sound(&self) -> bool {
+        matches!(self, Self::Conflict(_) | Self::Other(_))
     }
 
     pub(super) fn into_error(self) -> DatabaseError {
         match self {
-            Self::Stale(e) | Self::Lost(e) => DatabaseError::Unavailable(e.into()),
-            Self::Conflict(e) => DatabaseError::Busy(e.into()),
-            Self::Other(e) => {
-                let code = e.as_database_error().and_then(|e| e.code().map(std::borrow::Cow::into_owned));
-                match code.as_deref() {
-                    // Too many connections; a statement cut off by its timeout.
-                    Some("53300" | "57014") => DatabaseError::Busy(e.into()),
-                    // Disk full, out of memory, read-only.
-                    Some(code) if code.starts_with("53") || code == "25006" => {
-                        DatabaseError::Unavailable(e.into())
-                    }
-                    _ => DatabaseError::Defect(e.into()),
-                }
-            }
+            Self::Lost(error) => DatabaseError::Unavailable(error.into()),
+            Self::Session(error) | Self::Conflict(error) | Self::Other(error) => judge(error),
             Self::Final(error) => error,
         }
     }
 }
 
-/// Another transaction was in the way: serialization, a deadlock, a lock that did not come free.
-pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    matches!(code.as_deref(), Some("40001" | "40P01" | "55P03"))
+fn judge(error: sqlx::Error) -> DatabaseError {
+    if is_connection_lost(&error) {
+        return DatabaseError::Unavailable(error.into());
+    }
+    match code(&error).as_deref().map(|code| sqlstate::meaning(code).1) {
+        Some(Reach::Conflict | Reach::Busy) => DatabaseError::Busy(error.into()),
+        Some(Reach::Server(_)) => DatabaseError::Unavailable(error.into()),
+        Some(Reach::Work) | None => DatabaseError::Defect(error.into()),
+    }
 }
 
-/// Shut down, crashed, starting up (57P0x), connection exceptions (08), completion unknown (40003).
-fn is_connection_code(code: &str) -> bool {
-    code.starts_with("57P0") || code.starts_with("08") || code == "40003"
+fn is_connection_lost(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_))
+}
+
+fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code)
+}
+
+/// Another transaction was in the way: serialization, a deadlock, a lock that did not come free.
+pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| sqlstate::meaning(&code).1 == Reach::Conflict)
 }
 
 /// Whether the work of one transaction may be slow or locked by itself; less patience fails, more may succeed.

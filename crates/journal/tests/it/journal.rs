@@ -113,6 +113,7 @@ async fn the_feed_loses_nothing_under_concurrent_writers_beside_a_stranger_who_s
                     Box::pin(feed::read(connection, "test", cursor.clone(), 7))
                 })
                 .await
+                .unwrap()
                 .unwrap();
             let is_empty = page.items.is_empty();
             seen.extend(page.items.iter().map(|i| (i.seq, serde_json::from_str(i.entry.get()).unwrap())));
@@ -134,6 +135,28 @@ async fn the_feed_loses_nothing_under_concurrent_writers_beside_a_stranger_who_s
         *hash = Some(journal::entry::hex(&journal::entry::hash(&entry.canonical())));
     }
     stranger.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_entry_that_is_no_json_is_named_and_stops_no_reader_of_the_others() {
+    let test = lamps().await;
+    let database = serving(&test, Limits::default());
+    let mut connection = PgConnection::connect(test.serving_url()).await.unwrap();
+    for body in ["\\xff", "\\x7b"] {
+        light(&database, Uuid::now_v7()).await.unwrap();
+        let foreign = "INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state,
+                correlation_id, body, hash)
+            VALUES (gen_random_uuid(), 'lamp', gen_random_uuid(), 1, 'none', 'on', 'foreign', $1::text::bytea,
+                decode(repeat('00', 32), 'hex'))";
+        sqlx::query(foreign).bind(body).execute(&mut connection).await.unwrap();
+    }
+    light(&database, Uuid::now_v7()).await.unwrap();
+    let page = feed::read(&mut connection, "test", Cursor::start(), 10).await.unwrap().unwrap();
+    let readable: Vec<bool> = page.items.iter().map(|item| item.unreadable.is_none()).collect();
+    assert_eq!(readable, [true, false, true, false, true]);
+    let foreign = feed::Filter::Correlation("foreign".to_owned());
+    let found = feed::find(&mut connection, "test", &foreign, 10).await.unwrap();
+    assert!(found.items.len() == 2 && found.items.iter().all(|item| item.entry.get() == "null"));
 }
 
 #[tokio::test]
@@ -192,10 +215,10 @@ async fn a_page_of_large_entries_ends_before_it_fills_the_memory() {
         sqlx::query(large).bind(size).execute(&mut connection).await.unwrap();
     }
     let most = usize::try_from(feed::PAGE_BYTES / BODY).unwrap();
-    let first = feed::read(&mut connection, "test", Cursor::start(), 5_000).await.unwrap();
+    let first = feed::read(&mut connection, "test", Cursor::start(), 5_000).await.unwrap().unwrap();
     assert_eq!((first.items.len(), first.more), (most, true));
     let next = first.next.unwrap().parse().unwrap();
-    let rest = feed::read(&mut connection, "test", next, 5_000).await.unwrap();
+    let rest = feed::read(&mut connection, "test", next, 5_000).await.unwrap().unwrap();
     assert_eq!((rest.items.len(), rest.more), (6 - most, false));
     assert!(first.items.last().unwrap().seq < rest.items[0].seq, "none is left out, and none comes twice");
 

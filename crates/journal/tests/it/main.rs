@@ -4,4 +4,6 @@
 mod batch;
 mod database;
 mod journal;
+mod restored;
+mod sessions;
 mod support;

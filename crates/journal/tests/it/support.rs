@@ -11,16 +11,19 @@ use testkit::TestDatabase;
 use testkit::proxy::TcpProxy;
 use uuid::Uuid;
 
-pub(crate) const LAMP: [(i64, &str, &str); 1] = [(
-    1001,
-    "lamp",
-    "INSERT INTO transitions VALUES ('lamp', 'none', 'on'), ('lamp', 'on', 'off'), ('lamp', 'off', 'on');
+pub(crate) const LAMP: [(i64, &str, &str); 2] = [
+    (
+        1001,
+        "lamp",
+        "INSERT INTO transitions VALUES ('lamp', 'none', 'on'), ('lamp', 'on', 'off'), ('lamp', 'off', 'on');
      CREATE TABLE lamps (id uuid PRIMARY KEY, version bigint NOT NULL);
      GRANT SELECT ON transitions TO mainstay_order;
      GRANT SELECT, INSERT ON journal TO mainstay_order;
      GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency TO mainstay_order;
      GRANT SELECT, INSERT, UPDATE ON lamps TO mainstay_order;",
-)];
+    ),
+    (1002, "entries", include_str!("../../../../migrations/order/1002_entries.sql")),
+];
 
 /// A database with lamps in it.
 pub(crate) async fn lamps() -> TestDatabase {

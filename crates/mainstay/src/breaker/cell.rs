@@ -10,7 +10,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::core::{Admitted, Core, Order, Rejected, Transition, Verdict};
+use super::core::{Admitted, Core, Ended, Order, Rejected, Transition, Verdict};
 use super::{BreakerConfig, BreakerSnapshot, BreakerState};
 use crate::client::names;
 use crate::clock::nanos_since;
@@ -102,22 +102,28 @@ impl Cell {
     pub(super) fn admit(
         &self,
         context: Option<&RequestContext>,
+        repeated: bool,
         is_hedge: impl FnOnce() -> bool,
     ) -> Result<Admitted, CallError> {
-        match self.core.admit_closed() {
+        match self.core.admit_closed(repeated) {
             Some(admitted) => Ok(admitted),
-            None => self.admit_slowly(context, is_hedge()),
+            None => self.admit_slowly(context, repeated, is_hedge()),
         }
     }
 
-    fn admit_slowly(&self, context: Option<&RequestContext>, is_hedge: bool) -> Result<Admitted, CallError> {
+    fn admit_slowly(
+        &self,
+        context: Option<&RequestContext>,
+        repeated: bool,
+        is_hedge: bool,
+    ) -> Result<Admitted, CallError> {
         let Settings { config, random, .. } = &*self.settings;
         if is_hedge && self.state() == BreakerState::HalfOpen {
-            // One of the two would be dropped when the other has answered, and a dropped probe is a failed one.
+            // Of two probes for one read one is dropped, and would have held a place for nothing.
             let rejected = Rejected { state: BreakerState::HalfOpen, open_for: Duration::ZERO };
             return Err(self.reject(rejected, context));
         }
-        let (admitted, transition) = self.core.admit(self.now(), config, random);
+        let (admitted, transition) = self.core.admit(repeated, self.now(), config, random);
         if let Some(transition) = transition {
             self.publish(transition, context);
         }
@@ -150,14 +156,12 @@ impl Cell {
         whose: Option<&Party>,
     ) {
         let config = &self.settings.config;
-        let slow = took_nanos >= self.settings.slow_nanos;
+        let ended = Ended { verdict, took: took_nanos, is_slow: took_nanos >= self.settings.slow_nanos };
         let second = now / 1_000_000_000;
         if second != self.used.load(Ordering::Relaxed) {
             self.used.store(second, Ordering::Relaxed);
         }
-        if let Some(transition) =
-            self.core.record(admitted, verdict, slow, now, config, &self.settings.random)
-        {
+        if let Some(transition) = self.core.record(admitted, ended, now, config, &self.settings.random) {
             self.publish(transition, whose);
         }
     }

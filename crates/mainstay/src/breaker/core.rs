@@ -9,10 +9,15 @@
 //!            rate or consecutive rule                    wait over, a call comes
 //!   closed ───────────────────────────▶ open ───────────────────────────────────▶ half-open
 //!     ▲                                  ▲ ▲                                        │    │
-//!     │ ramp over                        │ └──────── a probe failed or was dropped ─┘    │
+//!     │ ramp over                        │ └── a probe failed, or none was answered ┘    │
 //!     └────────────── ramping ───────────┘ rules                                         │
 //!                        ▲──────────────────────────────────────── every probe succeeded ┘
 //! ```
+//!
+//! A probe whose caller left says nothing of the endpoint, and its place goes to the next caller at once. What then
+//! bounds half-open at an endpoint that hangs, while every caller leaves early: the time that such probes have waited since
+//! the last answer adds up, each counted as a twentieth of `probe_timeout` at least, and at `probes` times `probe_timeout`
+//! the breaker opens. So one half-open period makes at most 20 times `probes` of them, `probes` at a time.
 //!
 //! A call keeps the generation it was let in under. Its result counts only while that generation lasts: a
 //! straggler from before a trip can neither close nor reopen anything.
@@ -36,8 +41,20 @@ const SLOTS: usize = if cfg!(loom) { 2 } else { 100 };
 pub(crate) enum Verdict {
     Good,
     Bad,
-    /// Says nothing: never sent, or the caller left.
-    Neutral,
+    /// Sent, and says nothing: the caller left before the answer.
+    Left,
+    /// Never sent.
+    Unsent,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    pub(crate) verdict: Verdict,
+    /// Nanoseconds.
+    pub(crate) took: u64,
+    /// It took as long as `slow_call`.
+    pub(crate) is_slow: bool,
 }
 
 /// Leave to make one call.
@@ -45,6 +62,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Admitted {
     generation: u64,
     pub(crate) probe: bool,
+    /// The call repeats work that has failed before: it does not vote.
+    repeated: bool,
 }
 
 /// Why there is no leave.
@@ -97,11 +116,22 @@ struct Slow {
     /// Probes of this half-open generation that are in flight or have succeeded.
     probes_taken: u32,
     probes_succeeded: u32,
+    /// Whether one of those in flight is a repeat: repeats take one place at most, so that first tries find one.
+    repeat_in_flight: bool,
+    /// Nanoseconds that probes whose callers left have waited since the last answer.
+    unanswered: u64,
     /// Trips since traffic last flowed freely.
     reopened: u32,
     ramp_asked: u64,
     ramp_admitted: u64,
     trips: u64,
+}
+
+impl Slow {
+    /// Whether half-open has a place for one more probe.
+    fn has_place(&self, repeated: bool, config: &BreakerConfig) -> bool {
+        self.probes_taken < config.probes && !(repeated && self.repeat_in_flight)
+    }
 }
 
 /// What a look at the breaker shows.
@@ -141,11 +171,11 @@ impl Core {
 
     /// Leave for one call, if all have it: the usual case, which needs no clock.
     #[inline]
-    pub(crate) fn admit_closed(&self) -> Option<Admitted> {
+    pub(crate) fn admit_closed(&self, repeated: bool) -> Option<Admitted> {
         let word = self.load();
         match word.state() {
             BreakerState::Closed | BreakerState::ForcedClosed => {
-                Some(Admitted { generation: word.generation(), probe: false })
+                Some(Admitted { generation: word.generation(), probe: false, repeated })
             }
             BreakerState::Open
             | BreakerState::HalfOpen
@@ -157,6 +187,7 @@ impl Core {
     /// Asks leave for one call.
     pub(crate) fn admit(
         &self,
+        repeated: bool,
         now: u64,
         config: &BreakerConfig,
         random: &Random,
@@ -164,7 +195,7 @@ impl Core {
         let word = self.load();
         match word.state() {
             BreakerState::Closed | BreakerState::ForcedClosed => {
-                (Ok(Admitted { generation: word.generation(), probe: false }), None)
+                (Ok(Admitted { generation: word.generation(), probe: false, repeated }), None)
             }
             BreakerState::ForcedOpen => {
                 (Err(Rejected { state: BreakerState::ForcedOpen, open_for: Duration::ZERO }), None)
@@ -175,15 +206,18 @@ impl Core {
                     let open_for = Duration::from_millis(left);
                     return (Err(Rejected { state: BreakerState::Open, open_for }), None);
                 }
-                self.admit_slowly(now, config, random)
+                self.admit_slowly(repeated, now, config, random)
             }
-            BreakerState::HalfOpen | BreakerState::Ramping => self.admit_slowly(now, config, random),
+            BreakerState::HalfOpen | BreakerState::Ramping => {
+                self.admit_slowly(repeated, now, config, random)
+            }
         }
     }
 
     #[cold]
     fn admit_slowly(
         &self,
+        repeated: bool,
         now: u64,
         config: &BreakerConfig,
         random: &Random,
@@ -193,13 +227,12 @@ impl Core {
         let mut transition = None;
         match word.state() {
             BreakerState::Open if word.millis() <= millis(now) => {
-                slow.probes_taken = 0;
-                slow.probes_succeeded = 0;
+                *slow = Slow { reopened: slow.reopened, trips: slow.trips, ..Slow::default() };
                 transition = Some(self.change(word, BreakerState::HalfOpen, 0, "the wait is over".into()));
                 word = self.load();
             }
-            BreakerState::HalfOpen if slow.probes_taken >= config.probes && overdue(word, now, config) => {
-                // Whoever has them does not give them back: permits taken by hand, or futures that nobody polls.
+            BreakerState::HalfOpen if !slow.has_place(repeated, config) && overdue(word, now, config) => {
+                // Their callers do not give the places back: permits taken by hand, or futures that are not polled.
                 let why = "no probe came back in twice its time".into();
                 transition = Some(self.open(&mut slow, word, why, now, config, random));
                 word = self.load();
@@ -220,12 +253,15 @@ impl Core {
         let generation = word.generation();
         let reject = |open_for| Err(Rejected { state: word.state(), open_for });
         let admitted = match word.state() {
-            BreakerState::Closed | BreakerState::ForcedClosed => Ok(Admitted { generation, probe: false }),
+            BreakerState::Closed | BreakerState::ForcedClosed => {
+                Ok(Admitted { generation, probe: false, repeated })
+            }
             BreakerState::Open => reject(Duration::from_millis(word.millis().saturating_sub(millis(now)))),
-            BreakerState::HalfOpen if slow.probes_taken < config.probes => {
+            BreakerState::HalfOpen if slow.has_place(repeated, config) => {
                 slow.probes_taken += 1;
+                slow.repeat_in_flight |= repeated;
                 self.store(Word::new(BreakerState::HalfOpen, generation, millis(now)));
-                Ok(Admitted { generation, probe: true })
+                Ok(Admitted { generation, probe: true, repeated })
             }
             BreakerState::HalfOpen | BreakerState::ForcedOpen => reject(Duration::ZERO),
             BreakerState::Ramping => {
@@ -233,7 +269,7 @@ impl Core {
                 slow.ramp_asked += 1;
                 if ramp_admits(slow.ramp_asked, slow.ramp_admitted, left, config) {
                     slow.ramp_admitted += 1;
-                    Ok(Admitted { generation, probe: false })
+                    Ok(Admitted { generation, probe: false, repeated })
                 } else {
                     reject(left)
                 }
@@ -251,8 +287,7 @@ impl Core {
     pub(crate) fn record(
         &self,
         admitted: Admitted,
-        verdict: Verdict,
-        is_slow: bool,
+        ended: Ended,
         now: u64,
         config: &BreakerConfig,
         random: &Random,
@@ -262,9 +297,11 @@ impl Core {
             return None;
         }
         if admitted.probe {
-            return self.judge_probe(admitted, verdict, is_slow, now, config, random);
+            return self.judge_probe(admitted, ended, now, config, random);
         }
-        if verdict == Verdict::Neutral && !is_slow {
+        let Ended { verdict, is_slow, .. } = ended;
+        let says_nothing = matches!(verdict, Verdict::Left | Verdict::Unsent) && !is_slow;
+        if admitted.repeated || says_nothing {
             return None;
         }
         let failed = verdict == Verdict::Bad;
@@ -322,8 +359,7 @@ impl Core {
     fn judge_probe(
         &self,
         admitted: Admitted,
-        verdict: Verdict,
-        is_slow: bool,
+        ended: Ended,
         now: u64,
         config: &BreakerConfig,
         random: &Random,
@@ -333,17 +369,27 @@ impl Core {
         if word.generation() != admitted.generation || word.state() != BreakerState::HalfOpen {
             return None;
         }
-        match verdict {
-            Verdict::Neutral => {
+        if admitted.repeated {
+            slow.repeat_in_flight = false;
+        }
+        match ended.verdict {
+            Verdict::Unsent => {
                 slow.probes_taken -= 1;
                 None
             }
+            // A repeat may fail or crawl because of its own work. A repeat that succeeds shows that the endpoint answers.
+            Verdict::Bad if admitted.repeated => self.unanswered(&mut slow, word, ended, now, config, random),
+            Verdict::Good if admitted.repeated && ended.is_slow => {
+                self.unanswered(&mut slow, word, ended, now, config, random)
+            }
+            Verdict::Left => self.unanswered(&mut slow, word, ended, now, config, random),
             Verdict::Bad => Some(self.open(&mut slow, word, "a probe failed".into(), now, config, random)),
-            Verdict::Good if is_slow => {
+            Verdict::Good if ended.is_slow => {
                 Some(self.open(&mut slow, word, "a probe was slow".into(), now, config, random))
             }
             Verdict::Good => {
                 slow.probes_succeeded += 1;
+                slow.unanswered = 0;
                 if slow.probes_succeeded < config.probes {
                     return None;
                 }
@@ -358,6 +404,28 @@ impl Core {
                 Some(self.change(word, to, millis(now), why))
             }
         }
+    }
+
+    /// Gives the probe's place to the next caller, and opens once too much of that has brought no answer.
+    fn unanswered(
+        &self,
+        slow: &mut MutexGuard<'_, Slow>,
+        word: Word,
+        ended: Ended,
+        now: u64,
+        config: &BreakerConfig,
+        random: &Random,
+    ) -> Option<Transition> {
+        let probe_timeout = nanos(config.probe_timeout);
+        slow.probes_taken -= 1;
+        slow.unanswered = slow.unanswered.saturating_add(ended.took.max(probe_timeout / 20));
+        let most = probe_timeout.saturating_mul(config.probes.into());
+        (slow.unanswered >= most).then(|| {
+            let waited = Duration::from_nanos(slow.unanswered);
+            let why =
+                format!("probes without a verdict waited {waited:?} >= {:?}", Duration::from_nanos(most));
+            self.open(slow, word, why.into(), now, config, random)
+        })
     }
 
     fn open(
@@ -437,6 +505,10 @@ impl Core {
 /// Whether the last probe should have come back long ago: its own timer ends it after `probe_timeout`.
 fn overdue(word: Word, now: u64, config: &BreakerConfig) -> bool {
     Duration::from_millis(millis(now).saturating_sub(word.millis())) > config.probe_timeout * 2
+}
+
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn millis(nanos: u64) -> u64 {

@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
-use std::time::Duration;
 
 use http::Uri;
 use serde::Serialize;
 use tokio::sync::watch;
 
 use super::cell::{Cell, Settings};
-use super::core::Order;
+use super::core::{Order, nanos};
 use super::{BreakerConfig, BreakerState, Permit};
 use crate::config_error::{Check, ConfigError, PEER};
 use crate::random::Random;
@@ -123,10 +122,6 @@ impl Breakers {
         cells.insert(endpoint.as_str().into(), Arc::clone(&cell));
         cell
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Makes room for one more.

@@ -14,11 +14,11 @@ use tower::{Layer, Service};
 
 use super::Breakers;
 use super::cell::Cell;
-use super::core::{Admitted, Verdict};
+use super::core::{Admitted, Verdict, nanos};
 use crate::classify::{HasOutcome, outcome};
 use crate::context::Party;
 use crate::hedge::IsHedge;
-use crate::{CallError, Deadline, Outcome, RequestContext, clock};
+use crate::{CallError, Deadline, Outcome, RepeatedWork, RequestContext, clock};
 
 /// Puts the breaker of each request's endpoint in front of a service.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ where
         };
         let context = request.extensions().get::<RequestContext>();
         let is_hedge = || request.extensions().get::<IsHedge>().is_some();
-        let admitted = match cell.admit(context, is_hedge) {
+        let admitted = match cell.admit(context, RepeatedWork::marks(&request), is_hedge) {
             Ok(admitted) => admitted,
             Err(error) => return BreakerFuture { state: State::Rejected { error: Some(error) } },
         };
@@ -176,7 +176,7 @@ impl Permit {
 
     /// Leave that counts from now on.
     pub(super) fn acquire(cell: &Arc<Cell>, context: Option<&RequestContext>) -> Result<Self, CallError> {
-        let admitted = cell.admit(context, || false)?;
+        let admitted = cell.admit(context, false, || false)?;
         let mut permit = Self::new(cell, admitted, context);
         permit.waits();
         Ok(permit)
@@ -201,19 +201,39 @@ impl Permit {
         let Some(admitted) = self.admitted.take() else { return };
         let now = self.cell.now();
         let took = self.waiting_since.map_or(0, |since| now.saturating_sub(since.get()));
-        let mut verdict = verdict(outcome, admitted.probe);
-        if verdict == Verdict::Bad && outcome == Outcome::Unknown && self.cut_short(took) && !admitted.probe {
-            verdict = Verdict::Neutral;
-        }
+        let verdict = self.verdict(outcome, admitted.probe, took);
         self.cell.record(admitted, verdict, took, now, self.whose.as_ref());
     }
 }
 
 impl Permit {
-    /// Whether the caller's own deadline ended the call, and sooner than any call is slow. That says how little time the
-    /// caller had, and nothing of the endpoint: otherwise one impatient caller could open the breaker for all.
-    fn cut_short(&self, took: u64) -> bool {
-        took < self.cell.slow_nanos() && self.whose.as_ref().is_some_and(|whose| whose.deadline.has_passed())
+    /// What an outcome says about the endpoint's health.
+    #[inline]
+    fn verdict(&self, outcome: Outcome, probe: bool, took: u64) -> Verdict {
+        match outcome {
+            // An answer is an answer, also when it is no.
+            Outcome::Success | Outcome::Refused | Outcome::ClientFault => Verdict::Good,
+            Outcome::RejectedUnsent => Verdict::Unsent,
+            Outcome::Unknown if self.cut_short(probe, took) => Verdict::Left,
+            Outcome::FailedKnown | Outcome::Unknown => Verdict::Bad,
+            // A peer that sheds some calls serves the others; opening would take those away. As the answer to a probe it
+            // means that there is no room for full traffic yet.
+            Outcome::Throttled if probe => Verdict::Bad,
+            Outcome::Cancelled if probe && took >= self.enough(probe) => Verdict::Bad,
+            Outcome::Throttled | Outcome::Cancelled => Verdict::Left,
+        }
+    }
+
+    /// Whether the caller's own deadline ended the call before the endpoint had [enough](Self::enough) time. That says how
+    /// little time the caller had, and nothing of the endpoint: otherwise one impatient caller could open the breaker for
+    /// all, or keep it open.
+    fn cut_short(&self, probe: bool, took: u64) -> bool {
+        took < self.enough(probe) && self.whose.as_ref().is_some_and(|whose| whose.deadline.has_passed())
+    }
+
+    /// Nanoseconds after which silence is the endpoint's failure: a probe's own time, or that of a slow call.
+    fn enough(&self, probe: bool) -> u64 {
+        if probe { nanos(self.cell.config().probe_timeout) } else { self.cell.slow_nanos() }
     }
 }
 
@@ -223,25 +243,6 @@ impl Drop for Permit {
             // A call that is dropped at its deadline was too slow for its caller; before, the caller just left.
             let late = self.whose.as_ref().is_some_and(|whose| whose.deadline.has_passed());
             self.count(if late { Outcome::Unknown } else { Outcome::Cancelled });
-        }
-    }
-}
-
-/// What an outcome says about the endpoint's health.
-const fn verdict(outcome: Outcome, probe: bool) -> Verdict {
-    match outcome {
-        // An answer is an answer, also when it is no.
-        Outcome::Success | Outcome::Refused | Outcome::ClientFault => Verdict::Good,
-        Outcome::FailedKnown | Outcome::Unknown => Verdict::Bad,
-        Outcome::RejectedUnsent => Verdict::Neutral,
-        // A peer that sheds some calls serves the others; opening would take those away. A probe is judged strictly, so
-        // that half-open always ends.
-        Outcome::Throttled | Outcome::Cancelled => {
-            if probe {
-                Verdict::Bad
-            } else {
-                Verdict::Neutral
-            }
         }
     }
 }

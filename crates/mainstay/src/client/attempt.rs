@@ -16,11 +16,11 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tracing::Span;
 
-use super::names;
+use super::{ReplyReader, names};
 use crate::classify::{Classified, HasOutcome, Summary};
 use crate::context::Party;
 use crate::decision::{Decided, Loudness};
-use crate::{CallError, Endpoint, Outcome, RequestContext};
+use crate::{CallError, Endpoint, Outcome, RepeatedWork, RequestContext};
 
 #[derive(Debug)]
 struct Shared {
@@ -79,12 +79,12 @@ pub struct Attempt<S> {
 impl<S, B> Service<Request<B>> for Attempt<S>
 where
     S: Service<Request<B>>,
-    S::Response: HasOutcome,
+    S::Response: HasOutcome + 'static,
     S::Error: Into<CallError>,
 {
     type Response = Classified<S::Response>;
     type Error = CallError;
-    type Future = AttemptFuture<S::Future>;
+    type Future = AttemptFuture<S::Future, S::Response>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx).map_err(Into::into)
@@ -94,6 +94,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let endpoint = self.name_of(request.uri());
         let method = request.method().clone();
+        let repeated = RepeatedWork::marks(&request);
         let (mut span, mut whose) = (Span::none(), None);
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             context.trace.descend();
@@ -107,6 +108,7 @@ where
                 server.address = endpoint.as_deref(),
                 peer = &*self.shared.peer,
                 attempt = context.attempt,
+                repeated,
                 http.response.status_code = tracing::field::Empty,
                 outcome = tracing::field::Empty,
                 error.message = tracing::field::Empty,
@@ -116,11 +118,12 @@ where
                 parent_span_id = context.trace.parent_id_hex(),
             );
         }
+        let reader = request.extensions().get().cloned();
         let note = Note { whose, endpoint, span, shared: Arc::clone(&self.shared), open: true };
         let entered = note.span.enter();
         let call = Some(self.inner.call(request));
         drop(entered);
-        AttemptFuture { call, note }
+        AttemptFuture { call, reader, note }
     }
 }
 
@@ -142,14 +145,15 @@ impl<S> Attempt<S> {
 pin_project! {
     /// The attempt. Dropping it counts a cancelled one.
     #[derive(Debug)]
-    pub struct AttemptFuture<F> {
+    pub struct AttemptFuture<F, R> {
         // Taken out by drop only, so that what the call says then is said in its span.
         #[pin]
         call: Option<F>,
+        reader: Option<ReplyReader<R>>,
         note: Note,
     }
 
-    impl<F> PinnedDrop for AttemptFuture<F> {
+    impl<F, R> PinnedDrop for AttemptFuture<F, R> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             let _entered = this.note.span.enter();
@@ -172,6 +176,9 @@ impl Note {
     fn finished<R: HasOutcome>(&mut self, result: &Result<Classified<R>, CallError>) {
         let outcome = crate::classify::outcome(result);
         self.shared.attempts[outcome as usize].increment(1);
+        if let Err(CallError::UnreadableReply { reply: Summary::Status(status), .. }) = result {
+            self.span.record("http.response.status_code", status.as_u16());
+        }
         match result.as_ref().map_or_else(HasOutcome::summary, HasOutcome::summary) {
             Summary::Status(status) => self.span.record("http.response.status_code", status.as_u16()),
             Summary::Error(error) => self.span.record("error.message", error),
@@ -212,7 +219,7 @@ impl Drop for Note {
     }
 }
 
-impl<F, R, E> Future for AttemptFuture<F>
+impl<F, R, E> Future for AttemptFuture<F, R>
 where
     F: Future<Output = Result<R, E>>,
     R: HasOutcome,
@@ -225,7 +232,12 @@ where
         let this = self.project();
         let call = this.call.as_pin_mut().expect("only drop takes it out");
         let entered = this.note.span.enter();
-        let result = ready!(call.poll(cx)).map(Classified::read).map_err(Into::into);
+        let result = ready!(call.poll(cx)).map_err(Into::into);
+        let result = match this.reader {
+            Some(reader) => result.and_then(|reply| reader.read(reply)),
+            None => result,
+        };
+        let result = result.map(Classified::read);
         drop(entered);
         this.note.finished(&result);
         Poll::Ready(result)

@@ -15,13 +15,14 @@ use tower::Service;
 use super::names;
 use crate::classify::Classified;
 use crate::clock::{self, Turn};
-use crate::{CallError, Outcome, RequestContext};
+use crate::{CallError, Outcome, RepeatedWork, RequestContext};
 
 #[derive(Debug)]
 pub(super) struct Shared {
     peer: Arc<str>,
     total_timeout: Duration,
     requests: [Counter; Outcome::ALL.len()],
+    repeats: [Counter; Outcome::ALL.len()],
     durations: [Histogram; Outcome::ALL.len()],
 }
 
@@ -33,6 +34,8 @@ impl Shared {
             total_timeout,
             requests: Outcome::ALL
                 .map(|outcome| counter!(names::REQUESTS, "peer" => name(), "outcome" => outcome.as_str())),
+            repeats: Outcome::ALL
+                .map(|outcome| counter!(names::REPEATS, "peer" => name(), "outcome" => outcome.as_str())),
             durations: Outcome::ALL
                 .map(|outcome| histogram!(names::DURATION, "peer" => name(), "outcome" => outcome.as_str())),
         }
@@ -61,7 +64,8 @@ where
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let turn = Turn::begin();
-        let measure = Some(Measure { shared: Arc::clone(&self.shared), began: turn.now });
+        let repeated = RepeatedWork::marks(&request);
+        let measure = Some(Measure { shared: Arc::clone(&self.shared), began: turn.now, repeated });
         if request.uri().authority().is_none() {
             let error = CallError::InvalidRequest { reason: "its URI names no host" };
             return EntryFuture { state: State::Rejected { error: Some(error) }, measure };
@@ -78,6 +82,7 @@ where
 struct Measure {
     shared: Arc<Shared>,
     began: Instant,
+    repeated: bool,
 }
 
 impl Measure {
@@ -86,11 +91,15 @@ impl Measure {
     fn finished(self, outcome: Outcome, now: Instant) {
         let took = now.saturating_duration_since(self.began);
         self.shared.requests[outcome as usize].increment(1);
+        if self.repeated {
+            self.shared.repeats[outcome as usize].increment(1);
+        }
         self.shared.durations[outcome as usize].record(took.as_secs_f64());
         tracing::debug!(
             target: "mainstay::client",
             peer = &*self.shared.peer,
             outcome = outcome.as_str(),
+            repeated = self.repeated,
             took_ms = took.as_secs_f64() * 1_000.0,
             "call finished",
         );

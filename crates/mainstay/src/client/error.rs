@@ -17,7 +17,7 @@ pub type Cause = Arc<dyn Error + Send + Sync>;
 #[non_exhaustive]
 pub enum CallError {
     /// The circuit breaker let nothing through. Not sent.
-    #[error("circuit breaker of {endpoint} is {state}, for another {open_for:?}")]
+    #[error("circuit breaker of {endpoint} is {state}, for another {:?}", rounded(*open_for))]
     BreakerRejected {
         /// Whose breaker.
         endpoint: Endpoint,
@@ -45,7 +45,7 @@ pub enum CallError {
         requests: u64,
     },
     /// Too little time was left to begin. Not sent.
-    #[error("{left:?} left before the deadline, less than the {needed:?} a call needs")]
+    #[error("{:?} left before the deadline, less than the {needed:?} a call needs", rounded(*left))]
     DeadlineTooNear {
         /// Time left, after this hop's reserve.
         left: Duration,
@@ -67,13 +67,13 @@ pub enum CallError {
         cause: Cause,
     },
     /// One attempt took its whole time. It may have happened.
-    #[error("no reply within {after:?}")]
+    #[error("no reply within {:?}", rounded(*after))]
     AttemptTimedOut {
         /// How long it was given.
         after: Duration,
     },
     /// The whole call took its whole time. It may have happened.
-    #[error("the deadline passed after {after:?}")]
+    #[error("the deadline passed after {:?}", rounded(*after))]
     DeadlineExceeded {
         /// How long the call had.
         after: Duration,
@@ -92,6 +92,16 @@ pub enum CallError {
         /// The cap.
         limit: usize,
     },
+    /// A reply came, and the caller's [`ReplyReader`](super::ReplyReader) cannot read it. It may have happened.
+    #[error("{reply}, which cannot be read: {reason}")]
+    UnreadableReply {
+        /// The reply's status.
+        reply: Summary,
+        /// What the reader says.
+        reason: String,
+        /// How long the reply asks to leave the peer alone.
+        retry_after: Option<Duration>,
+    },
     /// An earlier attempt may have happened, and no later one settled it: the whole is unknown, whatever the
     /// last attempt said of itself.
     #[error("attempt {attempt} of {attempts} may have taken effect, and the last ended with: {last}")]
@@ -108,6 +118,14 @@ pub enum CallError {
     /// Any other failure of a transport. It may have happened.
     #[error("transport failed: {}", Chain(.0))]
     Transport(Cause),
+}
+
+/// To whole milliseconds, or to microseconds below one: more digits say nothing to a reader.
+fn rounded(span: Duration) -> Duration {
+    match span.as_micros() {
+        micros @ ..1_000 => Duration::from_micros(u64::try_from(micros).unwrap_or(0)),
+        _ => Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
+    }
 }
 
 /// A cause with the causes of it: transports keep the telling part (`Connection refused`) innermost.
@@ -139,6 +157,7 @@ impl CallError {
             | Self::DeadlineExceeded { .. }
             | Self::ConnectionLost { .. }
             | Self::ReplyTooLarge { .. }
+            | Self::UnreadableReply { .. }
             | Self::EarlierAttemptUnknown { .. }
             | Self::Transport(_) => Outcome::Unknown,
         }
@@ -148,7 +167,9 @@ impl CallError {
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::BreakerRejected { open_for, .. } if !open_for.is_zero() => Some(*open_for),
-            Self::EarlierAttemptUnknown { retry_after, .. } => *retry_after,
+            Self::UnreadableReply { retry_after, .. } | Self::EarlierAttemptUnknown { retry_after, .. } => {
+                *retry_after
+            }
             Self::BreakerRejected { .. }
             | Self::BulkheadFull { .. }
             | Self::HeldBack { .. }
@@ -176,6 +197,7 @@ impl CallError {
             | Self::AttemptTimedOut { .. }
             | Self::DeadlineExceeded { .. }
             | Self::ReplyTooLarge { .. }
+            | Self::UnreadableReply { .. }
             | Self::EarlierAttemptUnknown { .. }
             | Self::Transport(_) => None,
         }
@@ -194,6 +216,7 @@ impl CallError {
             Self::DeadlineExceeded { .. } => "deadline-exceeded",
             Self::ConnectionLost { .. } => "connection-lost",
             Self::ReplyTooLarge { .. } => "reply-too-large",
+            Self::UnreadableReply { .. } => "unreadable-reply",
             Self::EarlierAttemptUnknown { .. } => "earlier-attempt-unknown",
             Self::Transport(_) => "transport",
         }
@@ -232,5 +255,19 @@ impl From<tower::BoxError> for CallError {
 impl From<std::convert::Infallible> for CallError {
     fn from(never: std::convert::Infallible) -> Self {
         match never {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_have_no_more_digits_of_a_time_than_a_reader_needs() {
+        let message = |after| CallError::DeadlineExceeded { after }.to_string();
+        let nanos = Duration::from_nanos;
+        assert_eq!(message(nanos(974_556_534)), "the deadline passed after 974ms");
+        assert_eq!(message(nanos(1_500_400_000)), "the deadline passed after 1.5s");
+        assert_eq!(message(nanos(4_999)), "the deadline passed after 4µs");
     }
 }

@@ -11,7 +11,7 @@
 //! | [throttle](crate::throttle) | inside the retry, which must not repeat what is held back; outside the bulkhead, since it takes no place |
 //! | [bulkhead](crate::bulkhead) | inside the retry: a call that waits for its next attempt holds no place |
 //! | [breaker](crate::breaker) | inside the bulkhead: only calls that are really made are counted |
-//! | attempt | inside the breaker: a refused call is no attempt. Reads the reply, once for all layers outside |
+//! | attempt | inside the breaker: a refused call is no attempt. Reads the reply, once for all layers outside, with the [reader](ReplyReader) of a typed client if the request carries one |
 //! | [attempt timeout](crate::attempt_timeout) | inside the breaker, which must see timeouts |
 //! | stamp | the headers say what is left of this attempt, and one that has none left is not sent |
 //! | fault (feature `faults`) | what it injects passes through everything, as the real thing would |
@@ -24,6 +24,7 @@ mod error;
 #[cfg(feature = "hyper")]
 mod hyper;
 pub mod names;
+mod reply_reader;
 mod stamp;
 
 use std::future::Future;
@@ -44,6 +45,7 @@ use self::entry::Entry;
 pub use self::error::{CallError, Cause};
 #[cfg(feature = "hyper")]
 pub use self::hyper::{HyperFuture, HyperTransport, TransportConfig};
+pub use self::reply_reader::ReplyReader;
 pub use self::stamp::{Stamp, StampFuture, StampLayer};
 use crate::attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer};
 use crate::breaker::{Breaker, BreakerConfig, BreakerLayer, Breakers};

@@ -4,6 +4,9 @@
 
 /// Whole calls, by `outcome`.
 pub const REQUESTS: &str = "mainstay_client_requests_total";
+/// Whole calls that repeat work that has failed before ([`RepeatedWork`](crate::RepeatedWork)), by `outcome`. They are
+/// in `mainstay_client_requests_total` as well, so the difference is the first tries.
+pub const REPEATS: &str = "mainstay_client_repeats_total";
 /// Seconds from the call to its end, retries and waits included, by `outcome`. Cancelled calls count.
 pub const DURATION: &str = "mainstay_client_request_duration_seconds";
 /// Attempts that were sent, by `outcome`.
@@ -43,6 +46,7 @@ pub const HEDGES_DENIED: &str = "mainstay_hedges_denied_total";
 pub(super) fn describe() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_counter!(REQUESTS, "Calls to a dependency by outcome");
+    describe_counter!(REPEATS, "Calls that repeat work that has failed before, by outcome");
     describe_histogram!(DURATION, Unit::Seconds, "From the call to its end, retries and waits included");
     describe_counter!(ATTEMPTS, "Attempts that were sent, by outcome");
     describe_gauge!(IN_FLIGHT, "Calls in flight");

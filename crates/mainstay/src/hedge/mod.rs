@@ -7,9 +7,10 @@
 //! * Safe methods only, and not when the caller is already retrying.
 //! * Each hedge is paid for from the retry budget, so that retries and hedges together keep to one share.
 //! * A failure does not win over a call that is still under way.
-//! * A call that was given up counts in the percentile with the time it had taken; a failure, which may have taken none,
-//!   does not count.
-//! * A breaker that is half-open refuses it: of two probes for one read, one would be dropped, and count as failed.
+//! * A call that was given up counts in the percentile with the time it had taken, if that was as long as most reads take;
+//!   a caller who left sooner does not count, and neither does a failure, which may have taken no time.
+//! * A breaker that is half-open refuses it: of two probes for one read one is dropped, and would have held a place for
+//!   nothing.
 //!
 //! ```
 //! use std::time::Duration;

@@ -16,7 +16,7 @@ use crate::classify::HasOutcome;
 use crate::client::names;
 use crate::config_error::ConfigError;
 use crate::decision::{Decided, Loudness};
-use crate::{CallError, RequestContext, clock};
+use crate::{CallError, RepeatedWork, RequestContext, clock};
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -110,7 +110,8 @@ where
         let Some(shared) = &self.shared else {
             return HedgeFuture::new(self.inner.call(request), None);
         };
-        let race = request.method().is_safe().then(|| {
+        // A repeat is neither hedged nor timed: work that fails by itself says little about usual reads.
+        let race = (request.method().is_safe() && !RepeatedWork::marks(&request)).then(|| {
             let caller_retries = request.extensions().get::<RequestContext>().is_some_and(|c| c.attempt > 1);
             let delay = shared.delay().filter(|_| !caller_retries);
             // Without a delay it is only timed, so that there will be one.

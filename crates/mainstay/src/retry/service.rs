@@ -18,7 +18,7 @@ use crate::config_error::ConfigError;
 use crate::decision::{Decided, Loudness};
 use crate::headers::IDEMPOTENCY_KEY;
 use crate::random::Random;
-use crate::{CallError, RequestContext, clock};
+use crate::{CallError, RepeatedWork, RequestContext, clock};
 
 /// What every call through one layer shares.
 #[derive(Debug)]
@@ -132,7 +132,8 @@ where
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let context = request.extensions().get::<RequestContext>();
-        let caller_retries = context.is_some_and(|context| context.attempt > 1);
+        let caller_retries =
+            context.is_some_and(|context| context.attempt > 1) || RepeatedWork::marks(&request);
         let template = (!caller_retries && self.again.shared.config.max_attempts > 1)
             .then(|| Template::of(&request, context.is_some()));
         let safe = request.method().is_safe();

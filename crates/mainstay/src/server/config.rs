@@ -10,6 +10,7 @@ use super::deadline::DeadlineLayer;
 use super::head::RequestHead;
 use super::observe::RouteFn;
 use super::rate_limit::RateLimitConfig;
+use super::read_body::ReadBodyConfig;
 use crate::config_error::{Check, ConfigError};
 use crate::context::Priority;
 use crate::limit::{Aimd, Algorithm, Bounds, Fixed, Gradient, QueueConfig};
@@ -55,6 +56,8 @@ pub struct ServerConfig {
     pub rate_limit: Option<RateLimitConfig>,
     /// The longest request body, in bytes. Default none.
     pub max_body: Option<u64>,
+    /// How bodies are read before a permit is taken. Default none: handlers read them, holding their permits.
+    pub read_body: Option<ReadBodyConfig>,
     /// The most that a request may claim in `X-Priority`. Default none: claims are believed.
     pub priority_ceiling: Option<PriorityFn>,
     /// Finds the route label of a request. Default none: `unmatched`, unless a
@@ -71,6 +74,7 @@ impl Default for ServerConfig {
             queue: QueueConfig::default(),
             rate_limit: None,
             max_body: None,
+            read_body: None,
             priority_ceiling: None,
             route: None,
         }
@@ -128,6 +132,12 @@ impl ServerConfig {
             check.that(rate.window >= millisecond, "rate_limit.window", &rate.window, "at least 1 ms");
             check.that(rate.max_keys > 0, "rate_limit.max_keys", &rate.max_keys, "at least 1");
         }
+        if let Some(ReadBodyConfig { max, time, at_once, at_once_each, .. }) = &self.read_body {
+            check.that(*max > 0, "read_body.max", max, "at least 1");
+            check.that(*time > zero, "read_body.time", time, "longer than zero");
+            check.that(*at_once > 0, "read_body.at_once", at_once, "at least 1");
+            check.that(*at_once_each > 0, "read_body.at_once_each", at_once_each, "at least 1");
+        }
         check.finish()
     }
 }
@@ -141,6 +151,7 @@ impl fmt::Debug for ServerConfig {
             .field("queue", &self.queue)
             .field("rate_limit", &self.rate_limit)
             .field("max_body", &self.max_body)
+            .field("read_body", &self.read_body)
             .finish_non_exhaustive()
     }
 }

@@ -10,7 +10,9 @@
 //! 5. [`deadline`]: dead work costs neither quota nor a place in the queue.
 //! 6. [`rate_limit`]: a principal over its quota costs nobody else a place in the queue.
 //! 7. [`body_limit`]: what is announced as too large takes no place in the queue; the rest is cut off while it is read.
-//! 8. [`shed`]: permits are taken last and held only while there is work.
+//! 8. [`read_body`]: a body is read before a permit is taken, so that slow bodies hold none. Inside the quota, which a slow
+//!    body must cost.
+//! 9. [`shed`]: permits are taken last and held only while there is work.
 //!
 //! Each layer works alone: it makes what it needs of the request's context when no outer layer has.
 
@@ -27,6 +29,7 @@ pub mod names;
 pub mod observe;
 pub mod panic;
 pub mod rate_limit;
+pub mod read_body;
 mod record;
 pub mod shed;
 
@@ -42,6 +45,7 @@ pub use head::RequestHead;
 pub use log_fields::LogFields;
 pub use observe::RouteLabel;
 pub use rate_limit::{RateLimitConfig, RateLimitSnapshot};
+pub use read_body::ReadBodyConfig;
 pub use record::CANONICAL;
 
 pub use crate::config_error::ConfigError;
@@ -57,6 +61,7 @@ pub struct ServerStack {
     deadline: deadline::DeadlineLayer,
     rate_limit: rate_limit::RateLimitLayer,
     body_limit: body_limit::BodyLimitLayer,
+    read_body: read_body::ReadBodyLayer,
     limiter: Arc<Limiter>,
 }
 
@@ -65,6 +70,8 @@ pub struct ServerStack {
 pub struct ServerSnapshot {
     /// Requests let in, whose reply has not ended.
     pub in_flight: usize,
+    /// Of these, requests whose body is being read.
+    pub reading: usize,
     /// Whether new requests are turned away.
     pub draining: bool,
     /// Permits and queue.
@@ -73,13 +80,15 @@ pub struct ServerSnapshot {
     pub rate_limit: Option<RateLimitSnapshot>,
 }
 
-/// What [`ServerStack`] makes of a service. That one gets its requests with a body that ends at the limit,
-/// [`LimitedBody`](body_limit::LimitedBody).
+/// What [`ServerStack`] makes of a service. That one gets its requests with a body that has been read, or that is unread
+/// and ends at the limit: a [`ReceivedBody`](read_body::ReceivedBody) of a [`LimitedBody`](body_limit::LimitedBody).
 pub type ServerService<S> = context::Context<
     observe::Observe<
         drain::Draining<
             panic::CatchPanic<
-                deadline::EnforceDeadline<rate_limit::RateLimit<body_limit::BodyLimit<shed::Shed<S>>>>,
+                deadline::EnforceDeadline<
+                    rate_limit::RateLimit<body_limit::BodyLimit<read_body::ReadBody<shed::Shed<S>>>>,
+                >,
             >,
         >,
     >,
@@ -110,6 +119,7 @@ pub fn stack(config: ServerConfig) -> Result<ServerStack, ConfigError> {
         deadline: deadline::DeadlineLayer::new(config.deadline, config.deadline_grace),
         rate_limit: rate_limit::RateLimitLayer::new(config.rate_limit),
         body_limit: body_limit::BodyLimitLayer::new(config.max_body),
+        read_body: read_body::ReadBodyLayer::new(config.read_body),
         limiter: Limiter::boxed(config.limit.build(), config.queue),
     })
 }
@@ -124,6 +134,7 @@ impl ServerStack {
     pub fn snapshot(&self) -> ServerSnapshot {
         ServerSnapshot {
             in_flight: self.drain.in_flight(),
+            reading: self.read_body.reading(),
             draining: self.drain.is_draining(),
             limiter: self.limiter.snapshot(),
             rate_limit: self.rate_limit.snapshot(),
@@ -145,7 +156,8 @@ impl<S> Layer<S> for ServerStack {
 
     fn layer(&self, inner: S) -> Self::Service {
         let service = shed::ShedLayer::new(Arc::clone(&self.limiter)).layer(inner);
-        let service = self.rate_limit.layer(self.body_limit.layer(service));
+        let service = self.body_limit.layer(self.read_body.layer(service));
+        let service = self.rate_limit.layer(service);
         let service = self.deadline.layer(service);
         let service = drain::DrainLayer::new(self.drain.clone()).layer(panic::CatchPanicLayer.layer(service));
         self.context.layer(self.observe.layer(service))

@@ -11,10 +11,13 @@ pub const CANCELLED: &str = "mainstay_server_cancelled_total";
 /// Handlers that panicked.
 pub const PANICS: &str = "mainstay_server_panics_total";
 /// Requests refused before the handler, by `reason`: `queue-full`, `displaced`, `standing`, `expired` (all from the
-/// queue), `deadline` (expired on arrival), `rate-limit`, `body-limit`, `draining`.
+/// queue), `deadline` (expired on arrival), `rate-limit`, `body-limit`, `body-timeout`, `body-share` (as many bodies of the
+/// principal are being read as may be), `bodies-full` (as many in all), `draining`.
 pub const SHED: &str = "mainstay_server_shed_total";
 /// Bodies of unannounced length that were cut off at the limit while they were read.
 pub const BODY_CUT_OFF: &str = "mainstay_server_body_cut_off_total";
+/// Bodies that are being read, before a permit is taken.
+pub const BODIES_READING: &str = "mainstay_server_bodies_reading";
 /// Requests that claimed more in `X-Priority` than they may.
 pub const PRIORITY_LOWERED: &str = "mainstay_server_priority_lowered_total";
 /// Requests whose handler had not answered a grace after the deadline.
@@ -43,6 +46,7 @@ pub(super) fn describe() {
     describe_counter!(PANICS, "Handlers that panicked");
     describe_counter!(SHED, "Requests refused before the handler, by reason");
     describe_counter!(BODY_CUT_OFF, "Bodies of unannounced length cut off at the limit");
+    describe_gauge!(BODIES_READING, "Request bodies that are being read, before a permit is taken");
     describe_counter!(PRIORITY_LOWERED, "Requests that claimed more than they may");
     describe_counter!(OVERRUN, "Requests whose handler had not answered shortly after the deadline");
     describe_histogram!(QUEUE, Unit::Seconds, "Time spent waiting for a permit");

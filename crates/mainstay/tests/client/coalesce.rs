@@ -8,7 +8,8 @@ use futures_util::future::join_all;
 use http::header;
 use mainstay::client::ClientRequest;
 use mainstay::coalesce::CoalesceLayer;
-use mainstay::{CallError, RequestContext};
+use mainstay::context::Priority;
+use mainstay::{CallError, RepeatedWork, RequestContext};
 use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _};
 
@@ -171,4 +172,20 @@ async fn waiting_for_somebody_elses_call_is_not_polling() {
     });
     join_all(waiters).await.into_iter().for_each(|reply| assert!(reply.unwrap().is_ok()));
     assert!(polls.load(Ordering::SeqCst) <= 40, "{} polls by ten waiters", polls.load(Ordering::SeqCst));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_joins_neither_a_call_of_lower_priority_nor_a_repeat() {
+    let peer = slow();
+    let client = CoalesceLayer::new("inventory").layer(peer.clone());
+    let of = |priority| {
+        let context = RequestContext { priority, ..RequestContext::background(Duration::from_secs(1)) };
+        get().with(&context)
+    };
+    let mut repeat = of(Priority::Critical);
+    repeat.extensions_mut().insert(RepeatedWork);
+    let requests = [of(Priority::Sheddable), repeat, of(Priority::Critical), of(Priority::Default)];
+    let replies = join_all(requests.map(|request| client.clone().oneshot(request))).await;
+    assert!(replies.iter().all(Result::is_ok));
+    assert_eq!(peer.calls(), 3, "the last one joins the critical one");
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use mainstay::client::ClientConfig;
+use mainstay::breaker::BreakerState;
+use mainstay::client::{ClientConfig, ReplyReader};
 use mainstay::fault::{ClientFaultLayer, Fault, FaultError, FaultSpec, Faults, Loss, ServerFaultLayer};
 use mainstay::problem::Effect;
 use mainstay::random::Random;
@@ -51,6 +52,28 @@ async fn each_fault_has_the_outcome_of_the_real_one() {
     let (garbage, _) = one(&faults, FaultSpec::always(Fault::Garbage)).await;
     assert!(serde_json::from_slice::<serde_json::Value>(garbage.unwrap().body()).is_err());
     assert_eq!(faults.get(POINT).unwrap().hits, 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn garbage_is_no_success_for_a_client_that_reads_its_replies() {
+    let (ears, faults) = (Ears::new(), Faults::default());
+    let config = ClientConfig { faults: Some((faults.clone(), POINT.to_owned())), ..config() };
+    let stack = stack(config, &Peer::always(Do::Reply(201)));
+    faults.put(POINT, FaultSpec::always(Fault::Garbage)).unwrap();
+    for _ in 0..20 {
+        let mut request = post_with_key();
+        request.extensions_mut().insert(ReplyReader::new(|reply: &mut Response<Bytes>| {
+            let read = serde_json::from_slice::<serde_json::Value>(reply.body());
+            read.map(drop).map_err(|error| error.to_string())
+        }));
+        call(&stack, request).await.unwrap_err();
+    }
+    let metrics = ears.metrics();
+    let calls =
+        |outcome| metrics[&format!("mainstay_client_requests_total{{peer=inventory,outcome={outcome}}}")][0];
+    assert!(calls("success") == 0.0 && calls("unknown") > 0.0, "{metrics:?}");
+    assert!(metrics["mainstay_retries_total{peer=inventory}"][0] > 0.0);
+    assert_eq!(stack.breakers().list()[0].state, BreakerState::Open);
 }
 
 #[tokio::test(start_paused = true)]

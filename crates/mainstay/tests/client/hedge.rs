@@ -150,6 +150,19 @@ async fn refusals_say_nothing_of_how_long_reads_take() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn callers_who_leave_early_do_not_have_other_reads_asked_twice() {
+    let peer = Peer::always(Do::Hang);
+    let stack = warm(&peer).await;
+    for _ in 0..3_000 {
+        let _ = tokio::time::timeout(Duration::from_millis(5), call(&stack, get())).await;
+    }
+    let before = peer.calls();
+    peer.turn([Do::after_ms(18, Do::Reply(200))]);
+    call(&stack, get()).await.unwrap();
+    assert_eq!(peer.calls(), before + 1, "quicker than most reads, it is not asked again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_breaker_that_is_half_open_is_not_probed_twice_for_one_read() {
     let ears = Ears::new();
     let peer = Peer::always(Do::Hang);

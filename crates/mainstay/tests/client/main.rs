@@ -13,9 +13,12 @@ mod fallback;
 mod faults;
 mod hedge;
 mod laws;
+mod leavers;
 mod order;
 mod overload;
+mod repeats;
 #[cfg(feature = "hyper")]
 mod sockets;
 mod support;
 mod traps;
+mod typed_replies;

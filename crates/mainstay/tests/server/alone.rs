@@ -27,14 +27,14 @@ use crate::support::{Ears, request};
 
 type Answer = Response<Full<Bytes>>;
 
-async fn ok(_: Request<()>) -> Result<Answer, Infallible> {
+async fn ok(_: Request<Full<Bytes>>) -> Result<Answer, Infallible> {
     Ok(Response::new(Full::from("ok")))
 }
 
 /// Asks once, under the id `c-1`.
 async fn ask<S, R>(service: &S, headers: &[(&'static str, &str)]) -> Response<R>
 where
-    S: Service<Request<()>, Response = Response<R>, Error = Infallible> + Clone,
+    S: Service<Request<Full<Bytes>>, Response = Response<R>, Error = Infallible> + Clone,
 {
     let mut request = request(headers);
     request.headers_mut().insert("x-correlation-id", "c-1".parse().unwrap());
@@ -61,7 +61,7 @@ async fn the_context_lowers_a_priority_and_cuts_a_deadline() {
     let service =
         ContextLayer::new(DeadlinePolicy { max: Duration::from_secs(5), ..DeadlinePolicy::default() })
             .priority_ceiling(Some(std::sync::Arc::new(|_| Priority::Degraded)))
-            .layer(tower::service_fn(|request: Request<()>| async move {
+            .layer(tower::service_fn(|request: Request<Full<Bytes>>| async move {
                 let context: &RequestContext = request.extensions().get().unwrap();
                 let kept: Vec<_> =
                     context.trail.snapshot().iter().map(|d| d.action.clone().into_owned()).collect();
@@ -104,8 +104,9 @@ async fn drain_panic_and_quota_tell() {
     assert_eq!(reply.status(), StatusCode::SERVICE_UNAVAILABLE);
     told(&ears, "drain", "reject", "mainstay_server_shed_total{reason=draining}");
 
-    let bug =
-        tower::service_fn(|_: Request<()>| async { panic!("a bug") as Result<Response<Bytes>, Infallible> });
+    let bug = tower::service_fn(|_: Request<Full<Bytes>>| async {
+        panic!("a bug") as Result<Response<Bytes>, Infallible>
+    });
     ask(&CatchPanicLayer.layer(bug), &[]).await;
     told(&ears, "catch_panic", "answer", "mainstay_server_panics_total");
 
@@ -141,8 +142,9 @@ async fn a_drain_alone_waits_for_what_is_in_hand_to_its_last_byte() {
 #[tokio::test(start_paused = true)]
 async fn the_deadline_refuses_and_cuts_off() {
     let ears = Ears::new();
-    let hung =
-        tower::service_fn(|_: Request<()>| std::future::pending::<Result<Response<Bytes>, Infallible>>());
+    let hung = tower::service_fn(|_: Request<Full<Bytes>>| {
+        std::future::pending::<Result<Response<Bytes>, Infallible>>()
+    });
     let service = DeadlineLayer::default().layer(hung);
     ask(&service, &[("x-deadline-ms", "0")]).await;
     told(&ears, "deadline", "reject", "mainstay_server_shed_total{reason=deadline}");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http_body_util::Full;
 use mainstay::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
 use mainstay::{CorrelationId, Deadline, RequestContext, TraceContext};
 use proptest::prelude::*;
@@ -59,7 +60,7 @@ proptest! {
                 tell.send(request.extensions().get::<RequestContext>().unwrap().clone()).unwrap();
                 async { ok() }
             }));
-            let mut request = Request::new(());
+            let mut request = Request::new(Full::default());
             *request.headers_mut() = headers.clone();
             (stacked.oneshot(request).await.unwrap(), told.try_recv().ok())
         });

@@ -137,7 +137,7 @@ async fn law_07_a_reply_that_is_cut_while_it_is_sent_is_cancelled_and_one_that_i
     let stacked = limited(2, 0).layer(service(|_| async { ok() }));
     drop(send(&stacked, &[]).await);
     body(send(&stacked, &[]).await).await;
-    let head = stacked.clone().oneshot(Request::head("/").body(()).unwrap()).await.unwrap();
+    let head = stacked.clone().oneshot(Request::head("/").body(Full::default()).unwrap()).await.unwrap();
     drop(head);
     let empty = limited(1, 0).layer(service(|_| async { answering(204, None) }));
     drop(send(&empty, &[]).await);

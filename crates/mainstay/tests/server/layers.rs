@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::{Request, StatusCode};
+use http_body_util::Full;
 use mainstay::server::{LogFields, RateLimitConfig, ServerConfig, stack};
 use tower::{Layer as _, Service as _, ServiceExt as _};
 
@@ -20,11 +21,12 @@ async fn a_snapshot_says_what_the_stack_is_doing() {
     let stack = stack(settings).unwrap();
     let stacked = stack.layer(service(|_| std::future::pending()));
     let requests: Vec<_> = ["/a", "/b", "/c"]
-        .map(|path| tokio::spawn(stacked.clone().oneshot(Request::get(path).body(()).unwrap())))
+        .map(|path| tokio::spawn(stacked.clone().oneshot(Request::get(path).body(Full::default()).unwrap())))
         .into();
     tokio::time::sleep(Duration::from_millis(150)).await;
     let expected = serde_json::json!({
         "in_flight": 3,
+        "reading": 0,
         "draining": false,
         "limiter": {
             "algorithm": "fixed",

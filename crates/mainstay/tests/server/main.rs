@@ -11,6 +11,7 @@ mod laws_of_overload;
 mod layers;
 mod order;
 mod overload;
+mod read_body;
 mod router;
 mod support;
 mod traps;

@@ -10,6 +10,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use mainstay::limit::QueueConfig;
 use mainstay::server::body_limit::LimitedBody;
+use mainstay::server::read_body::ReceivedBody;
 use mainstay::server::{LimitConfig, ServerConfig, ServerService, ServerStack, stack};
 use serde_json::Value;
 use tower::util::BoxCloneSyncService;
@@ -18,10 +19,10 @@ use tower::{Service, ServiceExt as _};
 pub(crate) use crate::ears::Ears;
 
 /// What a handler gets.
-pub(crate) type Asked = Request<LimitedBody<()>>;
+pub(crate) type Asked = Request<ReceivedBody<LimitedBody<Full<Bytes>>>>;
 pub(crate) type Inner = BoxCloneSyncService<Asked, Response<Full<Bytes>>, Infallible>;
 pub(crate) type Stacked = ServerService<Inner>;
-pub(crate) type Reply = <Stacked as Service<Request<()>>>::Response;
+pub(crate) type Reply = <Stacked as Service<Request<Full<Bytes>>>>::Response;
 
 /// A service of a closure.
 pub(crate) fn service<F, Fut>(handler: F) -> Inner
@@ -53,13 +54,13 @@ pub(crate) fn config(limit: usize, queue: usize) -> ServerConfig {
     }
 }
 
-/// A request with these headers.
-pub(crate) fn request(headers: &[(&'static str, &str)]) -> Request<()> {
+/// A request with these headers and without a body.
+pub(crate) fn request(headers: &[(&'static str, &str)]) -> Request<Full<Bytes>> {
     let mut builder = Request::get("/");
     for (name, value) in headers {
         builder = builder.header(*name, *value);
     }
-    builder.body(()).unwrap()
+    builder.body(Full::default()).unwrap()
 }
 
 /// Sends one request through a clone, as a server does for each connection.

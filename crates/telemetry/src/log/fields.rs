@@ -1,4 +1,4 @@
-//! Fields of events and spans, as they are recorded.
+//! Recorded fields of events and spans.
 
 use std::error::Error;
 use std::fmt::{self, Write};
@@ -18,19 +18,19 @@ pub(super) enum Value<'a> {
     Float(f64),
 }
 
-/// Hands on every field that it visits and that a line has.
+/// Field visitor that passes each field to a closure, except the fields that no log line shows.
 pub(super) struct Visitor<F>(pub(super) F);
 
 impl<F: FnMut(&'static str, Value<'_>)> Visit for Visitor<F> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // Asked first: to put a text together that nobody reads costs as much as a field.
-        if is_told(field.name()) {
+        // Check first: formatting a text costs as much as writing a field.
+        if is_shown(field.name()) {
             (self.0)(field.name(), Value::Text(&format!("{value:?}")));
         }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        if is_told(field.name()) {
+        if is_shown(field.name()) {
             (self.0)(field.name(), Value::Text(value));
         }
     }
@@ -51,7 +51,7 @@ impl<F: FnMut(&'static str, Value<'_>)> Visit for Visitor<F> {
         (self.0)(field.name(), Value::Float(value));
     }
 
-    /// With its causes: the outermost text alone is rarely the one that helps.
+    /// Records an error with its causes, because the cause usually explains more than the outermost error.
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
         let mut text = value.to_string();
         let mut source = value.source();
@@ -64,59 +64,62 @@ impl<F: FnMut(&'static str, Value<'_>)> Visit for Visitor<F> {
     }
 }
 
-/// Texts of these names say to tracing's bridges to OpenTelemetry what a span is, and to a line nothing.
-fn is_told(name: &str) -> bool {
+/// True if log lines show the field. Fields named `otel.*` are instructions to the span export and are not shown.
+fn is_shown(name: &str) -> bool {
     !name.starts_with("otel.")
 }
 
-/// What a span has recorded, for the lines inside it. First texts stand in one, since there is a span for each request.
+/// Recorded fields of a span, for the log lines inside it.
+///
+/// Every request has a span, so the texts share one buffer instead of one allocation each.
 #[derive(Debug)]
-pub(super) struct Kept {
-    fields: Vec<(&'static str, Held)>,
+pub(super) struct SpanFields {
+    fields: Vec<(&'static str, Stored)>,
     text: String,
 }
 
 #[derive(Debug)]
-enum Held {
+enum Stored {
     Text(Range<usize>),
-    /// A text that took another's place: a loop that records for ever does not grow its span.
-    Later(String),
+    /// A text that replaced an earlier value. It stands outside the shared buffer, so that a loop that records the
+    /// same name again and again does not grow the span.
+    Replaced(String),
     Other(Value<'static>),
 }
 
-impl Kept {
-    /// With room for what the span of a request records.
+impl SpanFields {
+    /// An empty set of fields with enough capacity for the span of a request.
     pub(super) fn new() -> Self {
         Self { fields: Vec::with_capacity(12), text: String::with_capacity(320) }
     }
 
-    /// The latest word on a name counts.
-    pub(super) fn keep(&mut self, name: &'static str, value: Value<'_>) {
-        let place = self.fields.iter().position(|(known, _)| *known == name);
-        let held = match value {
-            Value::Text(text) if place.is_some() => Held::Later(text.to_owned()),
+    /// Stores a field. A later value of the same name replaces the earlier one and keeps its position.
+    pub(super) fn set(&mut self, name: &'static str, value: Value<'_>) {
+        let position = self.fields.iter().position(|(known, _)| *known == name);
+        let stored = match value {
+            Value::Text(text) if position.is_some() => Stored::Replaced(text.to_owned()),
             Value::Text(text) => {
                 let from = self.text.len();
                 self.text.push_str(text);
-                Held::Text(from..self.text.len())
+                Stored::Text(from..self.text.len())
             }
-            Value::Bool(value) => Held::Other(Value::Bool(value)),
-            Value::Signed(value) => Held::Other(Value::Signed(value)),
-            Value::Unsigned(value) => Held::Other(Value::Unsigned(value)),
-            Value::Float(value) => Held::Other(Value::Float(value)),
+            Value::Bool(value) => Stored::Other(Value::Bool(value)),
+            Value::Signed(value) => Stored::Other(Value::Signed(value)),
+            Value::Unsigned(value) => Stored::Other(Value::Unsigned(value)),
+            Value::Float(value) => Stored::Other(Value::Float(value)),
         };
-        match place {
-            Some(place) => self.fields[place].1 = held,
-            None => self.fields.push((name, held)),
+        match position {
+            Some(position) => self.fields[position].1 = stored,
+            None => self.fields.push((name, stored)),
         }
     }
 
     pub(super) fn fields(&self) -> impl Iterator<Item = (&'static str, Value<'_>)> {
-        self.fields.iter().map(|(name, held)| {
-            let value = match held {
-                Held::Text(range) => Value::Text(&self.text[range.clone()]),
-                Held::Later(text) => Value::Text(text),
-                Held::Other(value) => *value,
+        self.fields.iter().map(|(name, stored)| {
+            let value = match stored {
+                Stored::Text(range) => Value::Text(&self.text[range.clone()]),
+                Stored::Replaced(text) => Value::Text(text),
+                Stored::Other(value) => *value,
             };
             (*name, value)
         })
@@ -128,16 +131,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_word_on_a_name_counts_and_keeps_its_place() {
-        let mut kept = Kept::new();
-        kept.keep("outcome", Value::Text("none"));
-        kept.keep("status", Value::Unsigned(0));
-        kept.keep("outcome", Value::Text("applied"));
-        kept.keep("status", Value::Unsigned(201));
-        let fields: Vec<_> = kept.fields().collect();
+    fn a_later_value_replaces_an_earlier_one_at_its_position() {
+        let mut recorded = SpanFields::new();
+        recorded.set("outcome", Value::Text("none"));
+        recorded.set("status", Value::Unsigned(0));
+        recorded.set("outcome", Value::Text("applied"));
+        recorded.set("status", Value::Unsigned(201));
+        let fields: Vec<_> = recorded.fields().collect();
         assert_eq!(fields, [("outcome", Value::Text("applied")), ("status", Value::Unsigned(201))]);
-        let before = kept.text.len();
-        (0..100).for_each(|_| kept.keep("outcome", Value::Text("again")));
-        assert_eq!((kept.text.len(), kept.fields.len()), (before, 2), "it does not grow");
+        let before = recorded.text.len();
+        (0..100).for_each(|_| recorded.set("outcome", Value::Text("again")));
+        assert_eq!(
+            (recorded.text.len(), recorded.fields.len()),
+            (before, 2),
+            "replacing a value must not grow the buffer"
+        );
     }
 }

@@ -1,6 +1,9 @@
-//! The filter chooses log lines, not spans: at `RUST_LOG=warn` a warning still names its request, and spans are
-//! still exported. Only the span of an attempt is not made where nobody collects spans: the few lines inside it name the
-//! call, the peer and the attempt themselves.
+//! Log filter that applies to events and leaves spans alone.
+//!
+//! At `RUST_LOG=warn` a warning still carries the fields of its request's span, and spans are still exported.
+//!
+//! There is one exception: without a collector, the span of a call attempt is not created. The few log lines inside it
+//! name the call, the peer and the attempt themselves.
 
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
@@ -10,14 +13,16 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// A layer beside the one that writes lines, not a filter around it: such a filter looks a span up again whenever it is
-/// entered or left, to see whether it lets it through.
+/// Global filter layer.
+///
+/// It stands beside the layer that writes lines. As a per-layer filter around that layer it would be slower, because
+/// a per-layer filter looks the span up again each time the span is entered or left.
 #[derive(Debug)]
 pub(crate) struct EventFilter {
     inner: EnvFilter,
-    /// Whether a directive names a span (`[request]=debug`); only then need the inner filter know which are entered.
+    /// True if a directive names a span (`[request]=debug`). Only then does the inner filter track entered spans.
     names_spans: bool,
-    /// Whether spans go to a collector.
+    /// True if spans are exported to a collector.
     exports_spans: bool,
 }
 
@@ -27,29 +32,30 @@ impl EventFilter {
         Ok(Self { inner, names_spans: text.contains('['), exports_spans })
     }
 
-    fn has_no_reader(&self, metadata: &Metadata<'_>) -> bool {
+    fn is_unused_attempt(&self, metadata: &Metadata<'_>) -> bool {
         !self.exports_spans && !self.names_spans && metadata.is_span() && metadata.target() == ATTEMPT
     }
 }
 
-/// The target of the span around each attempt of a call.
+/// Target of the span of a call attempt.
 const ATTEMPT: &str = "mainstay::client";
 
-fn always(metadata: &Metadata<'_>) -> bool {
+fn is_always_enabled(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() && *metadata.level() <= Level::INFO
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for EventFilter {
     fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
-        !self.has_no_reader(metadata) && (always(metadata) || Layer::enabled(&self.inner, metadata, context))
+        !self.is_unused_attempt(metadata)
+            && (is_always_enabled(metadata) || Layer::enabled(&self.inner, metadata, context))
     }
 
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        // Asked first in either case: this is also how the inner filter learns of spans that its directives name.
+        // Always call the inner filter: the call also tells it about the spans that its directives name.
         let interest = Layer::<S>::register_callsite(&self.inner, metadata);
         match metadata {
-            span if self.has_no_reader(span) => Interest::never(),
-            span if always(span) => Interest::always(),
+            span if self.is_unused_attempt(span) => Interest::never(),
+            span if is_always_enabled(span) => Interest::always(),
             _ => interest,
         }
     }

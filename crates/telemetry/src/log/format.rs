@@ -1,9 +1,9 @@
-//! The two forms of a line.
+//! The two formats of a log line: JSON and readable text.
 //!
-//! A value may hold anything that a client sent. In JSON every control character is escaped, those beyond ASCII
-//! too, so that a line stays one line and a terminal that shows it obeys nothing in it.
+//! A value may contain any bytes that a client sent. Every control character is escaped, those beyond ASCII too. So a
+//! value can neither start a new line nor send a command to the terminal that shows the log.
 //!
-//! A line is written while its fields are told, so that nothing is copied on the way.
+//! Each field is written to the output buffer as it is added, without an intermediate copy.
 
 use std::fmt::Write as _;
 use std::io;
@@ -15,12 +15,12 @@ use serde_json::ser::{CompactFormatter, Formatter};
 
 use super::fields::Value;
 
-/// What a line always has; a field of the same name gives way.
-const OWN: [&str; 4] = ["timestamp", "level", "service.name", "target"];
-/// Fields of the canonical line that hold JSON already.
+/// Names of the fields that every line begins with. An event's field of the same name is renamed to `field.<name>`.
+const HEAD_NAMES: [&str; 4] = ["timestamp", "level", "service.name", "target"];
+/// Fields of the canonical line whose texts are JSON and are written as such.
 const NESTED: [&str; 2] = ["decisions", "fields"];
 
-/// What a line always has.
+/// Values of the fields that every line begins with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head<'a> {
     pub(super) timestamp: &'a str,
@@ -29,11 +29,13 @@ pub(super) struct Head<'a> {
     pub(super) target: &'a str,
 }
 
-/// A line that is being written.
+/// A log line under construction.
 #[derive(Debug)]
 pub(super) struct Line<'n> {
-    told: Vec<&'n str>,
-    /// A bit for each name in `told`, some for several: a name whose bit is not there has not been told.
+    /// Names of the fields added so far.
+    names: Vec<&'n str>,
+    /// Filter in front of `names`: if the bit of a name is not set, the name is not in the list. Several names may
+    /// share a bit.
     bits: u128,
     form: Form,
 }
@@ -44,7 +46,7 @@ enum Form {
         line: Vec<u8>,
         is_canonical: bool,
     },
-    /// What comes before the message, the message, and what comes after.
+    /// The three parts of a readable line. The message may be recorded after other fields but is printed before them.
     Readable {
         head: String,
         message: String,
@@ -53,16 +55,19 @@ enum Form {
 }
 
 impl<'n> Line<'n> {
-    /// One JSON object, in the room of `line`, which is empty.
+    /// Begins a line of JSON in the buffer `line`, which must be empty.
     pub(super) fn json(mut line: Vec<u8>, head: Head<'_>) -> Self {
-        for (name, value) in OWN.into_iter().zip([head.timestamp, head.level, head.service, head.target]) {
+        for (name, value) in
+            HEAD_NAMES.into_iter().zip([head.timestamp, head.level, head.service, head.target])
+        {
             member(&mut line, name, Value::Text(value));
         }
         let is_canonical = head.target == "mainstay::canonical";
-        Self { told: Vec::with_capacity(32), bits: 0, form: Form::Json { line, is_canonical } }
+        Self { names: Vec::with_capacity(32), bits: 0, form: Form::Json { line, is_canonical } }
     }
 
-    /// `12:00:01.123456 WARN  order::app the message  key=value`, with colours unless `NO_COLOR` is set.
+    /// Begins a readable line, such as `12:00:01.123456 WARN  order::app the message  key=value`. The level is coloured
+    /// unless `NO_COLOR` is set.
     pub(super) fn readable(head: Head<'_>) -> Self {
         let colour = match head.level {
             _ if std::env::var_os("NO_COLOR").is_some() => "",
@@ -76,26 +81,27 @@ impl<'n> Line<'n> {
         let (level, target) = (head.level, head.target);
         let head = format!("{} {colour}{level:5}{plain} {target} ", time.trim_end_matches('Z'));
         let form = Form::Readable { head, message: String::new(), fields: String::new() };
-        Self { told: Vec::with_capacity(32), bits: 0, form }
+        Self { names: Vec::with_capacity(32), bits: 0, form }
     }
 
-    /// Adds a field, unless the line has one of that name. A line has some twenty of them, so a list is searched
-    /// faster than a map.
-    pub(super) fn say(&mut self, name: &'n str, value: Value<'_>) {
+    /// Adds a field, unless the line already has a field of that name.
+    ///
+    /// A line has about twenty fields, and for so few a list is faster to search than a map.
+    pub(super) fn add_field(&mut self, name: &'n str, value: Value<'_>) {
         let bit = bit(name);
-        if self.bits & bit != 0 && self.told.contains(&name) {
+        if self.bits & bit != 0 && self.names.contains(&name) {
             return;
         }
         self.bits |= bit;
-        self.told.push(name);
+        self.names.push(name);
         match &mut self.form {
             Form::Json { line, is_canonical } => match value {
                 Value::Text(text) if *is_canonical && NESTED.contains(&name) && is_json(text) => {
                     key(line, name);
                     let written = Escaping.write_raw_fragment(line, text);
-                    written.expect("memory can be written to");
+                    written.expect("writing to a vector cannot fail");
                 }
-                value if OWN.contains(&name) => member(line, &format!("field.{name}"), value),
+                value if HEAD_NAMES.contains(&name) => member(line, &format!("field.{name}"), value),
                 value => member(line, name, value),
             },
             Form::Readable { message, .. } if name == "message" => {
@@ -120,8 +126,8 @@ impl<'n> Line<'n> {
         }
     }
 
-    /// The line, with its end.
-    pub(super) fn end(self) -> Vec<u8> {
+    /// The finished line with its line break.
+    pub(super) fn finish(self) -> Vec<u8> {
         match self.form {
             Form::Json { mut line, .. } => {
                 line.extend_from_slice(b"}\n");
@@ -132,13 +138,14 @@ impl<'n> Line<'n> {
     }
 }
 
+/// Bit of a name in [`Line`]'s filter, from its length, first and last byte.
 fn bit(name: &str) -> u128 {
     let byte = |of: Option<&u8>| of.map_or(0, |byte| usize::from(*byte));
     let bytes = name.as_bytes();
     1 << ((8 * bytes.len() + 5 * byte(bytes.first()) + byte(bytes.last())) % 128)
 }
 
-/// JSON already: neither taken apart nor written again.
+/// True if the text is valid JSON. It is only checked, not parsed into values.
 fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
@@ -155,7 +162,7 @@ fn key(line: &mut Vec<u8>, name: &str) {
 }
 
 fn json(line: &mut Vec<u8>, value: Value<'_>) {
-    // Nearly every text: it is copied.
+    // Nearly every text needs no escaping and is copied whole.
     if let Value::Text(text) = value
         && is_plain(text)
     {
@@ -166,17 +173,19 @@ fn json(line: &mut Vec<u8>, value: Value<'_>) {
         return;
     }
     let written = value.serialize(&mut Serializer::with_formatter(line, Escaping));
-    written.expect("text, numbers and truth values can be written to memory");
+    written.expect("text, numbers and booleans have a JSON form, and writing to a vector cannot fail");
 }
 
-/// Whether JSON has the text as it is.
+/// True if the text needs no escaping in JSON: printable ASCII without quote and backslash.
 fn is_plain(text: &str) -> bool {
     none(text, |word| not_printable(word) | any_is(word, b'"') | any_is(word, b'\\'))
 }
 
-/// Whether no eight bytes have `what` is looked for. They are looked at at once, and the last ones perhaps twice.
-fn none(text: &str, what: impl Fn(u64) -> u64) -> bool {
-    let has = |bytes: &[u8; 8]| what(u64::from_ne_bytes(*bytes)) != 0;
+/// True if `matches` returns zero for every word of eight bytes of the text.
+///
+/// The last word may overlap the one before it. A text shorter than eight bytes is padded with spaces.
+fn none(text: &str, matches: impl Fn(u64) -> u64) -> bool {
+    let has = |bytes: &[u8; 8]| matches(u64::from_ne_bytes(*bytes)) != 0;
     let bytes = text.as_bytes();
     if let Some(last) = bytes.last_chunk() {
         return !has(last) && !bytes.as_chunks().0.iter().any(has);
@@ -186,12 +195,15 @@ fn none(text: &str, what: impl Fn(u64) -> u64) -> bool {
     !has(&padded)
 }
 
+/// A word with the same value in each of its eight bytes.
 const fn each(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
 
-/// The highest bit of a byte is set beyond ASCII, and where a byte below `limit` is subtracted from; then perhaps of the
-/// next one as well.
+/// Not zero if the word has a byte below `limit` or beyond ASCII.
+///
+/// The subtraction sets the highest bit of each byte below `limit`. Bytes beyond ASCII have it set already. A borrow
+/// may also set the bit of the next byte, which does not change whether the result is zero.
 fn any_below(word: u64, limit: u8) -> u64 {
     (word.wrapping_sub(each(limit)) | word) & each(0x80)
 }
@@ -204,7 +216,7 @@ fn not_printable(word: u64) -> u64 {
     any_below(word, b' ') | any_is(word, 0x7f)
 }
 
-/// Control characters, and the two that some readers take for line breaks.
+/// True for control characters, and for U+2028 and U+2029, which some programs treat as line breaks.
 fn is_control(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
@@ -219,7 +231,7 @@ fn escape(text: &mut String, value: &str) {
     }
 }
 
-/// serde_json escapes control characters below 0x20; this does the rest.
+/// JSON formatter that escapes the control characters from 0x7f on. serde_json itself escapes those below 0x20.
 struct Escaping;
 
 impl Formatter for Escaping {
@@ -240,7 +252,8 @@ impl Formatter for Escaping {
         CompactFormatter.write_string_fragment(writer, rest)
     }
 
-    /// In JSON that is there already, control characters can only stand inside strings.
+    /// Writes a text that is JSON already. In JSON, a control character of the escaped kinds can only stand inside a
+    /// string.
     fn write_raw_fragment<W: io::Write + ?Sized>(
         &mut self,
         writer: &mut W,
@@ -256,7 +269,7 @@ mod tests {
 
     use super::*;
 
-    const NASTY: &str = "a\nb\r\u{1b}[31m\u{7f}\u{85}\u{9b}\u{2028}\u{2029}\"\\\0 é";
+    const HOSTILE: &str = "a\nb\r\u{1b}[31m\u{7f}\u{85}\u{9b}\u{2028}\u{2029}\"\\\0 é";
 
     fn head(target: &str) -> Head<'_> {
         Head { timestamp: "2026-11-21T12:00:01.123456Z", level: "WARN", service: "order", target }
@@ -264,9 +277,9 @@ mod tests {
 
     fn written<'n>(mut line: Line<'n>, fields: &[(&'n str, Value<'_>)]) -> String {
         for (name, value) in fields {
-            line.say(name, *value);
+            line.add_field(name, *value);
         }
-        String::from_utf8(line.end()).unwrap()
+        String::from_utf8(line.finish()).unwrap()
     }
 
     fn parsed(target: &str, fields: &[(&str, Value<'_>)]) -> Json {
@@ -274,21 +287,22 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_one_json_object_whatever_a_value_holds() {
-        let fields = [("message", Value::Text(NASTY)), (NASTY, Value::Text(NASTY)), ("n", Value::Float(1.5))];
+    fn a_line_is_one_json_object_even_if_values_hold_control_characters() {
+        let fields =
+            [("message", Value::Text(HOSTILE)), (HOSTILE, Value::Text(HOSTILE)), ("n", Value::Float(1.5))];
         let text = written(Line::json(Vec::new(), head("t")), &fields);
         let body = text.strip_suffix('\n').unwrap();
         assert!(!body.chars().any(is_control), "{body:?}");
         let parsed: Json = serde_json::from_str(body).unwrap();
-        assert_eq!(parsed["message"], NASTY);
-        assert_eq!(parsed[NASTY], NASTY);
+        assert_eq!(parsed["message"], HOSTILE);
+        assert_eq!(parsed[HOSTILE], HOSTILE);
         assert_eq!(parsed["n"], 1.5);
         assert_eq!(parsed["service.name"], "order");
         assert_eq!(parsed["level"], "WARN");
     }
 
     #[test]
-    fn whatever_is_not_plain_is_seen_at_every_place() {
+    fn a_character_that_needs_escaping_is_found_at_every_position() {
         for c in ('\0'..='\u{ff}').chain(['\u{2028}']) {
             for (before, after) in (0..=17).flat_map(|before| (0..=9).map(move |after| (before, after))) {
                 let value = format!("{}{c}{}", "~".repeat(before), " ".repeat(after));
@@ -303,21 +317,21 @@ mod tests {
     }
 
     #[test]
-    fn the_first_word_on_a_name_counts() {
-        let fields = [("outcome", Value::Text("applied")), ("outcome", Value::Text("around it"))];
+    fn the_first_value_of_a_name_is_written() {
+        let fields = [("outcome", Value::Text("applied")), ("outcome", Value::Text("outer value"))];
         let text = written(Line::json(Vec::new(), head("t")), &fields);
-        assert!(text.contains("\"outcome\":\"applied\"") && !text.contains("around"), "{text}");
+        assert!(text.contains("\"outcome\":\"applied\"") && !text.contains("outer"), "{text}");
     }
 
     #[test]
-    fn no_field_can_pose_as_the_lines_own() {
+    fn a_field_cannot_replace_a_head_field_of_the_same_name() {
         let parsed = parsed("t", &[("level", Value::Text("INFO")), ("service.name", Value::Text("other"))]);
         assert_eq!((&parsed["level"], &parsed["field.level"]), (&json!("WARN"), &json!("INFO")));
         assert_eq!(parsed["service.name"], "order");
     }
 
     #[test]
-    fn the_canonical_lines_decisions_are_json_and_not_text() {
+    fn decisions_of_the_canonical_line_are_json_and_not_text() {
         let fields =
             [("decisions", Value::Text("[{\"layer\":\"retry\"}]")), ("fields", Value::Text("{\"lines\":3}"))];
         let canonical = parsed("mainstay::canonical", &fields);
@@ -325,20 +339,20 @@ mod tests {
         assert_eq!(canonical["fields"]["lines"], 3);
         assert!(parsed("elsewhere", &fields)["decisions"].is_string());
         let broken = parsed("mainstay::canonical", &[("decisions", Value::Text("[{"))]);
-        assert_eq!(broken["decisions"], "[{", "what is not JSON stays text");
-        let nasty = serde_json::to_string(NASTY).unwrap();
+        assert_eq!(broken["decisions"], "[{", "invalid JSON must stay text");
+        let nasty = serde_json::to_string(HOSTILE).unwrap();
         let text = written(
             Line::json(Vec::new(), head("mainstay::canonical")),
             &[("fields", Value::Text(nasty.as_str()))],
         );
         assert!(!text.trim_end().chars().any(is_control));
-        assert_eq!(serde_json::from_str::<Json>(&text).unwrap()["fields"], NASTY);
+        assert_eq!(serde_json::from_str::<Json>(&text).unwrap()["fields"], HOSTILE);
     }
 
     #[test]
-    fn a_readable_line_stays_one_line_and_obeys_nothing() {
+    fn a_readable_line_escapes_line_breaks_and_terminal_commands() {
         let fields =
-            [("who", Value::Text(NASTY)), ("message", Value::Text(NASTY)), ("n", Value::Unsigned(7))];
+            [("who", Value::Text(HOSTILE)), ("message", Value::Text(HOSTILE)), ("n", Value::Unsigned(7))];
         let text = written(Line::readable(head("t")), &fields);
         let body = text.strip_suffix('\n').unwrap();
         assert!(body.starts_with("12:00:01.123456 "), "{body}");

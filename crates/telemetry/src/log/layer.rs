@@ -1,4 +1,4 @@
-//! From events, and the spans around them, to lines.
+//! Subscriber layer that turns an event and its enclosing spans into a log line.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -12,15 +12,15 @@ use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::Destination;
-use super::fields::{Kept, Value, Visitor};
+use super::fields::{SpanFields, Value, Visitor};
 use super::format::{Head, Line};
 use super::lines::Lines;
 
-/// What most lines fit into.
-const ROOM: usize = 4_096;
+/// Bytes of buffer that a thread keeps between lines. Most lines fit into it.
+const SPARE_CAPACITY: usize = 4_096;
 
 thread_local! {
-    /// What the thread's last line was written in, for its next.
+    /// Buffer of the thread's last line, reused for its next line.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -28,31 +28,31 @@ thread_local! {
 pub(crate) struct LogLayer {
     service: &'static str,
     lines: Lines,
-    for_people: bool,
+    is_terminal: bool,
 }
 
 impl LogLayer {
     pub(crate) fn new(service: &'static str, lines: Lines, destination: Destination) -> Self {
-        let for_people = match destination {
+        let is_terminal = match destination {
             Destination::Stdout => std::io::stdout().is_terminal(),
             Destination::Stderr => std::io::stderr().is_terminal(),
         };
-        Self { service, lines, for_people }
+        Self { service, lines, is_terminal }
     }
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        let mut kept = Kept::new();
-        attributes.record(&mut Visitor(|name, value: Value<'_>| kept.keep(name, value)));
-        span.extensions_mut().insert(kept);
+        let mut recorded = SpanFields::new();
+        attributes.record(&mut Visitor(|name, value: Value<'_>| recorded.set(name, value)));
+        span.extensions_mut().insert(recorded);
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        if let Some(kept) = span.extensions_mut().get_mut::<Kept>() {
-            values.record(&mut Visitor(|name, value: Value<'_>| kept.keep(name, value)));
+        if let Some(recorded) = span.extensions_mut().get_mut::<SpanFields>() {
+            values.record(&mut Visitor(|name, value: Value<'_>| recorded.set(name, value)));
         }
     }
 
@@ -66,29 +66,29 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
             target: metadata.target(),
         };
         let spare = SPARE.try_with(Cell::take).unwrap_or_default();
-        let mut line = if self.for_people { Line::readable(head) } else { Line::json(spare, head) };
-        // The first word on a name counts: the event's own, then the innermost span's.
-        event.record(&mut Visitor(|name, value: Value<'_>| line.say(name, value)));
+        let mut line = if self.is_terminal { Line::readable(head) } else { Line::json(spare, head) };
+        // The first value of a name is written: the event's own fields first, then those of the innermost span.
+        event.record(&mut Visitor(|name, value: Value<'_>| line.add_field(name, value)));
         for span in context.event_scope(event).into_iter().flatten() {
-            if let Some(kept) = span.extensions().get::<Kept>() {
-                for (name, value) in kept.fields() {
-                    line.say(name, value);
+            if let Some(recorded) = span.extensions().get::<SpanFields>() {
+                for (name, value) in recorded.fields() {
+                    line.add_field(name, value);
                 }
             }
         }
-        let mut line = line.end();
+        let mut line = line.finish();
         self.lines.write(&line);
         line.clear();
-        line.shrink_to(ROOM);
-        // Where a thread is ending there is none to come.
+        line.shrink_to(SPARE_CAPACITY);
+        // This fails while the thread ends, when no further line will need the buffer.
         let _ = SPARE.try_with(|spare| spare.set(line));
     }
 }
 
-/// RFC 3339 with six digits for the microseconds, so that lines are as wide as each other.
+/// RFC 3339 time with six digits of microseconds, so that all timestamps have the same width.
 fn timestamp(now: OffsetDateTime) -> String {
     let seconds = now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339);
-    // It fails for years that no clock shows.
+    // Formatting fails only for years before 0 or after 9999.
     let mut text = seconds.unwrap_or_default();
     text.truncate("2026-11-28T12:00:01".len());
     // Writing to a String cannot fail.

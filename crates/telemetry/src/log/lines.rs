@@ -1,4 +1,4 @@
-//! Gets lines out without making anybody wait for their reader.
+//! Queue of log lines and the thread that writes them, so that no request waits for the reader of the log.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -8,19 +8,22 @@ use std::time::Duration;
 
 use super::Destination;
 
-/// Bytes that wait at most: two seconds of lines at full load. As many again may be on their way out.
-const MOST: usize = 8 * 1024 * 1024;
+/// Most bytes in the queue: about two seconds of lines at full load. The batch being written may be as large again.
+const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
 
-/// What is kept to write into once a flood is over.
-const ROOM: usize = 256 * 1024;
+/// Buffer capacity that the writer keeps after a large batch.
+const KEPT_CAPACITY: usize = 256 * 1024;
 
-/// How long the writer waits for more once a line has come, and once more after it has written. Whoever writes a line
-/// while it waits wakes nobody: under load, to wake the writer for each cost as much as to make the line. It is what a
-/// process that is killed can lose.
-const GATHER: Duration = Duration::from_millis(5);
+/// Time that the writer thread waits for further lines before it writes a batch.
+///
+/// A task that adds a line while the writer waits need not wake it. Under load, waking the writer for each line cost
+/// as much as formatting the line. A process that is killed loses at most the lines of this time.
+const BATCH_DELAY: Duration = Duration::from_millis(5);
 
-/// The way to the thread that writes. When there is no more room, because the reader of the log does not keep up, lines
-/// are dropped and counted; a blocked pipe must not become a blocked service.
+/// Sender to the writer thread.
+///
+/// When the queue is full because the reader of the log is too slow, lines are dropped and counted. A blocked pipe
+/// must not block the service.
 #[derive(Debug, Clone)]
 pub(crate) struct Lines {
     waiting: Arc<Mutex<Waiting>>,
@@ -29,9 +32,9 @@ pub(crate) struct Lines {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Lines one after the other, so that they go out as they are.
+    /// The queued lines, concatenated and ready to be written.
     lines: Vec<u8>,
-    /// Who wants to know when they are out.
+    /// Callers of [`Lines::flush`] that wait until the lines are written.
     flushes: Vec<SyncSender<()>>,
 }
 
@@ -45,18 +48,18 @@ impl Lines {
 
     fn to(output: impl Write + Send + 'static) -> io::Result<Self> {
         let waiting = Arc::default();
-        let theirs = Arc::clone(&waiting);
+        let queue = Arc::clone(&waiting);
         let thread =
-            thread::Builder::new().name("log-writer".to_owned()).spawn(move || write_all(&theirs, output))?;
+            thread::Builder::new().name("log-writer".to_owned()).spawn(move || write_all(&queue, output))?;
         Ok(Self { waiting, writer: thread.thread().clone() })
     }
 
-    /// `line` ends with its line break.
+    /// Adds a line to the queue. `line` must end with a line break.
     pub(super) fn write(&self, line: &[u8]) {
         let mut waiting = lock(&self.waiting);
-        if waiting.lines.len() + line.len() > MOST {
+        if waiting.lines.len() + line.len() > MAX_QUEUED_BYTES {
             drop(waiting);
-            return lost(1);
+            return count_dropped(1);
         }
         let is_first = waiting.lines.is_empty();
         waiting.lines.extend_from_slice(line);
@@ -66,12 +69,12 @@ impl Lines {
         }
     }
 
-    /// Waits until everything written so far is out, or `bound` has passed.
+    /// Waits until the lines queued so far are written, for `bound` at most.
     pub(crate) fn flush(&self, bound: Duration) {
         let (done, flushed) = sync_channel(1);
         lock(&self.waiting).flushes.push(done);
         self.writer.unpark();
-        // An error means that the reader is stuck: there is nothing more to wait for.
+        // An error means that the output is blocked or the writer is gone. Waiting longer would not help.
         let _ = flushed.recv_timeout(bound);
     }
 }
@@ -80,38 +83,39 @@ fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lines that came together go out together. A reader that is gone is not an error of ours: the lines are dropped.
+/// Body of the writer thread: writes the queued lines in batches. If the output fails, the lines of the batch are
+/// dropped and counted, and the thread goes on.
 fn write_all(waiting: &Mutex<Waiting>, mut output: impl Write) {
     let mut lines = Vec::new();
-    // Whether it may have ended within a line.
+    // True if the last write failed, perhaps in the middle of a line.
     let mut is_torn = false;
     loop {
-        thread::sleep(GATHER);
+        thread::sleep(BATCH_DELAY);
         let mut found = lock(waiting);
         std::mem::swap(&mut lines, &mut found.lines);
         let flushes = std::mem::take(&mut found.flushes);
         drop(found);
         if lines.is_empty() && flushes.is_empty() {
-            // What has come since then has left word.
+            // A line added since the lock was released has unparked this thread, so `park` returns at once.
             thread::park();
             continue;
         }
-        let mend: &[u8] = if is_torn { b"\n" } else { b"" };
-        let written = output.write_all(mend).and_then(|()| output.write_all(&lines));
+        let line_break: &[u8] = if is_torn { b"\n" } else { b"" };
+        let written = output.write_all(line_break).and_then(|()| output.write_all(&lines));
         is_torn = written.and_then(|()| output.flush()).is_err();
         if is_torn {
-            lost(lines.split_inclusive(|byte| *byte == b'\n').count());
+            count_dropped(lines.split_inclusive(|byte| *byte == b'\n').count());
         }
         lines.clear();
-        lines.shrink_to(ROOM);
+        lines.shrink_to(KEPT_CAPACITY);
         for done in flushes {
-            // Who asked may have given up.
+            // The caller may have stopped waiting.
             let _ = done.send(());
         }
     }
 }
 
-fn lost(lines: usize) {
+fn count_dropped(lines: usize) {
     metrics::counter!("telemetry_log_lines_dropped_total").increment(lines as u64);
 }
 
@@ -121,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    /// A reader that takes a line only when it is told to.
+    /// An output that accepts one write for each permit.
     struct Gate(Receiver<()>, Sender<Vec<u8>>);
 
     impl Write for Gate {
@@ -137,18 +141,18 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_stuck_blocks_nobody() {
+    fn a_blocked_output_does_not_block_the_caller() {
         let (_closed_gate, permits) = channel();
         let (out, _seen) = channel();
         let lines = Lines::to(Gate(permits, out)).unwrap();
-        // Would never end if a lack of room made the caller wait.
+        // This loop would never end if a full queue made the caller wait.
         let line = [b'x'; 1_024];
-        (0..2 * MOST / line.len()).for_each(|_| lines.write(&line));
+        (0..2 * MAX_QUEUED_BYTES / line.len()).for_each(|_| lines.write(&line));
         lines.flush(Duration::from_millis(10));
-        assert!(lock(&lines.waiting).lines.len() <= MOST);
+        assert!(lock(&lines.waiting).lines.len() <= MAX_QUEUED_BYTES);
     }
 
-    /// A disk that has room for some bytes, and later for all.
+    /// A disk that is full after the given number of bytes, fails one write, and then has space again.
     struct Full(usize, Sender<Vec<u8>>);
 
     impl Write for Full {
@@ -170,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_was_cut_short_spoils_no_other() {
+    fn a_truncated_line_does_not_damage_the_next_line() {
         let (out, seen) = channel();
         let lines = Lines::to(Full(8, out)).unwrap();
         for text in ["first\nsecond\n", "third\n"] {
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_out_after_a_flush_and_in_order() {
+    fn a_flush_waits_until_queued_lines_are_written_in_order() {
         let (permits, gate) = channel();
         let (out, seen) = channel();
         let lines = Lines::to(Gate(gate, out)).unwrap();

@@ -1,4 +1,4 @@
-//! Log lines: which are written, what they say, and how they get out.
+//! Log lines: the filter, the fields, the two output formats and the writer thread.
 
 mod fields;
 mod filter;
@@ -10,16 +10,16 @@ pub(crate) use filter::EventFilter;
 pub(crate) use layer::LogLayer;
 pub(crate) use lines::Lines;
 
-/// Where log lines go.
+/// Output stream of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Destination {
-    /// Standard output: services.
+    /// Standard output, for services.
     Stdout,
-    /// Standard error: commands whose output is their result.
+    /// Standard error, for commands that print their result to standard output.
     Stderr,
 }
 
-/// Whether `text` is a filter that [`TelemetryConfig::log_filter`](crate::TelemetryConfig) takes.
+/// Checks that `text` is a valid [`TelemetryConfig::log_filter`](crate::TelemetryConfig). The error says why it is not.
 pub fn check_filter(text: &str) -> Result<(), String> {
     EventFilter::parse(text, false).map(drop)
 }

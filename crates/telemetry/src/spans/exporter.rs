@@ -1,4 +1,4 @@
-//! The OTLP exporter, with a count of what became of its spans.
+//! OTLP exporter that counts exported and failed spans.
 
 use std::time::Duration;
 
@@ -7,40 +7,41 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
-use super::Places;
+use super::QueueSlots;
 use crate::InitError;
 
-/// The longest wait for the collector's answer to one batch.
+/// Longest wait for the collector's answer to one batch.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(super) struct CountingExporter {
     inner: OtlpExporter,
-    places: Places,
+    slots: QueueSlots,
 }
 
-impl Counted {
-    /// Protobuf over HTTP, with a blocking client: the processor's thread has no reactor, and an asynchronous one
-    /// would panic there.
-    pub(super) fn new(endpoint: &str, places: Places) -> Result<Self, InitError> {
+impl CountingExporter {
+    /// An exporter that sends protobuf over HTTP with a blocking client.
+    ///
+    /// The processor's thread has no tokio reactor, so an asynchronous client would panic in it.
+    pub(super) fn new(endpoint: &str, slots: QueueSlots) -> Result<Self, InitError> {
         OtlpExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
             .with_timeout(TIMEOUT)
             .build()
-            .map(|inner| Self { inner, places })
+            .map(|inner| Self { inner, slots })
             .map_err(|error| InitError::Exporter(error.to_string()))
     }
 }
 
-impl SpanExporter for Counted {
+impl SpanExporter for CountingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
-        self.places.give_back(spans);
+        self.slots.give_back(spans);
         let result = self.inner.export(batch).await;
-        let became = if result.is_ok() { "exported" } else { "failed" };
-        metrics::counter!("telemetry_spans_total", "result" => became).increment(spans as u64);
+        let label = if result.is_ok() { "exported" } else { "failed" };
+        metrics::counter!("telemetry_spans_total", "result" => label).increment(spans as u64);
         result
     }
 

@@ -1,4 +1,4 @@
-//! From `tracing` spans to OpenTelemetry ones.
+//! Subscriber layer that turns `tracing` spans into OpenTelemetry spans.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,68 +16,70 @@ use tracing::{Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::Places;
+use super::QueueSlots;
 
-/// Attributes kept for one span; a loop that records for ever cannot grow it without end.
+/// Most attributes of one span. The limit keeps a span small when a loop records new names without end.
 const MAX_ATTRIBUTES: usize = 64;
 
 pub(crate) struct SpanLayer {
     processor: Arc<BatchSpanProcessor>,
-    places: Places,
+    slots: QueueSlots,
     scope: InstrumentationScope,
 }
 
 impl SpanLayer {
-    pub(super) fn new(processor: Arc<BatchSpanProcessor>, places: Places) -> Self {
-        Self { processor, places, scope: InstrumentationScope::builder("mainstay").build() }
+    pub(super) fn new(processor: Arc<BatchSpanProcessor>, slots: QueueSlots) -> Self {
+        Self { processor, slots, scope: InstrumentationScope::builder("mainstay").build() }
     }
 }
 
-/// A span that is open.
+/// A span that has started and not ended.
 #[derive(Debug)]
-struct Open {
+struct OpenSpan {
     trace_id: TraceId,
     span_id: SpanId,
     parent: SpanId,
     parent_is_remote: bool,
     name: Cow<'static, str>,
     kind: SpanKind,
-    began: SystemTime,
+    started: SystemTime,
     attributes: Vec<KeyValue>,
     dropped: u32,
 }
 
-impl Open {
-    /// `None` when it belongs to no trace.
+impl OpenSpan {
+    /// The OpenTelemetry span for `metadata`, or `None` when the span belongs to no trace.
     fn new(
         metadata: &'static Metadata<'static>,
-        seen: Seen,
-        around: Option<(TraceId, SpanId)>,
+        parsed: ParsedFields,
+        enclosing: Option<(TraceId, SpanId)>,
     ) -> Option<Self> {
         let random = RandomIdGenerator::default();
-        let (trace_id, parent) = match (seen.trace_id, around) {
-            (Some(own), around) => {
-                // A caller's id stands in a field; within the process it is the span around this one.
-                let local = around.filter(|(trace_id, _)| *trace_id == own).map(|(_, span_id)| span_id);
-                (own, seen.parent.or(local))
+        let (trace_id, parent) = match (parsed.trace_id, enclosing) {
+            (Some(own), enclosing) => {
+                // A field names the parent when the caller is another process. Otherwise the parent is the
+                // enclosing span.
+                let local = enclosing.filter(|(trace_id, _)| *trace_id == own).map(|(_, span_id)| span_id);
+                (own, parsed.parent.or(local))
             }
             (None, Some((trace_id, span_id))) => (trace_id, Some(span_id)),
             (None, None) => return None,
         };
         Some(Self {
             trace_id,
-            span_id: seen.span_id.unwrap_or_else(|| random.new_span_id()),
+            span_id: parsed.span_id.unwrap_or_else(|| random.new_span_id()),
             parent: parent.unwrap_or(SpanId::INVALID),
-            parent_is_remote: seen.parent.is_some() && seen.kind == Some(SpanKind::Server),
-            name: seen.name.map_or(Cow::Borrowed(metadata.name()), Cow::Owned),
-            kind: seen.kind.unwrap_or(SpanKind::Internal),
-            began: opentelemetry::time::now(),
-            attributes: seen.attributes,
-            dropped: seen.dropped,
+            parent_is_remote: parsed.parent.is_some() && parsed.kind == Some(SpanKind::Server),
+            name: parsed.name.map_or(Cow::Borrowed(metadata.name()), Cow::Owned),
+            kind: parsed.kind.unwrap_or(SpanKind::Internal),
+            started: opentelemetry::time::now(),
+            attributes: parsed.attributes,
+            dropped: parsed.dropped,
         })
     }
 
-    /// Whether the span failed, by the semantic conventions: a server by 5xx, a client by any error status.
+    /// The span's status by OpenTelemetry's semantic conventions: a server span failed if the status code is 5xx, a
+    /// client span if it is 4xx or 5xx.
     fn status(&self) -> Status {
         let code = self.attributes.iter().find(|a| a.key.as_str() == "http.response.status_code");
         let Some(Value::I64(code)) = code.map(|a| &a.value) else { return Status::Unset };
@@ -102,7 +104,7 @@ impl Open {
             parent_span_is_remote: self.parent_is_remote,
             span_kind: self.kind,
             name: self.name,
-            start_time: self.began,
+            start_time: self.started,
             end_time: opentelemetry::time::now(),
             attributes: self.attributes,
             dropped_attributes_count: self.dropped,
@@ -117,13 +119,13 @@ impl Open {
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        let mut seen = Seen::default();
-        attributes.record(&mut seen);
-        let around = span
+        let mut parsed = ParsedFields::default();
+        attributes.record(&mut parsed);
+        let enclosing = span
             .scope()
             .skip(1)
-            .find_map(|outer| outer.extensions().get::<Open>().map(|open| (open.trace_id, open.span_id)));
-        if let Some(open) = Open::new(attributes.metadata(), seen, around) {
+            .find_map(|outer| outer.extensions().get::<OpenSpan>().map(|open| (open.trace_id, open.span_id)));
+        if let Some(open) = OpenSpan::new(attributes.metadata(), parsed, enclosing) {
             span.extensions_mut().insert(open);
         }
     }
@@ -131,30 +133,31 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanLayer {
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
         let mut extensions = span.extensions_mut();
-        let Some(open) = extensions.get_mut::<Open>() else { return };
-        let mut seen = Seen { attributes: std::mem::take(&mut open.attributes), ..Seen::default() };
-        values.record(&mut seen);
-        open.attributes = seen.attributes;
-        open.dropped += seen.dropped;
-        if let Some(name) = seen.name {
+        let Some(open) = extensions.get_mut::<OpenSpan>() else { return };
+        let mut parsed =
+            ParsedFields { attributes: std::mem::take(&mut open.attributes), ..ParsedFields::default() };
+        values.record(&mut parsed);
+        open.attributes = parsed.attributes;
+        open.dropped += parsed.dropped;
+        if let Some(name) = parsed.name {
             open.name = Cow::Owned(name);
         }
     }
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
         let Some(span) = context.span(&id) else { return };
-        let open = span.extensions_mut().remove::<Open>();
+        let open = span.extensions_mut().remove::<OpenSpan>();
         if let Some(open) = open
-            && self.places.take()
+            && self.slots.take()
         {
             self.processor.on_end(open.close(self.scope.clone()));
         }
     }
 }
 
-/// What the fields of a span say.
+/// Ids, kind, name and attributes read from a span's fields.
 #[derive(Debug, Default)]
-struct Seen {
+struct ParsedFields {
     trace_id: Option<TraceId>,
     span_id: Option<SpanId>,
     parent: Option<SpanId>,
@@ -164,7 +167,7 @@ struct Seen {
     dropped: u32,
 }
 
-impl Seen {
+impl ParsedFields {
     fn text(&mut self, field: &Field, text: &str) {
         match field.name() {
             "trace_id" => self.trace_id = TraceId::from_hex(text).ok().filter(|id| *id != TraceId::INVALID),
@@ -203,7 +206,7 @@ fn kind(text: &str) -> Option<SpanKind> {
     }
 }
 
-impl Visit for Seen {
+impl Visit for ParsedFields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.text(field, &format!("{value:?}"));
     }

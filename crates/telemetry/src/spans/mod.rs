@@ -1,9 +1,10 @@
-//! Spans to an OTLP collector.
+//! Export of spans to an OTLP collector.
 //!
-//! The ids of a span are those its `trace_id`, `span_id` and `parent_span_id` fields name: the ones that the
-//! middleware took from `traceparent` or sends on in it. So the exported trace, the log lines and the journal agree
-//! on them, and a trace joins services without any coordination. A span without such fields belongs to the trace of
-//! the span around it; one outside every trace is not exported.
+//! The fields `trace_id`, `span_id` and `parent_span_id` give a span its ids. The middleware fills them with the ids
+//! that it received in `traceparent`, or that it sends in it. So the exported trace, the log lines and the journal
+//! have the same ids, and a trace joins the services without coordination between them.
+//!
+//! A span without these fields belongs to the trace of the enclosing span. A span outside every trace is not exported.
 
 mod exporter;
 mod layer;
@@ -22,26 +23,29 @@ pub(crate) use layer::SpanLayer;
 
 use crate::{InitError, TelemetryConfig};
 
-/// Spans that wait for the collector. At about a kilobyte each, a bound on memory; beyond it spans are dropped.
+/// Most spans that wait for the collector; further spans are dropped. At about a kilobyte each, this bounds memory to
+/// about 4 MiB.
 const QUEUE: usize = 4_096;
 /// Spans in one request to the collector.
 const BATCH: usize = 512;
-/// How long a span waits for company.
+/// Longest time that a span waits for its batch to fill.
 const DELAY: Duration = Duration::from_secs(1);
 
-/// How many spans wait. The processor drops what does not fit into its queue without a word that a metric could
-/// repeat, so the places are counted here and it is never asked for one too many.
+/// Counter of the spans in the processor's queue.
+///
+/// The processor drops spans silently when its queue is full, so a metric could not count them. This counter drops
+/// and counts them first, and the processor's queue never overflows.
 #[derive(Debug, Clone, Default)]
-struct Places(Arc<AtomicUsize>);
+struct QueueSlots(Arc<AtomicUsize>);
 
-impl Places {
+impl QueueSlots {
     fn take(&self) -> bool {
-        let free = |taken| (taken < QUEUE).then_some(taken + 1);
-        let taken = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, free).is_ok();
-        if !taken {
+        let free = |used| (used < QUEUE).then_some(used + 1);
+        let used = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, free).is_ok();
+        if !used {
             metrics::counter!("telemetry_spans_total", "result" => "dropped").increment(1);
         }
-        taken
+        used
     }
 
     fn give_back(&self, spans: usize) {
@@ -49,17 +53,17 @@ impl Places {
     }
 }
 
-/// The running export: a queue and a thread that empties it.
+/// The running export: a queue of spans and the thread that sends them.
 #[derive(Debug)]
-pub(crate) struct Exporting {
+pub(crate) struct SpanExport {
     processor: Arc<BatchSpanProcessor>,
-    places: Places,
+    slots: QueueSlots,
 }
 
-impl Exporting {
+impl SpanExport {
     pub(crate) fn start(endpoint: &str, config: &TelemetryConfig) -> Result<Self, InitError> {
-        let places = Places::default();
-        let exporter = exporter::Counted::new(endpoint, places.clone())?;
+        let slots = QueueSlots::default();
+        let exporter = exporter::CountingExporter::new(endpoint, slots.clone())?;
         let batches = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE)
             .with_max_export_batch_size(BATCH)
@@ -74,22 +78,22 @@ impl Exporting {
             ])
             .build();
         processor.set_resource(&resource);
-        Ok(Self { processor: Arc::new(processor), places })
+        Ok(Self { processor: Arc::new(processor), slots })
     }
 
     pub(crate) fn layer(&self) -> SpanLayer {
-        SpanLayer::new(self.processor.clone(), self.places.clone())
+        SpanLayer::new(self.processor.clone(), self.slots.clone())
     }
 
-    /// Sends what is queued and ends, or gives up after `bound`.
+    /// Sends the queued spans and stops the export, after `bound` at the latest.
     pub(crate) fn finish(self, bound: Duration) {
         if let Err(error) = self.processor.shutdown_with_timeout(bound) {
-            tracing::warn!(%error, "the last spans were not exported");
+            tracing::warn!(%error, "span export at shutdown failed; the last spans are lost");
         }
     }
 }
 
-/// Spans from `info` up; below that they are for a debugger, not a collector.
+/// Filter that exports spans of level `info` and above. Lower levels are for debugging one process.
 pub(crate) fn filter() -> FilterFn<fn(&Metadata<'_>) -> bool> {
     FilterFn::new(|metadata| metadata.is_span() && *metadata.level() <= Level::INFO)
 }

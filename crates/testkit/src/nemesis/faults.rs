@@ -1,5 +1,5 @@
-//! Doing what the schedule says, at its time. Places are independent of each other; at one place, one fault follows the
-//! other.
+//! Application of a schedule's faults at their times. Faults at different targets run concurrently, faults at one
+//! target one after the other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,31 +7,32 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use tokio::time::{Instant, sleep_until};
 
-use super::schedule::{Fault, OnHop, OnNetwork, Place, Schedule, Step};
+use super::schedule::{Fault, OnHop, OnNetwork, Schedule, Step, Target};
 use crate::TestPair;
 use crate::proxy::{self, Direction, Flow, HttpProxy, TcpProxy, When};
 
-/// Lets every fault of the schedule begin and end. Fails when it cannot, which is no fault of the pair's.
-pub(super) async fn inflict(pair: &TestPair, schedule: &Schedule, start: Instant) -> anyhow::Result<()> {
-    let mut places: BTreeMap<Place, Vec<&Step>> = BTreeMap::new();
+/// Starts and ends every fault of the schedule. An error means that a fault could not be undone, not that the pair
+/// failed.
+pub(super) async fn apply_faults(pair: &TestPair, schedule: &Schedule, start: Instant) -> anyhow::Result<()> {
+    let mut targets: BTreeMap<Target, Vec<&Step>> = BTreeMap::new();
     for step in &schedule.steps {
-        places.entry(step.fault.place()).or_default().push(step);
+        targets.entry(step.fault.target()).or_default().push(step);
     }
-    try_join_all(places.into_values().map(|steps| one_place(pair, steps, start))).await?;
+    try_join_all(targets.into_values().map(|steps| apply_at_target(pair, steps, start))).await?;
     Ok(())
 }
 
-async fn one_place(pair: &TestPair, steps: Vec<&Step>, start: Instant) -> anyhow::Result<()> {
+async fn apply_at_target(pair: &TestPair, steps: Vec<&Step>, start: Instant) -> anyhow::Result<()> {
     for step in steps {
         sleep_until(start + step.at()).await;
-        let once_more = begin(pair, &step.fault).await;
+        let to_resend = begin(pair, &step.fault).await;
         sleep_until(start + step.until()).await;
-        end(pair, &step.fault, once_more).await?;
+        end(pair, &step.fault, to_resend).await?;
     }
     Ok(())
 }
 
-/// Gives the call that is to be carried once more when the fault ends, if it is one of those.
+/// Starts a fault. For [`OnHop::Resend`] it returns the call to send again when the fault ends.
 async fn begin(pair: &TestPair, fault: &Fault) -> Option<usize> {
     match fault {
         Fault::Kill { service, replica } => pair.kill(*service, *replica).await,
@@ -40,13 +41,13 @@ async fn begin(pair: &TestPair, fault: &Fault) -> Option<usize> {
         }
         Fault::Pause { service, replica } => pair.pause(*service, *replica).await,
         Fault::KillPostgres => pair.postgres().kill().await,
-        Fault::Hop { hop, calls, spoils } => return spoil_calls(&pair.hops()[*hop], calls, *spoils).await,
-        Fault::Network { service, spoils } => spoil_bytes(pair.network(*service), *spoils).await,
+        Fault::Hop { hop, calls, spoils } => return damage_calls(&pair.hops()[*hop], calls, *spoils).await,
+        Fault::Network { service, spoils } => damage_bytes(pair.network(*service), *spoils).await,
     }
     None
 }
 
-async fn end(pair: &TestPair, fault: &Fault, once_more: Option<usize>) -> anyhow::Result<()> {
+async fn end(pair: &TestPair, fault: &Fault, to_resend: Option<usize>) -> anyhow::Result<()> {
     match fault {
         Fault::Kill { service, replica } | Fault::Leave { service, replica } => {
             pair.launch(*service, *replica).await;
@@ -57,8 +58,8 @@ async fn end(pair: &TestPair, fault: &Fault, once_more: Option<usize>) -> anyhow
             let hop = &pair.hops()[*hop];
             hop.heal();
             hop.open().await;
-            if let Some(id) = once_more {
-                // That nobody is there to take it is one of the things that may happen to it.
+            if let Some(id) = to_resend {
+                // The service may be down, and then the call is lost. That is a valid outcome.
                 let _answer = hop.resend(id).await;
             }
         }
@@ -67,7 +68,7 @@ async fn end(pair: &TestPair, fault: &Fault, once_more: Option<usize>) -> anyhow
     Ok(())
 }
 
-async fn spoil_calls(hop: &HttpProxy, calls: &str, spoils: OnHop) -> Option<usize> {
+async fn damage_calls(hop: &HttpProxy, calls: &str, spoils: OnHop) -> Option<usize> {
     let when = When::ending(calls);
     let fault = match spoils {
         OnHop::Delay { request_ms, reply_ms } => proxy::Fault::Delay {
@@ -86,15 +87,15 @@ async fn spoil_calls(hop: &HttpProxy, calls: &str, spoils: OnHop) -> Option<usiz
         }
         OnHop::Resend { back } => {
             let exchanges = hop.exchanges();
-            let meant = exchanges.iter().rev().filter(|one| when.is_for(&one.request.subject()));
-            return meant.map(|one| one.id).nth(back);
+            let matching = exchanges.iter().rev().filter(|exchange| when.is_for(&exchange.request.subject()));
+            return matching.map(|exchange| exchange.id).nth(back);
         }
     };
     hop.script(when, fault);
     None
 }
 
-async fn spoil_bytes(network: &TcpProxy, spoils: OnNetwork) {
+async fn damage_bytes(network: &TcpProxy, spoils: OnNetwork) {
     match spoils {
         OnNetwork::Slow { ms } => {
             for direction in [Direction::Up, Direction::Down] {

@@ -1,31 +1,33 @@
-//! A schedule from a seed.
+//! Generation of a schedule from a seed.
 //!
-//! Each seed draws which kinds of faults it knows at all before it draws any (swarm testing: Groce and others, 2012):
-//! a run that has everything in it hides what a few faults alone would show, such as a breaker that is always open.
+//! Each seed first draws the kinds of faults that it may use, and then faults of these kinds only (swarm testing: Groce
+//! and others, 2012). A run with all kinds hides failures that a few kinds alone would show, for example because a
+//! breaker is open all the time.
 
 use std::ops::RangeInclusive;
 
 use local::Service;
 use mainstay::random::Random;
 
-use super::schedule::{Fault, OnHop, OnNetwork, Place, Schedule, Settings, Step};
+use super::schedule::{Fault, OnHop, OnNetwork, Schedule, Settings, Step, Target};
 use crate::proxy::{Cut, Direction, Ending, Point};
 
-/// How long clients are at work: room for three faults at each place, and three seeds fit into an ordinary test run.
+/// Length of the load: long enough for three faults at each target, and short enough for three seeds in an ordinary
+/// test run.
 const LENGTH_MS: u64 = 6_000;
 
-/// Draws that are the same for the same seed.
+/// Random draws that repeat for the same seed.
 #[derive(Debug)]
 pub(super) struct Draw(Random);
 
 impl Draw {
-    /// A sequence of its own for each `stream` of a seed.
+    /// The draws of one `stream` of a seed. Each stream is a separate sequence.
     pub(super) fn of(seed: u64, stream: u64) -> Self {
         let start = Random::seeded(seed ^ Random::seeded(stream).next_u64()).next_u64();
         Self(Random::seeded(start))
     }
 
-    /// Uniform, but for 2^64 not being a multiple of the range's width.
+    /// A number of the range. The draw is uniform, except that 2^64 may not be a multiple of the range's width.
     pub(super) fn within(&self, range: RangeInclusive<u64>) -> u64 {
         range.start() + self.0.next_u64() % (range.end() - range.start() + 1)
     }
@@ -44,7 +46,7 @@ impl Draw {
     }
 }
 
-/// What a seed may know of.
+/// Kind of fault that a seed may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Kill,
@@ -89,7 +91,7 @@ const OF_NETWORK: &[Kind] = &[
 ];
 
 impl Schedule {
-    /// The schedule of a seed: always the same one.
+    /// The schedule of a seed. The same seed always gives the same schedule.
     pub fn of_seed(seed: u64) -> Self {
         let draw = Draw::of(seed, 0);
         let settings = Settings {
@@ -97,15 +99,15 @@ impl Schedule {
             length_ms: LENGTH_MS,
             orders: draw.one_of(&[1, 2]),
             inventories: draw.one_of(&[1, 2]),
-            // Long, as in life; or so short that holds run out while other things go wrong.
+            // The service's default, or so short that holds expire during other faults.
             hold_seconds: draw.one_of(&[900, 900, 3]),
             clients: draw.within(5..=10),
         };
         let mut steps = Vec::new();
-        for (place, kinds) in places(&settings) {
-            let known: Vec<Kind> = kinds.iter().copied().filter(|_| draw.percent(60)).collect();
-            if !known.is_empty() && draw.percent(70) {
-                one_place(&draw, &settings, place, &known, &mut steps);
+        for (target, kinds) in targets(&settings) {
+            let usable: Vec<Kind> = kinds.iter().copied().filter(|_| draw.percent(60)).collect();
+            if !usable.is_empty() && draw.percent(70) {
+                add_steps(&draw, &settings, target, &usable, &mut steps);
             }
         }
         steps.sort_by_key(|step: &Step| step.at_ms);
@@ -113,22 +115,22 @@ impl Schedule {
     }
 }
 
-fn places(settings: &Settings) -> Vec<(Place, &'static [Kind])> {
-    let mut places = vec![(Place::Postgres, OF_POSTGRES)];
+fn targets(settings: &Settings) -> Vec<(Target, &'static [Kind])> {
+    let mut targets = vec![(Target::Postgres, OF_POSTGRES)];
     for service in Service::BOTH {
-        places.push((Place::Network(service), OF_NETWORK));
+        targets.push((Target::Network(service), OF_NETWORK));
         let replicas = 0..settings.replicas(service);
-        places.extend(replicas.map(|replica| (Place::Process(service, replica), OF_PROCESS)));
+        targets.extend(replicas.map(|replica| (Target::Process(service, replica), OF_PROCESS)));
     }
-    places.extend((0..settings.hops()).map(|hop| (Place::Hop(hop), OF_HOP)));
-    places
+    targets.extend((0..settings.hops()).map(|hop| (Target::Hop(hop), OF_HOP)));
+    targets
 }
 
-/// One fault after the other at one place, with time in between to recover, or not quite.
-fn one_place(draw: &Draw, settings: &Settings, place: Place, known: &[Kind], steps: &mut Vec<Step>) {
+/// Adds faults at one target, one after the other. The pauses between them are sometimes too short to recover.
+fn add_steps(draw: &Draw, settings: &Settings, target: Target, kinds: &[Kind], steps: &mut Vec<Step>) {
     let mut at_ms = draw.within(100..=2_500);
     loop {
-        let (fault, for_ms) = fault(draw, place, draw.one_of(known));
+        let (fault, for_ms) = fault(draw, target, draw.one_of(kinds));
         if at_ms + for_ms > settings.length_ms {
             return;
         }
@@ -137,25 +139,25 @@ fn one_place(draw: &Draw, settings: &Settings, place: Place, known: &[Kind], ste
     }
 }
 
-/// A fault of this kind at this place, and how long it lasts.
-fn fault(draw: &Draw, place: Place, kind: Kind) -> (Fault, u64) {
+/// A fault of this kind at this target, and its length in milliseconds.
+fn fault(draw: &Draw, target: Target, kind: Kind) -> (Fault, u64) {
     let brief = draw.within(50..=1_200);
-    // A request's lease outlives its deadline by two seconds, so some pauses have to as well.
+    // The lease of a request ends two seconds after its deadline. Some pauses must be longer than that.
     let long = draw.within(200..=4_000);
-    match place {
-        Place::Process(service, replica) => match kind {
+    match target {
+        Target::Process(service, replica) => match kind {
             Kind::Leave => (Fault::Leave { service, replica }, brief),
             Kind::Pause => (Fault::Pause { service, replica }, long),
             _ => (Fault::Kill { service, replica }, brief),
         },
-        Place::Postgres => (Fault::KillPostgres, brief),
-        Place::Hop(hop) => {
+        Target::Postgres => (Fault::KillPostgres, brief),
+        Target::Hop(hop) => {
             let calls =
                 draw.one_of(&["/reservations", "/reservations", "/confirm", "/release", ""]).to_owned();
             let spoils = on_hop(draw, kind);
             (Fault::Hop { hop, calls, spoils }, if kind == Kind::Hold { long } else { brief })
         }
-        Place::Network(service) => (Fault::Network { service, spoils: on_network(draw, kind) }, brief),
+        Target::Network(service) => (Fault::Network { service, spoils: on_network(draw, kind) }, brief),
     }
 }
 
@@ -198,20 +200,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_same_seed_is_the_same_schedule(seed: u64) {
+        fn the_same_seed_gives_the_same_schedule(seed: u64) {
             prop_assert_eq!(Schedule::of_seed(seed), Schedule::of_seed(seed));
         }
 
-        /// Everything that is spoilt exists, every fault ends before the clients stop, and no two meet at one place.
+        /// Every target exists, every fault ends before the clients stop, and faults at one target do not overlap.
         #[test]
-        fn every_schedule_can_be_run_and_heals(seed: u64) {
+        fn every_generated_schedule_is_valid(seed: u64) {
             let schedule = Schedule::of_seed(seed);
             prop_assert!(schedule.check().is_ok(), "{:?}", schedule.check());
         }
 
-        /// Which is what shrinking takes for granted.
+        /// Shrinking relies on this.
         #[test]
-        fn every_part_of_a_schedule_can_be_run(seed: u64, kept in proptest::bits::u64::ANY) {
+        fn every_part_of_a_schedule_is_valid(seed: u64, kept in proptest::bits::u64::ANY) {
             let schedule = Schedule::of_seed(seed);
             let steps = schedule.steps.iter().enumerate();
             let part = steps.filter(|(n, _)| kept >> (n % 64) & 1 == 1).map(|(_, step)| step.clone());
@@ -219,7 +221,7 @@ mod tests {
         }
 
         #[test]
-        fn every_schedule_is_read_as_it_was_written(seed: u64) {
+        fn a_schedule_read_from_its_file_equals_the_written_one(seed: u64) {
             let schedule = Schedule::of_seed(seed);
             let lines = schedule.to_lines().unwrap();
             prop_assert_eq!(lines.lines().count(), schedule.steps.len() + 1);
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_hundred_seeds_know_every_fault() {
+    fn three_hundred_seeds_use_every_fault() {
         let steps = (0..300).flat_map(|seed| Schedule::of_seed(seed).steps);
         let seen: HashSet<String> = steps
             .map(|step| {
@@ -236,7 +238,7 @@ mod tests {
                 format!("{} {}", json["fault"], json["spoils"])
             })
             .collect();
-        // 3 of a process, PostgreSQL's, 9 of a hop, 6 of a network.
+        // 3 faults of a process, 1 of PostgreSQL, 9 of a hop, 6 of a network.
         assert_eq!(seen.len(), 19, "{seen:?}");
     }
 }

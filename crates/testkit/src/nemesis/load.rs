@@ -1,8 +1,10 @@
-//! The clients. What each wants is drawn from the seed, wish by wish; what becomes of it is up to the pair.
+//! The clients that load a pair. Their commands are drawn from the seed.
 //!
-//! A client behaves as the contract asks of one: it repeats what it got no final answer to under the same key, at
-//! whatever replica it finds; or, told that nothing was done, it lets it be. It also does what no client should and many
-//! do: it leaves, it sends things twice at once, it confirms and cancels in the same moment.
+//! A client follows the contract: it repeats a command without a final answer under the same key, at any replica. If
+//! every answer so far says that nothing was done, it may also abandon the command.
+//!
+//! A client also does things that real clients do: it disconnects early, it sends a command twice concurrently, and it
+//! confirms and cancels an order at the same time.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -17,36 +19,36 @@ use super::schedule::Settings;
 use crate::http::{Client, Reply, Unanswered};
 use crate::pair::{TestPair, Who};
 
-/// What there is at the start. The last one runs out and is received again.
+/// Items and their stock at the start. The last item runs out and gets new stock.
 pub(super) const STOCK: [(&str, i64); 3] = [("A", 100_000), ("B", 100_000), ("C", 25)];
 const SCARCE: &str = "C";
-const UNKNOWN: &str = "nothing like it";
+const UNKNOWN: &str = "no such item";
 
-/// How often a client asks again while things go wrong; what is still open then is asked at the end.
+/// Most repeats of a command during the load. A command without a final answer is repeated again at the end.
 const REPEATS: u32 = 4;
 
-/// Beyond its deadline a service is silent: it has been killed, or stands still.
+/// Time that a client waits beyond the deadline. A service that is still silent then is dead or paused.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Everybody's ways to every replica, and what nobody should have been told.
+/// Clients of every principal for every replica, and the unexpected answers that they got.
 pub(super) struct Clients {
     settings: Settings,
     orders: Vec<[Client; 2]>,
     inventories: Vec<Client>,
-    strange: Mutex<Vec<String>>,
+    unexpected: Mutex<Vec<String>>,
 }
 
-/// Something that was asked for under a key.
+/// A command that a client sent under an idempotency key.
 #[derive(Debug)]
-pub(super) struct Wish {
+pub(super) struct Command {
     service: Service,
-    /// Which of the two clients' principals.
+    /// Index of the client's principal, 0 or 1.
     who: usize,
     path: String,
     key: String,
     body: Option<Value>,
-    /// Nobody asks for it again: each time it was told that nothing was done, and takes that for an answer.
-    is_dropped: bool,
+    /// True if the client stopped repeating it because every answer said that nothing was done.
+    is_abandoned: bool,
 }
 
 impl Clients {
@@ -58,28 +60,29 @@ impl Clients {
             settings: settings.clone(),
             orders: (0..settings.orders).map(both).collect(),
             inventories: (0..settings.inventories).map(operator).collect(),
-            strange: Mutex::default(),
+            unexpected: Mutex::default(),
         }
     }
 
-    /// Has all clients work until then. Gives everything that they wished for.
-    pub(super) async fn work(&self, until: Instant) -> Vec<Vec<Wish>> {
-        join_all((0..self.settings.clients).map(|number| self.shop(number, until))).await
+    /// Runs all clients until `until` and returns their commands.
+    pub(super) async fn work(&self, until: Instant) -> Vec<Vec<Command>> {
+        join_all((0..self.settings.clients).map(|number| self.run_client(number, until))).await
     }
 
-    /// Asks for everything once more, until it has its final answer. The checker sees to it that one that was heard
-    /// before is heard again, byte for byte.
-    pub(super) async fn ask_again(&self, wishes: &[Vec<Wish>], within: Duration) -> Result<(), String> {
+    /// Repeats every command that was not abandoned, until it has its final answer.
+    ///
+    /// The checker requires that a final answer that was received before comes again, byte for byte.
+    pub(super) async fn repeat_all(&self, commands: &[Vec<Command>], within: Duration) -> Result<(), String> {
         let until = Instant::now() + within;
-        let each = wishes.iter().map(|wishes| async move {
-            for wish in wishes.iter().filter(|wish| !wish.is_dropped) {
-                let what = format!("the final answer to {} {}", wish.path, wish.key);
+        let each = commands.iter().map(|commands| async move {
+            for command in commands.iter().filter(|command| !command.is_abandoned) {
+                let what = format!("the final answer to {} {}", command.path, command.key);
                 let mut replica = 0;
                 crate::in_time(&what, until.saturating_duration_since(Instant::now()), || {
                     replica += 1;
                     async move {
-                        let reply = self.send(wish, replica, DEADLINES[1], None).await?;
-                        anyhow::ensure!(is_final(wish, &reply), "{reply}");
+                        let reply = self.send(command, replica, DEADLINES[1], None).await?;
+                        anyhow::ensure!(is_final(command, &reply), "{reply}");
                         Ok(())
                     }
                 })
@@ -90,91 +93,92 @@ impl Clients {
         join_all(each).await.into_iter().collect()
     }
 
-    /// Answers that the contract does not know, or not for this request.
-    pub(super) fn strange(&self) -> Vec<String> {
-        std::mem::take(&mut *self.strange.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    /// Answers that the contract does not allow for their request. Clears the list.
+    pub(super) fn unexpected(&self) -> Vec<String> {
+        std::mem::take(&mut *self.unexpected.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
-    async fn shop(&self, number: u64, until: Instant) -> Vec<Wish> {
-        let (mut wishes, mut latest, mut turn) = (Vec::new(), None, 0);
+    async fn run_client(&self, number: u64, until: Instant) -> Vec<Command> {
+        let (mut commands, mut latest, mut turn) = (Vec::new(), None, 0);
         while Instant::now() < until {
             turn += 1;
-            // Each turn's draws are its own: they do not hang on how often an earlier one was repeated.
+            // Each turn has its own draws, so they do not depend on the number of repeats in earlier turns.
             let draw = Draw::of(self.settings.seed, (number + 1) << 32 | turn);
             sleep(Duration::from_millis(draw.within(0..=40))).await;
             let name = format!("nemesis-{}-{number}-{turn}", self.settings.seed);
             let who = usize::from(number % 2 == 1);
             match draw.within(0..=99) {
-                0..=69 => latest = self.order(&draw, who, &name, until, &mut wishes).await.or(latest),
-                70..=77 => wishes.push(self.receive(&draw, &name, until).await),
+                0..=69 => latest = self.order(&draw, who, &name, until, &mut commands).await.or(latest),
+                70..=77 => commands.push(self.receive(&draw, &name, until).await),
                 _ => self.read(&draw, who, latest.as_deref()).await,
             }
         }
-        wishes
+        commands
     }
 
-    /// Places an order, and confirms it, cancels it, both, or neither. Gives its id, if that was heard.
+    /// Places an order, and then confirms it, cancels it, does both, or does neither. Returns the order's id if a reply
+    /// named it.
     async fn order(
         &self,
         draw: &Draw,
         who: usize,
         name: &str,
         until: Instant,
-        wishes: &mut Vec<Wish>,
+        commands: &mut Vec<Command>,
     ) -> Option<String> {
-        let mut place = Wish {
+        let mut place = Command {
             service: Service::Order,
             who,
             path: "/v1/orders".to_owned(),
             key: format!("{name}-place"),
             body: Some(basket(draw)),
-            is_dropped: false,
+            is_abandoned: false,
         };
-        let reply = self.ask(draw, &mut place, until).await;
-        wishes.push(place);
+        let reply = self.execute(draw, &mut place, until).await;
+        commands.push(place);
         let reply = reply?;
         let json = reply.json();
         let id = json["id"].as_str().or_else(|| json["order_id"].as_str())?.to_owned();
-        let command = |what: &str| Wish {
+        let command = |verb: &str| Command {
             service: Service::Order,
             who,
-            path: format!("/v1/orders/{id}/{what}"),
-            key: format!("{name}-{what}"),
+            path: format!("/v1/orders/{id}/{verb}"),
+            key: format!("{name}-{verb}"),
             body: None,
-            is_dropped: false,
+            is_abandoned: false,
         };
         let (mut confirm, mut cancel) = (command("confirm"), command("cancel"));
-        // Whoever has to wait changes his mind more often than not.
+        // A client that has to wait cancels more often than it confirms.
         let patient = if reply.status.as_u16() == 202 { 15 } else { 55 };
         match draw.within(0..=99) {
             chance if chance < patient => {
-                self.ask(draw, &mut confirm, until).await;
-                wishes.push(confirm);
+                self.execute(draw, &mut confirm, until).await;
+                commands.push(confirm);
             }
             0..=69 => {
-                self.ask(draw, &mut cancel, until).await;
-                wishes.push(cancel);
+                self.execute(draw, &mut cancel, until).await;
+                commands.push(cancel);
             }
             70..=84 => {
-                join(self.ask(draw, &mut confirm, until), self.ask(draw, &mut cancel, until)).await;
-                wishes.extend([confirm, cancel]);
+                join(self.execute(draw, &mut confirm, until), self.execute(draw, &mut cancel, until)).await;
+                commands.extend([confirm, cancel]);
             }
             _ => {}
         }
         Some(id)
     }
 
-    async fn receive(&self, draw: &Draw, name: &str, until: Instant) -> Wish {
-        let mut wish = Wish {
+    async fn receive(&self, draw: &Draw, name: &str, until: Instant) -> Command {
+        let mut command = Command {
             service: Service::Inventory,
             who: 0,
             path: format!("/v1/items/{SCARCE}/receipts"),
             key: format!("{name}-receive"),
             body: Some(json!({ "quantity": draw.within(1..=10) })),
-            is_dropped: false,
+            is_abandoned: false,
         };
-        self.ask(draw, &mut wish, until).await;
-        wish
+        self.execute(draw, &mut command, until).await;
+        command
     }
 
     async fn read(&self, draw: &Draw, who: usize, order: Option<&str>) {
@@ -192,31 +196,32 @@ impl Clients {
         if let Ok(reply) = call.deadline(deadline).patience(deadline + SILENCE).send().await
             && !matches!(reply.status.as_u16(), 200 | 429 | 503 | 504)
         {
-            self.found_strange("a read", &reply);
+            self.record_unexpected("a read", &reply);
         }
     }
 
-    /// Asks until there is a final answer, or the client has had enough. Gives the latest answer.
-    async fn ask(&self, draw: &Draw, wish: &mut Wish, until: Instant) -> Option<Reply> {
+    /// Sends a command and repeats it until it has a final answer, until the repeats are used up, or until `until`.
+    /// Returns the latest answer.
+    async fn execute(&self, draw: &Draw, command: &mut Command, until: Instant) -> Option<Reply> {
         let (mut latest, mut was_refused) = (None, true);
-        let drops = draw.percent(30);
+        let abandons = draw.percent(30);
         for repeat in 0..=REPEATS {
             let (replica, deadline) = (draw.index(2), draw.one_of(&DEADLINES));
-            let leaves = draw.percent(8).then(|| Duration::from_millis(draw.within(1..=150)));
-            let first = self.send(wish, replica, deadline, leaves);
+            let leaves_after = draw.percent(8).then(|| Duration::from_millis(draw.within(1..=150)));
+            let first = self.send(command, replica, deadline, leaves_after);
             let answers = if draw.percent(10) {
-                let (one, other) = join(first, self.send(wish, replica + 1, deadline, None)).await;
+                let (one, other) = join(first, self.send(command, replica + 1, deadline, None)).await;
                 vec![one, other]
             } else {
                 vec![first.await]
             };
-            was_refused &= answers.iter().all(|answer| is_refused(wish, answer));
-            if was_refused && drops {
-                wish.is_dropped = true;
+            was_refused &= answers.iter().all(|answer| is_refused(command, answer));
+            if was_refused && abandons {
+                command.is_abandoned = true;
                 return None;
             }
             let mut answers: Vec<Reply> = answers.into_iter().filter_map(Result::ok).collect();
-            if let Some(last) = answers.iter().position(|reply| is_final(wish, reply)) {
+            if let Some(last) = answers.iter().position(|reply| is_final(command, reply)) {
                 return Some(answers.swap_remove(last));
             }
             latest = answers.pop().or(latest);
@@ -230,49 +235,49 @@ impl Clients {
 
     async fn send(
         &self,
-        wish: &Wish,
+        command: &Command,
         replica: usize,
         deadline: Duration,
-        leaves: Option<Duration>,
+        leaves_after: Option<Duration>,
     ) -> Result<Reply, Unanswered> {
-        let client = match wish.service {
-            Service::Order => &self.orders[replica % self.orders.len()][wish.who],
+        let client = match command.service {
+            Service::Order => &self.orders[replica % self.orders.len()][command.who],
             Service::Inventory => &self.inventories[replica % self.inventories.len()],
         };
-        let call = client.post(&wish.path).key(&wish.key).deadline(deadline);
-        let call = call.patience(leaves.unwrap_or(deadline + SILENCE));
-        let call = match &wish.body {
+        let call = client.post(&command.path).key(&command.key).deadline(deadline);
+        let call = call.patience(leaves_after.unwrap_or(deadline + SILENCE));
+        let call = match &command.body {
             Some(body) => call.json(body),
             None => call,
         };
         let reply = call.send().await?;
-        let known = match (reply.status.as_u16(), reply.problem().as_deref()) {
+        let is_allowed = match (reply.status.as_u16(), reply.problem().as_deref()) {
             (422, problem) => problem == Some("unknown-sku"),
             (status, _) => matches!(status, 200 | 201 | 202 | 409 | 410 | 429 | 503 | 504),
         };
-        if !known {
-            self.found_strange(&wish.path, &reply);
+        if !is_allowed {
+            self.record_unexpected(&command.path, &reply);
         }
         Ok(reply)
     }
 
-    fn found_strange(&self, asked: &str, reply: &Reply) {
-        let mut strange = self.strange.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        strange.push(format!("{asked} was answered {reply}"));
+    fn record_unexpected(&self, request: &str, reply: &Reply) {
+        let mut unexpected = self.unexpected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        unexpected.push(format!("unexpected answer to {request}: {reply}"));
     }
 }
 
-/// Less than a call to inventory may need when it is slow, an ordinary one, and the service's own default.
+/// Deadlines of requests: shorter than a slow call to inventory, an ordinary deadline, and the service's default.
 const DEADLINES: [Duration; 3] = [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(2)];
 
-fn is_final(wish: &Wish, reply: &Reply) -> bool {
-    reply.as_told(crate::pair::side(wish.service)).is_final()
+fn is_final(command: &Command, reply: &Reply) -> bool {
+    reply.to_logged(crate::pair::side(command.service)).is_final()
 }
 
-/// Whether it says that nothing was done.
-fn is_refused(wish: &Wish, answer: &Result<Reply, Unanswered>) -> bool {
+/// True if the answer says that nothing was done.
+fn is_refused(command: &Command, answer: &Result<Reply, Unanswered>) -> bool {
     match answer {
-        Ok(reply) => reply.as_told(crate::pair::side(wish.service)).is_not_executed(),
+        Ok(reply) => reply.to_logged(crate::pair::side(command.service)).is_not_executed(),
         Err(Unanswered::NoConnection(_)) => true,
         Err(Unanswered::Broken(_) | Unanswered::Silence(_)) => false,
     }
@@ -291,7 +296,7 @@ fn basket(draw: &Draw) -> Value {
     if lines.is_empty() {
         lines.push((SCARCE, 1));
     }
-    // Items are wanted in any order, so that their locks would be taken in any order.
+    // Lines come in both orders, so that a service that locks items in line order would deadlock.
     if draw.percent(50) {
         lines.reverse();
     }

@@ -1,5 +1,5 @@
-//! Faults nobody thought of together: from a seed, a schedule of them; under the schedule, a pair at work; at the end,
-//! the checker.
+//! Random combinations of faults: a seed gives a schedule of faults, a pair under load runs it, and the checker judges
+//! the result.
 //!
 //! ```text
 //!   seed ──> Schedule ──> run: pair + load + faults ──> all healed ──> every key answered ──> at rest ──> checker
@@ -8,17 +8,17 @@
 //!             JSON lines <────────────────── smallest: drop steps while it fails <────────── failure
 //! ```
 //!
-//! The same seed is the same schedule and the same clients' wishes. It is not the same interleaving: these are real
-//! processes on a real machine, so a failure that hangs on a race may need several runs of its schedule to come again.
+//! The same seed gives the same schedule and the same client commands, but not the same interleaving, because real
+//! processes run on a real machine. A failure that depends on a race may need several runs of its schedule to recur.
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`schedule`] | what a step is, and the file of JSON lines |
-//! | [`generate`] | a schedule from a seed |
-//! | `faults` | doing what the schedule says, at its time |
+//! | [`schedule`] | a schedule's steps and its file of JSON lines |
+//! | [`generate`] | generation of a schedule from a seed |
+//! | `faults` | application of the faults at their times |
 //! | `load` | the clients |
-//! | `run` | one schedule from its start to the verdict |
-//! | [`shrink`] | the smallest part of a schedule that still fails |
+//! | `run` | one run of a schedule, from the start of the pair to the checker's verdict |
+//! | [`shrink`] | reduction of a failing schedule to a small part that still fails |
 
 mod faults;
 pub mod generate;

@@ -1,4 +1,4 @@
-//! One schedule from its start to the verdict.
+//! One run of a schedule, from the start of the pair to the checker's verdict.
 
 use std::fmt;
 use std::path::Path;
@@ -10,39 +10,40 @@ use local::Service;
 use sqlx::{Connection, PgConnection};
 use tokio::time::Instant;
 
-use super::faults::inflict;
+use super::faults::apply_faults;
 use super::load::{Clients, STOCK};
 use super::schedule::{Fault, Schedule, Settings};
 use crate::in_time;
 use crate::pair::{PairSetup, TestPair};
 
-/// Within this everything is resolved once all faults have ended, on a busy machine too: twice the reconciler's own
-/// lease (15 s), which is the longest that anything waits for somebody who died.
+/// Longest time after the last fault until all work is resolved, also on a busy machine.
+///
+/// It is twice the reconciler's lease of 15 s, because no work waits longer than one lease for a process that died.
 const RESOLVED: Duration = Duration::from_secs(30);
 
-/// How a run went.
+/// Figures and verdict of a run.
 #[derive(Debug)]
 pub struct Run {
-    /// Requests that clients sent, repeats included.
+    /// Number of requests that clients sent, including repeats.
     pub requests: usize,
-    /// Of these, how many got no answer.
+    /// Number of requests without a reply.
     pub unanswered: usize,
-    /// Keys that were used.
+    /// Number of idempotency keys.
     pub keys: usize,
-    /// Journal entries of both services.
+    /// Number of journal entries of both services.
     pub entries: u64,
-    /// From the end of the last fault until everything was answered and at rest.
+    /// Time from the end of the last fault until every key had its final reply and the pair was at rest.
     pub rest: Duration,
-    /// What was wrong; `None` when nothing was.
+    /// The failure, if the run failed.
     pub failure: Option<Failure>,
 }
 
-/// What a run found.
+/// Failure of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What was broken; empty when the pair did not come to rest.
+    /// Broken rules. Empty if the pair did not come to rest or gave an unexpected reply.
     pub rules: Vec<Rule>,
-    /// The checker's report, or what never came.
+    /// Report of the checker, or the condition that did not hold in time.
     pub text: String,
 }
 
@@ -51,7 +52,7 @@ impl Failure {
         Self { rules: Vec::new(), text }
     }
 
-    /// Whether the other may well have the same cause: a rule that both broke, or neither got as far as that.
+    /// True if both failures probably have the same cause: both broke the same rule, or neither names a rule.
     pub fn is_like(&self, other: &Self) -> bool {
         self.rules == other.rules || self.rules.iter().any(|rule| other.rules.contains(rule))
     }
@@ -65,18 +66,18 @@ impl fmt::Display for Run {
             "{requests} requests ({unanswered} unanswered) for {keys} keys, {entries} journal entries, "
         )?;
         match failure {
-            None => write!(f, "at rest after {:.1} s: sound", rest.as_secs_f64()),
+            None => write!(f, "at rest after {:.1} s: all rules hold", rest.as_secs_f64()),
             Some(Failure { rules, .. }) if rules.is_empty() => write!(f, "FAILED"),
-            Some(Failure { rules, .. }) => write!(f, "BROKE {rules:?}"),
+            Some(Failure { rules, .. }) => write!(f, "FAILED: broken rules {rules:?}"),
         }
     }
 }
 
-/// Runs a schedule over a pair of its own and judges what is left. When it fails, the services' logs are kept in
+/// Runs a schedule on a new pair and checks the result. After a failure, the logs of the services are copied to
 /// `evidence`.
 ///
 /// # Errors
-/// The pair could not be started, or a fault not be made: nothing is known of the pair then.
+/// If the pair does not start or a fault cannot be applied. Such a run says nothing about the pair.
 pub async fn run(setup: PairSetup, schedule: &Schedule, evidence: &Path) -> anyhow::Result<Run> {
     schedule.check()?;
     let settings = &schedule.settings;
@@ -95,21 +96,21 @@ pub async fn run(setup: PairSetup, schedule: &Schedule, evidence: &Path) -> anyh
     let start = Instant::now();
     let clients = Clients::of(&pair, settings);
     let working = async { Ok(clients.work(start + settings.length()).await) };
-    let (wishes, ()) = tokio::try_join!(working, inflict(&pair, schedule, start))?;
+    let (commands, ()) = tokio::try_join!(working, apply_faults(&pair, schedule, start))?;
 
     let healed = Instant::now();
     let came_to_rest = async {
-        everybody_is_ready(&pair, settings).await?;
-        clients.ask_again(&wishes, RESOLVED).await?;
+        all_replicas_are_ready(&pair, settings).await?;
+        clients.repeat_all(&commands, RESOLVED).await?;
         in_time("the pair comes to rest", RESOLVED, || is_at_rest(&pair)).await
     };
     let came_to_rest = came_to_rest.await;
     let rest = healed.elapsed();
     let report = pair.check(came_to_rest.is_ok()).await?;
-    let strange = clients.strange();
+    let unexpected = clients.unexpected();
     let mut failure = came_to_rest.err().map(Failure::of).or_else(|| broken(&report));
-    if failure.is_none() && !strange.is_empty() {
-        failure = Some(Failure::of(strange.join("\n")));
+    if failure.is_none() && !unexpected.is_empty() {
+        failure = Some(Failure::of(unexpected.join("\n")));
     }
     if failure.is_some() {
         keep_logs(&pair, evidence)?;
@@ -118,19 +119,19 @@ pub async fn run(setup: PairSetup, schedule: &Schedule, evidence: &Path) -> anyh
     let run = Run {
         requests: requests.len(),
         unanswered: requests.iter().filter(|request| request.reply.is_none()).count(),
-        keys: wishes.iter().map(Vec::len).sum(),
+        keys: commands.iter().map(Vec::len).sum(),
         entries: report.entries,
         rest,
         failure,
     };
-    // One that will not end in good order is a finding too, though the last one to look for.
+    // A pair that does not shut down cleanly is a failure too, but an earlier failure explains more.
     let ended = pair.end().await;
     let failure = run.failure.clone().or_else(|| ended.err().map(|error| Failure::of(format!("{error:#}"))));
     Ok(Run { failure, ..run })
 }
 
-/// What the processes may retry together: each has a budget of its own, and so has each that takes the place of one
-/// that died.
+/// Retry budget of all order processes together. Each process has its own budget, and a restarted process has a new
+/// one.
 fn budget(schedule: &Schedule) -> AttemptBudget {
     let of_order = |fault: &Fault| {
         matches!(
@@ -147,8 +148,8 @@ fn budget(schedule: &Schedule) -> AttemptBudget {
     }
 }
 
-/// Every process that was started again is there. One that died by itself stays dead, and is a failure.
-async fn everybody_is_ready(pair: &TestPair, settings: &Settings) -> Result<(), String> {
+/// Waits until every replica is ready. A process that exited by itself stays dead and is a failure.
+async fn all_replicas_are_ready(pair: &TestPair, settings: &Settings) -> Result<(), String> {
     for service in Service::BOTH {
         for replica in 0..settings.replicas(service) {
             let what = format!("{service} {replica} is ready");
@@ -164,15 +165,15 @@ async fn everybody_is_ready(pair: &TestPair, settings: &Settings) -> Result<(), 
     Ok(())
 }
 
-/// Nothing is in flight, and nothing will be within the minute: holds that are about to run out have done so.
+/// Checks that nothing is in flight and that no hold expires within the next minute.
 async fn is_at_rest(pair: &TestPair) -> anyhow::Result<()> {
     pair.is_settled().await?;
     let mut order = PgConnection::connect_with(&pair.database(Service::Order).admin()).await?;
-    let about_to = "SELECT count(*) FROM orders
+    let expiring = "SELECT count(*) FROM orders
                     WHERE status = 'reserved' AND expires_at < clock_timestamp() + interval '1 minute'";
-    let about_to: i64 = sqlx::query_scalar(about_to).fetch_one(&mut order).await?;
+    let expiring: i64 = sqlx::query_scalar(expiring).fetch_one(&mut order).await?;
     order.close().await?;
-    anyhow::ensure!(about_to == 0, "{about_to} holds are about to run out");
+    anyhow::ensure!(expiring == 0, "{expiring} holds expire within a minute");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
-//! What a schedule is, and its file: one JSON object a line, the settings first and then the steps.
+//! Schedules of faults and their file format: one JSON object per line, first the settings and then the steps.
 //!
-//! A step is a fault with its own end, so that a schedule with any steps taken out is a schedule still: nothing is
-//! healed that was not broken, and nothing stays broken.
+//! A step contains both the start and the end of its fault. So a schedule from which steps are removed is still valid:
+//! every fault that starts also ends.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -12,55 +12,55 @@ use serde::{Deserialize, Serialize};
 
 use crate::proxy::{Cut, Direction, Ending, Point};
 
-/// The first line: everything about a run but its faults.
+/// Settings of a run, without its faults. They are the first line of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// What the faults were drawn from, and the clients' wishes are.
+    /// Seed of the faults and of the client commands.
     pub seed: u64,
-    /// How long clients are at work. Every fault has ended by then.
+    /// Length of the load in milliseconds. Every fault ends within it.
     pub length_ms: u64,
-    /// Processes of the order service.
+    /// Number of order processes.
     pub orders: usize,
-    /// Processes of inventory.
+    /// Number of inventory processes.
     pub inventories: usize,
-    /// How long stock is held for an order.
+    /// Time in seconds for which inventory holds stock for an order.
     pub hold_seconds: u64,
-    /// Clients at once.
+    /// Number of concurrent clients.
     pub clients: u64,
 }
 
-/// One fault: from when, for how long.
+/// A fault with its start and its length.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// After the start.
+    /// Start of the fault, in milliseconds after the start of the load.
     pub at_ms: u64,
-    /// How long it lasts.
+    /// Length of the fault in milliseconds.
     pub for_ms: u64,
-    /// What.
+    /// The fault.
     #[serde(flatten)]
     pub fault: Fault,
 }
 
-/// Something that goes wrong, and is right again at the end of its step.
+/// A fault, which is undone at the end of its step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum Fault {
-    /// A process dies by SIGKILL, and is started again.
+    /// A process is killed with SIGKILL and restarted.
     Kill { service: Service, replica: usize },
-    /// A process is told to end (SIGTERM), and joins again.
+    /// A process is stopped with SIGTERM and restarted.
     Leave { service: Service, replica: usize },
-    /// A process stands still (SIGSTOP), and goes on as if no time had passed.
+    /// A process is paused with SIGSTOP and resumed.
     Pause { service: Service, replica: usize },
-    /// PostgreSQL dies by SIGKILL, under both services, and is started again.
+    /// The PostgreSQL of both services is killed with SIGKILL and restarted.
     KillPostgres,
-    /// The network before a replica of inventory spoils calls whose path ends with `calls`.
+    /// The network in front of an inventory replica damages the calls whose path ends with `calls`.
     Hop {
         hop: usize,
         calls: String,
         #[serde(flatten)]
         spoils: OnHop,
     },
-    /// The network between a service and its database.
+    /// The network between a service and its database fails.
     Network {
         service: Service,
         #[serde(flatten)]
@@ -68,82 +68,84 @@ pub enum Fault {
     },
 }
 
-/// What happens to every call that the fault is for.
+/// Effect of a fault on each matching call between the services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "spoils", rename_all = "snake_case")]
 pub enum OnHop {
-    /// It arrives late, and so does its answer.
+    /// Request and reply arrive late.
     Delay { request_ms: u64, reply_ms: u64 },
-    /// It never arrives.
+    /// The request does not arrive.
     LoseRequest { ending: Ending },
-    /// It is carried out, and its answer lost.
+    /// The call is executed and the reply is lost.
     LoseReply { ending: Ending },
-    /// It is carried out, and its answer breaks off.
+    /// The call is executed and the reply is cut off after some bytes.
     CutReply { after: usize, ending: Ending },
-    /// It is carried out, and its answer is nonsense with this status.
+    /// The call is executed and the reply has this status and a malformed body.
     Nonsense { status: u16 },
-    /// It arrives twice.
+    /// The request arrives twice.
     Duplicate { at_once: bool },
-    /// It, or its answer, waits until the fault ends: long after its sender has given up.
+    /// The request or the reply is held until the fault ends, possibly long after the caller's timeout.
     Hold { point: Point },
-    /// Connecting is refused, and what was connected is cut off.
+    /// New connections are refused and open ones are reset.
     Refuse,
-    /// When the fault ends, a call that was carried so many calls before arrives once more.
+    /// When the fault ends, an old call arrives again: the matching call that came `back` calls before the latest one.
     Resend { back: usize },
 }
 
-/// What happens to the bytes between a service and its database.
+/// Effect of a fault on the bytes between a service and its database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "spoils", rename_all = "snake_case")]
 pub enum OnNetwork {
-    /// They arrive late, each way.
+    /// The bytes arrive late in both directions.
     Slow { ms: u64 },
-    /// They wait until the fault ends.
+    /// The bytes wait until the fault ends.
     Freeze { direction: Direction },
-    /// They are gone, and the connections that lost them stay silent.
+    /// The bytes are lost, and connections that lost bytes stay silent afterwards.
     Blackhole { direction: Direction },
-    /// Every connection is reset, and new ones are refused.
+    /// Open connections are reset and new ones are refused.
     Refuse,
-    /// The connection of every COMMIT is cut: before it arrives, or before its answer does.
+    /// The connection of every COMMIT is cut, before the COMMIT arrives or before its reply does.
     CutCommits { cut: Cut },
-    /// The connection that carries this byte of answers is cut after it.
+    /// The connection that carries the reply byte with this number is cut after it.
     CutReplies { after: u64 },
 }
 
-/// What a fault befalls. One place has one fault at a time, so that the end of one is not the end of another.
+/// The part of the pair that a fault affects.
+///
+/// A target has at most one fault at a time, so that the end of one fault does not end another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// A process.
+pub enum Target {
+    /// A process of a service.
     Process(Service, usize),
-    /// PostgreSQL.
+    /// The PostgreSQL cluster.
     Postgres,
-    /// The network before a replica of inventory.
+    /// The network in front of an inventory replica.
     Hop(usize),
     /// The network between a service and its database.
     Network(Service),
 }
 
-/// Settings and steps, in the order of their beginning.
+/// Settings and steps of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
-    /// The first line.
+    /// The settings.
     pub settings: Settings,
-    /// The others.
+    /// The steps, ordered by their start.
     pub steps: Vec<Step>,
 }
 
 impl Settings {
-    /// How long clients are at work.
+    /// Length of the load.
     pub fn length(&self) -> Duration {
         Duration::from_millis(self.length_ms)
     }
 
-    /// How many networks between the services are in use: each order process calls one replica of inventory.
+    /// Number of networks in use between the services. Each order process calls one inventory replica.
     pub fn hops(&self) -> usize {
         self.orders.min(self.inventories)
     }
 
-    /// How many processes a service has.
+    /// Number of processes of a service.
     pub fn replicas(&self, service: Service) -> usize {
         match service {
             Service::Order => self.orders,
@@ -153,39 +155,39 @@ impl Settings {
 }
 
 impl Step {
-    /// When it begins, after the start.
+    /// Start of the fault, counted from the start of the load.
     pub fn at(&self) -> Duration {
         Duration::from_millis(self.at_ms)
     }
 
-    /// When it ends, after the start.
+    /// End of the fault, counted from the start of the load.
     pub fn until(&self) -> Duration {
         Duration::from_millis(self.at_ms.saturating_add(self.for_ms))
     }
 }
 
 impl Fault {
-    /// What it befalls.
-    pub fn place(&self) -> Place {
+    /// The target of the fault.
+    pub fn target(&self) -> Target {
         match *self {
             Self::Kill { service, replica }
             | Self::Leave { service, replica }
-            | Self::Pause { service, replica } => Place::Process(service, replica),
-            Self::KillPostgres => Place::Postgres,
-            Self::Hop { hop, .. } => Place::Hop(hop),
-            Self::Network { service, .. } => Place::Network(service),
+            | Self::Pause { service, replica } => Target::Process(service, replica),
+            Self::KillPostgres => Target::Postgres,
+            Self::Hop { hop, .. } => Target::Hop(hop),
+            Self::Network { service, .. } => Target::Network(service),
         }
     }
 }
 
 impl Schedule {
-    /// The same with other steps.
+    /// A schedule with the same settings and other steps.
     #[must_use]
     pub fn with(&self, steps: Vec<Step>) -> Self {
         Self { settings: self.settings.clone(), steps }
     }
 
-    /// The file: one JSON object a line.
+    /// The text of the schedule's file: one JSON object per line.
     pub fn to_lines(&self) -> anyhow::Result<String> {
         let mut text = serde_json::to_string(&self.settings)?;
         for step in &self.steps {
@@ -194,39 +196,40 @@ impl Schedule {
         Ok(text + "\n")
     }
 
-    /// Reads a file, which somebody may have edited.
+    /// Reads and checks the text of a file, which may have been edited by hand.
     pub fn from_lines(text: &str) -> anyhow::Result<Self> {
         let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        let (_, first) = lines.next().context("an empty file")?;
-        let settings = serde_json::from_str(first).context("line 1: the settings")?;
-        let step = |(n, line)| serde_json::from_str(line).with_context(|| format!("line {}: a step", n + 1));
+        let (_, first) = lines.next().context("the file is empty")?;
+        let settings = serde_json::from_str(first).context("line 1: invalid settings")?;
+        let step =
+            |(n, line)| serde_json::from_str(line).with_context(|| format!("line {}: invalid step", n + 1));
         let schedule = Self { settings, steps: lines.map(step).collect::<anyhow::Result<_>>()? };
         schedule.check()?;
         Ok(schedule)
     }
 
-    /// What [`crate::nemesis::run`] relies on: there is what is to be spoilt, every fault ends, and none begins where
-    /// another still is.
+    /// Checks the conditions of [`crate::nemesis::run`]: every target exists, every fault ends before the load does,
+    /// steps are ordered by their start, and faults at one target do not overlap.
     pub fn check(&self) -> anyhow::Result<()> {
         let settings = &self.settings;
-        ensure!(settings.orders > 0 && settings.inventories > 0, "a service without a process");
-        ensure!(settings.clients > 0, "nobody is at work");
+        ensure!(settings.orders > 0 && settings.inventories > 0, "a service needs at least one process");
+        ensure!(settings.clients > 0, "at least one client is needed");
         let mut free = std::collections::BTreeMap::new();
         let mut last = 0;
         for step in &self.steps {
             let line = serde_json::to_string(step)?;
-            ensure!(step.until() <= settings.length(), "it lasts beyond the end: {line}");
-            ensure!(last <= step.at_ms, "it begins before the one above it: {line}");
+            ensure!(step.until() <= settings.length(), "the fault ends after the load: {line}");
+            ensure!(last <= step.at_ms, "the step starts before the step above it: {line}");
             last = step.at_ms;
-            let place = step.fault.place();
-            let is_there = match place {
-                Place::Process(service, replica) => replica < settings.replicas(service),
-                Place::Hop(hop) => hop < settings.hops(),
-                Place::Postgres | Place::Network(_) => true,
+            let target = step.fault.target();
+            let exists = match target {
+                Target::Process(service, replica) => replica < settings.replicas(service),
+                Target::Hop(hop) => hop < settings.hops(),
+                Target::Postgres | Target::Network(_) => true,
             };
-            ensure!(is_there, "there is no such place: {line}");
-            let begins = free.insert(place, step.until()).is_none_or(|free| free <= step.at());
-            ensure!(begins, "its place is not free yet: {line}");
+            ensure!(exists, "the target does not exist: {line}");
+            let is_free = free.insert(target, step.until()).is_none_or(|free| free <= step.at());
+            ensure!(is_free, "the target still has another fault: {line}");
         }
         Ok(())
     }
@@ -244,22 +247,22 @@ mod tests {
 "#;
 
     #[test]
-    fn a_file_is_read_as_it_was_written() {
+    fn a_schedule_read_from_a_file_writes_the_same_file() {
         let schedule = Schedule::from_lines(FILE).unwrap();
         assert_eq!(schedule.steps.len(), 4);
         assert_eq!(schedule.to_lines().unwrap(), FILE);
     }
 
     #[test]
-    fn a_file_that_cannot_be_run_is_refused_with_the_line() {
+    fn an_invalid_file_is_refused_and_the_error_names_the_line() {
         for (from, to, why) in [
-            ("\"for_ms\":3000", "\"for_ms\":3001", "beyond the end"),
-            ("\"replica\":1", "\"replica\":2", "no such place"),
-            ("\"hop\":0", "\"hop\":1", "no such place"),
-            ("\"at_ms\":1000", "\"at_ms\":10", "begins before"),
+            ("\"for_ms\":3000", "\"for_ms\":3001", "ends after the load"),
+            ("\"replica\":1", "\"replica\":2", "does not exist"),
+            ("\"hop\":0", "\"hop\":1", "does not exist"),
+            ("\"at_ms\":1000", "\"at_ms\":10", "starts before"),
             ("\"fault\":\"kill\"", "\"fault\":\"bribe\"", "line 2"),
-            ("\"orders\":2", "\"orders\":0", "without a process"),
-            ("\"seed\":7", "\"seed\":\"x\"", "the settings"),
+            ("\"orders\":2", "\"orders\":0", "at least one process"),
+            ("\"seed\":7", "\"seed\":\"x\"", "invalid settings"),
         ] {
             let error = Schedule::from_lines(&FILE.replace(from, to)).unwrap_err();
             assert!(format!("{error:#}").contains(why), "{from} -> {to}: {error:#}");
@@ -268,6 +271,6 @@ mod tests {
             "{\"at_ms\":300",
             "{\"at_ms\":300,\"for_ms\":1,\"fault\":\"hop\",\"hop\":0,\"calls\":\"\",\"spoils\":\"refuse\"}\n{\"at_ms\":300",
         );
-        assert!(Schedule::from_lines(&twice).unwrap_err().to_string().contains("not free yet"));
+        assert!(Schedule::from_lines(&twice).unwrap_err().to_string().contains("still has another fault"));
     }
 }

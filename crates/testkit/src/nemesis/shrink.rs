@@ -1,8 +1,11 @@
-//! The smallest part of a failing list that still fails: all of it, halves, quarters and so on down to single items are
-//! taken out while the rest fails (after the ddmin of Zeller and Hildebrandt, 2002).
+//! Shrinking of a failing list to a small part that still fails.
+//!
+//! The algorithm removes the whole list, then halves, quarters and so on down to single items, and keeps each removal
+//! after which the rest still fails (after the ddmin algorithm of Zeller and Hildebrandt, 2002).
 
-/// What is left when nothing more can be taken out: without any one of these items, `fails` says no. `fails` is not
-/// asked about the whole list, which is known to fail.
+/// A part of `items` that fails and from which no single item can be removed without `fails` returning false.
+///
+/// `fails` is not called for the whole list, which is known to fail.
 pub async fn smallest<T: Clone>(mut items: Vec<T>, mut fails: impl AsyncFnMut(&[T]) -> bool) -> Vec<T> {
     let mut size = items.len();
     while !items.is_empty() {
@@ -33,46 +36,46 @@ mod tests {
 
     use super::*;
 
-    /// Shrinks `0..length` for a judge that wants all of `needed` there; gives how often it was asked too.
+    /// Shrinks `0..length` for a predicate that needs all items of `needed`. Also returns the number of its calls.
     fn shrunk(length: u32, needed: &[u32]) -> (Vec<u32>, u32) {
-        let asked = Cell::new(0);
-        let judge = async |items: &[u32]| {
-            asked.set(asked.get() + 1);
+        let calls = Cell::new(0);
+        let fails = async |items: &[u32]| {
+            calls.set(calls.get() + 1);
             needed.iter().all(|need| items.contains(need))
         };
-        let left = smallest((0..length).collect(), judge).now_or_never();
-        (left.unwrap(), asked.get())
+        let left = smallest((0..length).collect(), fails).now_or_never();
+        (left.unwrap(), calls.get())
     }
 
     #[test]
-    fn what_needs_nothing_shrinks_to_nothing_at_once() {
+    fn a_failure_that_needs_no_item_shrinks_to_the_empty_list_in_one_call() {
         assert_eq!(shrunk(40, &[]), (vec![], 1));
     }
 
     #[test]
-    fn one_item_of_many_is_found_by_halves() {
-        let (left, asked) = shrunk(64, &[41]);
+    fn one_needed_item_of_many_is_found_by_halving() {
+        let (left, calls) = shrunk(64, &[41]);
         assert_eq!(left, [41]);
-        assert!(asked <= 16, "asked {asked} times");
+        assert!(calls <= 16, "{calls} calls");
     }
 
     #[test]
-    fn items_that_only_fail_together_are_found_together() {
+    fn items_that_fail_only_together_are_all_kept() {
         assert_eq!(shrunk(20, &[0, 7, 19]).0, [0, 7, 19]);
     }
 
-    /// Not every failure is one of "all of these": here any two of the even ones will do.
+    /// Not every failure needs certain items: here any two even items are enough.
     #[test]
-    fn without_any_one_of_what_is_left_it_does_not_fail() {
-        let judge = async |items: &[u32]| items.iter().filter(|item| *item % 2 == 0).count() >= 2;
-        let left = smallest((0..17).collect(), judge).now_or_never().unwrap();
+    fn no_single_item_can_be_removed_from_the_result() {
+        let fails = async |items: &[u32]| items.iter().filter(|item| *item % 2 == 0).count() >= 2;
+        let left = smallest((0..17).collect(), fails).now_or_never().unwrap();
         assert_eq!(left.len(), 2);
         assert!(left.iter().all(|item| item % 2 == 0), "{left:?}");
     }
 
     proptest! {
         #[test]
-        fn exactly_what_is_needed_is_left(
+        fn exactly_the_needed_items_are_left(
             length in 1..60_u32,
             draws in proptest::collection::btree_set(0..60_u32, 0..6),
         ) {

@@ -1,34 +1,39 @@
-//! Reading the services' databases for the checker, past the proxies.
+//! Reading the services' databases for the checker, without going through the proxies.
 
 use std::collections::HashMap;
 
-use anyhow::{Context as _, ensure};
-use checker::postgres::{Dump, dump, under_way};
+use anyhow::ensure;
+use checker::postgres::{PairDump, dump_pair, under_way};
 use checker::{Call, Side};
 use local::Service;
 use sqlx::{Connection, PgConnection};
 
-use super::{TestPair, side};
+use super::TestPair;
 use crate::proxy::HttpProxy;
 
-/// What one service's database holds, read in a superuser's session.
-pub(super) async fn of(pair: &TestPair, service: Service) -> anyhow::Result<Dump> {
-    let mut connection = PgConnection::connect_with(&pair.database(service).admin()).await?;
-    let dump = dump(&mut connection, side(service)).await;
-    let dump = dump.with_context(|| format!("dumping {service}"))?;
-    connection.close().await?;
+/// Both databases, read in a superuser's sessions.
+pub(super) async fn of(pair: &TestPair) -> anyhow::Result<PairDump> {
+    let (mut order, mut inventory) = sessions(pair).await?;
+    let dump = dump_pair(&mut order, &mut inventory).await?;
+    order.close().await?;
+    inventory.close().await?;
     Ok(dump)
 }
 
 /// `Ok` when nothing is in flight; otherwise what is.
 pub(super) async fn unsettled(pair: &TestPair) -> anyhow::Result<()> {
-    for service in Service::BOTH {
-        let mut connection = PgConnection::connect_with(&pair.database(service).admin()).await?;
-        let under_way = under_way(&mut connection, side(service)).await?;
-        connection.close().await?;
-        ensure!(under_way.is_none(), "{service}: {}", under_way.unwrap_or_default());
-    }
+    let (mut order, mut inventory) = sessions(pair).await?;
+    let under_way = under_way(&mut order, &mut inventory).await?;
+    order.close().await?;
+    inventory.close().await?;
+    ensure!(under_way.is_none(), "{}", under_way.unwrap_or_default());
     Ok(())
+}
+
+async fn sessions(pair: &TestPair) -> anyhow::Result<(PgConnection, PgConnection)> {
+    let [order, inventory] =
+        [Service::Order, Service::Inventory].map(|service| pair.database(service).admin());
+    Ok((PgConnection::connect_with(&order).await?, PgConnection::connect_with(&inventory).await?))
 }
 
 /// The calls that went over the hops. A call begins with attempt 1 and goes on with higher ones of the same key.

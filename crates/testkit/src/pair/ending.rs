@@ -1,4 +1,4 @@
-//! Coming to rest, and to an end.
+//! Waiting until a pair is at rest, and shutting it down.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use super::{TestPair, dump};
 use crate::eventually::eventually;
 
 impl TestPair {
-    /// Waits until nothing is in flight: no order that inventory still has to be asked about, no key without its
-    /// final reply.
+    /// Waits until nothing is in flight: no order waits for inventory, and every idempotency key has its final reply.
     pub async fn settle(&self, within: Duration) {
         eventually("the pair settles", within, || self.is_settled()).await;
     }
 
-    /// `Ok` when nothing is in flight; otherwise what is.
+    /// `Ok` when nothing is in flight. Otherwise the error lists the work in flight.
     pub async fn is_settled(&self) -> anyhow::Result<()> {
         dump::unsettled(self).await
     }
 
-    /// Has every process shut down in good order, and what was the pair's own with them.
+    /// Shuts down every process and, if the pair has its own PostgreSQL, the cluster. Fails if a process does not exit
+    /// by itself.
     pub async fn end(self) -> anyhow::Result<()> {
         for service in Service::BOTH {
             for replica in 0..self.replicas(service).len() {

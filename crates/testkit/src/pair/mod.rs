@@ -1,5 +1,5 @@
-//! The pair for one test: both services as child processes over databases of their own, with a faulty network
-//! wherever the test wants one, and the checker at the end.
+//! The pair for one test: both services as child processes, each with its own database, a proxy on every connection
+//! that may get a fault, and the checker.
 //!
 //! ```text
 //!   clients ──> order 0 ──> hop 0 (HttpProxy) ──> inventory 0 ──> TcpProxy ──> database
@@ -7,8 +7,8 @@
 //!                 └───────> TcpProxy ──> database
 //! ```
 //!
-//! Services are processes because the faults are real: `kill -9` leaves what a crash leaves, metrics and logs are
-//! each process's own, and two replicas share nothing but their database.
+//! The services run as processes so that the faults are real: after `kill -9` the state is that of a crash, each
+//! process has its own metrics and logs, and two replicas share only their database.
 
 mod dump;
 mod ending;
@@ -20,7 +20,8 @@ mod tokens;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use checker::{Checker, Contract, Gauge, Observed, Recorded, Report, Side};
+use checker::postgres::PairDump;
+use checker::{Contract, Gauge, Observed, Report, Side};
 use local::child::Stopped;
 use local::{Child, Service, TemporaryDirectory};
 use serde_json::{Value, json};
@@ -34,7 +35,7 @@ use crate::{TestCluster, TestDatabase};
 pub use setup::PairSetup;
 pub use tokens::{Tokens, Who};
 
-/// How long a service may take to become ready: it connects, and on a busy machine that takes a while.
+/// Longest time for a service to become ready. Connecting to the database takes long on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// One running process of a service.
@@ -44,11 +45,11 @@ struct Replica {
     public: u16,
     ops: u16,
     log: PathBuf,
-    /// What its process held when it had become ready.
+    /// Sockets and memory of the process when it became ready.
     baseline: Vec<Gauge>,
 }
 
-/// A running pair. Everything ends when it is dropped, or when the test's process dies.
+/// A running pair. Its processes stop when it is dropped or when the test process dies.
 #[derive(Debug)]
 pub struct TestPair {
     order: Vec<Replica>,
@@ -67,17 +68,18 @@ pub struct TestPair {
 }
 
 impl TestPair {
-    /// Begins a pair of one replica each; see [`PairSetup`].
+    /// Settings for a pair with one replica of each service.
     pub fn setup(programs: local::pair::Programs, contract: Contract<'static>) -> PairSetup {
         PairSetup::new(programs, contract)
     }
 
-    /// A client of the order service's first replica. What it is told goes into the log.
+    /// A client of the order service's first replica. Its requests and replies go into the request log.
     pub fn client(&self) -> Client {
         self.client_of(Service::Order, 0, Who::Client)
     }
 
-    /// Somebody's client of a replica's public listener. What it is told goes into the log.
+    /// A client of a replica's public listener with the token of `who`. Its requests and replies go into the request
+    /// log.
     pub fn client_of(&self, service: Service, replica: usize, who: Who) -> Client {
         let principal = self.tokens.principal(who);
         Client::new(&self.url(service, replica)).token(self.tokens.secret(who)).logged(
@@ -103,7 +105,7 @@ impl TestPair {
         &self.tokens
     }
 
-    /// What clients were told so far.
+    /// The requests and replies of all clients so far.
     pub fn requests(&self) -> &RequestLog {
         &self.log
     }
@@ -113,7 +115,7 @@ impl TestPair {
         &self.hops[0]
     }
 
-    /// The networks before each of inventory's replicas.
+    /// The networks in front of inventory's replicas, one for each.
     pub fn hops(&self) -> &[HttpProxy] {
         &self.hops
     }
@@ -134,12 +136,12 @@ impl TestPair {
         }
     }
 
-    /// The PostgreSQL of this pair's own.
+    /// The pair's own PostgreSQL.
     ///
     /// # Panics
-    /// When it was set up without one.
+    /// If the pair was set up without [`PairSetup::own_postgres`].
     pub fn postgres(&self) -> &TestCluster {
-        self.postgres.as_ref().expect("a pair that was set up with a PostgreSQL of its own")
+        self.postgres.as_ref().expect("the pair was set up with `own_postgres`")
     }
 
     /// The log file of a replica.
@@ -152,32 +154,32 @@ impl TestPair {
         self.home.path()
     }
 
-    /// The process of a replica; none while it is dead.
+    /// Process id of a replica, or `None` while the process is dead.
     pub fn pid(&self, service: Service, replica: usize) -> Option<u32> {
         self.replicas(service)[replica].child.pid()
     }
 
-    /// SIGKILL. Returns when the process is gone; it stays dead until [`TestPair::start`].
+    /// Kills a replica with SIGKILL and waits until the process is gone. It stays dead until [`TestPair::start`].
     pub async fn kill(&self, service: Service, replica: usize) {
         self.replicas(service)[replica].child.kill().await;
     }
 
-    /// SIGTERM: the process drains and ends.
+    /// Stops a replica with SIGTERM and waits until the process has drained and exited.
     pub async fn stop(&self, service: Service, replica: usize) -> Stopped {
         self.replicas(service)[replica].child.stop().await
     }
 
-    /// SIGSTOP. The process stands still until [`TestPair::resume`].
+    /// Pauses a replica with SIGSTOP until [`TestPair::resume`].
     pub async fn pause(&self, service: Service, replica: usize) {
         self.replicas(service)[replica].child.pause().await;
     }
 
-    /// SIGCONT.
+    /// Resumes a paused replica with SIGCONT.
     pub async fn resume(&self, service: Service, replica: usize) {
         self.replicas(service)[replica].child.resume().await;
     }
 
-    /// Starts a dead replica on its old ports, without waiting until it is ready.
+    /// Starts a dead replica on its old ports and does not wait until it is ready.
     pub async fn launch(&self, service: Service, replica: usize) {
         self.replicas(service)[replica].child.start().await;
     }
@@ -193,7 +195,7 @@ impl TestPair {
         replica.ready(service).await
     }
 
-    /// Waits until a replica says that it is ready.
+    /// Waits until a replica reports that it is ready.
     pub async fn ready(&self, service: Service, replica: usize) {
         let ops = self.ops(service, replica);
         eventually(&format!("{service} {replica} is ready"), READY_WITHIN, || async {
@@ -209,10 +211,10 @@ impl TestPair {
         let operator = self.client_of(Service::Inventory, 0, Who::Operator);
         let body = json!({"sku": sku, "name": sku, "on_hand": on_hand});
         let reply = operator.post("/v1/items").json(&body).send().await;
-        reply.unwrap_or_else(|error| panic!("no item {sku:?}: {error}")).expect(201)
+        reply.unwrap_or_else(|error| panic!("creating item {sku:?} failed: {error}")).expect(201)
     }
 
-    /// The body of an order of these lines.
+    /// Request body of an order with these lines: SKU and quantity.
     pub fn basket(lines: &[(&str, i64)]) -> Value {
         let lines: Vec<_> =
             lines.iter().map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity})).collect();
@@ -221,9 +223,8 @@ impl TestPair {
 
     /// Both journals in commit order and everything else that can be observed. Each service's tables and journal
     /// are of one snapshot; the order service's is the older one.
-    pub async fn observe(&self, at_rest: bool) -> anyhow::Result<(Vec<(Side, Recorded)>, Observed)> {
-        let mut order = dump::of(self, Service::Order).await?;
-        let mut inventory = dump::of(self, Service::Inventory).await?;
+    pub async fn observe(&self, at_rest: bool) -> anyhow::Result<PairDump> {
+        let PairDump { entries, observed } = dump::of(self).await?;
         let observed = Observed {
             at_rest,
             requests: self.log.requests(),
@@ -231,29 +232,25 @@ impl TestPair {
             calls: dump::calls(&self.hops),
             watched_secs: self.began.elapsed().as_secs_f64(),
             gauges: self.gauges(),
-            ..Observed::of_dumps(&mut order, &mut inventory)
+            ..observed
         };
-        let order = order.journal.into_iter().map(|recorded| (Side::Order, recorded));
-        let inventory = inventory.journal.into_iter().map(|recorded| (Side::Inventory, recorded));
-        Ok((order.chain(inventory).collect(), observed))
+        Ok(PairDump { entries, observed })
     }
 
     /// Checks the contract's invariants.
     pub async fn check(&self, at_rest: bool) -> anyhow::Result<Report> {
-        let (entries, observed) = self.observe(at_rest).await?;
-        let mut checker = Checker::new(&self.contract);
-        for (side, recorded) in &entries {
-            checker.entry(*side, recorded);
-        }
-        Ok(checker.finish(&observed))
+        Ok(self.observe(at_rest).await?.check(&self.contract))
     }
 
     /// Checks the contract's invariants.
     ///
     /// # Panics
-    /// With the whole report when one is broken, or when there is no journal to check.
+    /// If an invariant is broken or there is no journal to check. The message holds the whole report.
     pub async fn assert_invariants(&self, at_rest: bool) -> Report {
-        let report = self.check(at_rest).await.unwrap_or_else(|error| panic!("nothing to check: {error:#}"));
+        let report = self
+            .check(at_rest)
+            .await
+            .unwrap_or_else(|error| panic!("reading the pair's state failed: {error:#}"));
         report.require(&[checker::Rule::ChainVerifies]).unwrap_or_else(|broken| panic!("{broken}"));
         report
     }
@@ -265,7 +262,7 @@ impl TestPair {
         }
     }
 
-    /// Every replica's log.
+    /// Log file of every replica.
     fn logs(&self) -> impl Iterator<Item = (Side, &Path)> {
         let of = |service| {
             self.replicas(service).iter().map(move |replica| (side(service), replica.log.as_path()))
@@ -273,14 +270,14 @@ impl TestPair {
         Service::BOTH.into_iter().flat_map(of)
     }
 
-    /// What the running processes hold now, beside what they held at first.
+    /// Sockets and memory of the running processes, now and when each became ready.
     fn gauges(&self) -> Vec<Gauge> {
         let replicas = Service::BOTH.into_iter().flat_map(|service| self.replicas(service));
         replicas.flat_map(|replica| resources::now(replica.child.pid(), &replica.baseline)).collect()
     }
 }
 
-/// The checker's name of a service.
+/// The checker's name for a service.
 pub(crate) fn side(service: Service) -> Side {
     match service {
         Service::Order => Side::Order,

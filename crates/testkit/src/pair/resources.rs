@@ -1,13 +1,14 @@
-//! What a process holds, read from `/proc`: sockets and memory must come back to where they were.
+//! Sockets and memory of a process, read from `/proc`. After a test they must be back near their baseline.
 
 use checker::{Gauge, Side};
 
-/// The connection pool (16 at most) and clients' connections that are kept open are no leak.
+/// Sockets above the baseline that are no leak: the connection pool (16 at most) and idle client connections.
 const SOCKET_SLACK: f64 = 64.0;
-/// What an allocator keeps after a burst; a leak worth its name goes past it within one test.
+/// Bytes above the baseline that are no leak: an allocator keeps memory after a burst. A real leak exceeds this within
+/// one test.
 const MEMORY_SLACK: f64 = 96.0 * 1024.0 * 1024.0;
 
-/// What the process `pid` holds now, as a baseline for later.
+/// Gauges of the process `pid`, with the present levels as their baseline.
 pub(super) fn baseline(service: Side, pid: u32) -> Vec<Gauge> {
     let gauge = |name: &str, level: Option<f64>, slack| {
         let level = level?;
@@ -20,7 +21,7 @@ pub(super) fn baseline(service: Side, pid: u32) -> Vec<Gauge> {
     gauges.into_iter().flatten().collect()
 }
 
-/// The same, now; nothing for a process that is dead.
+/// The gauges of `baseline` with the present levels of the process. Empty for a dead process.
 pub(super) fn now(pid: Option<u32>, baseline: &[Gauge]) -> Vec<Gauge> {
     let Some(pid) = pid else { return Vec::new() };
     let now = |gauge: &Gauge| {
@@ -30,7 +31,8 @@ pub(super) fn now(pid: Option<u32>, baseline: &[Gauge]) -> Vec<Gauge> {
     baseline.iter().filter_map(now).collect()
 }
 
-/// Nothing on systems without `/proc`; the checker then says that there was nothing to check.
+/// Number of open sockets, or `None` on a system without `/proc`. The checker then reports that it had nothing to
+/// check.
 fn sockets(pid: u32) -> Option<f64> {
     let files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     let sockets = files.filter_map(Result::ok).filter_map(|file| std::fs::read_link(file.path()).ok());

@@ -1,4 +1,4 @@
-//! Starting a pair.
+//! Settings and start of a pair.
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,13 +18,13 @@ use crate::databases::{Migration, TestCluster};
 use crate::http::{Client, RequestLog};
 use crate::proxy::{HttpProxy, TcpProxy};
 
-/// Longer than a service takes over its own shutdown (10 s).
+/// Longest wait for a process to stop: longer than a service's own shutdown limit of 10 s.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
-/// Another process may take a port between our drawing it and a service's binding it.
+/// Attempts to start a replica with fresh ports. Another process may take a free port before the service binds it.
 const PORT_DRAWS: u32 = 3;
 
-/// How a pair is to be started.
+/// Settings of a pair.
 #[derive(Debug)]
 pub struct PairSetup {
     programs: Programs,
@@ -40,26 +40,27 @@ impl PairSetup {
         Self { programs, contract, orders: 1, inventories: 1, own_postgres: false, environment: Vec::new() }
     }
 
-    /// How many processes each service has. Order replica `n` calls inventory replica `n` modulo their number.
+    /// Sets the number of processes of each service. Order replica `n` calls inventory replica `n` modulo the number of
+    /// inventory replicas.
     #[must_use]
     pub fn replicas(self, orders: usize, inventories: usize) -> Self {
-        assert!(orders > 0 && inventories > 0, "a service without a process is one that was killed");
+        assert!(orders > 0 && inventories > 0, "a service needs at least one process");
         Self { orders, inventories, ..self }
     }
 
-    /// Gives the pair a PostgreSQL of its own, which the test may then kill.
+    /// Gives the pair its own PostgreSQL cluster, which the test may kill.
     #[must_use]
     pub fn own_postgres(self) -> Self {
         Self { own_postgres: true, ..self }
     }
 
-    /// Replaces the attempts that the checker allows.
+    /// Replaces the attempt budget that the checker allows.
     #[must_use]
     pub fn budget(self, budget: AttemptBudget) -> Self {
         Self { contract: self.contract.budget(budget), ..self }
     }
 
-    /// Sets a variable in the environment of every replica of a service. It wins over what is set here.
+    /// Sets an environment variable for every replica of a service. It overrides the variables that the setup sets.
     #[must_use]
     pub fn env(mut self, service: Service, name: &str, value: impl Into<OsString>) -> Self {
         self.environment.push((service, name.into(), value.into()));
@@ -68,7 +69,8 @@ impl PairSetup {
 
     /// Starts databases, networks and services, and waits until all are ready.
     pub async fn start(self) -> anyhow::Result<TestPair> {
-        let home = TemporaryDirectory::create_in(&std::env::temp_dir()).context("a directory")?;
+        let home =
+            TemporaryDirectory::create_in(&std::env::temp_dir()).context("creating a temporary directory")?;
         let tokens = Tokens::create(home.path())?;
         let own = if self.own_postgres { Some(TestCluster::own().await?) } else { None };
         let cluster = match &own {
@@ -128,7 +130,7 @@ impl PairSetup {
             Service::Order => &self.programs.order,
             Service::Inventory => &self.programs.inventory,
         };
-        let (program, arguments) = command.split_first().context("a program to run")?;
+        let (program, arguments) = command.split_first().context("the command names no program")?;
         let log = home.path().join(format!("{service}-{number}.log"));
         let mut draws = 0;
         loop {
@@ -145,8 +147,8 @@ impl PairSetup {
                 environment.push(("INVENTORY_URL".into(), hop.url().into()));
                 environment.push(("INVENTORY_TOKEN_FILE".into(), tokens.peer_file().into()));
             }
-            let wanted = self.environment.iter().filter(|(whose, ..)| *whose == service);
-            environment.extend(wanted.map(|(_, name, value)| (name.clone(), value.clone())));
+            let own = self.environment.iter().filter(|(target, ..)| *target == service);
+            environment.extend(own.map(|(_, name, value)| (name.clone(), value.clone())));
             let spec = ChildSpec {
                 name: service.name(),
                 program: program.into(),
@@ -168,13 +170,13 @@ impl PairSetup {
 }
 
 impl Replica {
-    /// Waits until it says that it is ready, and notes what its process holds then.
+    /// Waits until the replica reports that it is ready, and takes the baseline of its sockets and memory.
     pub(super) async fn ready(&mut self, service: Service) -> anyhow::Result<()> {
-        let began = Instant::now();
+        let started = Instant::now();
         let ops = Client::new(&format!("http://127.0.0.1:{}", self.ops)).patience(Duration::from_secs(2));
         loop {
             let last = match (self.child.state(), ops.get("/readyz").send().await) {
-                (State::Dead { status }, _) => bail!("{service} ended ({status:?}):\n{}", tail(&self.log)),
+                (State::Dead { status }, _) => bail!("{service} exited ({status:?}):\n{}", tail(&self.log)),
                 (State::Running { pid }, Ok(reply)) if reply.status.is_success() => {
                     self.baseline = resources::baseline(side(service), pid);
                     return Ok(());
@@ -182,7 +184,7 @@ impl Replica {
                 (State::Running { .. }, Ok(reply)) => reply.to_string(),
                 (State::Running { .. }, Err(error)) => error.to_string(),
             };
-            if began.elapsed() > READY_WITHIN {
+            if started.elapsed() > READY_WITHIN {
                 bail!("{service} was not ready within {READY_WITHIN:?}: {last}\n{}", tail(&self.log));
             }
             sleep(Duration::from_millis(20)).await;
@@ -190,15 +192,17 @@ impl Replica {
     }
 }
 
-/// The same database by way of the proxy.
+/// URL of the same database through the proxy.
 fn through(network: &TcpProxy, server: SocketAddr, url: &str) -> anyhow::Result<String> {
-    let (before, after) = url.split_once(&format!("@{server}/")).context("a URL of the test's cluster")?;
+    let (before, after) =
+        url.split_once(&format!("@{server}/")).context("the URL does not name the test cluster")?;
     Ok(format!("{before}@{}/{after}", network.address()))
 }
 
-/// The end of a log, for an error message.
+/// The last 20 lines of a log, for an error message.
 fn tail(log: &Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_else(|error| format!("no log: {error}"));
+    let text =
+        std::fs::read_to_string(log).unwrap_or_else(|error| format!("reading the log failed: {error}"));
     let lines: Vec<_> = text.lines().rev().take(20).collect();
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }

@@ -1,5 +1,7 @@
-//! What was started with how much time left, from where it can be seen: the services' canonical log lines say when
-//! a request came to its handler, and the network between them what each call was given.
+//! Time left at the start of each handler and each call, for the checker.
+//!
+//! The canonical log lines of the services give the time left of each request. The proxies between the services see
+//! the deadline header of each call.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,16 +11,16 @@ use serde_json::Value;
 
 use crate::proxy::{Exchange, HttpProxy};
 
-/// The target of the one line that each request ends with.
+/// Log target of the canonical line, which each request writes at its end.
 const CANONICAL: &str = "mainstay::canonical";
 
-/// Everything that was seen to start. `logs` are the replicas' own.
+/// All handlers and calls that were observed to start. `logs` are the log files of the replicas.
 pub(super) fn all<'a>(logs: impl Iterator<Item = (Side, &'a Path)>, hops: &[HttpProxy]) -> Vec<Start> {
     let mut starts = Vec::new();
-    // The order service's handler of a trace; it is what began the calls of that trace.
+    // For each trace, the order service's handler. It is the parent of the calls of the trace.
     let mut callers = HashMap::new();
     for (service, log) in logs {
-        // A replica that never got to logging started nothing.
+        // A replica without a log file has started no handler.
         let text = std::fs::read_to_string(log).unwrap_or_default();
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         for line in lines.filter(|line| line["target"] == CANONICAL) {
@@ -34,12 +36,12 @@ pub(super) fn all<'a>(logs: impl Iterator<Item = (Side, &'a Path)>, hops: &[Http
     starts
 }
 
-/// The handler that a canonical line is about.
+/// The handler that a canonical line describes.
 fn handler(service: Side, line: &Value) -> Option<Start> {
     let text = |name: &str| line[name].as_str().map(str::to_owned);
     let left_at_end = line["deadline_left_ms"].as_i64()?;
     let took = line["duration_ms"].as_f64()?;
-    // When nothing was left at the end, the line does not say since when.
+    // With no time left at the end, the line does not tell when the time ran out.
     #[allow(clippy::cast_possible_truncation, reason = "requests take seconds")]
     let left_ms = (left_at_end > 0).then_some(left_at_end + took as i64);
     Some(Start {
@@ -54,7 +56,7 @@ fn handler(service: Side, line: &Value) -> Option<Start> {
     })
 }
 
-/// The call that a request on a hop is an attempt of. A sweep's call has no handler above it.
+/// The call attempt that a request on a hop belongs to. A call of a sweep has no handler as its parent.
 fn call(exchange: &Exchange, callers: &HashMap<String, String>) -> Option<Start> {
     let header = |name| exchange.request.header(name);
     let parent = header("traceparent")?;

@@ -1,4 +1,4 @@
-//! Who may call whom in a test.
+//! Principals of a test and their tokens.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use uuid::Uuid;
 /// The principals of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Who {
-    /// A client.
+    /// First client.
     Client,
-    /// Another client, who must not see the first one's orders.
+    /// Second client, which must not see the first client's orders.
     Other,
-    /// An operator of both services.
+    /// Operator of both services.
     Operator,
-    /// The order service, to inventory.
+    /// The order service as a caller of inventory.
     Peer,
 }
 
@@ -33,7 +33,7 @@ impl Who {
     }
 }
 
-/// A random token for each.
+/// A random token for each principal.
 #[derive(Debug, Clone)]
 pub struct Tokens {
     secrets: [String; 4],
@@ -41,29 +41,30 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Makes them and writes the files that the services read into `directory`.
+    /// Creates the tokens and writes the token files of the services into `directory`.
     pub(super) fn create(directory: &Path) -> anyhow::Result<Self> {
         let secret = |_| format!("test-{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
         let tokens = Self { secrets: Who::ALL.map(secret), directory: directory.to_owned() };
         for service in Service::BOTH {
             let mut lines = String::new();
-            // Each is known everywhere, so that what a role may not do is refused as such.
+            // Both services know every principal, so that a wrong role is refused with 403 and not with 401.
             for who in Who::ALL {
                 let hash = hex(&hash(tokens.secret(who).as_bytes()));
-                writeln!(lines, "{} {} {hash}", who.role(), tokens.principal(who)).context("a line")?;
+                writeln!(lines, "{} {} {hash}", who.role(), tokens.principal(who))
+                    .context("formatting a token line")?;
             }
-            std::fs::write(tokens.accepted_file(service), lines).context("the accepted tokens")?;
+            std::fs::write(tokens.accepted_file(service), lines).context("writing the accepted tokens")?;
         }
-        std::fs::write(tokens.peer_file(), tokens.secret(Who::Peer)).context("the peer's token")?;
+        std::fs::write(tokens.peer_file(), tokens.secret(Who::Peer)).context("writing the peer's token")?;
         Ok(tokens)
     }
 
-    /// Somebody's token.
+    /// Token of a principal.
     pub fn secret(&self, who: Who) -> &str {
         &self.secrets[who as usize]
     }
 
-    /// What the services call them.
+    /// Name of a principal in the services.
     pub fn principal(&self, who: Who) -> &'static str {
         match who {
             Who::Client => "client",

@@ -1,4 +1,4 @@
-//! A proxy that carries whole HTTP/1.1 exchanges and spoils the ones it is told to.
+//! HTTP/1.1 proxy that forwards complete exchanges and applies scripted faults to some of them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,49 +15,49 @@ use super::message::{Inbox, Kind, Message};
 use super::port::{Port, reset_on_drop};
 use super::script::{Ending, Fault, Script, When};
 
-/// Where an exchange can be held.
+/// Point at which an exchange can be held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Point {
     /// Before the request is delivered.
     Request,
-    /// After the service has answered, before the client hears it.
+    /// After the service has answered and before the client gets the reply.
     Reply,
 }
 
-/// What the proxy has done so far.
+/// Counts of the proxy's actions so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Connections that clients opened.
     pub connections: u64,
     /// Requests that clients sent.
     pub requests: u64,
-    /// Requests that the service got; a duplicate counts twice.
+    /// Requests that the service got. A duplicate counts twice.
     pub delivered: u64,
-    /// Replies that clients got whole and unchanged.
+    /// Replies that clients got complete and unchanged.
     pub answered: u64,
-    /// Exchanges that a fault was applied to.
+    /// Exchanges with a fault.
     pub faults: u64,
 }
 
-/// One request and what became of it.
+/// A request with its fault and its replies.
 #[derive(Debug, Clone)]
 pub struct Exchange {
-    /// Its number, from 0.
+    /// Number of the exchange, counted from 0.
     pub id: usize,
-    /// The request as it was sent.
+    /// The request as the client sent it.
     pub request: Message,
-    /// The fault that was applied.
+    /// Name of the fault, if one was applied.
     pub fault: Option<&'static str>,
-    /// How often the service got it.
+    /// Number of times that the service got the request.
     pub delivered: u32,
-    /// What the service answered, each time it did.
+    /// Replies of the service.
     pub replies: Vec<Message>,
-    /// Whether the client got the first of these, whole and unchanged.
+    /// True if the client got the first reply complete and unchanged.
     pub answered: bool,
 }
 
-/// A scripted HTTP/1.1 proxy on loopback. Everything ends when the last handle is dropped.
+/// A scripted HTTP/1.1 proxy on loopback. It and its connections end when the last handle is dropped.
 ///
 /// ```no_run
 /// # async fn example(inventory: std::net::SocketAddr) -> std::io::Result<()> {
@@ -73,11 +73,11 @@ pub struct Exchange {
 #[derive(Debug, Clone)]
 pub struct HttpProxy {
     port: Arc<Port>,
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     state: Mutex<State>,
     /// Wakes held exchanges.
     released: Notify,
@@ -93,7 +93,7 @@ struct State {
 }
 
 impl HttpProxy {
-    /// Listens on a free port of loopback for the service at `upstream`.
+    /// Starts a proxy on a free loopback port in front of the service at `upstream`.
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
         let state = State {
             upstream,
@@ -102,115 +102,115 @@ impl HttpProxy {
             exchanges: Vec::new(),
             held: Vec::new(),
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), released: Notify::new() });
-        let serving = shared.clone();
+        let inner = Arc::new(Inner { state: Mutex::new(state), released: Notify::new() });
+        let serving = inner.clone();
         let port = Port::open(move |stream| serve(serving.clone(), stream)).await?;
-        Ok(Self { port: Arc::new(port), shared })
+        Ok(Self { port: Arc::new(port), inner })
     }
 
-    /// Where it listens.
+    /// Address on which the proxy listens.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// Where it listens, as a URL.
+    /// URL of the proxy.
     pub fn url(&self) -> String {
         format!("http://{}", self.address())
     }
 
-    /// Sends new connections to another address: the service has moved, or came back elsewhere.
+    /// Forwards later requests to another address, for a service that restarted elsewhere.
     pub fn forward_to(&self, upstream: SocketAddr) {
-        self.shared.state().upstream = upstream;
+        self.inner.state().upstream = upstream;
     }
 
-    /// Applies `fault` to the requests that `when` names. Of several, the one that was added first is applied.
+    /// Applies `fault` to the requests that `when` matches. If several faults match, the one added first applies.
     pub fn script(&self, when: When, fault: Fault) {
-        self.shared.state().script.add(when, fault);
+        self.inner.state().script.add(when, fault);
     }
 
-    /// Forgets every fault that was not applied yet and releases what is held. The port stays as it is.
+    /// Removes all scripted faults and releases all held exchanges. The port stays open or closed.
     pub fn heal(&self) {
-        self.shared.state().script.clear();
+        self.inner.state().script.clear();
         self.release_all();
     }
 
-    /// Stops listening: from now on, connecting is refused. Open connections are reset.
+    /// Closes the port, so that new connections are refused, and resets open connections.
     pub async fn close(&self) {
         self.port.listen(false).await;
         self.port.cut();
     }
 
-    /// Listens again.
+    /// Opens the port again.
     pub async fn open(&self) {
         self.port.listen(true).await;
     }
 
-    /// Resets every open connection; what is held is gone.
+    /// Resets every open connection. Their held exchanges are lost.
     pub fn cut(&self) {
         self.port.cut();
     }
 
-    /// The exchanges that are held, oldest first.
+    /// The held exchanges, oldest first.
     pub fn held(&self) -> Vec<Exchange> {
-        let state = self.shared.state();
+        let state = self.inner.state();
         state.held.iter().map(|id| state.exchanges[*id].clone()).collect()
     }
 
-    /// Lets one held exchange go on.
+    /// Releases one held exchange.
     pub fn release(&self, id: usize) {
-        self.shared.state().held.retain(|held| *held != id);
-        self.shared.released.notify_waiters();
+        self.inner.state().held.retain(|held| *held != id);
+        self.inner.released.notify_waiters();
     }
 
-    /// Lets every held exchange go on.
+    /// Releases every held exchange.
     pub fn release_all(&self) {
-        self.shared.state().held.clear();
-        self.shared.released.notify_waiters();
+        self.inner.state().held.clear();
+        self.inner.released.notify_waiters();
     }
 
-    /// What it did so far.
+    /// The counts so far.
     pub fn counts(&self) -> Counts {
-        self.shared.state().counts
+        self.inner.state().counts
     }
 
-    /// Every exchange so far, oldest first.
+    /// All exchanges so far, oldest first.
     pub fn exchanges(&self) -> Vec<Exchange> {
-        self.shared.state().exchanges.clone()
+        self.inner.state().exchanges.clone()
     }
 
-    /// Delivers an old request once more, as a network that kept a copy would; gives the service's reply.
+    /// Delivers an old request again, like a network that kept a copy, and returns the service's reply.
     pub async fn resend(&self, id: usize) -> io::Result<Message> {
-        let request = self.shared.state().exchanges[id].request.clone();
+        let request = self.inner.state().exchanges[id].request.clone();
         let mut upstream = Upstream::default();
-        self.shared.deliver(id, &request, &mut upstream).await
+        self.inner.deliver(id, &request, &mut upstream).await
     }
 }
 
-/// A connection to the service, opened when it is needed.
+/// A connection to the service, opened on first use.
 #[derive(Debug, Default)]
 struct Upstream {
     stream: Option<(SocketAddr, TcpStream)>,
     inbox: Inbox,
 }
 
-/// What the client gets.
+/// Answer of the proxy to its client.
 enum Answer {
     Whole(Message),
     Bytes(Vec<u8>, Ending),
     Nothing(Ending),
 }
 
-impl Shared {
+impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Each update is complete in itself, so a panic elsewhere cannot leave half of one behind.
+        // A poisoned lock can be used: each update is a single step, so a panic cannot leave half an update behind.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a request to the service and reads its reply.
     async fn deliver(&self, id: usize, request: &Message, upstream: &mut Upstream) -> io::Result<Message> {
         let target = self.state().upstream;
-        // A kept connection may have been closed by the service in the meantime; nothing was sent on it then,
-        // unless it dies under the request, which is for the client to find out.
+        // The service may have closed the idle connection; then open a new one. If the connection dies while the
+        // request is sent, the client sees the failure, as on a real network.
         let idle = upstream.stream.take().filter(|(address, stream)| *address == target && is_open(stream));
         let mut stream = match idle {
             Some((_, stream)) => stream,
@@ -231,7 +231,7 @@ impl Shared {
         Ok(reply)
     }
 
-    /// Counted before the client has its answer, so that no client ever sees a count without it.
+    /// Counts a reply. It is called before the client gets the reply, so that a test that has the reply sees the count.
     fn answered(&self, id: usize) {
         let mut state = self.state();
         state.counts.answered += 1;
@@ -244,7 +244,7 @@ impl Shared {
         loop {
             let released = self.released.notified();
             tokio::pin!(released);
-            // Registered before the look, so that a release in between is not missed.
+            // Register before the check, so that a release between the two is not missed.
             released.as_mut().enable();
             if !self.state().held.contains(&id) {
                 return;
@@ -314,16 +314,16 @@ impl Shared {
     }
 }
 
-/// Serves one client connection until either side has had enough.
-async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
-    // Small replies must not wait for acknowledgements of earlier ones.
+/// Serves one client connection until either side closes it.
+async fn serve(inner: Arc<Inner>, mut client: TcpStream) {
+    // Without this, a small reply would wait for the acknowledgement of an earlier one.
     let _gone = client.set_nodelay(true);
     reset_on_drop(&client);
-    shared.state().counts.connections += 1;
+    inner.state().counts.connections += 1;
     let (mut inbox, mut upstream) = (Inbox::default(), Upstream::default());
     while let Ok(Some(request)) = inbox.next(&mut client, Kind::Request).await {
         let (id, fault) = {
-            let mut state = shared.state();
+            let mut state = inner.state();
             let fault = state.script.take(&request);
             state.counts.requests += 1;
             state.counts.faults += u64::from(fault.is_some());
@@ -338,33 +338,33 @@ async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
             });
             (id, fault)
         };
-        let spoiled = fault.is_some();
-        let exchange = shared.exchange(id, &request, fault, &mut upstream);
+        let has_fault = fault.is_some();
+        let exchange = inner.exchange(id, &request, fault, &mut upstream);
         tokio::pin!(exchange);
-        let answer = if spoiled {
-            // The network has the request now; that the client leaves does not call it back.
+        let answer = if has_fault {
+            // The faulty network has the request, and a client that disconnects cannot take it back.
             exchange.await
         } else {
             tokio::select! {
                 answer = &mut exchange => answer,
-                // A healthy network tells the service that its client has left.
-                () = left(&mut inbox, &mut client) => return,
+                // A healthy network closes the service's connection when the client closes its own.
+                () = wait_for_close(&mut inbox, &mut client) => return,
             }
         };
-        // An unreachable service, or one that breaks off, looks the same from here: a reset.
+        // If the service is unreachable or closes early, reset the client's connection.
         let Ok(answer) = answer else { return };
-        if !give(&shared, id, &mut client, answer).await {
+        if !send_answer(&inner, id, &mut client, answer).await {
             return;
         }
     }
     let _gone = client.shutdown().await;
 }
 
-/// Gives the client its answer. `false`: the connection has ended.
-async fn give(shared: &Shared, id: usize, client: &mut TcpStream, answer: Answer) -> bool {
+/// Sends the client its answer. Returns false if the connection has ended.
+async fn send_answer(inner: &Inner, id: usize, client: &mut TcpStream, answer: Answer) -> bool {
     let (bytes, ending) = match answer {
         Answer::Whole(reply) => {
-            shared.answered(id);
+            inner.answered(id);
             if reply.is_last() {
                 (reply.bytes().to_vec(), Ending::Close)
             } else {
@@ -378,23 +378,23 @@ async fn give(shared: &Shared, id: usize, client: &mut TcpStream, answer: Answer
         return false;
     }
     match ending {
-        Ending::Hang => left(&mut Inbox::default(), client).await,
+        Ending::Hang => wait_for_close(&mut Inbox::default(), client).await,
         Ending::Close => {
             let _gone = client.shutdown().await;
-            left(&mut Inbox::default(), client).await;
+            wait_for_close(&mut Inbox::default(), client).await;
         }
-        // Dropping the socket resets the connection; what was written before has reached the client's kernel.
+        // Dropping the socket resets the connection. Bytes written before have reached the client's kernel.
         Ending::Reset => {}
     }
     false
 }
 
-/// Returns when the client has closed its side.
-async fn left(inbox: &mut Inbox, client: &mut TcpStream) {
+/// Waits until the client has closed its side.
+async fn wait_for_close(inbox: &mut Inbox, client: &mut TcpStream) {
     while inbox.fill(client).await.unwrap_or(false) {}
 }
 
-/// Whether an idle connection can still be used: neither closed nor with bytes that nobody asked for.
+/// True if an idle connection can be used: it is not closed, and the service has sent no bytes without a request.
 fn is_open(stream: &TcpStream) -> bool {
     matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }

@@ -1,13 +1,13 @@
-//! HTTP/1.1 messages as they are on the wire: enough to know where one ends.
+//! HTTP/1.1 messages as bytes, parsed only as far as needed to find their end.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// No test sends more.
+/// Largest message in bytes. No test sends a larger one.
 const MAX: usize = 16 << 20;
 
-/// A whole request or reply, byte for byte.
+/// A complete request or reply, byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     bytes: Vec<u8>,
@@ -15,28 +15,28 @@ pub struct Message {
 }
 
 impl Message {
-    /// Everything, head and body.
+    /// Head and body.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The body as it came, chunk headers included.
+    /// The body as received, including chunk headers.
     pub fn body(&self) -> &[u8] {
         &self.bytes[self.head..]
     }
 
-    /// `POST /v1/orders` or `HTTP/1.1 201`: the first line's first two words.
+    /// The first two words of the first line: `POST /v1/orders` or `HTTP/1.1 201`.
     pub fn subject(&self) -> String {
         let line = self.line(0);
         line.split(' ').take(2).collect::<Vec<_>>().join(" ")
     }
 
-    /// A reply's status.
+    /// Status of a reply.
     pub fn status(&self) -> Option<u16> {
         self.line(0).split(' ').nth(1)?.parse().ok()
     }
 
-    /// A header's value.
+    /// Value of a header.
     pub fn header(&self, name: &str) -> Option<String> {
         header(&self.bytes[..self.head], name)
     }
@@ -46,7 +46,7 @@ impl Message {
         head.split("\r\n").nth(index).unwrap_or_default().to_owned()
     }
 
-    /// Whether the sender closes the connection after it.
+    /// True if the sender closes the connection after this message.
     pub(super) fn is_last(&self) -> bool {
         self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
@@ -60,27 +60,27 @@ fn header(head: &[u8], name: &str) -> Option<String> {
     })
 }
 
-/// What decides where a message without a length ends.
+/// Kind of message. A request without a length has no body; a reply without a length ends with its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Request,
     Reply,
 }
 
-/// Bytes that were read from a connection and belong to no message yet.
+/// Bytes read from a connection that do not form a complete message yet.
 #[derive(Debug, Default)]
 pub(super) struct Inbox(Vec<u8>);
 
 impl Inbox {
-    /// Reads more. `false`: the other side has closed.
+    /// Reads more bytes. Returns false if the other side has closed the connection.
     pub(super) async fn fill(&mut self, from: &mut (impl AsyncRead + Unpin)) -> io::Result<bool> {
         if self.0.len() > MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a message of more than 16 MiB"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is larger than 16 MiB"));
         }
         Ok(from.read_buf(&mut self.0).await? > 0)
     }
 
-    /// The next whole message; `None` when the other side closed between two.
+    /// The next complete message, or `None` if the other side closed the connection between two messages.
     pub(super) async fn next(
         &mut self,
         from: &mut (impl AsyncRead + Unpin),
@@ -101,7 +101,8 @@ impl Inbox {
         }
     }
 
-    /// Takes a whole message off the front, if there is one. `ended`: nothing more will come.
+    /// Removes and returns the complete message at the front, if there is one. `ended` is true if no more bytes will
+    /// come.
     fn cut(&mut self, kind: Kind, ended: bool) -> Option<Message> {
         let head = find(&self.0, b"\r\n\r\n")? + 4;
         let (start, body) = (&self.0[..head], &self.0[head..]);
@@ -126,7 +127,8 @@ impl Inbox {
     }
 }
 
-/// The length of a whole chunked body at the front of `body`, trailers excluded: nobody here sends any.
+/// The length of the complete chunked body at the front of `body`. Trailers are not supported, because no service or
+/// test sends any.
 fn chunks(body: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_end_where_their_head_says() {
+    async fn a_message_ends_where_its_head_says() {
         let two = b"POST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nhiGET /b HTTP/1.1\r\n\r\n";
         let (found, whole) = read(Kind::Request, two).await;
         assert!(whole);
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_that_breaks_off_is_an_error() {
+    async fn an_incomplete_message_is_an_error() {
         let (found, whole) = read(Kind::Request, b"POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nhi").await;
         assert!(found.is_empty() && !whole);
     }

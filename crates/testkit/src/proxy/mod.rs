@@ -1,9 +1,11 @@
-//! A network between two processes that fails on command.
+//! Proxies that inject network faults between two processes.
 //!
-//! [`HttpProxy`] stands between a client and an HTTP/1.1 service and understands requests, so that a test can
-//! say "the next confirm is carried out and its answer lost". [`TcpProxy`] stands before anything else,
-//! PostgreSQL first of all, and knows bytes and directions only. Both listen on loopback, close and open their
-//! port on demand, and count what they did, so that a test can prove that its fault took place.
+//! [`HttpProxy`] stands in front of an HTTP/1.1 service and understands requests. A test can say: execute the next
+//! confirm and lose its reply. [`TcpProxy`] stands in front of any other server, mostly PostgreSQL, and handles only
+//! bytes and directions.
+//!
+//! Both listen on loopback, close and open their port on demand, and count their actions, so that a test can prove that
+//! its fault took place.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +20,7 @@ pub use message::Message;
 pub use script::{Ending, Fault, When};
 pub use tcp::{Cut, Flow, TcpCounts, TcpProxy};
 
-/// Which way bytes go.
+/// Direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {

@@ -1,4 +1,4 @@
-//! A port on loopback that can be closed, so that connections are refused, and opened again.
+//! Loopback port that can be closed, so that connections are refused, and opened again.
 
 use std::future::Future;
 use std::io;
@@ -10,25 +10,25 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
-/// More than any test opens at once.
+/// Length of the accept queue: more connections than any test opens at once.
 const BACKLOG: u32 = 256;
 
-/// Between two tries to open the port again.
-const TRY_AGAIN: Duration = Duration::from_millis(20);
+/// Pause between two attempts to open the port again.
+const RETRY_BIND: Duration = Duration::from_millis(20);
 
-/// Owns the accept loop and, through it, every connection: all end when it is dropped.
+/// Owner of the accept loop and, through it, of every connection. All end when it is dropped.
 #[derive(Debug)]
 pub(super) struct Port {
     address: SocketAddr,
     wanted: watch::Sender<bool>,
     listening: watch::Receiver<bool>,
-    /// Each change ends every open connection.
+    /// Counter; each change resets every open connection.
     cut: watch::Sender<u64>,
     accepting: AbortHandle,
 }
 
 impl Port {
-    /// Listens on a free port and gives each connection to `serve`.
+    /// Listens on a free port and passes each connection to `serve`.
     pub(super) async fn open<S, F>(serve: S) -> io::Result<Self>
     where
         S: Fn(TcpStream) -> F + Send + 'static,
@@ -46,15 +46,15 @@ impl Port {
         self.address
     }
 
-    /// Stops or starts listening and returns once it is so. Open connections stay.
+    /// Starts or stops listening, and returns when that is done. Open connections stay open.
     pub(super) async fn listen(&self, on: bool) {
         self.wanted.send_replace(on);
         let mut listening = self.listening.clone();
-        // The loop that sends lives as long as `self`.
+        // Waiting cannot fail, because the accept loop holds the sender and lives as long as `self`.
         let _alive = listening.wait_for(|now| *now == on).await;
     }
 
-    /// Ends every open connection at once, with a reset.
+    /// Resets every open connection.
     pub(super) fn cut(&self) {
         self.cut.send_modify(|generation| *generation += 1);
     }
@@ -66,7 +66,7 @@ impl Drop for Port {
     }
 }
 
-/// Draws ports until one can be bound: another process may take the one that was free a moment ago.
+/// Draws free ports until one can be bound, because another process may take a free port first.
 async fn bind_free() -> io::Result<(SocketAddr, TcpListener)> {
     const TRIES: u32 = 20;
     let mut tries = 0;
@@ -83,7 +83,7 @@ async fn bind_free() -> io::Result<(SocketAddr, TcpListener)> {
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
-    // Connections of the port's last life may linger in TIME_WAIT.
+    // Connections from before the port was closed may still be in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -118,8 +118,8 @@ async fn accept<S, F>(
             }
         };
         tokio::select! {
-            // Somebody else has the port for a moment.
-            () = sleep(TRY_AGAIN), if failed => {}
+            // Another process has the port; try again soon.
+            () = sleep(RETRY_BIND), if failed => {}
             changed = wanted.changed() => if changed.is_err() { return },
             Ok((stream, _)) = arrival => {
                 let mut cuts = cuts.clone();
@@ -137,8 +137,8 @@ async fn accept<S, F>(
     }
 }
 
-/// Makes the socket end with a reset instead of a farewell when it is dropped.
+/// Makes the socket send a reset (RST) instead of an orderly close (FIN) when it is dropped.
 pub(super) fn reset_on_drop(stream: &TcpStream) {
-    // Fails only on a socket that is gone already.
+    // This fails only on a socket that is closed already.
     let _gone = stream.set_zero_linger();
 }

@@ -1,4 +1,4 @@
-//! What an [`HttpProxy`](super::HttpProxy) does to which request.
+//! Faults of an [`HttpProxy`](super::HttpProxy) and the requests to which they apply.
 
 use std::time::Duration;
 
@@ -7,42 +7,43 @@ use serde::{Deserialize, Serialize};
 use super::http::Point;
 use super::message::Message;
 
-/// How a connection ends after its reply was taken away.
+/// End of a connection whose reply was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
-    /// It stays open and silent until the client gives up.
+    /// The connection stays open and silent until the client closes it.
     Hang,
-    /// It is closed in order.
+    /// The connection is closed in order.
     Close,
-    /// It is reset.
+    /// The connection is reset.
     Reset,
 }
 
-/// What is done to one exchange. "Delivered" means that the service got the whole request.
+/// Fault of one exchange. "Delivered" means that the service got the whole request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// Delivered after `request`, answered `reply` later.
+    /// The request is delivered after `request`, and the reply reaches the client `reply` after it was given.
     Delay { request: Duration, reply: Duration },
-    /// Not delivered; the connection ends so. `Hang` is a black hole on the way there.
+    /// The request is not delivered. `Hang` is a black hole on the way to the service.
     LoseRequest(Ending),
-    /// Delivered and carried out; the answer is lost. `Hang` is a black hole on the way back.
+    /// The request is delivered and executed, and the reply is lost. `Hang` is a black hole on the way back.
     LoseReply(Ending),
-    /// Delivered; this many bytes of the reply arrive, head included, and then the connection ends.
+    /// The request is delivered. The first `after` bytes of the reply, counted from its head, arrive.
     CutReply { after: usize, ending: Ending },
-    /// Delivered; the client reads these bytes instead of the reply.
+    /// The request is delivered. The client gets these bytes instead of the reply.
     ReplaceReply(Vec<u8>),
-    /// Not delivered; the client reads these bytes.
+    /// The request is not delivered. The client gets these bytes.
     Answer(Vec<u8>),
-    /// Delivered twice, one after the other or at once on two connections; the client reads the first reply.
+    /// The request is delivered twice: one after the other, or concurrently on two connections. The client gets the
+    /// first reply.
     Duplicate { at_once: bool },
-    /// Stops at the point until released, even when the client has left: a request may then arrive late, and
-    /// requests may overtake each other.
+    /// The exchange stops at this point until it is released, even if the client has disconnected. So a request may
+    /// arrive late, and requests may overtake each other.
     Hold(Point),
 }
 
 impl Fault {
-    /// A well-formed reply of this status with a body that is no JSON.
+    /// A well-formed reply with this status and a body that is not JSON.
     pub fn nonsense(status: u16) -> Vec<u8> {
         let body = "<html>%%%";
         format!(
@@ -52,7 +53,7 @@ impl Fault {
         .into_bytes()
     }
 
-    /// Its name in the record of exchanges.
+    /// Name of the fault in [`Exchange::fault`](super::Exchange).
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Delay { .. } => "delay",
@@ -67,7 +68,7 @@ impl Fault {
     }
 }
 
-/// Which requests a fault is for: those whose `METHOD path` contains a text, or ends with it.
+/// Requests to which a fault applies: those whose `METHOD path` contains a text or ends with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct When {
     text: String,
@@ -77,40 +78,40 @@ pub struct When {
 }
 
 impl When {
-    /// Every one from now on.
+    /// Every later request that contains the text.
     pub fn every(contains: &str) -> Self {
         Self { text: contains.to_owned(), at_end: false, skip: 0, times: None }
     }
 
-    /// Every one from now on whose path ends so: `/reservations` is a reserve, and no confirm or release.
+    /// Every later request whose path ends with the text. `/reservations` matches a reserve, but no confirm or release.
     pub fn ending(text: &str) -> Self {
         Self { at_end: true, ..Self::every(text) }
     }
 
-    /// Whether it is for this `METHOD path`.
+    /// True if the fault applies to this `METHOD path`.
     pub(crate) fn is_for(&self, subject: &str) -> bool {
         if self.at_end { subject.ends_with(&self.text) } else { subject.contains(&self.text) }
     }
 
-    /// The next one only.
+    /// Only the next request that contains the text.
     pub fn next(contains: &str) -> Self {
         Self::every(contains).times(1)
     }
 
-    /// At most this many.
+    /// Limits the fault to this many requests.
     #[must_use]
     pub fn times(self, times: u32) -> Self {
         Self { times: Some(times), ..self }
     }
 
-    /// But not the first `skip`.
+    /// Lets the first `skip` matching requests pass.
     #[must_use]
     pub fn after(self, skip: u32) -> Self {
         Self { skip, ..self }
     }
 }
 
-/// The faults that are in force, first match first.
+/// The active faults. The first one that matches a request applies.
 #[derive(Debug, Default)]
 pub(super) struct Script(Vec<(When, Fault)>);
 
@@ -123,7 +124,7 @@ impl Script {
         self.0.clear();
     }
 
-    /// The fault for this request. Counts it against every rule that it matches up to the one that applies.
+    /// The fault for this request, if any. The request counts for each matching rule up to the rule that applies.
     pub(super) fn take(&mut self, request: &Message) -> Option<Fault> {
         let subject = request.subject();
         let index = self.0.iter_mut().position(|(when, _)| {

@@ -1,4 +1,4 @@
-//! A proxy that knows bytes and directions only; for PostgreSQL, and for faults below HTTP.
+//! TCP proxy that handles only bytes and directions. It is for PostgreSQL and for faults below HTTP.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,53 +16,54 @@ use super::Direction;
 use super::message::find;
 use super::port::{Port, reset_on_drop};
 
-/// What happens to bytes in one direction.
+/// Treatment of the bytes in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// They arrive after this long.
+    /// The bytes arrive after this delay.
     Pass(Duration),
-    /// They wait until the flow is something else: a partition that heals.
+    /// The bytes wait until the flow changes, as in a partition that heals.
     Freeze,
-    /// They are gone, and a connection that lost any stays silent in this direction for good.
+    /// The bytes are lost. A connection that lost bytes stays silent in this direction for ever.
     Blackhole,
 }
 
-/// A connection ends when its client has sent certain bytes, such as `COMMIT`.
+/// Moment at which a connection is cut, relative to bytes that its client sends, such as `COMMIT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cut {
-    /// Before they arrive: certainly nothing was done.
+    /// Before the bytes reach the server, so the server certainly did not execute them.
     BeforeDelivery,
-    /// After the server has answered them, and before the client hears it: it was done, and nobody knows.
+    /// After the server has answered and before the client gets the answer: the bytes were executed, and the client
+    /// does not know.
     BeforeReply,
 }
 
-/// What the proxy has done so far.
+/// Counts of the proxy's actions so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TcpCounts {
     /// Connections that clients opened.
     pub connections: u64,
-    /// Bytes that arrived at the server.
+    /// Bytes that reached the server.
     pub up: u64,
-    /// Bytes that arrived at clients.
+    /// Bytes that reached clients.
     pub down: u64,
-    /// Bytes that went into a black hole.
+    /// Bytes that a black hole lost.
     pub swallowed: u64,
-    /// Connections that were cut because of what was sent, or of how much was answered.
+    /// Connections cut because of bytes that the client sent or of the number of reply bytes.
     pub cuts: u64,
-    /// Connections that were held: the server has what it will get, and the client waits.
+    /// Connections held: the server has got all the bytes that it will get, and the client waits.
     pub held: u64,
 }
 
-/// A scripted TCP proxy on loopback. Everything ends when the last handle is dropped.
+/// A scripted TCP proxy on loopback. It and its connections end when the last handle is dropped.
 #[derive(Debug, Clone)]
 pub struct TcpProxy {
     port: Arc<Port>,
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     upstream: SocketAddr,
     up: watch::Sender<Flow>,
     down: watch::Sender<Flow>,
@@ -73,25 +74,25 @@ struct Shared {
 struct State {
     counts: TcpCounts,
     trigger: Option<Trigger>,
-    /// How many more bytes of replies arrive before their connection is cut.
+    /// Reply bytes that may still pass before a connection is cut.
     replies_left: Option<u64>,
 }
 
-/// What a client has to send for its connection to end or to be held.
+/// Condition on a client's bytes for cutting or holding its connection.
 #[derive(Debug)]
 struct Trigger {
-    /// Bytes that its connection must have carried before.
+    /// Bytes that the connection must have carried first.
     after: Option<Vec<u8>>,
     bytes: Vec<u8>,
-    /// So many times it may send them.
+    /// Number of matches that pass before the trigger acts.
     skip: u32,
     cut: Cut,
     hold: bool,
-    /// Not only the next time.
+    /// True if the trigger stays armed after its first use.
     again: bool,
 }
 
-/// What becomes of the answer to bytes that were let through.
+/// Treatment of the server's answer to bytes that matched the trigger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
     Delivered,
@@ -102,67 +103,67 @@ enum Answer {
 const COMMIT: &[u8] = b"COMMIT";
 
 impl TcpProxy {
-    /// Listens on a free port of loopback for the server at `upstream`.
+    /// Starts a proxy on a free loopback port in front of the server at `upstream`.
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
         let pass = Flow::Pass(Duration::ZERO);
-        let shared = Arc::new(Shared {
+        let inner = Arc::new(Inner {
             upstream,
             up: watch::Sender::new(pass),
             down: watch::Sender::new(pass),
             state: Mutex::default(),
         });
-        let serving = shared.clone();
+        let serving = inner.clone();
         let port = Port::open(move |stream| serve(serving.clone(), stream)).await?;
-        Ok(Self { port: Arc::new(port), shared })
+        Ok(Self { port: Arc::new(port), inner })
     }
 
-    /// Where it listens.
+    /// Address on which the proxy listens.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// Changes what happens to bytes in one direction, from now on and on open connections too.
+    /// Changes the flow in one direction, for open connections too.
     pub fn flow(&self, direction: Direction, flow: Flow) {
-        self.shared.flow(direction).send_replace(flow);
+        self.inner.flow(direction).send_replace(flow);
     }
 
-    /// Cuts the connection whose client next sends `bytes`, after `skip` times that it may.
+    /// Cuts the next connection whose client sends `bytes`, after letting `bytes` pass `skip` times.
     pub fn cut_on(&self, bytes: &[u8], skip: u32, cut: Cut) {
-        self.shared.state().trigger =
+        self.inner.state().trigger =
             Some(Trigger { after: None, bytes: bytes.to_vec(), skip, cut, hold: false, again: false });
     }
 
-    /// Cuts every connection whose client sends COMMIT, until it heals.
+    /// Cuts every connection whose client sends COMMIT, until [`TcpProxy::heal`].
     pub fn cut_every_commit(&self, cut: Cut) {
-        self.shared.state().trigger =
+        self.inner.state().trigger =
             Some(Trigger { after: None, bytes: COMMIT.to_vec(), skip: 0, cut, hold: false, again: true });
     }
 
-    /// Cuts the connection of the next transaction that sends `bytes`, at its COMMIT.
+    /// Cuts the connection of the next transaction that sends `bytes`, at the COMMIT of the transaction.
     pub fn cut_commit_of(&self, bytes: &[u8], cut: Cut) {
         let after = Some(bytes.to_vec());
-        self.shared.state().trigger =
+        self.inner.state().trigger =
             Some(Trigger { after, bytes: COMMIT.to_vec(), skip: 0, cut, hold: false, again: false });
     }
 
-    /// Holds the connection of the next transaction that sends `bytes`, at its COMMIT: before it arrives, or once the
-    /// server has answered it. It ends when its client does. [`TcpCounts::held`] tells when it is so.
+    /// Holds the connection of the next transaction that sends `bytes`, at its COMMIT: before the COMMIT arrives, or
+    /// once the server has answered it. The connection ends when the client closes it. [`TcpCounts::held`] counts it.
     pub fn hold_commit_of(&self, bytes: &[u8], cut: Cut) {
         let after = Some(bytes.to_vec());
-        self.shared.state().trigger =
+        self.inner.state().trigger =
             Some(Trigger { after, bytes: COMMIT.to_vec(), skip: 0, cut, hold: true, again: false });
     }
 
-    /// Cuts the connection that carries the `bytes`-th byte of replies from now on, right after that byte.
+    /// Counts reply bytes from now on, and cuts the connection that carries byte number `bytes` right after that byte.
     pub fn cut_replies_after(&self, bytes: u64) {
-        self.shared.state().replies_left = Some(bytes);
+        self.inner.state().replies_left = Some(bytes);
     }
 
-    /// Lets everything pass again, and listens. Connections that lost bytes stay silent until they are cut.
+    /// Removes all faults and opens the port. Connections that lost bytes stay silent until they are cut.
     pub async fn heal(&self) {
         self.flow(Direction::Up, Flow::Pass(Duration::ZERO));
         self.flow(Direction::Down, Flow::Pass(Duration::ZERO));
-        self.shared.disarm();
+        self.inner.disarm();
         self.port.listen(true).await;
     }
 
@@ -177,15 +178,15 @@ impl TcpProxy {
         self.port.cut();
     }
 
-    /// What it did so far.
+    /// The counts so far.
     pub fn counts(&self) -> TcpCounts {
-        self.shared.state().counts
+        self.inner.state().counts
     }
 }
 
-impl Shared {
+impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Each update is complete in itself, so a panic elsewhere cannot leave half of one behind.
+        // A poisoned lock can be used: each update is a single step, so a panic cannot leave half an update behind.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -202,8 +203,9 @@ impl Shared {
         state.replies_left = None;
     }
 
-    /// Whether the bytes that a client sent are the ones that end its connection or hold it, and how. `seen`: whether
-    /// the connection has carried what must come before them.
+    /// The trigger's action, if `sent` fires the trigger: when to cut, and true to hold instead.
+    ///
+    /// `seen` says whether the connection has carried the bytes of [`Trigger::after`].
     fn triggered(&self, sent: &[u8], seen: &mut bool) -> Option<(Cut, bool)> {
         let mut state = self.state();
         let trigger = state.trigger.as_mut()?;
@@ -226,7 +228,7 @@ impl Shared {
         Some((cut, hold))
     }
 
-    /// How many of these reply bytes may pass, when the connection ends after them.
+    /// The number of these reply bytes that may pass, if the connection must end after them.
     fn last_reply_bytes(&self, length: usize) -> Option<usize> {
         let mut state = self.state();
         let left = state.replies_left?;
@@ -240,44 +242,44 @@ impl Shared {
     }
 }
 
-/// Serves one connection until both sides have ended it, or a fault does; the client then sees a reset.
-async fn serve(shared: Arc<Shared>, mut client: TcpStream) {
-    shared.state().counts.connections += 1;
+/// Serves one connection until both sides have closed it or a fault ends it. After a fault the client sees a reset.
+async fn serve(inner: Arc<Inner>, mut client: TcpStream) {
+    inner.state().counts.connections += 1;
     reset_on_drop(&client);
-    let Ok(mut server) = TcpStream::connect(shared.upstream).await else { return };
+    let Ok(mut server) = TcpStream::connect(inner.upstream).await else { return };
     let _gone = (client.set_nodelay(true), server.set_nodelay(true));
     let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
     let (losing, lost) = watch::channel(Answer::Delivered);
     let _ended = tokio::try_join!(
-        up(&shared, from_client, to_server, losing),
-        down(&shared, from_server, to_client, lost),
+        up(&inner, from_client, to_server, losing),
+        down(&inner, from_server, to_client, lost),
     );
 }
 
-/// Why a connection ends out of order.
+/// End of a connection by an error or a fault.
 struct Ended;
 
-/// Carries what the client sends.
+/// Copies bytes from the client to the server.
 async fn up(
-    shared: &Shared,
+    inner: &Inner,
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     answer: watch::Sender<Answer>,
 ) -> Result<(), Ended> {
-    let mut pipe = Pipe::new(shared, Direction::Up);
+    let mut pipe = Pipe::new(inner, Direction::Up);
     let mut seen = false;
     while let Some(bytes) = pipe.read(&mut from).await? {
-        match shared.triggered(&bytes, &mut seen) {
+        match inner.triggered(&bytes, &mut seen) {
             Some((Cut::BeforeDelivery, false)) => return Err(Ended),
             Some((Cut::BeforeDelivery, true)) => {
-                shared.state().counts.held += 1;
-                return gone(&mut pipe, &mut from).await;
+                inner.state().counts.held += 1;
+                return wait_for_close(&mut pipe, &mut from).await;
             }
             Some((Cut::BeforeReply, hold)) => {
                 answer.send_replace(if hold { Answer::Held } else { Answer::Cut });
                 pipe.write(&mut to, &bytes).await?;
-                // Unless the client leaves first, the other direction sees to the answer.
-                return gone(&mut pipe, &mut from).await;
+                // The other direction handles the server's answer, unless the client closes first.
+                return wait_for_close(&mut pipe, &mut from).await;
             }
             None => pipe.write(&mut to, &bytes).await?,
         }
@@ -285,31 +287,31 @@ async fn up(
     to.shutdown().await.map_err(|_| Ended)
 }
 
-/// Waits until the client has left.
-async fn gone(pipe: &mut Pipe<'_>, from: &mut ReadHalf<'_>) -> Result<(), Ended> {
+/// Waits until the client has closed its side.
+async fn wait_for_close(pipe: &mut Pipe<'_>, from: &mut ReadHalf<'_>) -> Result<(), Ended> {
     while pipe.read(from).await?.is_some() {}
     Err(Ended)
 }
 
-/// Carries what the server answers.
+/// Copies bytes from the server to the client.
 async fn down(
-    shared: &Shared,
+    inner: &Inner,
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     answer: watch::Receiver<Answer>,
 ) -> Result<(), Ended> {
-    let mut pipe = Pipe::new(shared, Direction::Down);
+    let mut pipe = Pipe::new(inner, Direction::Down);
     while let Some(bytes) = pipe.read(&mut from).await? {
         let answer = *answer.borrow();
         match answer {
             Answer::Delivered => {}
             Answer::Cut => return Err(Ended),
             Answer::Held => {
-                shared.state().counts.held += 1;
+                inner.state().counts.held += 1;
                 return std::future::pending().await;
             }
         }
-        if let Some(last) = shared.last_reply_bytes(bytes.len()) {
+        if let Some(last) = inner.last_reply_bytes(bytes.len()) {
             pipe.write(&mut to, &bytes[..last]).await?;
             return Err(Ended);
         }
@@ -320,19 +322,19 @@ async fn down(
 
 /// One direction of one connection.
 struct Pipe<'a> {
-    shared: &'a Shared,
+    inner: &'a Inner,
     direction: Direction,
     flow: watch::Receiver<Flow>,
-    /// It has lost bytes, so what follows would make no sense.
+    /// True if bytes were lost. Then later bytes are lost too, since they would make no sense without the earlier ones.
     dead: bool,
 }
 
 impl<'a> Pipe<'a> {
-    fn new(shared: &'a Shared, direction: Direction) -> Self {
-        Self { shared, direction, flow: shared.flow(direction).subscribe(), dead: false }
+    fn new(inner: &'a Inner, direction: Direction) -> Self {
+        Self { inner, direction, flow: inner.flow(direction).subscribe(), dead: false }
     }
 
-    /// The next bytes; `None` at the end.
+    /// The next bytes, or `None` at the end.
     async fn read(&mut self, from: &mut ReadHalf<'_>) -> Result<Option<Vec<u8>>, Ended> {
         let mut bytes = Vec::with_capacity(16 << 10);
         match from.read_buf(&mut bytes).await {
@@ -342,13 +344,13 @@ impl<'a> Pipe<'a> {
         }
     }
 
-    /// Lets them arrive, or not.
+    /// Writes, delays or loses the bytes, as the flow says.
     async fn write(&mut self, to: &mut WriteHalf<'_>, bytes: &[u8]) -> Result<(), Ended> {
         let flow = *self.flow.wait_for(|flow| *flow != Flow::Freeze).await.map_err(|_| Ended)?;
         let length = bytes.len() as u64;
         if self.dead || flow == Flow::Blackhole {
             self.dead = true;
-            self.shared.state().counts.swallowed += length;
+            self.inner.state().counts.swallowed += length;
             return Ok(());
         }
         if let Flow::Pass(latency) = flow
@@ -357,7 +359,7 @@ impl<'a> Pipe<'a> {
             sleep(latency).await;
         }
         to.write_all(bytes).await.map_err(|_| Ended)?;
-        let counts = &mut self.shared.state().counts;
+        let counts = &mut self.inner.state().counts;
         match self.direction {
             Direction::Up => counts.up += length,
             Direction::Down => counts.down += length,

@@ -50,8 +50,8 @@ pub(super) trait Command: Send + Sync + 'static {
 pub(super) enum Ending {
     /// Rows, entry and key are written.
     Written(Written),
-    /// Nothing is to be written but the key: `entry_id` had decided it.
-    Settled { answer: Answer, entry_id: Uuid },
+    /// Nothing is to be written but the key: the entry `by` had decided it.
+    Settled { answer: Answer, by: Newest },
     /// Nothing is to be written, and it may be otherwise later.
     Passing(Refusal),
     /// The deadline passed while waiting for locks.
@@ -143,16 +143,9 @@ impl Inventory {
     /// The head to chain to; our clock moves past it, also when another process wrote it.
     pub(super) fn chain<S: State>(&self, from: Option<(S, &Newest)>) -> Option<Head> {
         from.map(|(state, newest)| {
-            self.observe(newest.hlc);
+            self.0.clocks.adopt_head(newest.hlc);
             newest.head(state)
         })
-    }
-
-    fn observe(&self, clock: journal::HybridTime) {
-        if !self.0.journal.clock().observe(clock) {
-            metrics::counter!("mainstay_clock_offset_refused_total").increment(1);
-            tracing::warn!(%clock, "a peer's clock is too far ahead to be adopted");
-        }
     }
 
     /// Carries a command out under its key.
@@ -164,7 +157,7 @@ impl Inventory {
 
     pub(super) fn asked<C: Command>(&self, ask: Ask, command: C) -> Arc<Asked<C>> {
         if let Some(clock) = ask.clock {
-            self.observe(clock);
+            self.0.clocks.adopt_peer(clock);
         }
         let claim = Claim {
             principal: Arc::clone(&ask.principal),
@@ -266,7 +259,10 @@ pub(super) async fn attempt<C: Command>(
     }
     Ok(match ending {
         Ending::Written(written) => Step::Commit(Round::written(written)),
-        Ending::Settled { answer, entry_id } => {
+        Ending::Settled { answer, by } => {
+            // The reply names that entry as its cause, so the clock that goes with the reply is to be after it.
+            scene.inventory.0.clocks.adopt_head(by.hlc);
+            let entry_id = by.entry_id;
             let stored = scene.render(&answer);
             store::keys::record(connection, &scene.claim, &stored, entry_id).await?;
             Step::Commit(Round::over(Ok(Reply { stored, entry_id: Some(entry_id), replayed: false })))
@@ -297,6 +293,12 @@ impl Round {
 async fn known(scene: &Scene, connection: &mut PgConnection) -> Result<Option<Round>, sqlx::Error> {
     let claim = &scene.claim;
     let row = journal::idempotency::look(connection, &claim.principal, &claim.key_hash).await?;
+    if row.as_ref().is_some_and(|row| row.reply.is_some())
+        && let Some(clock) = store::reservations::clock(connection, claim.aggregate_id).await?
+    {
+        // Another replica may have written the entry that the replay names, by a clock that is ahead of ours.
+        scene.inventory.0.clocks.adopt_head(clock);
+    }
     Ok(row.map(|row| {
         Round::over(match row.reply {
             _ if row.fingerprint != claim.fingerprint => Err(Failure::KeyReused),

@@ -16,6 +16,7 @@ pub mod reserve;
 
 use std::sync::Arc;
 
+use chassis::clocks::Clocks;
 use journal::{Batch, Cause, Database, DatabaseError, HybridTime, Journal, KeyHash, StoredReply};
 use mainstay::RequestContext;
 use uuid::Uuid;
@@ -39,6 +40,7 @@ pub struct Inventory(Arc<Parts>);
 struct Parts {
     database: Database,
     journal: Journal,
+    clocks: Clocks,
     render: Render,
     reserving: Batch<Asked<Reserve>, Round>,
 }
@@ -51,7 +53,8 @@ impl Inventory {
             |asked: &Asked<Reserve>| asked.command.skus().count(),
             |connection, asked| Box::pin(reserve::all(connection, asked)),
         );
-        Self(Arc::new(Parts { database, journal, render, reserving }))
+        let clocks = Clocks::new(&journal, "order");
+        Self(Arc::new(Parts { database, journal, clocks, render, reserving }))
     }
 
     /// The database.
@@ -62,6 +65,11 @@ impl Inventory {
     /// The journal.
     pub fn journal(&self) -> &Journal {
         &self.0.journal
+    }
+
+    /// The service's hybrid clock and those of the order service and other replicas.
+    pub fn clocks(&self) -> &Clocks {
+        &self.0.clocks
     }
 }
 
@@ -78,7 +86,7 @@ pub struct Ask {
     pub payload_hash: Option<[u8; 32]>,
     /// The caller's journal entry that led to this.
     pub causation_id: Option<Uuid>,
-    /// The caller's clock.
+    /// The clock of the order service, when it is the caller.
     pub clock: Option<HybridTime>,
     /// Correlation, trace, deadline, attempt, trail.
     pub context: RequestContext,

@@ -63,8 +63,8 @@ impl Release {
         };
         let (to, decided) = Decided::by(&rule);
         if to == known.state {
-            let entry_id = known.newest.entry_id;
-            return Ok(Ending::Settled { answer: standing(known), entry_id });
+            let by = known.newest.clone();
+            return Ok(Ending::Settled { answer: standing(known), by });
         }
         let sealed = scene.seal(decided, Some((known.state, &known.newest)));
         let reply = scene.render(&standing(Reservation { state: to, ..known.clone() }));

@@ -183,7 +183,7 @@ impl Reserve {
 
     /// The reservation is there already: under another key, or because its release came first.
     async fn again(&self, known: Reservation, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
-        let entry_id = known.newest.entry_id;
+        let by = known.newest.clone();
         let answer = match known.state {
             ReservationState::Held if !self.is_for(&known) => {
                 return Ok(Ending::Passing(Refusal::HeldOtherwise { id: known.id }));
@@ -205,7 +205,7 @@ impl Reserve {
                 }
             }
         };
-        Ok(Ending::Settled { answer, entry_id })
+        Ok(Ending::Settled { answer, by })
     }
 
     fn is_for(&self, known: &Reservation) -> bool {

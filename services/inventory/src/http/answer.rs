@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::response::Response;
 use chassis::auth::Allowed;
 use chassis::json::Fingerprint;
-use chassis::{ApiError, Caller, IdempotencyKey};
+use chassis::{ApiError, Caller, IdempotencyKey, Principal};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use inventory_api::{X_ENTRY_ID, X_HYBRID_CLOCK};
@@ -42,7 +42,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Command {
         let key = IdempotencyKey::from_request_parts(parts, state).await?;
         let context = parts.extensions.get::<RequestContext>().cloned().ok_or_else(missing)?;
         let log = parts.extensions.get::<LogFields>().cloned().ok_or_else(missing)?;
-        Ok(Self { log, context, key, causality: Causality::of(&parts.headers) })
+        let principal = parts.extensions.get::<Principal>().ok_or_else(missing)?;
+        Ok(Self { log, context, key, causality: Causality::of(principal.role, &parts.headers) })
     }
 }
 
@@ -68,13 +69,18 @@ impl Command {
         let ask = Ask { principal, key, fingerprint, payload_hash, causation_id, clock, context };
         let work = api.tasks.shield(use_case(api.inventory.clone(), ask));
         let Ok(ended) = tokio::time::timeout_at(until, work).await else { return Err(too_late()) };
-        let clock = HeaderValue::try_from(api.inventory.journal().clock().tick().to_string())
-            .expect("hex digits are header-safe");
+        let clock = clock_header(api);
         match ended.map_err(ApiError::internal)? {
             Ok(done) => Ok(answer(done, clock, &log)),
             Err(failure) => Err(refused(&failure).header(X_HYBRID_CLOCK, clock)),
         }
     }
+}
+
+/// The service's hybrid time, for the order service's clock to move past.
+pub(super) fn clock_header(api: &Api) -> HeaderValue {
+    let time = api.inventory.journal().clock().tick();
+    HeaderValue::try_from(time.to_string()).expect("hex digits are header-safe")
 }
 
 fn answer(done: Reply, clock: HeaderValue, log: &LogFields) -> Response {

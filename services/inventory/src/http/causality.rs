@@ -1,8 +1,10 @@
-//! What led to a request: the caller's journal entry and clock. Read leniently: whatever is malformed is absent,
-//! since a request must not fail for a header that only explains it.
+//! The cause of a request: the order service's journal entry and clock. Read leniently: a malformed header counts as
+//! absent, since a request must not fail for a header that only explains it. And read from services alone: a client or
+//! an operator has no journal, so what it sends would only lead this one's causes and clock astray.
 
 use std::str::FromStr;
 
+use chassis::Role;
 use http::{HeaderMap, HeaderName};
 use inventory_api::{X_CAUSATION_ID, X_HYBRID_CLOCK};
 use journal::HybridTime;
@@ -18,8 +20,18 @@ pub(super) struct Causality {
 }
 
 impl Causality {
-    /// As the headers tell it.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    /// No cause in another journal.
+    const NONE: Self = Self { causation_id: None, clock: None };
+
+    /// The cause as the headers tell it, if the caller is a service.
+    pub(super) fn of(role: Role, headers: &HeaderMap) -> Self {
+        match role {
+            Role::Service => Self::read(headers),
+            Role::Client | Role::Operator => Self::NONE,
+        }
+    }
+
+    fn read(headers: &HeaderMap) -> Self {
         Self { causation_id: lone(headers, &X_CAUSATION_ID), clock: lone(headers, &X_HYBRID_CLOCK) }
     }
 }
@@ -42,15 +54,18 @@ mod tests {
         for (name, value) in given {
             headers.append(*name, value.parse().unwrap());
         }
-        Causality::of(&headers)
+        for role in [Role::Client, Role::Operator] {
+            assert_eq!(Causality::of(role, &headers), Causality::NONE);
+        }
+        Causality::of(Role::Service, &headers)
     }
 
     #[test]
-    fn what_is_malformed_or_said_twice_is_absent() {
+    fn a_header_that_is_malformed_or_sent_twice_or_not_by_a_service_is_absent() {
         let (id, clock) = (Uuid::now_v7(), "0123456789abcdef");
         let good = read(&[(&X_CAUSATION_ID, &id.to_string()), (&X_HYBRID_CLOCK, clock)]);
         assert_eq!(good, Causality { causation_id: Some(id), clock: clock.parse().ok() });
-        let nothing = Causality { causation_id: None, clock: None };
+        let nothing = Causality::NONE;
         assert_eq!(read(&[]), nothing);
         assert_eq!(read(&[(&X_CAUSATION_ID, "1"), (&X_HYBRID_CLOCK, "now")]), nothing);
         assert_eq!(read(&[(&X_HYBRID_CLOCK, clock), (&X_HYBRID_CLOCK, clock)]), nothing);

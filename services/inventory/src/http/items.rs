@@ -15,6 +15,8 @@ use crate::app::{self, Inventory, Receive, Refusal};
 use crate::domain::stock::{Quantity, Sku};
 
 /// Take an item into the range
+///
+/// Consistency: the reply shows the item at its commit, and every read that begins after it shows that or something newer.
 #[utoipa::path(
     post, path = "/v1/items", request_body = CreateItem, tag = "items",
     params(("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
@@ -48,6 +50,9 @@ pub(super) async fn create(
 }
 
 /// Receive stock
+///
+/// Consistency: the reply shows the item at its commit, and every read that begins after it shows that or something newer.
+/// A replayed reply shows the stock as it was then.
 #[utoipa::path(
     post, path = "/v1/items/{sku}/receipts", request_body = Receipt, tag = "items",
     params(("sku" = String, Path, description = "The SKU, percent-encoded"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
@@ -82,6 +87,9 @@ pub(super) async fn receive(
 }
 
 /// Read an item and its stock
+///
+/// Consistency: read your writes. `on_hand`, `held` and `available` are of one moment and can change at once: `available` is a
+/// hint, and only a reservation is a promise.
 #[utoipa::path(
     get, path = "/v1/items/{sku}", tag = "items",
     params(("sku" = String, Path, description = "The SKU, percent-encoded")),
@@ -111,6 +119,9 @@ pub(super) async fn get(
 }
 
 /// List items by SKU
+///
+/// Consistency: each page is one snapshot, the pages together are not. An item that exists during the whole pass is listed once.
+/// One that is created during the pass can be missing. A list that begins after a reply shows what it reported.
 #[utoipa::path(
     get, path = "/v1/items", tag = "items",
     params(

@@ -7,18 +7,21 @@ use chassis::auth::{Services, ServicesAndOperators};
 use chassis::problem_document::ProblemDocument;
 use chassis::{ApiError, Caller, EmptyBody, ValidJson, ValidPath};
 use http::HeaderValue;
-use inventory_api::{Reservation, ReserveRequest, X_ENTRY_ID};
+use inventory_api::{Reservation, ReserveRequest, X_ENTRY_ID, X_HYBRID_CLOCK};
 use journal::entry::hash;
 use mainstay::RequestContext;
 use uuid::Uuid;
 
-use super::{Api, Command, reply};
+use super::{Api, Command, answer, reply};
 use crate::app::{Confirm, Inventory, Refusal, Release, Reserve};
 
 /// Hold stock for an order, all lines or none
 ///
 /// The caller chooses the reservation's id, so that it can release what it asked for whatever became of the
 /// request. The hold ends by itself after `hold_seconds`.
+///
+/// Consistency: the reply shows the reservation at its commit, and every read that begins after it shows that or something
+/// newer. A replayed reply shows the reservation as it was then.
 #[utoipa::path(
     post, path = "/v1/reservations", request_body = ReserveRequest, tag = "reservations",
     params(("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
@@ -54,6 +57,9 @@ pub(super) async fn reserve(
 }
 
 /// Ship what a reservation holds
+///
+/// Consistency: judged by inventory's clock under the lock of the row, whatever an earlier read showed. 200 means that the
+/// shipment is committed.
 #[utoipa::path(
     post, path = "/v1/reservations/{id}/confirm", tag = "reservations",
     params(("id" = Uuid, Path, description = "The reservation"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
@@ -89,6 +95,9 @@ pub(super) async fn confirm(
 }
 
 /// Give a hold back, or make sure that it can never come to be
+///
+/// Consistency: judged under the lock of the row, whatever an earlier read showed. After 200 the reservation holds nothing, and a
+/// reserve that arrives later is refused.
 #[utoipa::path(
     post, path = "/v1/reservations/{id}/release", tag = "reservations",
     params(("id" = Uuid, Path, description = "The reservation"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
@@ -122,6 +131,9 @@ pub(super) async fn release(
 }
 
 /// Read a reservation as it stands
+///
+/// Consistency: read your writes, and monotonic. `held` can be shown for about half a second after `expires_at`; a confirm in
+/// that time is refused.
 #[utoipa::path(
     get, path = "/v1/reservations/{id}", tag = "reservations",
     params(("id" = Uuid, Path, description = "The reservation")),
@@ -148,5 +160,7 @@ pub(super) async fn get(
         return Err(reply::problem(&Refusal::NoReservation(id)).into());
     };
     let entry_id = HeaderValue::try_from(found.newest.entry_id.to_string()).expect("a UUID is header-safe");
-    Ok(([(X_ENTRY_ID, entry_id)], Json(reply::reservation_body(&found))).into_response())
+    api.inventory.clocks().adopt_head(found.newest.hlc);
+    let headers = [(X_ENTRY_ID, entry_id), (X_HYBRID_CLOCK, answer::clock_header(&api))];
+    Ok((headers, Json(reply::reservation_body(&found))).into_response())
 }

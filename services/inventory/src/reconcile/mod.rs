@@ -1,6 +1,7 @@
 //! What happens without being asked: holds end, figures are taken.
 
 pub mod admin;
+pub mod holders;
 
 use std::time::Duration;
 

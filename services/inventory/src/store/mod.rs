@@ -4,6 +4,7 @@
 //! Locks are always taken in the same order, so transactions cannot deadlock: the reservation's row, then the
 //! items by SKU, then (by inserting) the idempotency key.
 
+pub mod holders;
 pub mod items;
 pub mod keys;
 pub mod reservations;
@@ -13,12 +14,21 @@ use journal::entry::EntryHash;
 use journal::{HybridTime, Sealed};
 
 /// The service's own migrations, to follow the journal's.
-pub const MIGRATIONS: [(i64, &str, &str); 1] =
-    [(1001, "inventory", include_str!("../../../../migrations/inventory/1001_inventory.sql"))];
+pub const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1001, "inventory", include_str!("../../../../migrations/inventory/1001_inventory.sql")),
+    (1002, "entries", include_str!("../../../../migrations/inventory/1002_entries.sql")),
+];
 
 /// Every statement, by name, for the test that has the database prepare each of them.
 pub fn statements() -> Vec<(&'static str, &'static str)> {
-    [&items::STATEMENTS[..], &keys::STATEMENTS, &reservations::STATEMENTS, &status::STATEMENTS].concat()
+    [
+        &holders::STATEMENTS[..],
+        &items::STATEMENTS,
+        &keys::STATEMENTS,
+        &reservations::STATEMENTS,
+        &status::STATEMENTS,
+    ]
+    .concat()
 }
 
 /// What an aggregate's row says of its newest entry.

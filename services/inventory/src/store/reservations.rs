@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use journal::append::{column, query};
-use journal::{Claim, Keys, Sealed, State as _, StoredReply, entry};
+use journal::{Claim, HybridTime, Keys, Sealed, State as _, StoredReply, entry};
 use serde_json::Value;
 use sqlx::{FromRow as _, PgConnection, Row as _};
 use time::OffsetDateTime;
@@ -112,9 +112,12 @@ const MOVE: &str = "WITH locked AS MATERIALIZED (
         WHERE r.id = m.id AND r.version = m.version - 1 RETURNING 1)
     SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM done)";
 
+const CLOCK: &str = "SELECT hlc FROM reservations WHERE id = $1";
+
 const FIRST_ENTRY: &str = "SELECT body FROM journal WHERE aggregate_id = $1 AND version = 1";
 
-pub(super) const STATEMENTS: [(&str, &str); 7] = [
+pub(super) const STATEMENTS: [(&str, &str); 8] = [
+    ("reservations::CLOCK", CLOCK),
     ("reservations::READ", READ),
     ("reservations::LOCK", LOCK),
     ("reservations::LOCK_TO_RESERVE", LOCK_TO_RESERVE),
@@ -167,6 +170,12 @@ struct TimedRow {
 pub async fn read(connection: &mut PgConnection, id: Uuid) -> Result<Option<Reservation>, sqlx::Error> {
     let row: Option<Row> = sqlx::query_as(READ).bind(id).fetch_optional(connection).await?;
     row.map(Reservation::try_from).transpose()
+}
+
+/// Reads the hybrid time of a reservation's newest entry; `None` where there is no such reservation.
+pub async fn clock(connection: &mut PgConnection, id: Uuid) -> Result<Option<HybridTime>, sqlx::Error> {
+    let time: Option<String> = sqlx::query_scalar(CLOCK).bind(id).fetch_optional(connection).await?;
+    time.map(|time| time.parse().map_err(|_| corrupt("a malformed hybrid time"))).transpose()
 }
 
 /// Locks a reservation and reads the clock after that.

@@ -43,6 +43,7 @@ async fn the_serving_role_can_neither_rewrite_the_past_nor_change_the_schema() {
         "SET ROLE mainstay_inventory_owner",
         "CREATE ROLE mine",
         "SELECT nextval('journal_seq_seq')",
+        "INSERT INTO journal_clusters (epoch, history_end) VALUES (9, 9)",
     ] {
         assert_eq!(refused(&mut serving, statement).await, "42501", "{statement}");
     }
@@ -62,8 +63,8 @@ async fn the_serving_role_can_neither_rewrite_the_past_nor_change_the_schema() {
         "items INSERT",
         "items SELECT",
         "items UPDATE",
-        "journal INSERT",
         "journal SELECT",
+        "journal_clusters SELECT",
         "reservations INSERT",
         "reservations SELECT",
         "reservations UPDATE",

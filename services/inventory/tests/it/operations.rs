@@ -45,6 +45,26 @@ async fn a_service_without_its_schema_is_alive_and_not_ready() {
 }
 
 #[tokio::test]
+async fn readiness_names_a_read_only_database_and_forgets_it_with_its_setting() {
+    let stage = Stage::new().await;
+    let (admin, name) = (stage.admin.clone(), stage.database.name().to_owned());
+    let alter = async |setting: &str| {
+        let alter = format!("ALTER ROLE mainstay_inventory IN DATABASE {name} {setting}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(alter)).execute(&admin).await.unwrap();
+    };
+    alter("SET default_transaction_read_only = on").await;
+    let config = config(&stage, false);
+    let served = Served::start(stage, config).await;
+    let not_ready = reply(served.ops_nobody.get("/readyz")).await.expect(503).json();
+    assert_eq!(not_ready["conditions"][0]["name"], "database");
+    let detail = not_ready["conditions"][0]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("read-only"), "{detail}");
+    alter("RESET default_transaction_read_only").await;
+    // The session of the first question is still in the pool, and still read-only.
+    reply(served.ops_nobody.get("/readyz")).await.expect(200);
+}
+
+#[tokio::test]
 async fn the_journal_is_read_in_order_and_by_what_it_is_about() {
     let served = Served::with(&[("a", 10)]).await;
     let id = Uuid::now_v7();
@@ -202,6 +222,6 @@ async fn the_program_migrates_as_the_owner() {
     let url = OsString::from(stage.database.owner_url());
     let output = program(&["migrate"], &[("MIGRATION_DATABASE_URL", url)]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("1001"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1002"));
     assert_eq!(program(&["migrate"], &[]).status.code(), Some(2));
 }

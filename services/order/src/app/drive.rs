@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
+use super::requests::{Fruitless, Requests};
 use super::{App, Caller, Done, Refused, replies};
 use crate::domain::rules::{Answered, Reply};
 use crate::domain::status::Step;
@@ -97,16 +98,16 @@ impl App {
         order: Arc<Order>,
     ) -> Result<(Driven, Vec<(&'static str, journal::StoredReply)>), DatabaseError> {
         let Some(step) = order.status.step() else { return Ok((Driven::Waiting(order), Vec::new())) };
-        self.observe(order.head_clock);
+        self.clocks.adopt_head(order.head_clock);
         let call = self.ask(driver, &order, step).await;
         if let Some(time) = call.clock.as_deref().and_then(|t| t.parse().ok()) {
-            self.observe(time);
+            self.clocks.adopt_peer(time);
         }
         let reply = match verdict(step, call.answer) {
             Ok(reply) => reply,
             Err(why) => {
                 undecided(driver, &order, step.as_str(), &why);
-                return self.put_back(order).await.map(|driven| (driven, Vec::new()));
+                return self.put_back(driver, order, &why).await.map(|driven| (driven, Vec::new()));
             }
         };
         if let Reply::Nothing { seen } = &reply {
@@ -114,7 +115,11 @@ impl App {
         }
         let answered = Answered { state: order.status, reply };
         if answered.leads_to().is_none() {
-            return self.put_back(order).await.map(|driven| (driven, Vec::new()));
+            let why = match &answered.reply {
+                Reply::Nothing { seen } => seen.clone(),
+                reply => format!("{reply:?}"),
+            };
+            return self.put_back(driver, order, &why).await.map(|driven| (driven, Vec::new()));
         }
         self.record(driver, order, step, &answered, call.entry_id).await
     }
@@ -194,12 +199,20 @@ impl App {
     }
 
     /// Nothing definite was learnt: the order stays as it is and is tried again after a back-off.
-    pub(super) async fn put_back(&self, order: Arc<Order>) -> Result<Driven, DatabaseError> {
+    pub(super) async fn put_back(
+        &self,
+        driver: &Driver,
+        order: Arc<Order>,
+        why: &str,
+    ) -> Result<Driven, DatabaseError> {
         let backoff = backoff_ms(order.tries);
+        let fruitless = Fruitless::new(Requests::counted(&driver.context.trail.snapshot()), why);
         let ours = self
             .database
-            .alone(None, (&order, backoff), |connection, &(order, backoff)| {
-                Box::pin(async move { Ok(TxStep::Commit(work::put_back(connection, order, backoff).await?)) })
+            .alone(None, (&order, backoff, &fruitless), |connection, &(order, backoff, fruitless)| {
+                Box::pin(async move {
+                    Ok(TxStep::Commit(work::put_back(connection, order, backoff, fruitless).await?))
+                })
             })
             .await?;
         let waiting = || Order { in_flight: false, ..Arc::unwrap_or_clone(order) };

@@ -16,7 +16,7 @@ use crate::store::{Order, orders};
 impl App {
     /// Asks inventory how the reservation of a reserved order stands, and expires the order if it has.
     pub async fn lapse(&self, driver: &Driver, order: Arc<Order>) -> Result<Driven, DatabaseError> {
-        self.observe(order.head_clock);
+        self.clocks.adopt_head(order.head_clock);
         let context = CallContext {
             request: driver.context.clone(),
             key: derived(order.id, "look"),
@@ -24,6 +24,9 @@ impl App {
             clock: self.journal.clock().tick().to_string(),
         };
         let call = self.inventory.reservation(context, order.reservation_id).await;
+        if let Some(time) = call.clock.as_deref().and_then(|t| t.parse().ok()) {
+            self.clocks.adopt_peer(time);
+        }
         let looked = match call.answer {
             Answer::Applied(reservation) => Ok(reservation),
             Answer::NotExecuted(why) | Answer::Unknown(why) => Err(why),
@@ -33,7 +36,7 @@ impl App {
             Ok(reservation) => reservation,
             Err(why) => {
                 undecided(driver, &order, "look", &why);
-                return self.put_back(order).await;
+                return self.put_back(driver, order, &why).await;
             }
         };
         let rule = Lapse {
@@ -43,7 +46,8 @@ impl App {
         };
         let (status, decided) = Decided::by(&rule);
         if status != Status::Expired {
-            return self.put_back(order).await;
+            let why = format!("inventory says that the reservation is {:?}", reservation.status);
+            return self.put_back(driver, order, &why).await;
         }
         let sealed = self.journal.seal(Draft {
             aggregate_id: order.id,

@@ -10,13 +10,15 @@ pub mod place;
 pub mod read;
 pub mod repeat;
 pub mod replies;
+pub mod requests;
 pub mod view;
 pub mod wish;
 
 use std::sync::Arc;
 
+use chassis::clocks::Clocks;
 use journal::idempotency::{Claim, KeyHash, StoredReply};
-use journal::{Batch, Cause, Database, DatabaseError, HybridTime, Journal};
+use journal::{Batch, Cause, Database, DatabaseError, Journal};
 use mainstay::RequestContext;
 use mainstay::breaker::Breakers;
 use tokio::sync::{Notify, oneshot};
@@ -42,6 +44,8 @@ pub struct Parts {
     pub database: Database,
     /// Seals this service's entries.
     pub journal: Journal,
+    /// Its hybrid clock and those of inventory and other replicas.
+    pub clocks: Clocks,
     /// The peer.
     pub inventory: Inventory,
     /// The breakers of the peer's endpoints.
@@ -74,14 +78,6 @@ impl App {
             |connection, all| Box::pin(orders::advance(connection, all)),
         );
         Self { parts: Arc::new(parts), placing, advancing }
-    }
-
-    /// Moves our clock past another process's, the peer's or a replica's, so that what follows is after it.
-    fn observe(&self, clock: HybridTime) {
-        if !self.journal.clock().observe(clock) {
-            metrics::counter!("mainstay_clock_refused_total").increment(1);
-            tracing::warn!(%clock, "another process's clock is too far ahead to be adopted");
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use journal::State;
 use journal::idempotency::StoredReply;
 use mainstay::Problem;
 use mainstay::problem::Effect;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -24,6 +24,17 @@ pub const PLACE: &str = "place";
 /// Where an order is found.
 pub fn location(order: &Order) -> String {
     ["/v1/orders/", order.id.hyphenated().encode_lower(&mut Uuid::encode_buffer())].concat()
+}
+
+/// The order that a stored reply is about, if its body says so.
+pub fn order_of(reply: &StoredReply) -> Option<Uuid> {
+    #[derive(Deserialize)]
+    struct Body {
+        id: Option<Uuid>,
+        order_id: Option<Uuid>,
+    }
+    let Body { id, order_id } = serde_json::from_slice(&reply.body).ok()?;
+    order_id.or(id)
 }
 
 /// The replies that the order's new state gives to the keys waiting for it, by command. `correlation_id` is that

@@ -89,7 +89,7 @@ impl App {
     }
 
     fn intend(&self, caller: &Caller, order: &Order, wish: Wish) -> (Order, journal::Sealed) {
-        self.observe(order.head_clock);
+        self.clocks.adopt_head(order.head_clock);
         let rule = Intend {
             state: order.status,
             wish,

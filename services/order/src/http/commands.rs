@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{Api, PlaceOrder, answer};
 use crate::app::place::NewOrder;
 use crate::app::view::OrderView;
-use crate::app::{Begun, Caller, Done, Refused};
+use crate::app::{Begun, Caller, Done, Refused, replies};
 use crate::domain::rules::Wish;
 
 /// Kept back from the deadline for writing the reply.
@@ -28,6 +28,9 @@ const REPLYING: Duration = Duration::from_millis(20);
 ///
 /// The order exists from the moment it is accepted, whatever becomes of the reply. 202 means that inventory's
 /// answer is not known yet: ask at `Location`, or repeat with the same key.
+///
+/// Consistency: the reply shows the order at its commit, and every read that begins after it shows that or something newer.
+/// A replayed reply shows the order as it was then.
 #[utoipa::path(
     post, path = "/v1/orders", request_body = PlaceOrder, tag = "orders",
     params(("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters, new for each order")),
@@ -62,6 +65,9 @@ pub(super) async fn place(
 }
 
 /// Confirm an order: its stock leaves the building
+///
+/// Consistency: 200 means that inventory has committed the shipment. Every read that begins after the reply shows what it
+/// reports or something newer; a replayed reply shows the order as it was then.
 #[utoipa::path(
     post, path = "/v1/orders/{id}/confirm", tag = "orders",
     params(("id" = Uuid, Path, description = "The order"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
@@ -98,6 +104,9 @@ pub(super) async fn confirm(
 }
 
 /// Cancel an order: its stock is given back
+///
+/// Consistency: 200 means that inventory holds nothing for the order and will not. Every read that begins after the reply
+/// shows what it reports or something newer; a replayed reply shows the order as it was then.
 #[utoipa::path(
     post, path = "/v1/orders/{id}/cancel", tag = "orders",
     params(("id" = Uuid, Path, description = "The order"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
@@ -174,5 +183,11 @@ where
     }
     let done = ended.map_err(ApiError::internal)?.map_err(answer::refused)?;
     log.set("idempotent_replayed", matches!(done, Done::Replayed(_)));
+    if let Done::Replayed(reply) = &done {
+        // A replay leaves no entry: its line in the log is the only way from its correlation id to the order.
+        if let Some(order_id) = replies::order_of(reply) {
+            log.set("order_id", order_id.to_string());
+        }
+    }
     Ok(answer::done(done))
 }

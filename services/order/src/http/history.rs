@@ -79,6 +79,9 @@ impl From<Entry<'_>> for HistoryEntry {
 }
 
 /// Explain an order: every transition with its reason
+///
+/// Consistency: read your writes, and monotonic. An entry never changes and never disappears; later reads only add entries at the
+/// end.
 #[utoipa::path(
     get, path = "/v1/orders/{id}/history", tag = "orders",
     params(("id" = Uuid, Path, description = "The order")),

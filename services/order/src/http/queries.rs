@@ -43,6 +43,9 @@ pub(super) fn owner(authenticated: &Authenticated<ClientsAndOperators>) -> Optio
 }
 
 /// Read an order as it stands
+///
+/// Consistency: read your writes, and monotonic by `version`. The state can be behind inventory's: an unknown state stays until
+/// inventory answers, and `reserved` can be shown for up to 5 seconds after the hold has expired.
 #[utoipa::path(
     get, path = "/v1/orders/{id}", tag = "orders", params(("id" = Uuid, Path, description = "The order")),
     responses(
@@ -71,6 +74,10 @@ pub(super) async fn get(
 }
 
 /// List orders
+///
+/// Consistency: each page is one snapshot, the pages together are not. An order that exists during the whole pass and does not
+/// change is listed once. One that is placed during the pass, or changes its status under a filter, can be missing. A list that
+/// begins after a reply shows what it reported.
 #[utoipa::path(
     get, path = "/v1/orders", tag = "orders",
     params(

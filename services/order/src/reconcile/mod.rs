@@ -5,6 +5,7 @@
 //! waiting order; and it stops when the process does, leaving its leases to end by themselves.
 
 pub mod admin;
+pub mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 use sqlx::PgConnection;
 
 use super::orders::{Order, columns};
+use crate::app::requests::Fruitless;
 
 /// The longest lease, in milliseconds: so long an order rests that a replica had in hand when it was killed. The
 /// reconciler takes all of it: the last of a batch waits for three others, each of which may take a whole call, twelve
@@ -42,25 +43,36 @@ pub async fn take_lapsed(connection: &mut PgConnection, limit: i64) -> Result<Ve
     sqlx::query_as(TAKE_LAPSED).bind(limit).bind(LEASE_MS).fetch_all(connection).await
 }
 
-/// Puts an order back without a transition, to be tried again after `backoff_ms`. `false`: it has been taken
+/// Puts an order back without a transition, to be tried again after `backoff_ms`, and counts the requests of the try. `false`: it has been taken
 /// over, and is no longer ours to put back.
 pub async fn put_back(
     connection: &mut PgConnection,
     order: &Order,
     backoff_ms: i64,
+    fruitless: &Fruitless,
 ) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "UPDATE orders SET holder = NULL, tries = tries + 1,
-             due_at = clock_timestamp() + $4 * interval '1 millisecond'
+             due_at = clock_timestamp() + $4 * interval '1 millisecond',
+             fruitless_sent = fruitless_sent + $5, fruitless_refused = fruitless_refused + $6, fruitless_why = $7,
+             fruitless_unconnected = fruitless_unconnected + $8
          WHERE id = $1 AND version = $2 AND epoch = $3",
     )
     .bind(order.id)
     .bind(order.version)
     .bind(order.epoch)
     .bind(backoff_ms)
+    .bind(count(fruitless.requests.sent))
+    .bind(count(fruitless.requests.refused_here))
+    .bind(&fruitless.why)
+    .bind(count(fruitless.requests.unconnected))
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+fn count(requests: u64) -> i64 {
+    i64::try_from(requests).unwrap_or(i64::MAX)
 }
 
 /// Lets every waiting order be taken at once; leases that are running are left alone.

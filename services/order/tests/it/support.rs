@@ -42,9 +42,11 @@ impl Stage {
         let transport = HyperTransport::new(&TransportConfig::default());
         let stack = mainstay::client::stack(ClientConfig::new("inventory"), transport).unwrap();
         let breakers = stack.breakers().clone();
+        let journal = Journal::new("order", "test", "00");
         let app = App::new(Parts {
             database: pool(&database),
-            journal: Journal::new("order", "test", "00"),
+            clocks: chassis::clocks::Clocks::new(&journal, "inventory"),
+            journal,
             inventory: Inventory::new(stack, &hop.url(), "a-token").unwrap(),
             breakers,
             hold_seconds: 900,

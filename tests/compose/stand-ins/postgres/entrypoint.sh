@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the data directory and runs the initialisation files on the first start, then becomes the server. While it
-# initialises, the server listens on its Unix socket only, as it does upstream.
+# Creates the data directory and runs the initialisation files at the first start, and then executes the server. During
+# the initialisation the server listens on its Unix socket only, as in the upstream image.
 set -euo pipefail
 
 if [ "$1" != postgres ]; then exec "$@"; fi
@@ -12,7 +12,7 @@ fi
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   password=${POSTGRES_PASSWORD:-$(cat "${POSTGRES_PASSWORD_FILE:?POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE must be set}")}
   user=${POSTGRES_USER:-postgres}
-  # shellcheck disable=SC2086 # several arguments in one variable, as upstream
+  # shellcheck disable=SC2086 # the variable holds several arguments, as in the upstream image
   initdb -U "$user" --pwfile=<(printf '%s\n' "$password") ${POSTGRES_INITDB_ARGS:-} -D "$PGDATA"
   printf '\nhost all all all scram-sha-256\n' >>"$PGDATA/pg_hba.conf"
   printf "listen_addresses = '*'\n" >>"$PGDATA/postgresql.conf"

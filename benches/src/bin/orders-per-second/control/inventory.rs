@@ -82,7 +82,7 @@ async fn hold(
         let left = available.entry(&line.sku).or_default();
         *left -= line.quantity;
         if *left < 0 {
-            return Err(refused(format!("not enough {}", line.sku)));
+            return Err(refused(format!("not enough stock of {}", line.sku)));
         }
     }
     let reservations = column(all, |asked| Reservation {

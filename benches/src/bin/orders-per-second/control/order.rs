@@ -90,7 +90,7 @@ impl Control {
         let (customer_id, lines) = (order.customer_id.into(), order.lines.into());
         let order = Order { id, now, customer_id, lines, reservation_id, correlation_id };
         let new = Arc::new(Placed { key, fingerprint, entry, order });
-        anyhow::ensure!(self.placing.write(None, Arc::clone(&new)).await?, "the key is taken");
+        anyhow::ensure!(self.placing.write(None, Arc::clone(&new)).await?, "the idempotency key is in use");
         let Order { customer_id, lines, correlation_id, .. } = Arc::unwrap_or_clone(new).order;
 
         let request =
@@ -103,9 +103,10 @@ impl Control {
         let reply = self.client.request(request).await?;
         let status = reply.status();
         let body = reply.into_body().collect().await?.to_bytes();
-        anyhow::ensure!(status == StatusCode::CREATED, "inventory said {status}");
+        anyhow::ensure!(status == StatusCode::CREATED, "inventory answered {status}");
         let reservation: Reservation = serde_json::from_slice(&body)?;
-        let expires_at = reservation.expires_at.ok_or_else(|| anyhow::anyhow!("no expiry"))?;
+        let expires_at =
+            reservation.expires_at.ok_or_else(|| anyhow::anyhow!("the reservation has no expiry"))?;
 
         let view = OrderView {
             id,
@@ -122,7 +123,10 @@ impl Control {
         let location = format!("/v1/orders/{id}");
         let reserved = Reserved { key, entry: Uuid::now_v7(), expires_at, view, body, location };
         let reserved = Arc::new(reserved);
-        anyhow::ensure!(self.reserving.write(None, Arc::clone(&reserved)).await?, "the order was moved");
+        anyhow::ensure!(
+            self.reserving.write(None, Arc::clone(&reserved)).await?,
+            "the order changed concurrently"
+        );
         Ok(Arc::unwrap_or_clone(reserved).view)
     }
 }

@@ -6,19 +6,24 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Ask,
+    /// For a first try, or for a repeat.
+    Ask(bool),
     /// The n-th outstanding call ends.
     End(usize, Verdict, bool),
     Wait(u64),
     Order(Order),
 }
 
+fn ended(verdict: Verdict, is_slow: bool) -> Ended {
+    Ended { verdict, took: if is_slow { 500_000_000 } else { 5_000_000 }, is_slow }
+}
+
 fn step() -> impl Strategy<Value = Step> {
-    let verdict = prop_oneof![1 => Just(Verdict::Good), 2 => Just(Verdict::Bad), 1 => Just(Verdict::Neutral)];
+    let verdict = prop_oneof![1 => Just(Verdict::Good), 2 => Just(Verdict::Bad), 1 => Just(Verdict::Left), 1 => Just(Verdict::Unsent)];
     let order =
         prop_oneof![1 => Just(Order::ForceOpen), 1 => Just(Order::ForceClosed), 3 => Just(Order::Reset)];
     prop_oneof![
-        30 => Just(Step::Ask),
+        30 => prop::bool::weighted(0.3).prop_map(Step::Ask),
         30 => (any::<usize>(), verdict, prop::bool::weighted(0.1)).prop_map(|(n, v, s)| Step::End(n, v, s)),
         10 => (0_u64..3_000).prop_map(Step::Wait),
         1 => order.prop_map(Step::Order),
@@ -36,8 +41,8 @@ proptest! {
         for step in steps {
             let before = core.state(now, &config);
             match step {
-                Step::Ask => {
-                    let (admitted, _) = core.admit(now, &config, &random);
+                Step::Ask(repeated) => {
+                    let (admitted, _) = core.admit(repeated, now, &config, &random);
                     match before {
                         BreakerState::Closed | BreakerState::ForcedClosed => prop_assert!(admitted.is_ok()),
                         BreakerState::Open | BreakerState::ForcedOpen => prop_assert!(admitted.is_err()),
@@ -48,7 +53,10 @@ proptest! {
                 Step::End(n, verdict, slow) if !outstanding.is_empty() => {
                     let call = outstanding.swap_remove(n % outstanding.len());
                     let stale = call.generation != core.load().generation();
-                    let change = core.record(call, verdict, slow, now, &config, &random);
+                    let change = core.record(call, ended(verdict, slow), now, &config, &random);
+                    if call.repeated && verdict != Verdict::Good {
+                        prop_assert_eq!(&change, &None, "a repeat's failure changes nothing");
+                    }
                     if stale {
                         prop_assert_eq!(&change, &None, "a straggler changes nothing");
                         prop_assert_eq!(core.state(now, &config), before);
@@ -72,15 +80,15 @@ proptest! {
         }
         // Wherever it ended, it comes back once its callers have gone and the peer is well.
         for call in outstanding.drain(..) {
-            core.record(call, if call.probe { Verdict::Bad } else { Verdict::Neutral }, false, now, &config, &random);
+            core.record(call, ended(Verdict::Left, false), now, &config, &random);
         }
         if matches!(core.state(now, &config), BreakerState::ForcedOpen | BreakerState::ForcedClosed) {
             core.order(Order::Reset, now);
         }
         for _ in 0..10 {
             now += u64::try_from(config.open_max.as_nanos()).unwrap();
-            if let (Ok(call), _) = core.admit(now, &config, &random) {
-                core.record(call, Verdict::Good, false, now, &config, &random);
+            if let (Ok(call), _) = core.admit(false, now, &config, &random) {
+                core.record(call, ended(Verdict::Good, false), now, &config, &random);
             }
         }
         prop_assert_eq!(core.state(now, &config), BreakerState::Closed);

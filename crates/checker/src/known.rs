@@ -1,0 +1,46 @@
+//! What this release knows of an entry: its aggregate's kind, its states and its rule.
+
+use journal::Entry;
+use journal::rule::ReplayError;
+
+use crate::{Contract, Unknown};
+
+/// An entry against what this release has.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// The first thing that this release does not have, with the value.
+    pub(crate) unknown: Option<(Unknown, String)>,
+    /// What the decision reaches when it is executed again.
+    pub(crate) again: Result<String, ReplayError>,
+}
+
+impl Known {
+    pub(crate) fn of(contract: &Contract<'_>, entry: &Entry<'_>) -> Self {
+        let again = (contract.decide)(&entry.rule, &entry.inputs);
+        let kind = &*entry.aggregate_kind;
+        let state = [&*entry.from, &*entry.to].into_iter().find(|state| !contract.knows(kind, state));
+        let unknown = if !contract.knows_kind(kind) {
+            Some((Unknown::Kind, format!("an aggregate of kind {kind:?}")))
+        } else if let Some(state) = state {
+            Some((Unknown::Status, format!("the {kind} status {state:?}")))
+        } else if let Err(ReplayError::UnknownRule(rule)) = &again {
+            Some((Unknown::Rule, format!("the rule {rule:?}")))
+        } else {
+            None
+        };
+        Self { unknown, again }
+    }
+
+    /// Whether this release has the aggregate's kind and both states.
+    pub(crate) fn has_known_states(&self) -> bool {
+        match &self.unknown {
+            Some((Unknown::Kind | Unknown::Status, _)) => false,
+            Some((Unknown::Rule | Unknown::Entry | Unknown::Row, _)) | None => true,
+        }
+    }
+
+    /// Whether this release has the rule.
+    pub(crate) fn has_known_rule(&self) -> bool {
+        !matches!(self.again, Err(ReplayError::UnknownRule(_)))
+    }
+}

@@ -1,0 +1,278 @@
+//! The reading, and then the inner call, as a named state machine.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower::Service;
+
+use super::body::{Ended, ReceivedBody};
+use super::places::{NoPlace, Place};
+use super::{Shared, announced};
+use crate::context::Party;
+use crate::problem::{Effect, Problem};
+use crate::server::decide;
+
+/// Of a body that is too large, so many times the limit are read at most and thrown away: a client that is still sending
+/// when its connection closes loses the reply to a reset.
+const THROWN_AWAY: usize = 4;
+
+pin_project! {
+    /// The future of [`ReadBody`](super::ReadBody). Dropping it while it reads gives the place back.
+    pub struct ReadBodyFuture<S, B>
+    where
+        S: Service<Request<ReceivedBody<B>>>,
+        B: Body,
+    {
+        #[pin]
+        stage: Stage<S::Future, Reading<S, B>>,
+    }
+}
+
+pin_project! {
+    #[project = StageProj]
+    enum Stage<F, R> {
+        // Boxed, since it holds the request: requests without a body would carry the room for it.
+        Reading { reading: Pin<Box<R>> },
+        Running { #[pin] inner: F, unread: Option<Ended> },
+    }
+}
+
+impl<S, B> ReadBodyFuture<S, B>
+where
+    S: Service<Request<ReceivedBody<B>>>,
+    B: Body,
+{
+    pub(super) fn pass(inner: S::Future, unread: Option<Ended>) -> Self {
+        Self { stage: Stage::Running { inner, unread } }
+    }
+
+    pub(super) fn read(
+        shared: Arc<Shared>,
+        key: Arc<str>,
+        whose: Party,
+        service: S,
+        request: Request<B>,
+    ) -> Self {
+        let (parts, body) = request.into_parts();
+        let announced = announced(&parts.headers).and_then(|bytes| usize::try_from(bytes).ok());
+        let reading = Reading {
+            too_large: announced.is_some_and(|bytes| bytes > shared.config.max),
+            waits_to_send: parts.headers.contains_key(header::EXPECT),
+            shared,
+            key,
+            whose,
+            next: Some((service, parts)),
+            body,
+            whole: Whole::default(),
+            seen: 0,
+            place: None,
+            timer: None,
+        };
+        Self { stage: Stage::Reading { reading: Box::pin(reading) } }
+    }
+}
+
+impl<S, B> std::fmt::Debug for ReadBodyFuture<S, B>
+where
+    S: Service<Request<ReceivedBody<B>>>,
+    B: Body,
+{
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadBodyFuture").finish_non_exhaustive()
+    }
+}
+
+impl<S, B, ResBody> Future for ReadBodyFuture<S, B>
+where
+    S: Service<Request<ReceivedBody<B>>, Response = Response<ResBody>>,
+    B: Body,
+    ResBody: From<Bytes>,
+{
+    type Output = Result<Response<ResBody>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut stage = self.project().stage;
+        loop {
+            let next = match stage.as_mut().project() {
+                StageProj::Reading { reading } => match ready!(reading.as_mut().poll_read(cx)) {
+                    Ok((mut service, request)) => {
+                        Stage::Running { inner: service.call(request), unread: None }
+                    }
+                    Err(refusal) => {
+                        return Poll::Ready(Ok(reading.as_mut().refuse(refusal)));
+                    }
+                },
+                StageProj::Running { inner, unread } => {
+                    let mut reply = ready!(inner.poll(cx));
+                    if let (Ok(response), Some(ended)) = (&mut reply, unread)
+                        && !ended.has_come()
+                    {
+                        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    return Poll::Ready(reply);
+                }
+            };
+            stage.set(next);
+        }
+    }
+}
+
+pin_project! {
+    struct Reading<S, B> {
+        shared: Arc<Shared>,
+        key: Arc<str>,
+        whose: Party,
+        next: Option<(S, Parts)>,
+        #[pin]
+        body: B,
+        whole: Whole,
+        seen: usize,
+        // Larger than allowed: what comes is thrown away.
+        too_large: bool,
+        // The client waits for `100 Continue`, which the first look at the body sends.
+        waits_to_send: bool,
+        place: Option<Place>,
+        #[pin]
+        timer: Option<Sleep>,
+    }
+}
+
+/// The service and the request that it gets.
+type Received<S, B> = (S, Request<ReceivedBody<B>>);
+
+#[derive(Debug, Clone, Copy)]
+enum Refusal {
+    Slow,
+    TooLarge { close: bool },
+    NoPlace(NoPlace),
+}
+
+impl<S, B: Body> Reading<S, B> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Received<S, B>, Refusal>> {
+        let mut this = self.project();
+        let max = this.shared.config.max;
+        let failure = loop {
+            let unsent = *this.waits_to_send && *this.seen == 0;
+            if *this.too_large && (unsent || *this.seen > max.saturating_mul(THROWN_AWAY)) {
+                return Poll::Ready(Err(Refusal::TooLarge { close: true }));
+            }
+            match this.body.as_mut().poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    *this.seen += data.remaining();
+                    *this.too_large |= *this.seen > max;
+                    if !*this.too_large {
+                        this.whole.push(data);
+                    }
+                }
+                Poll::Ready(end) if *this.too_large => {
+                    return Poll::Ready(Err(Refusal::TooLarge { close: end.is_some() }));
+                }
+                Poll::Ready(Some(Err(failure))) => break Some(failure),
+                Poll::Ready(None) => break None,
+                Poll::Pending => {
+                    if this.timer.is_none() {
+                        let place = this.shared.places.take(this.key).map_err(Refusal::NoPlace)?;
+                        *this.place = Some(place);
+                        let until = Instant::now() + this.shared.config.time;
+                        this.timer.set(Some(sleep_until(until.min(this.whose.deadline.instant()))));
+                    }
+                    let timer = this.timer.as_mut().as_pin_mut().expect("set just above");
+                    ready!(timer.poll(cx));
+                    let too_large = Refusal::TooLarge { close: true };
+                    return Poll::Ready(Err(if *this.too_large { too_large } else { Refusal::Slow }));
+                }
+            }
+        };
+        // Free before the inner service asks for a permit.
+        *this.place = None;
+        let (service, parts) = this.next.take().expect("a reading is not polled again after it has ended");
+        let body = ReceivedBody::whole(std::mem::take(this.whole).finish(), failure);
+        Poll::Ready(Ok((service, Request::from_parts(parts, body))))
+    }
+
+    #[cold]
+    fn refuse<R: From<Bytes>>(self: Pin<&mut Self>, refusal: Refusal) -> Response<R> {
+        let this = self.project();
+        let (config, whose) = (&this.shared.config, &*this.whose);
+        let (reason, why, close) = match refusal {
+            Refusal::Slow => {
+                let left = whose.deadline.remaining().as_millis();
+                let why = format!("{} bytes in the time allowed; {left} ms to the deadline", this.seen);
+                ("body-timeout", why, true)
+            }
+            Refusal::TooLarge { close } => {
+                ("body-limit", format!("a body above the {} bytes allowed", config.max), close)
+            }
+            Refusal::NoPlace(NoPlace::ShareTaken) => {
+                let why = format!("{} bodies of this principal are being read", config.at_once_each);
+                ("body-share", why, true)
+            }
+            Refusal::NoPlace(NoPlace::Full) => {
+                ("bodies-full", format!("{} bodies are being read", config.at_once), true)
+            }
+        };
+        decide::shed(whose, "read_body", reason, why.into());
+        let problem = problem(refusal, config.max).outcome(Effect::NotExecuted);
+        let mut response = problem.correlated(&whose.correlation_id).into_response();
+        if close {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+fn problem(refusal: Refusal, max: usize) -> Problem {
+    match refusal {
+        Refusal::Slow => {
+            let mut problem =
+                Problem::new(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The body took too long")
+                    .detail("the body stopped or dribbled; nothing was done with it");
+            (problem.retryable, problem.same_key) = (true, true);
+            problem
+        }
+        Refusal::TooLarge { .. } => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large")
+                .field("body", format!("must be at most {max} bytes"))
+        }
+        Refusal::NoPlace(NoPlace::ShareTaken) => {
+            let title = "Too many bodies of this caller are being read";
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", title).retry_after(1)
+        }
+        Refusal::NoPlace(NoPlace::Full) => {
+            let title = "There is no room for this request now";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", title).retry_after(1)
+        }
+    }
+}
+
+/// The bytes so far. A body of one piece, the usual case, is not copied.
+#[derive(Debug, Default)]
+struct Whole {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Whole {
+    fn push(&mut self, mut data: impl Buf) {
+        if self.all.is_empty() && self.first.is_empty() {
+            self.first = data.copy_to_bytes(data.remaining());
+        } else {
+            let first = std::mem::take(&mut self.first);
+            self.all.extend_from_slice(&first);
+            self.all.put(data);
+        }
+    }
+
+    fn finish(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.freeze() }
+    }
+}
