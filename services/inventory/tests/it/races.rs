@@ -1,6 +1,10 @@
 //! Many at once.
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use inventory_service::app::Failure;
+use journal::DatabaseError;
 use uuid::Uuid;
 
 use crate::support::{PATIENCE, Stage, ask, ask_with, problem};
@@ -56,7 +60,7 @@ async fn what_is_asked_for_at_the_same_time_shares_a_transaction_and_a_repeat_am
     let stage = Stage::with(&[("a", 10)]).await;
     let (known, key) = (Uuid::now_v7(), "a key that is known");
     stage.reserve(ask_with(key), known, &[("a", 1)]).await.unwrap();
-    let [one, two, three] = [(); 3].map(|()| Uuid::now_v7());
+    let [one, two, three, four] = [(); 4].map(|()| Uuid::now_v7());
     let (first, second) =
         tokio::join!(stage.reserve(ask(), one, &[("a", 1)]), stage.reserve(ask(), two, &[("a", 2)]));
     assert_eq!([first, second].map(|reply| reply.unwrap().stored.status), [201, 201]);
@@ -64,13 +68,24 @@ async fn what_is_asked_for_at_the_same_time_shares_a_transaction_and_a_repeat_am
     let transactions = sqlx::query_scalar::<_, i64>(transactions).bind(vec![one, two]);
     assert_eq!(transactions.fetch_one(&stage.admin).await.unwrap(), 1);
 
-    let (first, again) = tokio::join!(
+    let twice = Uuid::now_v7();
+    let (first, again, one, other, last) = tokio::join!(
         stage.reserve(ask(), three, &[("a", 1)]),
-        stage.reserve(ask_with(key), known, &[("a", 1)])
+        stage.reserve(ask_with(key), known, &[("a", 1)]),
+        stage.reserve(ask_with("a key that comes twice"), twice, &[("a", 1)]),
+        stage.reserve(ask_with("a key that comes twice"), twice, &[("a", 1)]),
+        stage.reserve(ask(), four, &[("a", 1)])
     );
-    assert_eq!(first.unwrap().stored.status, 201);
+    for new in [first, last] {
+        assert_eq!(new.unwrap().stored.status, 201);
+    }
     assert!(again.unwrap().replayed);
-    assert_eq!(stage.stock("a").await, (10, 5));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!((one.stored, one.replayed, other.replayed), (other.stored, false, true));
+    let transactions = "SELECT count(DISTINCT xid) FROM journal WHERE aggregate_id = ANY($1)";
+    let transactions = sqlx::query_scalar::<_, i64>(transactions).bind(vec![three, four, twice]);
+    assert_eq!(transactions.fetch_one(&stage.admin).await.unwrap(), 1, "the repeats part nothing");
+    assert_eq!(stage.stock("a").await, (10, 7));
     stage.assert_sound().await;
 }
 
@@ -88,6 +103,32 @@ async fn an_item_that_somebody_sits_on_holds_up_only_who_wants_it() {
     );
     other.commit().await.unwrap();
     assert_eq!(waits.await.unwrap().stored.status, 201);
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn forty_confirms_of_a_locked_reservation_leave_connections_for_the_others() {
+    let stage = Stage::with(&[("a", 10)]).await;
+    let (locked, free) = (stage.hold(&[("a", 1)]).await, stage.hold(&[("a", 1)]).await);
+    let mut other = stage.admin.begin().await.unwrap();
+    let lock = sqlx::query("SELECT FROM reservations WHERE id = $1 FOR UPDATE").bind(locked);
+    lock.execute(&mut *other).await.unwrap();
+    let (confirms, passes) = tokio::join!(
+        async {
+            let mut confirms: FuturesUnordered<_> = (0..40).map(|_| stage.confirm(ask(), locked)).collect();
+            // As many as find no room; the others wait.
+            for _ in 0..28 {
+                let busy = confirms.next().await.unwrap();
+                assert!(matches!(busy, Err(Failure::NotExecuted(DatabaseError::Busy(_)))), "{busy:?}");
+            }
+            confirms
+        },
+        stage.confirm(ask(), free)
+    );
+    assert_eq!(passes.unwrap().stored.status, 200);
+    other.rollback().await.unwrap();
+    let confirms: Vec<_> = confirms.collect().await;
+    assert!(confirms.into_iter().all(|reply| reply.unwrap().stored.status == 200));
     stage.assert_sound().await;
 }
 

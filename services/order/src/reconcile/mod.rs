@@ -78,12 +78,13 @@ impl Swept {
 }
 
 /// Sweeps, and counts what is unresolved, until `tasks` stop. Any number of replicas may do so. Stuck orders are swept
-/// beside the others, so that slow tries of theirs hold up none; and each loop is a task of its own, so that none ends
+/// beside the others, so that slow tries of theirs hold up none; and each loop is supervised by itself, so that none ends
 /// with another.
 pub fn run(app: &App, tasks: &Tasks) {
-    tasks.spawn(sweep_ordinary(app.clone(), tasks.clone()));
-    tasks.spawn(sweep_those_stuck(app.clone(), tasks.clone()));
-    tasks.spawn(count(app.clone(), tasks.clone()));
+    let (ordinary, stuck, counted) = (app.clone(), app.clone(), app.clone());
+    tasks.supervise("reconciler", move |tasks| sweep_ordinary(ordinary.clone(), tasks));
+    tasks.supervise("stuck-orders", move |tasks| sweep_those_stuck(stuck.clone(), tasks));
+    tasks.supervise("order-counts", move |tasks| count(counted.clone(), tasks));
 }
 
 async fn sweep_ordinary(app: App, tasks: Tasks) {
