@@ -7,7 +7,7 @@ use inventory_service::app::Failure;
 use journal::DatabaseError;
 use uuid::Uuid;
 
-use crate::support::{PATIENCE, Stage, ask, ask_with, problem};
+use crate::support::{Stage, ask, ask_with, problem};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_repeats_at_once_one_does_the_work_and_all_get_its_bytes() {
@@ -201,7 +201,7 @@ async fn a_reserve_and_its_release_end_in_the_same_place_in_either_order() {
 }
 
 #[tokio::test]
-async fn hybrid_time_follows_a_cause_and_is_not_dragged_into_the_future() {
+async fn hybrid_time_follows_a_cause_that_is_far_ahead_and_ignores_what_is_no_time() {
     let stage = Stage::with(&[("a", 10)]).await;
     let ahead = |millis: i128| -> journal::HybridTime {
         let now = journal::clock::wall_now().unix_timestamp_nanos() / 1_000_000;
@@ -216,9 +216,17 @@ async fn hybrid_time_follows_a_cause_and_is_not_dragged_into_the_future() {
     assert!(entry.hlc > cause.clock.unwrap());
     assert_eq!(entry.causation_id, cause.causation_id);
 
-    let mut absurd = ask();
-    absurd.clock = Some(ahead(i128::try_from(PATIENCE.as_millis()).unwrap() * 100));
+    let mut far_ahead = ask();
+    far_ahead.clock = Some(ahead(24 * 3_600_000));
     let id = Uuid::now_v7();
-    stage.reserve(absurd.clone(), id, &[("a", 1)]).await.unwrap();
-    assert!(stage.entries(Some(id)).await[0].hlc < absurd.clock.unwrap());
+    stage.reserve(far_ahead.clone(), id, &[("a", 1)]).await.unwrap();
+    let after = stage.entries(Some(id)).await[0].hlc;
+    assert!(after > far_ahead.clock.unwrap());
+
+    let mut garbage = ask();
+    garbage.clock = Some("ffffffffffffffff".parse().unwrap());
+    let id = Uuid::now_v7();
+    stage.reserve(garbage, id, &[("a", 1)]).await.unwrap();
+    let entry = stage.entries(Some(id)).await.remove(0);
+    assert!(entry.hlc > after && entry.hlc < journal::HybridClock::LIMIT);
 }
