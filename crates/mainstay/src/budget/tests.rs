@@ -1,4 +1,4 @@
-//! The budget against a ledger that forgets nothing.
+//! The budget compared with a complete ledger.
 
 use proptest::prelude::*;
 
@@ -24,7 +24,7 @@ proptest! {
                 deposits.push(now);
             }
             for _ in 0..tries {
-                // In slots of 100 ms, as the window sees it.
+                // Slots of 100 ms, as in the window.
                 let slot = |at: Instant| (at - base).as_millis() / 100;
                 let live = |list: &[Instant]| list.iter().filter(|at| slot(**at) + 100 > slot(now)).count();
                 let earned = live(&deposits) * percent as usize / 100;

@@ -1,5 +1,5 @@
-//! The bulkhead for transports that hand on the reply's head while its body still flows: the place is kept until the
-//! body ends or is dropped. A limit that ends with the head does not limit what streams.
+//! The bulkhead for transports that return a reply's head before its body has ended. The permit is held until the
+//! body ends or is dropped, because a limit that ends with the head does not limit streaming bodies.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,7 +12,8 @@ use tower::{Layer, Service};
 use super::{BulkheadLayer, Place};
 use crate::{CallError, HeldBody};
 
-/// Limits the calls in flight, bodies included. Shares its limit with the [`BulkheadLayer`] it was made from.
+/// Layer that limits the calls in flight, bodies included. It shares its limit with the [`BulkheadLayer`] it was made
+/// from.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -45,7 +46,7 @@ impl<S> Layer<S> for StreamingBulkheadLayer {
     }
 }
 
-/// See [`StreamingBulkheadLayer`].
+/// The service of [`StreamingBulkheadLayer`].
 #[derive(Debug, Clone)]
 pub struct StreamingBulkhead<S> {
     inner: S,
@@ -76,7 +77,7 @@ where
 }
 
 pin_project! {
-    /// The call, with its place. Dropping it gives the place back.
+    /// The call with its permit. Dropping it returns the permit.
     #[derive(Debug)]
     pub struct StreamingBulkheadFuture<F> {
         #[pin]

@@ -1,4 +1,4 @@
-//! The ring against a list that forgets nothing.
+//! The ring compared with a complete list of events.
 
 use proptest::prelude::*;
 
@@ -31,7 +31,7 @@ proptest! {
         }
     }
 
-    /// Threads read the clock before they count, so events come a little out of order.
+    /// Threads read the clock before they count, so events arrive slightly out of order.
     #[test]
     fn late_comers_count_where_they_belong(lags in prop::collection::vec(0_u64..300, 1..100)) {
         let window = window();
@@ -59,7 +59,7 @@ fn an_event_older_than_the_window_is_not_counted_as_new() {
     let window = window();
     window.add(50 * SLOT, Counts { a: 1, ..Counts::default() });
     window.add(40 * SLOT, Counts { a: 1, ..Counts::default() });
-    assert_eq!(window.sum(50 * SLOT).a, 1, "a thread that slept for a whole window");
+    assert_eq!(window.sum(50 * SLOT).a, 1, "a thread that was delayed for a whole window");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn memory_does_not_depend_on_the_rate() {
     assert_eq!(size_of::<Window<100>>(), 101 * 8);
 }
 
-/// Turns are numbers of 16 bits that come around: at any age of the window, and after a rest of any length.
+/// Turns are 16-bit numbers that repeat. The window must count at any age and after a pause of any length.
 #[test]
 fn a_window_that_was_cleared_or_left_alone_counts_on_at_any_age() {
     let one = Counts { a: 1, ..Counts::default() };
@@ -84,6 +84,6 @@ fn a_window_that_was_cleared_or_left_alone_counts_on_at_any_age() {
         let rested = window();
         rested.add(0, one);
         rested.add(now, one);
-        assert_eq!(rested.sum(now).a, if lap % 65_536 == 0 { 2 } else { 1 }, "after a rest of {lap} laps");
+        assert_eq!(rested.sum(now).a, if lap % 65_536 == 0 { 2 } else { 1 }, "after a pause of {lap} laps");
     }
 }
