@@ -1,9 +1,10 @@
-//! Work whose deadline has passed is refused before it starts, and work that overruns it is cut off.
+//! Enforces deadlines: work whose deadline has passed is refused before it starts, and work that overruns its
+//! deadline is cut off.
 //!
-//! Outside the rate limit and the queue, so that dead requests cost neither a quota nor a place in line. A handler
-//! is expected to watch its own deadline and to answer in time (with 202, say); the backstop fires a grace later, and
-//! says `unknown`, because only the handler could know. The handler is always polled before the timer, so a reply
-//! that is finished is never thrown away.
+//! The layer is outside the rate limit and the queue, so that expired requests use neither quota nor queue. A handler
+//! should watch its own deadline and answer in time (for example with 202). The backstop fires a grace period after
+//! the deadline and answers `unknown`, because only the handler could know the outcome. The handler is polled before
+//! the timer, so that a finished reply is not lost.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,7 +24,7 @@ use super::names;
 use crate::context::Party;
 use crate::problem::{Effect, Problem};
 
-/// Enforces the deadline in the request's context.
+/// Layer that enforces the deadline in the request's context.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -50,11 +51,12 @@ pub struct DeadlineLayer {
 }
 
 impl DeadlineLayer {
-    /// What a handler that answers right at its deadline may take to get the words out. 50 ms is one scheduling
-    /// hiccup on a busy two-core machine, and short beside the default deadline of 2 s.
+    /// Time after its deadline that a handler has for sending its answer. 50 ms is one scheduling delay on a busy
+    /// two-core machine, and short compared with the default deadline of 2 s.
     pub const GRACE: Duration = Duration::from_millis(50);
 
-    /// The backstop fires `grace` after the deadline. `policy` is used only when no context layer is outside.
+    /// A layer whose backstop fires `grace` after the deadline. `policy` is used only when no context layer is
+    /// outside.
     pub fn new(policy: DeadlinePolicy, grace: Duration) -> Self {
         Self { policy, grace }
     }
@@ -105,13 +107,13 @@ where
     }
 }
 
-/// The refusal of work whose deadline passed before it was started.
+/// The refusal of work whose deadline passed before it started.
 pub(super) fn expired<B: From<Bytes>>(whose: &Party, reason: &'static str, why: &'static str) -> Response<B> {
     decide::shed(whose, "deadline", reason, why.into());
     let mut problem = Problem::new(
         StatusCode::GATEWAY_TIMEOUT,
         "deadline-exceeded",
-        "The deadline had passed before it began",
+        "The deadline passed before the request started",
     )
     .outcome(Effect::NotExecuted)
     .correlated(&whose.correlation_id);

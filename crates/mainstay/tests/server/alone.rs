@@ -77,8 +77,8 @@ async fn the_context_lowers_a_priority_and_cuts_a_deadline() {
     told(&ears, "context", "cut_deadline", "");
     let why =
         |action| ears.at("mainstay::decision").iter().find(|e| e["action"] == action).unwrap()["why"].clone();
-    assert_eq!(why("lower_priority"), "claimed critical, may be degraded at most");
-    assert_eq!(why("cut_deadline"), "9000 ms asked for, 5000 at most");
+    assert_eq!(why("lower_priority"), "claimed critical, at most degraded allowed");
+    assert_eq!(why("cut_deadline"), "9000 ms requested, at most 5000 allowed");
 }
 
 #[tokio::test]

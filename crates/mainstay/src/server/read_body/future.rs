@@ -1,4 +1,4 @@
-//! The reading, and then the inner call, as a named state machine.
+//! Reads the body and then makes the inner call, as a named state machine.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,12 +20,12 @@ use crate::context::Party;
 use crate::problem::{Effect, Problem};
 use crate::server::decide;
 
-/// Of a body that is too large, so many times the limit are read at most and thrown away: a client that is still sending
-/// when its connection closes loses the reply to a reset.
+/// Factor of the limit up to which a body that is too large is read and discarded. If the server closed the
+/// connection while the client still sends, a reset would destroy the reply.
 const THROWN_AWAY: usize = 4;
 
 pin_project! {
-    /// The future of [`ReadBody`](super::ReadBody). Dropping it while it reads gives the place back.
+    /// The future of [`ReadBody`](super::ReadBody). Dropping it while it reads returns its permit to read.
     pub struct ReadBodyFuture<S, B>
     where
         S: Service<Request<ReceivedBody<B>>>,
@@ -39,7 +39,7 @@ pin_project! {
 pin_project! {
     #[project = StageProj]
     enum Stage<F, R> {
-        // Boxed, since it holds the request: requests without a body would carry the room for it.
+        // Boxed, because it holds the request. Requests without a body would otherwise carry space for it.
         Reading { reading: Pin<Box<R>> },
         Running { #[pin] inner: F, unread: Option<Ended> },
     }
@@ -135,9 +135,9 @@ pin_project! {
         body: B,
         whole: Whole,
         seen: usize,
-        // Larger than allowed: what comes is thrown away.
+        // The body is larger than allowed, and further bytes are discarded.
         too_large: bool,
-        // The client waits for `100 Continue`, which the first look at the body sends.
+        // The client waits for `100 Continue`, which the first poll of the body sends.
         waits_to_send: bool,
         place: Option<Place>,
         #[pin]
@@ -145,7 +145,7 @@ pin_project! {
     }
 }
 
-/// The service and the request that it gets.
+/// The service and the request for it.
 type Received<S, B> = (S, Request<ReceivedBody<B>>);
 
 #[derive(Debug, Clone, Copy)]
@@ -192,7 +192,7 @@ impl<S, B: Body> Reading<S, B> {
                 }
             }
         };
-        // Free before the inner service asks for a permit.
+        // Return the permit to read before the inner service asks for a permit to work.
         *this.place = None;
         let (service, parts) = this.next.take().expect("a reading is not polled again after it has ended");
         let body = ReceivedBody::whole(std::mem::take(this.whole).finish(), failure);
@@ -206,19 +206,25 @@ impl<S, B: Body> Reading<S, B> {
         let (reason, why, close) = match refusal {
             Refusal::Slow => {
                 let left = whose.deadline.remaining().as_millis();
-                let why = format!("{} bytes in the time allowed; {left} ms to the deadline", this.seen);
+                let why =
+                    format!("{} bytes read in the time allowed; {left} ms left to the deadline", this.seen);
                 ("body-timeout", why, true)
             }
             Refusal::TooLarge { close } => {
-                ("body-limit", format!("a body above the {} bytes allowed", config.max), close)
+                ("body-limit", format!("body larger than the {} bytes allowed", config.max), close)
             }
             Refusal::NoPlace(NoPlace::ShareTaken) => {
-                let why = format!("{} bodies of this principal are being read", config.at_once_each);
+                let why = format!(
+                    "{} bodies of this principal are being read, which is its maximum",
+                    config.at_once_each
+                );
                 ("body-share", why, true)
             }
-            Refusal::NoPlace(NoPlace::Full) => {
-                ("bodies-full", format!("{} bodies are being read", config.at_once), true)
-            }
+            Refusal::NoPlace(NoPlace::Full) => (
+                "bodies-full",
+                format!("{} bodies are being read, which is the maximum", config.at_once),
+                true,
+            ),
         };
         decide::shed(whose, "read_body", reason, why.into());
         let problem = problem(refusal, config.max).outcome(Effect::NotExecuted);
@@ -235,7 +241,7 @@ fn problem(refusal: Refusal, max: usize) -> Problem {
         Refusal::Slow => {
             let mut problem =
                 Problem::new(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The body took too long")
-                    .detail("the body stopped or dribbled; nothing was done with it");
+                    .detail("the body stopped or arrived too slowly; the request was not executed");
             (problem.retryable, problem.same_key) = (true, true);
             problem
         }
@@ -254,7 +260,7 @@ fn problem(refusal: Refusal, max: usize) -> Problem {
     }
 }
 
-/// The bytes so far. A body of one piece, the usual case, is not copied.
+/// The bytes read so far. A body of one piece, the usual case, is not copied.
 #[derive(Debug, Default)]
 struct Whole {
     first: Bytes,

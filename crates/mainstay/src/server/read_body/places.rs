@@ -1,4 +1,4 @@
-//! Places for bodies that are being read: so many in all, and so many for each principal.
+//! Permits to read a body: a limit in all, and a limit for each principal.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,16 +7,17 @@ use metrics::{Gauge, gauge};
 
 use crate::server::names;
 
-/// Why there is no place.
+/// The reason why there is no permit to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoPlace {
-    /// All are taken.
+    /// All permits are taken.
     Full,
-    /// This principal has its share.
+    /// The principal has its share.
     ShareTaken,
 }
 
-/// Remembers a principal only while one of its bodies is being read, so the memory is bounded by the places.
+/// Counts of bodies being read. A principal is remembered only while one of its bodies is being read, so the permits
+/// bound the memory.
 #[derive(Debug)]
 pub(super) struct Places {
     most: usize,
@@ -62,7 +63,7 @@ impl Places {
     }
 }
 
-/// One place, given back on drop.
+/// A permit to read one body, returned on drop.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
