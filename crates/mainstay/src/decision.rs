@@ -1,4 +1,4 @@
-//! One decision: one structured event, and one line of the request's decision trail.
+//! One decision: a structured event, and an entry of the request's decision trail.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -7,7 +7,7 @@ use crate::context::Party;
 use crate::trail::Decision;
 use crate::{CorrelationId, Deadline, DecisionTrail, RequestContext};
 
-/// Whose decision it is.
+/// Access to the identity of the request that a decision is about.
 pub(crate) trait Concerns {
     fn concerns(&self) -> (&CorrelationId, Deadline, u32, &DecisionTrail);
 }
@@ -24,7 +24,8 @@ impl Concerns for Party {
     }
 }
 
-/// How loud the event is. Refusals come in floods, so they are not warnings; a state that changed for everybody is.
+/// The level of the event. Refusals are many under overload, so they are not warnings. A change of state that affects
+/// every caller is a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loudness {
     Debug,
@@ -32,16 +33,16 @@ pub(crate) enum Loudness {
     Warn,
 }
 
-/// A decision about to be recorded.
+/// A decision to be recorded.
 #[derive(Debug)]
 pub(crate) struct Decided<'a, W = Cow<'static, str>> {
     pub(crate) layer: &'static str,
     pub(crate) action: &'static str,
-    /// Text, or what becomes text if there is anybody to read it.
+    /// The reason: text, or a value that becomes text if an event or a trail needs it.
     pub(crate) why: W,
-    /// The dependency it is about; `None` for what a server decides of its own request.
+    /// The dependency; `None` for a server's decision about its own request.
     pub(crate) peer: Option<&'a str>,
-    /// `host:port`; the peer's name stands in when there is none.
+    /// `host:port`; without it the trail names the peer.
     pub(crate) endpoint: Option<Cow<'static, str>>,
     pub(crate) loudness: Loudness,
 }
@@ -64,7 +65,7 @@ macro_rules! emit {
 }
 
 impl<W: Display + Into<Cow<'static, str>>> Decided<'_, W> {
-    /// Emits the event and, when there is a request, keeps the decision on its trail.
+    /// Emits the event and, if there is a request, adds the decision to its trail.
     pub(crate) fn record(self, whose: Option<&impl Concerns>) {
         let whose = whose.map(Concerns::concerns);
         let left = whose

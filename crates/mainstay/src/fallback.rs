@@ -1,7 +1,7 @@
-//! A substitute for a read that brought no answer: yesterday's price list, an empty recommendation. Put it outside the
-//! stack; it is told as what it is: counted, on the decision trail, and marked on the reply by [`Substituted`].
+//! A substitute for a read without an answer: yesterday's price list, an empty recommendation. Put it outside the
+//! stack. Each substitute is counted, recorded on the decision trail, and marked on the reply by [`Substituted`].
 //!
-//! Only safe methods get one. A write that failed, or may have happened, is nothing that a made-up reply may cover.
+//! Only safe methods get a substitute. It must not hide the failure of a write, which may have had its effect.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -39,16 +39,16 @@ use crate::context::Party;
 use crate::decision::{Decided, Loudness};
 use crate::{CallError, Outcome, RequestContext};
 
-/// Among a reply's extensions: nobody answered this; the call ended so.
+/// Extension of a substituted reply: no peer answered, and the call ended with this outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Substituted(pub Outcome);
 
-/// Substitutes what `F` makes of the outcome; `None` lets the failure through.
+/// Layer that substitutes the reply that `F` makes from the outcome. `None` from `F` returns the failure.
 #[derive(Debug, Clone)]
 pub struct FallbackLayer<F>(Arc<str>, F);
 
 impl<F> FallbackLayer<F> {
-    /// For reads from `peer` that ended neither in success nor in a refusal or a fault of ours.
+    /// A layer for reads from `peer` that ended in neither success, refusal nor client fault.
     pub fn new<R>(peer: &str, substitute: F) -> Self
     where
         F: Fn(Outcome) -> Option<Response<R>> + Clone,
@@ -65,7 +65,7 @@ impl<S, F: Clone> Layer<S> for FallbackLayer<F> {
     }
 }
 
-/// See [`FallbackLayer`].
+/// The service of [`FallbackLayer`].
 #[derive(Debug, Clone)]
 pub struct Fallback<S, F> {
     inner: S,

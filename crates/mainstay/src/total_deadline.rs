@@ -1,9 +1,9 @@
-//! The most that a whole call may take, retries and waits included, and the reserve this hop keeps for itself.
+//! Timeout of a whole call, retries and waits included, and the reserve that this hop keeps for itself.
 //!
-//! The outermost limit of a client stack. Inside, everything works with the deadline set here: a retry whose wait
-//! cannot fit is not begun, an attempt is cut short by it, and what remains of it goes out in `X-Deadline-Ms`. A call that
-//! is cut off is counted in `mainstay_client_timeouts_total{limit="total"}`, and one that is refused for want of time in
-//! `mainstay_client_rejected_total`; both are decisions on the trail.
+//! It is the outermost limit of a client stack, and the inner layers work with the deadline that it sets. A retry
+//! whose wait cannot fit does not begin, an attempt ends at this deadline, and the remaining time is sent in
+//! `X-Deadline-Ms`. A call that is cut off is counted in `mainstay_client_timeouts_total{limit="total"}`. A call that
+//! is refused for lack of time is counted in `mainstay_client_rejected_total`. Both are decisions on the trail.
 //!
 //! ```
 //! use std::time::Duration;
@@ -51,13 +51,13 @@ struct Shared {
     timeouts: Counter,
 }
 
-/// Bounds whole calls.
+/// Layer that bounds whole calls.
 #[derive(Debug, Clone)]
 pub struct TotalDeadlineLayer(Arc<Shared>);
 
 impl TotalDeadlineLayer {
-    /// A call to `peer` may take `total`, or what its caller's deadline leaves after `reserve` if that is less. More than a
-    /// day is taken as a day.
+    /// A call to `peer` may take `total`, or its caller's deadline less `reserve` if that is shorter. More than a day
+    /// is taken as a day.
     pub fn new(peer: &str, total: Duration, reserve: Duration) -> Self {
         let name = || peer.to_owned();
         let rejected = counter!(names::REJECTED, "peer" => name(), "reason" => "deadline-too-near");
@@ -66,7 +66,7 @@ impl TotalDeadlineLayer {
         Self(Arc::new(Shared { peer: peer.into(), total, reserve, least, rejected, timeouts }))
     }
 
-    /// Refuses a call that has less time than `least` (default 1 ms, the unit in which time is sent on; at most a day).
+    /// Refuses a call that has less time than `least` (default 1 ms, the unit of `X-Deadline-Ms`; at most a day).
     #[must_use]
     pub fn least(self, least: Duration) -> Self {
         let Shared { peer, total, reserve, rejected, timeouts, .. } = &*self.0;
@@ -89,7 +89,7 @@ impl<S> Layer<S> for TotalDeadlineLayer {
     }
 }
 
-/// See [`TotalDeadlineLayer`].
+/// The service of [`TotalDeadlineLayer`].
 #[derive(Debug, Clone)]
 pub struct TotalDeadline<S> {
     inner: S,
@@ -120,7 +120,7 @@ where
             whose = Some(Party::from(&*context));
         }
         let until = until.instant().max(began);
-        // Instants are compared: to take one from the other costs more, and is needed for a refusal only.
+        // Compare instants: a subtraction costs more and is needed for a refusal only.
         if until < began + self.shared.least {
             let left = until - began;
             let error = self.shared.refuse(left, request.extensions().get());

@@ -43,7 +43,7 @@ proptest! {
 }
 
 #[test]
-fn a_full_slot_stops_counting_and_spoils_nothing() {
+fn a_full_slot_stops_counting_and_keeps_its_neighbours() {
     let window = window();
     for _ in 0..100_000 {
         window.add(5, Counts { a: 1, b: 1, c: 0 });

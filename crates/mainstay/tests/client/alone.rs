@@ -93,8 +93,8 @@ async fn the_attempt_timeout_refuses_and_cuts_off_and_says_which_limit_it_was() 
     assert!(matches!(call.await, Err(CallError::DeadlineTooNear { .. })));
     assert_eq!((peer.calls(), &ears.metrics()[rejected]), (0, &vec![1.0]));
     for (left, why) in [
-        (1_000, "no reply within 300 ms, an attempt's time"),
-        (200, "no reply within 200 ms, what the deadline left"),
+        (1_000, "no reply within 300 ms, the attempt timeout"),
+        (200, "no reply within 200 ms, the time left to the deadline"),
     ] {
         let slow = RequestContext::background(Duration::from_millis(left));
         ask(&layer, &peer, &slow).await;
