@@ -32,7 +32,7 @@ async fn law_01_a_reply_that_cannot_be_read_is_unknown_to_every_layer_and_never_
         let context = RequestContext::background(Duration::from_secs(5));
         let error = call(&stack, typed(post_with_key()).with(&context)).await.unwrap_err();
         assert_eq!((error.outcome(), error.reason()), (Outcome::Unknown, "unreadable-reply"));
-        assert!(error.to_string().starts_with(&format!("status {status}, which cannot be read")), "{error}");
+        assert!(error.to_string().starts_with(&format!("reply with status {status} cannot be read")), "{error}");
         let metrics = ears.metrics();
         for name in ["mainstay_client_attempts_total", "mainstay_client_requests_total"] {
             assert_eq!(metrics[&format!("{name}{{peer=inventory,outcome=unknown}}")], [1.0]);
