@@ -40,8 +40,8 @@ use tower::{Layer, Service};
 
 use crate::client::names;
 use crate::config_error::{Check, ConfigError};
-use crate::context::Party;
-use crate::decision::{Decided, Loudness};
+use crate::context::RequestSummary;
+use crate::decision::{Decided, Level};
 use crate::{CallError, Deadline, RequestContext, clock};
 
 #[derive(Debug)]
@@ -54,9 +54,9 @@ struct Shared {
 
 impl Shared {
     #[cold]
-    fn decided(&self, action: &'static str, why: String, whose: Option<&Party>) {
-        let (layer, peer, loudness) = ("attempt_timeout", Some(&*self.peer), Loudness::Info);
-        Decided { layer, action, why, peer, endpoint: None, loudness }.record(whose);
+    fn decided(&self, action: &'static str, why: String, summary: Option<&RequestSummary>) {
+        let (layer, peer, level) = ("attempt_timeout", Some(&*self.peer), Level::Info);
+        Decided { layer, action, why, peer, endpoint: None, level }.record(summary);
     }
 }
 
@@ -115,17 +115,17 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let began = clock::now();
         let mut until = Deadline::at(began + self.shared.timeout);
-        let mut whose = None;
+        let mut summary = None;
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             until = until.earliest(context.deadline);
             // The peer is told the attempt's own deadline, so that it does not work for longer than the attempt
             // waits.
             context.deadline = until;
-            whose = Some(Party::from(&*context));
+            summary = Some(RequestSummary::from(&*context));
         }
         let call = Oneshot::new(self.inner.clone(), request);
         let (until, shared) = (until.instant(), Arc::clone(&self.shared));
-        AttemptTimeoutFuture(Box::pin(Timed { call, timer: None, began, until, shared, whose }))
+        AttemptTimeoutFuture(Box::pin(Timed { call, timer: None, began, until, shared, summary }))
     }
 }
 
@@ -144,7 +144,7 @@ pin_project! {
         began: Instant,
         until: Instant,
         shared: Arc<Shared>,
-        whose: Option<Party>,
+        summary: Option<RequestSummary>,
     }
 }
 
@@ -164,7 +164,7 @@ where
             this.shared.decided(
                 "reject",
                 "no time left to begin the attempt".to_owned(),
-                this.whose.as_ref(),
+                this.summary.as_ref(),
             );
             return Poll::Ready(Err(CallError::DeadlineTooNear {
                 left: Duration::ZERO,
@@ -187,7 +187,7 @@ where
             };
             let why = format!("no reply within {} ms, {limit}", after.as_millis());
             this.shared.timeouts.increment(1);
-            this.shared.decided("cut_off", why, this.whose.as_ref());
+            this.shared.decided("cut_off", why, this.summary.as_ref());
             Err(CallError::AttemptTimedOut { after })
         })
     }

@@ -55,9 +55,9 @@ use tower::util::Oneshot;
 use tower::{Layer, Service};
 
 use crate::client::names;
-use crate::context::Party;
 use crate::context::Priority;
-use crate::decision::{Concerns, Decided, Loudness};
+use crate::context::RequestSummary;
+use crate::decision::{Decided, HasRequestIdentity, Level};
 use crate::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
 use crate::{CallError, Deadline, RepeatedWork, RequestContext, clock};
 
@@ -116,9 +116,14 @@ struct State {
 }
 
 impl State {
-    fn decided(&self, action: &'static str, why: Cow<'static, str>, whose: Option<&impl Concerns>) {
-        let (layer, peer, loudness) = ("coalesce", Some(&*self.peer), Loudness::Debug);
-        Decided { layer, action, why, peer, endpoint: None, loudness }.record(whose);
+    fn decided(
+        &self,
+        action: &'static str,
+        why: Cow<'static, str>,
+        summary: Option<&impl HasRequestIdentity>,
+    ) {
+        let (layer, peer, level) = ("coalesce", Some(&*self.peer), Level::Debug);
+        Decided { layer, action, why, peer, endpoint: None, level }.record(summary);
     }
 
     fn calls(&self) -> MutexGuard<'_, HashMap<Key, UnderWay>> {
@@ -225,14 +230,14 @@ pub struct Panicked;
 struct Wait {
     began: Instant,
     timer: Pin<Box<Sleep>>,
-    whose: Party,
+    summary: RequestSummary,
     state: Arc<State>,
 }
 
 impl Wait {
     fn of(state: &Arc<State>, context: &RequestContext) -> Self {
         let timer = Box::pin(sleep_until(context.deadline.instant()));
-        Self { began: clock::now(), timer, whose: context.into(), state: Arc::clone(state) }
+        Self { began: clock::now(), timer, summary: context.into(), state: Arc::clone(state) }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CallError> {
@@ -240,7 +245,7 @@ impl Wait {
         let after = clock::now().saturating_duration_since(self.began);
         self.state.timeouts.increment(1);
         let why = format!("the joined call took longer than {} ms", after.as_millis());
-        self.state.decided("cut_off", why.into(), Some(&self.whose));
+        self.state.decided("cut_off", why.into(), Some(&self.summary));
         Poll::Ready(CallError::DeadlineExceeded { after })
     }
 }

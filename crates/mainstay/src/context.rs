@@ -80,7 +80,7 @@ impl RepeatedWork {
 /// Summary of a request that a layer keeps until the request ends: its priority, and its identity for the record of a
 /// decision. It is a third as large as the whole context, and every outer layer moves it.
 #[derive(Debug, Clone)]
-pub(crate) struct Party {
+pub(crate) struct RequestSummary {
     pub(crate) correlation_id: CorrelationId,
     pub(crate) deadline: Deadline,
     pub(crate) attempt: u32,
@@ -88,7 +88,7 @@ pub(crate) struct Party {
     pub(crate) trail: DecisionTrail,
 }
 
-impl From<&RequestContext> for Party {
+impl From<&RequestContext> for RequestSummary {
     #[inline]
     fn from(context: &RequestContext) -> Self {
         Self {

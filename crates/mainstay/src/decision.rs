@@ -3,23 +3,23 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
-use crate::context::Party;
+use crate::context::RequestSummary;
 use crate::trail::Decision;
 use crate::{CorrelationId, Deadline, DecisionTrail, RequestContext};
 
 /// Access to the identity of the request that a decision is about.
-pub(crate) trait Concerns {
-    fn concerns(&self) -> (&CorrelationId, Deadline, u32, &DecisionTrail);
+pub(crate) trait HasRequestIdentity {
+    fn identity(&self) -> (&CorrelationId, Deadline, u32, &DecisionTrail);
 }
 
-impl Concerns for RequestContext {
-    fn concerns(&self) -> (&CorrelationId, Deadline, u32, &DecisionTrail) {
+impl HasRequestIdentity for RequestContext {
+    fn identity(&self) -> (&CorrelationId, Deadline, u32, &DecisionTrail) {
         (&self.correlation_id, self.deadline, self.attempt, &self.trail)
     }
 }
 
-impl Concerns for Party {
-    fn concerns(&self) -> (&CorrelationId, Deadline, u32, &DecisionTrail) {
+impl HasRequestIdentity for RequestSummary {
+    fn identity(&self) -> (&CorrelationId, Deadline, u32, &DecisionTrail) {
         (&self.correlation_id, self.deadline, self.attempt, &self.trail)
     }
 }
@@ -27,7 +27,7 @@ impl Concerns for Party {
 /// The level of the event. Refusals are many under overload, so they are not warnings. A change of state that affects
 /// every caller is a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Loudness {
+pub(crate) enum Level {
     Debug,
     Info,
     Warn,
@@ -44,11 +44,11 @@ pub(crate) struct Decided<'a, W = Cow<'static, str>> {
     pub(crate) peer: Option<&'a str>,
     /// `host:port`; without it the trail names the peer.
     pub(crate) endpoint: Option<Cow<'static, str>>,
-    pub(crate) loudness: Loudness,
+    pub(crate) level: Level,
 }
 
 macro_rules! emit {
-    ($level:ident, $d:expr, $whose:expr, $left:expr) => {
+    ($level:ident, $d:expr, $request:expr, $left:expr) => {
         tracing::$level!(
             target: "mainstay::decision",
             layer = $d.layer,
@@ -56,9 +56,9 @@ macro_rules! emit {
             why = %$d.why,
             peer = $d.peer,
             endpoint = $d.endpoint.as_deref(),
-            attempt = $whose.map(|(_, _, attempt, _)| attempt),
+            attempt = $request.map(|(_, _, attempt, _)| attempt),
             deadline_left_ms = $left,
-            correlation_id = $whose.map(|(id, _, _, _)| id.as_str()),
+            correlation_id = $request.map(|(id, _, _, _)| id.as_str()),
             "{}: {}", $d.layer, $d.action,
         )
     };
@@ -66,16 +66,16 @@ macro_rules! emit {
 
 impl<W: Display + Into<Cow<'static, str>>> Decided<'_, W> {
     /// Emits the event and, if there is a request, adds the decision to its trail.
-    pub(crate) fn record(self, whose: Option<&impl Concerns>) {
-        let whose = whose.map(Concerns::concerns);
-        let left = whose
+    pub(crate) fn record(self, request: Option<&impl HasRequestIdentity>) {
+        let request = request.map(HasRequestIdentity::identity);
+        let left = request
             .map(|(_, deadline, _, _)| u64::try_from(deadline.remaining().as_millis()).unwrap_or(u64::MAX));
-        match self.loudness {
-            Loudness::Debug => emit!(debug, self, whose, left),
-            Loudness::Info => emit!(info, self, whose, left),
-            Loudness::Warn => emit!(warn, self, whose, left),
+        match self.level {
+            Level::Debug => emit!(debug, self, request, left),
+            Level::Info => emit!(info, self, request, left),
+            Level::Warn => emit!(warn, self, request, left),
         }
-        if let Some((_, _, attempt, trail)) = whose {
+        if let Some((_, _, attempt, trail)) = request {
             trail.push(Decision {
                 layer: self.layer.into(),
                 action: self.action.into(),

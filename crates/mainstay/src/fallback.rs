@@ -35,8 +35,8 @@ use tower::{Layer, Service};
 
 use crate::classify::outcome;
 use crate::client::names;
-use crate::context::Party;
-use crate::decision::{Decided, Loudness};
+use crate::context::RequestSummary;
+use crate::decision::{Decided, Level};
 use crate::{CallError, Outcome, RequestContext};
 
 /// Extension of a substituted reply: no peer answered, and the call ended with this outcome.
@@ -86,8 +86,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let whose = || request.extensions().get::<RequestContext>().map(Party::from);
-        let read = request.method().is_safe().then(|| (self.layer.clone(), whose()));
+        let summary = || request.extensions().get::<RequestContext>().map(RequestSummary::from);
+        let read = request.method().is_safe().then(|| (self.layer.clone(), summary()));
         FallbackFuture { call: self.inner.call(request), read }
     }
 }
@@ -98,7 +98,7 @@ pin_project! {
     pub struct FallbackFuture<C, F> {
         #[pin]
         call: C,
-        read: Option<(FallbackLayer<F>, Option<Party>)>,
+        read: Option<(FallbackLayer<F>, Option<RequestSummary>)>,
     }
 }
 
@@ -114,14 +114,15 @@ where
         let result = ready!(this.call.poll(cx));
         let became = outcome(&result);
         let answered = matches!(became, Outcome::Success | Outcome::Refused | Outcome::ClientFault);
-        let Some((FallbackLayer(peer, substitute), whose)) = this.read.as_ref().filter(|_| !answered) else {
+        let Some((FallbackLayer(peer, substitute), summary)) = this.read.as_ref().filter(|_| !answered)
+        else {
             return Poll::Ready(result);
         };
         let Some(mut reply) = substitute(became) else { return Poll::Ready(result) };
         counter!(names::FALLBACKS, "peer" => peer.to_string(), "outcome" => became.as_str()).increment(1);
         let (peer, why) = (Some(&**peer), format!("the call ended as {became}"));
-        let (layer, action, loudness) = ("fallback", "substitute", Loudness::Info);
-        Decided { layer, action, why, peer, endpoint: None, loudness }.record(whose.as_ref());
+        let (layer, action, level) = ("fallback", "substitute", Level::Info);
+        Decided { layer, action, why, peer, endpoint: None, level }.record(summary.as_ref());
         reply.extensions_mut().insert(Substituted(became));
         Poll::Ready(Ok(reply))
     }

@@ -57,7 +57,7 @@ use crate::classify::HasOutcome;
 use crate::client::names;
 use crate::clock::{self, nanos_since};
 use crate::config_error::{Check, ConfigError};
-use crate::decision::{Decided, Loudness};
+use crate::decision::{Decided, Level};
 use crate::random::Random;
 use crate::sync::{AtomicU64, Ordering};
 use crate::window::{Counts, Window};
@@ -220,7 +220,7 @@ impl Shared {
             why: format!("{} of {} calls were throttled", counts.b, counts.a),
             peer: Some(&self.peer),
             endpoint: None,
-            loudness: Loudness::Info,
+            level: Level::Info,
         }
         .record(context);
         CallError::HeldBack { peer: Arc::clone(&self.peer), refused: counts.b, requests: counts.a }

@@ -37,8 +37,8 @@ use tokio::time::{Instant, Sleep};
 use tower::{Layer, Service};
 
 use crate::client::names;
-use crate::context::Party;
-use crate::decision::{Concerns, Decided, Loudness};
+use crate::context::RequestSummary;
+use crate::decision::{Decided, HasRequestIdentity, Level};
 use crate::{CallError, Deadline, RequestContext, clock};
 
 #[derive(Debug)]
@@ -113,11 +113,11 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let began = clock::now();
         let mut until = Deadline::at(began + self.shared.total);
-        let mut whose = None;
+        let mut summary = None;
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             until = until.earliest(context.deadline.less(self.shared.reserve));
             context.deadline = until;
-            whose = Some(Party::from(&*context));
+            summary = Some(RequestSummary::from(&*context));
         }
         let until = until.instant().max(began);
         // Compare instants: a subtraction costs more and is needed for a refusal only.
@@ -128,7 +128,7 @@ where
         }
         let call = self.inner.call(request);
         let shared = Arc::clone(&self.shared);
-        TotalDeadlineFuture { state: State::Running { call, timer: None, began, until, shared, whose } }
+        TotalDeadlineFuture { state: State::Running { call, timer: None, began, until, shared, summary } }
     }
 }
 
@@ -144,15 +144,15 @@ impl Shared {
     }
 
     #[cold]
-    fn cut_off(&self, after: Duration, whose: Option<&Party>) -> CallError {
+    fn cut_off(&self, after: Duration, summary: Option<&RequestSummary>) -> CallError {
         self.timeouts.increment(1);
-        self.decided("cut_off", format!("no reply within {} ms", after.as_millis()), whose);
+        self.decided("cut_off", format!("no reply within {} ms", after.as_millis()), summary);
         CallError::DeadlineExceeded { after }
     }
 
-    fn decided(&self, action: &'static str, why: String, whose: Option<&impl Concerns>) {
-        let (layer, peer, loudness) = ("deadline", Some(&*self.peer), Loudness::Info);
-        Decided { layer, action, why, peer, endpoint: None, loudness }.record(whose);
+    fn decided(&self, action: &'static str, why: String, summary: Option<&impl HasRequestIdentity>) {
+        let (layer, peer, level) = ("deadline", Some(&*self.peer), Level::Info);
+        Decided { layer, action, why, peer, endpoint: None, level }.record(summary);
     }
 }
 
@@ -178,7 +178,7 @@ pin_project! {
             began: Instant,
             until: Instant,
             shared: Arc<Shared>,
-            whose: Option<Party>,
+            summary: Option<RequestSummary>,
         },
     }
 }
@@ -196,7 +196,7 @@ where
             StateProj::Rejected { error } => {
                 Poll::Ready(Err(error.take().expect("a future is not polled after it is ready")))
             }
-            StateProj::Running { call, mut timer, began, until, shared, whose } => {
+            StateProj::Running { call, mut timer, began, until, shared, summary } => {
                 if let Poll::Ready(result) = call.poll(cx) {
                     return Poll::Ready(result.map_err(Into::into));
                 }
@@ -206,7 +206,7 @@ where
                 let timer = timer.as_pin_mut().expect("set just above");
                 timer.poll(cx).map(|()| {
                     let after = clock::now().saturating_duration_since(*began);
-                    Err(shared.cut_off(after, whose.as_ref()))
+                    Err(shared.cut_off(after, summary.as_ref()))
                 })
             }
         }

@@ -14,8 +14,8 @@ use super::core::{Admitted, Core, Ended, Order, Rejected, Transition, Verdict};
 use super::{BreakerConfig, BreakerSnapshot, BreakerState};
 use crate::client::names;
 use crate::clock::nanos_since;
-use crate::context::Party;
-use crate::decision::{Concerns, Decided, Loudness};
+use crate::context::RequestSummary;
+use crate::decision::{Decided, HasRequestIdentity, Level};
 use crate::random::Random;
 use crate::{CallError, Endpoint, RequestContext, clock};
 
@@ -140,7 +140,7 @@ impl Cell {
             why: rejected,
             peer: Some(&self.settings.peer),
             endpoint: Some(self.name.clone()),
-            loudness: Loudness::Info,
+            level: Level::Info,
         }
         .record(context);
         let Rejected { state, open_for } = rejected;
@@ -154,7 +154,7 @@ impl Cell {
         verdict: Verdict,
         took_nanos: u64,
         now: u64,
-        whose: Option<&Party>,
+        summary: Option<&RequestSummary>,
     ) {
         let config = &self.settings.config;
         let ended = Ended { verdict, took: took_nanos, is_slow: took_nanos >= self.settings.slow_nanos };
@@ -163,12 +163,12 @@ impl Cell {
             self.used.store(second, Ordering::Relaxed);
         }
         if let Some(transition) = self.core.record(admitted, ended, now, config, &self.settings.random) {
-            self.publish(transition, whose);
+            self.publish(transition, summary);
         }
     }
 
     #[cold]
-    fn publish(&self, transition: Transition, whose: Option<&impl Concerns>) {
+    fn publish(&self, transition: Transition, summary: Option<&impl HasRequestIdentity>) {
         let Transition { from, to, why } = transition;
         {
             let _one_at_a_time = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,14 +183,14 @@ impl Cell {
             why: format!("was {from}: {why}"),
             peer: Some(&self.settings.peer),
             endpoint: Some(self.name.clone()),
-            loudness: Loudness::Warn,
+            level: Level::Warn,
         }
-        .record(whose);
+        .record(summary);
     }
 
     pub(super) fn order(&self, order: Order) {
         let transition = self.core.order(order, self.now());
-        self.publish(transition, None::<&Party>);
+        self.publish(transition, None::<&RequestSummary>);
     }
 
     pub(super) fn state(&self) -> BreakerState {

@@ -16,7 +16,7 @@ use super::Breakers;
 use super::cell::Cell;
 use super::core::{Admitted, Verdict, nanos};
 use crate::classify::{HasOutcome, outcome};
-use crate::context::Party;
+use crate::context::RequestSummary;
 use crate::hedge::IsHedge;
 use crate::{CallError, Deadline, Outcome, RepeatedWork, RequestContext, clock};
 
@@ -166,14 +166,14 @@ pub struct Permit {
     /// When the call first had to wait, in nanoseconds of the breaker's clock. A call that did not wait took no time
     /// and reads the clock once less.
     waiting_since: Option<NonZeroU64>,
-    whose: Option<Party>,
+    summary: Option<RequestSummary>,
 }
 
 impl Permit {
     #[inline]
     fn new(cell: &Arc<Cell>, admitted: Admitted, context: Option<&RequestContext>) -> Self {
-        let (cell, whose) = (Arc::clone(cell), context.map(Party::from));
-        Self { cell, admitted: Some(admitted), waiting_since: None, whose }
+        let (cell, summary) = (Arc::clone(cell), context.map(RequestSummary::from));
+        Self { cell, admitted: Some(admitted), waiting_since: None, summary }
     }
 
     /// A permit whose duration starts now.
@@ -204,7 +204,7 @@ impl Permit {
         let now = self.cell.now();
         let took = self.waiting_since.map_or(0, |since| now.saturating_sub(since.get()));
         let verdict = self.verdict(outcome, admitted.probe, took);
-        self.cell.record(admitted, verdict, took, now, self.whose.as_ref());
+        self.cell.record(admitted, verdict, took, now, self.summary.as_ref());
     }
 }
 
@@ -230,7 +230,8 @@ impl Permit {
     /// call shows that the caller had little time, and shows nothing of the endpoint. If it counted, one impatient
     /// caller could open the breaker for all callers or keep it open.
     fn cut_short(&self, probe: bool, took: u64) -> bool {
-        took < self.enough(probe) && self.whose.as_ref().is_some_and(|whose| whose.deadline.has_passed())
+        took < self.enough(probe)
+            && self.summary.as_ref().is_some_and(|summary| summary.deadline.has_passed())
     }
 
     /// Time in nanoseconds after which a missing answer counts as the endpoint's failure: `probe_timeout` for a
@@ -245,7 +246,7 @@ impl Drop for Permit {
         if self.admitted.is_some() {
             // A call dropped at its deadline was too slow for its caller. A call dropped earlier only lost its
             // caller.
-            let late = self.whose.as_ref().is_some_and(|whose| whose.deadline.has_passed());
+            let late = self.summary.as_ref().is_some_and(|summary| summary.deadline.has_passed());
             self.count(if late { Outcome::Unknown } else { Outcome::Cancelled });
         }
     }

@@ -41,7 +41,7 @@ use tower::{Layer, Service};
 pub use self::streaming::{StreamingBulkhead, StreamingBulkheadFuture, StreamingBulkheadLayer};
 use crate::client::names;
 use crate::config_error::{Check, ConfigError};
-use crate::decision::{Decided, Loudness};
+use crate::decision::{Decided, Level};
 use crate::sync::{AtomicUsize, Ordering};
 use crate::{CallError, RequestContext};
 
@@ -193,7 +193,7 @@ impl Shared {
             why: format!("{limit} calls in flight, which is the limit"),
             peer: Some(&self.peer),
             endpoint: None,
-            loudness: Loudness::Info,
+            level: Level::Info,
         }
         .record(context);
         CallError::BulkheadFull { peer: Arc::clone(&self.peer), limit }

@@ -18,8 +18,8 @@ use tracing::Span;
 
 use super::{ReplyReader, names};
 use crate::classify::{Classified, HasOutcome, Summary};
-use crate::context::Party;
-use crate::decision::{Decided, Loudness};
+use crate::context::RequestSummary;
+use crate::decision::{Decided, Level};
 use crate::{CallError, Endpoint, Outcome, RepeatedWork, RequestContext};
 
 #[derive(Debug)]
@@ -95,10 +95,10 @@ where
         let endpoint = self.name_of(request.uri());
         let method = request.method().clone();
         let repeated = RepeatedWork::marks(&request);
-        let (mut span, mut whose) = (Span::none(), None);
+        let (mut span, mut summary) = (Span::none(), None);
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             context.trace.descend();
-            whose = Some(Party::from(&*context));
+            summary = Some(RequestSummary::from(&*context));
             span = tracing::info_span!(
                 target: "mainstay::client",
                 "attempt",
@@ -119,7 +119,7 @@ where
             );
         }
         let reader = request.extensions().get().cloned();
-        let note = Note { whose, endpoint, span, shared: Arc::clone(&self.shared), open: true };
+        let note = Note { summary, endpoint, span, shared: Arc::clone(&self.shared), open: true };
         let entered = note.span.enter();
         let call = Some(self.inner.call(request));
         drop(entered);
@@ -164,7 +164,7 @@ pin_project! {
 
 #[derive(Debug)]
 struct Note {
-    whose: Option<Party>,
+    summary: Option<RequestSummary>,
     endpoint: Option<Cow<'static, str>>,
     span: Span,
     shared: Arc<Shared>,
@@ -193,7 +193,7 @@ impl Note {
 
     #[cold]
     fn cancelled(&mut self) {
-        let late = self.whose.as_ref().is_some_and(|whose| whose.deadline.has_passed());
+        let late = self.summary.as_ref().is_some_and(|summary| summary.deadline.has_passed());
         let outcome = if late { Outcome::Unknown } else { Outcome::Cancelled };
         self.shared.attempts[outcome as usize].increment(1);
         let why = if late { "dropped at its deadline" } else { "dropped before its deadline" };
@@ -205,9 +205,9 @@ impl Note {
         self.span.record("outcome", outcome.as_str());
         let peer = Some(&*self.shared.peer);
         let endpoint = self.endpoint.take();
-        let loudness = Loudness::Debug;
-        Decided { layer: "attempt", action: outcome.as_str(), why, peer, endpoint, loudness }
-            .record(self.whose.as_ref());
+        let level = Level::Debug;
+        Decided { layer: "attempt", action: outcome.as_str(), why, peer, endpoint, level }
+            .record(self.summary.as_ref());
     }
 }
 

@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::names;
-use crate::decision::{Decided, Loudness};
+use crate::decision::{Decided, Level};
 use crate::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
 use crate::{CallError, RequestContext, deadline};
 
@@ -34,7 +34,7 @@ impl Shared {
         let (left, needed) = (context.deadline.remaining(), Duration::from_millis(1));
         let why = format!("{} us left, less than the 1 ms that X-Deadline-Ms can carry", left.as_micros());
         let (layer, action, peer) = ("stamp", "reject", Some(&*self.peer));
-        Decided { layer, action, why, peer, endpoint: None, loudness: Loudness::Info }.record(Some(context));
+        Decided { layer, action, why, peer, endpoint: None, level: Level::Info }.record(Some(context));
         CallError::DeadlineTooNear { left, needed }
     }
 }

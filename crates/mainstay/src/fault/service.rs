@@ -15,7 +15,7 @@ use tower::{BoxError, Layer, Service};
 
 use super::registry::{Faults, Hit};
 use super::spec::{Fault, Loss};
-use crate::decision::{Decided, Loudness};
+use crate::decision::{Decided, Level};
 use crate::problem::Effect;
 use crate::{CallError, Endpoint, Problem, RequestContext};
 
@@ -182,7 +182,7 @@ fn announce(name: &str, fault: &Fault, context: Option<&RequestContext>) {
         why: "injected by an operator",
         peer: Some(name),
         endpoint: None,
-        loudness: Loudness::Warn,
+        level: Level::Warn,
     }
     .record(context);
 }

@@ -15,7 +15,7 @@ use crate::budget::RetryBudget;
 use crate::classify::HasOutcome;
 use crate::client::names;
 use crate::config_error::ConfigError;
-use crate::decision::{Decided, Loudness};
+use crate::decision::{Decided, Level};
 use crate::{CallError, RepeatedWork, RequestContext, clock};
 
 #[derive(Debug)]
@@ -44,8 +44,7 @@ impl Shared {
 
     pub(super) fn decided(&self, action: &'static str, why: String, context: Option<&RequestContext>) {
         let peer = Some(&*self.peer);
-        Decided { layer: "hedge", action, why, peer, endpoint: None, loudness: Loudness::Info }
-            .record(context);
+        Decided { layer: "hedge", action, why, peer, endpoint: None, level: Level::Info }.record(context);
     }
 }
 

@@ -12,7 +12,7 @@ use super::algorithm::{Algorithm, Sample, Verdict};
 use super::permit::{Acquire, Permit, Ticket};
 use super::queue::{Queue, QueueConfig, Refusal, State, Wake};
 use crate::context::Priority;
-use crate::decision::{Decided, Loudness};
+use crate::decision::{Decided, Level};
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::{Deadline, RequestContext};
 
@@ -223,8 +223,8 @@ struct Moved {
 impl Moved {
     fn tell(self) {
         let action = if self.limit > self.before { "grow" } else { "shrink" };
-        let (layer, peer, loudness) = ("concurrency_limit", None, Loudness::Debug);
-        Decided { layer, action, why: self, peer, endpoint: None, loudness }.record(None::<&RequestContext>);
+        let (layer, peer, level) = ("concurrency_limit", None, Level::Debug);
+        Decided { layer, action, why: self, peer, endpoint: None, level }.record(None::<&RequestContext>);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::budget::RetryBudget;
 use crate::classify::HasOutcome;
 use crate::client::names;
 use crate::config_error::ConfigError;
-use crate::decision::{Decided, Loudness};
+use crate::decision::{Decided, Level};
 use crate::headers::IDEMPOTENCY_KEY;
 use crate::random::Random;
 use crate::{CallError, RepeatedWork, RequestContext, clock};
@@ -219,8 +219,8 @@ impl Shared {
         why: Cow<'static, str>,
         context: Option<&RequestContext>,
     ) {
-        let loudness = Loudness::Info;
-        Decided { layer: "retry", action, why, peer: Some(&self.peer), endpoint: None, loudness }
+        let level = Level::Info;
+        Decided { layer: "retry", action, why, peer: Some(&self.peer), endpoint: None, level }
             .record(context);
     }
 

@@ -15,10 +15,10 @@ use http_body_util::{LengthLimitError, Limited};
 use pin_project_lite::pin_project;
 use tower::{BoxError, Layer, Service};
 
-use super::context::{DeadlinePolicy, whose};
+use super::context::{DeadlinePolicy, summary_of};
 use super::drain::OrRefused;
 use super::{decide, names};
-use crate::context::Party;
+use crate::context::RequestSummary;
 use crate::problem::{Effect, Problem};
 
 /// Layer that refuses bodies announced as longer than the limit, and cuts off others at the limit. Without a limit it
@@ -93,20 +93,20 @@ where
             // A body with an announced length within the limit is never cut off, so only other bodies keep their
             // request's identity.
             let silent = self.max.is_some() && announced.is_none();
-            let whose = silent.then(|| whose(&mut request, &DeadlinePolicy::default()));
+            let summary = silent.then(|| summary_of(&mut request, &DeadlinePolicy::default()));
             let max = self.max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
-            let limit = |body| LimitedBody { inner: Limited::new(body, max), max, whose };
+            let limit = |body| LimitedBody { inner: Limited::new(body, max), max, summary };
             return OrRefused::inner(self.inner.call(request.map(limit)));
         };
         let announced = announced.unwrap_or_default();
-        let whose = whose(&mut request, &DeadlinePolicy::default());
+        let summary = summary_of(&mut request, &DeadlinePolicy::default());
         let why = format!("body of {announced} bytes announced, {max} allowed");
-        decide::shed(&whose, "body_limit", "body-limit", why.into());
+        decide::shed(&summary, "body_limit", "body-limit", why.into());
         let problem =
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large")
                 .detail(format!("at most {max} bytes"))
                 .outcome(Effect::NotExecuted)
-                .correlated(&whose.correlation_id);
+                .correlated(&summary.correlation_id);
         OrRefused::refused(problem.into_response())
     }
 }
@@ -124,7 +124,7 @@ pin_project! {
         #[pin]
         inner: Limited<B>,
         max: usize,
-        whose: Option<Party>,
+        summary: Option<RequestSummary>,
     }
 }
 
@@ -144,11 +144,11 @@ where
         let frame = ready!(this.inner.poll_frame(cx));
         if let Some(Err(error)) = &frame
             && error.is::<LengthLimitError>()
-            && let Some(whose) = this.whose.take()
+            && let Some(summary) = this.summary.take()
         {
             metrics::counter!(names::BODY_CUT_OFF).increment(1);
             let why = format!("body of unannounced length exceeded the {} bytes allowed", this.max);
-            decide::note(&whose, "body_limit", "cut_off", why.into());
+            decide::note(&summary, "body_limit", "cut_off", why.into());
         }
         Poll::Ready(frame)
     }

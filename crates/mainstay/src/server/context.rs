@@ -22,7 +22,7 @@ use tower::{Layer, Service};
 
 use super::head::RequestHead;
 use super::{decide, names};
-use crate::context::{Party, Priority};
+use crate::context::{Priority, RequestSummary};
 use crate::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
 use crate::{CorrelationId, Deadline, DecisionTrail, RequestContext, TraceContext};
 
@@ -186,10 +186,10 @@ pub(super) fn ensure<B>(
 }
 
 /// The summary for a layer that may later record a decision about its request.
-pub(super) fn whose<B>(request: &mut Request<B>, policy: &DeadlinePolicy) -> Party {
+pub(super) fn summary_of<B>(request: &mut Request<B>, policy: &DeadlinePolicy) -> RequestSummary {
     match request.extensions().get::<RequestContext>() {
-        Some(context) => Party::from(context),
-        None => Party::from(&ensure(request, policy, None)),
+        Some(context) => RequestSummary::from(context),
+        None => RequestSummary::from(&ensure(request, policy, None)),
     }
 }
 

@@ -17,11 +17,11 @@ use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep_until};
 use tower::{Layer, Service};
 
-use super::context::{DeadlinePolicy, whose};
+use super::context::{DeadlinePolicy, summary_of};
 use super::decide;
 use super::drain::OrRefused;
 use super::names;
-use crate::context::Party;
+use crate::context::RequestSummary;
 use crate::problem::{Effect, Problem};
 
 /// Layer that enforces the deadline in the request's context.
@@ -97,26 +97,30 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let whose = whose(&mut request, &self.layer.policy);
-        if whose.deadline.has_passed() {
-            return OrRefused::refused(expired(&whose, "deadline", "the deadline had passed on arrival"));
+        let summary = summary_of(&mut request, &self.layer.policy);
+        if summary.deadline.has_passed() {
+            return OrRefused::refused(expired(&summary, "deadline", "the deadline had passed on arrival"));
         }
-        let backstop = sleep_until(whose.deadline.instant() + self.layer.grace);
+        let backstop = sleep_until(summary.deadline.instant() + self.layer.grace);
         let inner = self.inner.call(request);
-        OrRefused::inner(DeadlineFuture { inner, backstop, whose, grace: self.layer.grace })
+        OrRefused::inner(DeadlineFuture { inner, backstop, summary, grace: self.layer.grace })
     }
 }
 
 /// The refusal of work whose deadline passed before it started.
-pub(super) fn expired<B: From<Bytes>>(whose: &Party, reason: &'static str, why: &'static str) -> Response<B> {
-    decide::shed(whose, "deadline", reason, why.into());
+pub(super) fn expired<B: From<Bytes>>(
+    summary: &RequestSummary,
+    reason: &'static str,
+    why: &'static str,
+) -> Response<B> {
+    decide::shed(summary, "deadline", reason, why.into());
     let mut problem = Problem::new(
         StatusCode::GATEWAY_TIMEOUT,
         "deadline-exceeded",
         "The deadline passed before the request started",
     )
     .outcome(Effect::NotExecuted)
-    .correlated(&whose.correlation_id);
+    .correlated(&summary.correlation_id);
     (problem.retryable, problem.same_key) = (true, true);
     problem.into_response()
 }
@@ -129,7 +133,7 @@ pin_project! {
         inner: F,
         #[pin]
         backstop: Sleep,
-        whose: Party,
+        summary: RequestSummary,
         grace: Duration,
     }
 }
@@ -151,7 +155,7 @@ where
         }
         metrics::counter!(names::OVERRUN).increment(1);
         let why = format!("no answer {} ms after the deadline", this.grace.as_millis());
-        decide::note(this.whose, "deadline", "cut_off", why.into());
+        decide::note(this.summary, "deadline", "cut_off", why.into());
         let mut problem = Problem::new(
             StatusCode::GATEWAY_TIMEOUT,
             "deadline-exceeded",
@@ -161,7 +165,7 @@ where
             "It is not known whether the request was carried out. Repeat it with the same idempotency key.",
         )
         .outcome(Effect::Unknown)
-        .correlated(&this.whose.correlation_id);
+        .correlated(&this.summary.correlation_id);
         (problem.retryable, problem.same_key) = (true, true);
         Poll::Ready(Ok(problem.into_response()))
     }

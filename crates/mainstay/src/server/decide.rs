@@ -3,17 +3,27 @@
 use std::borrow::Cow;
 
 use super::names;
-use crate::decision::{Concerns, Decided, Loudness};
+use crate::decision::{Decided, HasRequestIdentity, Level};
 
 /// Records that `layer` refused the request for `reason`. `why` holds the threshold and the observed value.
-pub(super) fn shed(whose: &impl Concerns, layer: &'static str, reason: &'static str, why: Cow<'static, str>) {
+pub(super) fn shed(
+    request: &impl HasRequestIdentity,
+    layer: &'static str,
+    reason: &'static str,
+    why: Cow<'static, str>,
+) {
     metrics::counter!(names::SHED, "reason" => reason).increment(1);
-    note(whose, layer, "reject", why);
+    note(request, layer, "reject", why);
 }
 
 /// Records a decision of `layer` about the current request.
-pub(super) fn note(whose: &impl Concerns, layer: &'static str, action: &'static str, why: Cow<'static, str>) {
+pub(super) fn note(
+    request: &impl HasRequestIdentity,
+    layer: &'static str,
+    action: &'static str,
+    why: Cow<'static, str>,
+) {
     // Debug, because the canonical line already reports the request's outcome.
-    let loudness = Loudness::Debug;
-    Decided { layer, action, why, peer: None, endpoint: None, loudness }.record(Some(whose));
+    let level = Level::Debug;
+    Decided { layer, action, why, peer: None, endpoint: None, level }.record(Some(request));
 }

@@ -15,10 +15,10 @@ use http::{Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::context::{DeadlinePolicy, whose};
+use super::context::{DeadlinePolicy, summary_of};
 use super::decide;
 use super::names;
-use crate::context::Party;
+use crate::context::RequestSummary;
 use crate::problem::{Effect, Problem};
 
 /// Layer that turns panics of the inner service into problem replies.
@@ -72,7 +72,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let whose = whose(&mut request, &DeadlinePolicy::default());
+        let summary = summary_of(&mut request, &DeadlinePolicy::default());
         // Unwind safety: after a panic in `call`, a server uses only another clone of the service. The shared state
         // belongs to this crate and is consistent at every point that can unwind.
         let started = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
@@ -80,7 +80,7 @@ where
             Ok(future) => (Some(future), None),
             Err(payload) => (None, Some(message_of(&*payload))),
         };
-        CatchPanicFuture { inner, panicked, whose }
+        CatchPanicFuture { inner, panicked, summary }
     }
 }
 
@@ -92,7 +92,7 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         panicked: Option<String>,
-        whose: Party,
+        summary: RequestSummary,
     }
 }
 
@@ -114,19 +114,19 @@ where
             drop(catch_unwind(AssertUnwindSafe(|| this.inner.set(None))));
         }
         let message = this.panicked.take().unwrap_or_default();
-        Poll::Ready(Ok(answer(this.whose, &message)))
+        Poll::Ready(Ok(answer(this.summary, &message)))
     }
 }
 
-fn answer<B: From<Bytes>>(whose: &Party, message: &str) -> Response<B> {
+fn answer<B: From<Bytes>>(summary: &RequestSummary, message: &str) -> Response<B> {
     metrics::counter!(names::PANICS).increment(1);
     tracing::error!(
         target: "mainstay::panic",
-        correlation_id = whose.correlation_id.as_str(),
+        correlation_id = summary.correlation_id.as_str(),
         panic = message,
         "request handler panicked"
     );
-    decide::note(whose, "catch_panic", "answer", "the handler panicked".into());
+    decide::note(summary, "catch_panic", "answer", "the handler panicked".into());
     let mut problem = Problem::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "internal",
@@ -134,7 +134,7 @@ fn answer<B: From<Bytes>>(whose: &Party, message: &str) -> Response<B> {
     )
     .detail("It is not known whether the request was carried out. Repeat it with the same idempotency key.")
     .outcome(Effect::Unknown)
-    .correlated(&whose.correlation_id);
+    .correlated(&summary.correlation_id);
     (problem.retryable, problem.same_key) = (true, true);
     problem.into_response()
 }

@@ -17,13 +17,13 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use super::context::{DeadlinePolicy, whose};
+use super::context::{DeadlinePolicy, summary_of};
 use super::deadline::expired;
 use super::decide;
 use super::log_fields::LogFields;
 use super::names;
 use crate::HeldBody;
-use crate::context::Party;
+use crate::context::RequestSummary;
 use crate::limit::{Acquire, Admission, Limiter, Permit, Refusal, Verdict};
 use crate::problem::{Effect, Problem};
 
@@ -96,8 +96,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let whose = whose(&mut request, &DeadlinePolicy::default());
-        let stage = match self.limiter.admit(whose.priority, whose.deadline) {
+        let summary = summary_of(&mut request, &DeadlinePolicy::default());
+        let stage = match self.limiter.admit(summary.priority, summary.deadline) {
             Admission::Admitted(permit) => {
                 Stage::Running { inner: self.inner.call(request), permit: Some(permit) }
             }
@@ -109,7 +109,7 @@ where
             }
             Admission::Refused(refusal) => Stage::Refused { refusal },
         };
-        ShedFuture { stage, whose }
+        ShedFuture { stage, summary }
     }
 }
 
@@ -119,7 +119,7 @@ pin_project! {
     pub struct ShedFuture<S, ReqBody> where S: Service<Request<ReqBody>> {
         #[pin]
         stage: Stage<S, S::Future, ReqBody>,
-        whose: Party,
+        summary: RequestSummary,
     }
 
     impl<S: Service<Request<ReqBody>>, ReqBody> PinnedDrop for ShedFuture<S, ReqBody> {
@@ -127,7 +127,7 @@ pin_project! {
             // A caller that left shows nothing of load. Work cut off after its deadline may have been too slow.
             let this = this.project();
             match this.stage.project() {
-                StageProj::Running { permit: Some(permit), .. } if this.whose.deadline.has_passed() => {
+                StageProj::Running { permit: Some(permit), .. } if this.summary.deadline.has_passed() => {
                     permit.cut_off();
                 }
                 StageProj::Queued { since, waiting: Some((_, request)), .. } => {
@@ -141,7 +141,7 @@ pin_project! {
 
 impl<S: Service<Request<ReqBody>>, ReqBody> std::fmt::Debug for ShedFuture<S, ReqBody> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ShedFuture").field("whose", &self.whose).finish_non_exhaustive()
+        f.debug_struct("ShedFuture").field("summary", &self.summary).finish_non_exhaustive()
     }
 }
 
@@ -174,7 +174,7 @@ where
                     match outcome {
                         Ok(permit) => {
                             let why = format!("admitted after {} ms in the queue", waited.as_millis());
-                            decide::note(this.whose, "load_shed", "admit", why.into());
+                            decide::note(this.summary, "load_shed", "admit", why.into());
                             Stage::Running { inner: service.call(request), permit: Some(permit) }
                         }
                         Err(refusal) => Stage::Refused { refusal },
@@ -191,7 +191,7 @@ where
                     }
                     return Poll::Ready(reply.map(|r| r.map(|body| HeldBody::new(body, Some(permit)))));
                 }
-                StageProj::Refused { refusal } => return Poll::Ready(Ok(refuse(this.whose, *refusal))),
+                StageProj::Refused { refusal } => return Poll::Ready(Ok(refuse(this.summary, *refusal))),
             };
             this.stage.set(next);
         }
@@ -217,15 +217,15 @@ fn verdict_of(status: StatusCode) -> Verdict {
     }
 }
 
-fn refuse<B: From<Bytes>>(whose: &Party, refusal: Refusal) -> Response<B> {
+fn refuse<B: From<Bytes>>(summary: &RequestSummary, refusal: Refusal) -> Response<B> {
     if refusal == Refusal::Expired {
-        return expired(whose, refusal.as_str(), refusal.why());
+        return expired(summary, refusal.as_str(), refusal.why());
     }
-    decide::shed(whose, "load_shed", refusal.as_str(), refusal.why().into());
+    decide::shed(summary, "load_shed", refusal.as_str(), refusal.why().into());
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "There is no room for this request now")
         .outcome(Effect::NotExecuted)
         .retry_after(RETRY_AFTER_SECS)
-        .correlated(&whose.correlation_id)
+        .correlated(&summary.correlation_id)
         .into_response()
 }
 

@@ -13,7 +13,7 @@ use mainstay::{CallError, RepeatedWork, RequestContext};
 use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{Do, Peer, With as _, begin, get, get_from, post_with_key};
 
 fn slow() -> Peer {
@@ -76,7 +76,7 @@ async fn reads_that_differ_in_any_header_but_ours_or_have_a_body_are_not_the_sam
 
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_longer_than_its_own_deadline() {
-    let (ears, peer) = (Ears::new(), Peer::always(Do::after_ms(1_500, Do::Reply(200))));
+    let (recorder, peer) = (Recorder::new(), Peer::always(Do::after_ms(1_500, Do::Reply(200))));
     let client = CoalesceLayer::new("inventory").layer(peer.clone());
     let patient = tokio::spawn(client.clone().oneshot(get()));
     tokio::task::yield_now().await;
@@ -84,8 +84,8 @@ async fn nobody_waits_for_longer_than_its_own_deadline() {
     let hurried = client.oneshot(get().within_ms(100)).await.unwrap_err();
     assert!(matches!(hurried, CallError::DeadlineExceeded { .. }), "{hurried:?}");
     assert_eq!(began.elapsed().as_millis(), 100);
-    assert_eq!(ears.metrics()["mainstay_client_timeouts_total{peer=inventory,limit=joined}"], [1.0]);
-    assert_eq!(ears.at("mainstay::decision").last().unwrap()["action"], "cut_off");
+    assert_eq!(recorder.metrics()["mainstay_client_timeouts_total{peer=inventory,limit=joined}"], [1.0]);
+    assert_eq!(recorder.at("mainstay::decision").last().unwrap()["action"], "cut_off");
     assert_eq!(patient.await.unwrap().unwrap().status(), 200);
     assert_eq!(peer.calls(), 1);
 }

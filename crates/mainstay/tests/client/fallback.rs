@@ -6,7 +6,7 @@ use mainstay::fallback::{FallbackLayer, Substituted};
 use mainstay::{Outcome, RequestContext};
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{Do, Peer, With as _, get, post_with_key};
 
 fn substitute(became: Outcome) -> Option<Response<Bytes>> {
@@ -15,7 +15,7 @@ fn substitute(became: Outcome) -> Option<Response<Bytes>> {
 
 #[tokio::test(start_paused = true)]
 async fn a_read_that_brought_no_answer_gets_a_substitute_that_says_so() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let client = FallbackLayer::new("prices", substitute).layer(Peer::always(Do::Reply(503)));
     let context = RequestContext::background(std::time::Duration::from_secs(1));
     let reply = client.oneshot(get().with(&context)).await.unwrap();
@@ -27,7 +27,7 @@ async fn a_read_that_brought_no_answer_gets_a_substitute_that_says_so() {
         ("fallback", "substitute", "the call ended as unknown")
     );
     let name = "mainstay_client_fallbacks_total{peer=prices,outcome=unknown}";
-    assert_eq!(ears.metrics()[name], [1.0]);
+    assert_eq!(recorder.metrics()[name], [1.0]);
 }
 
 #[tokio::test(start_paused = true)]

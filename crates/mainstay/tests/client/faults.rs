@@ -17,7 +17,7 @@ use mainstay::{CallError, Outcome, classify};
 use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{Called, Do, Peer, begin, call, config, get, post, post_with_key, stack};
 
 const POINT: &str = "inventory-client";
@@ -56,7 +56,7 @@ async fn each_fault_has_the_outcome_of_the_real_one() {
 
 #[tokio::test(start_paused = true)]
 async fn garbage_is_no_success_for_a_client_that_reads_its_replies() {
-    let (ears, faults) = (Ears::new(), Faults::default());
+    let (recorder, faults) = (Recorder::new(), Faults::default());
     let config = ClientConfig { faults: Some((faults.clone(), POINT.to_owned())), ..config() };
     let stack = stack(config, &Peer::always(Do::Reply(201)));
     faults.put(POINT, FaultSpec::always(Fault::Garbage)).unwrap();
@@ -68,7 +68,7 @@ async fn garbage_is_no_success_for_a_client_that_reads_its_replies() {
         }));
         call(&stack, request).await.unwrap_err();
     }
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     let calls =
         |outcome| metrics[&format!("mainstay_client_requests_total{{peer=inventory,outcome={outcome}}}")][0];
     assert!(calls("success") == 0.0 && calls("unknown") > 0.0, "{metrics:?}");
@@ -99,7 +99,7 @@ async fn a_lost_reply_is_settled_by_the_same_key() {
 
 #[tokio::test(start_paused = true)]
 async fn faults_are_found_by_name_method_and_path_and_end_when_told() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let faults = Faults::default();
     let client = ClientFaultLayer::new(&faults, POINT).layer(Peer::always(Do::Reply(200)));
     let refused = async |request| client.clone().oneshot(request).await.is_err();
@@ -132,9 +132,9 @@ async fn faults_are_found_by_name_method_and_path_and_end_when_told() {
     faults.put(POINT, error()).unwrap();
     faults.clear();
     assert!(!refused(get()).await);
-    let hits = ears.metrics()["mainstay_faults_injected_total{point=inventory-client,fault=error}"][0];
+    let hits = recorder.metrics()["mainstay_faults_injected_total{point=inventory-client,fault=error}"][0];
     assert!((hits - 5.0).abs() < 0.1, "{hits}");
-    assert_eq!(ears.at("mainstay::decision").len(), 5);
+    assert_eq!(recorder.at("mainstay::decision").len(), 5);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use mainstay::hedge::HedgeConfig;
 use mainstay::{Outcome, RequestContext};
 use tokio::time::Instant;
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{DepositMany as _, Do, HOST, Peer, With as _, call, config, get, post_with_key, stack};
 
 /// A stack that has seen a hundred reads of 20 ms.
@@ -30,7 +30,7 @@ async fn timed(stack: &ClientStack<Peer>) -> (Result<u16, Outcome>, u128) {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_read_is_asked_again_and_the_better_answer_counts() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::Hang);
     let stack = warm(&peer).await;
     peer.turn([Do::after_ms(900, Do::Reply(200)), Do::after_ms(20, Do::Reply(204))]);
@@ -40,7 +40,7 @@ async fn a_slow_read_is_asked_again_and_the_better_answer_counts() {
     assert_eq!(peer.inside(), 0, "the loser is given up");
     let seen = peer.seen();
     assert_eq!(seen[seen.len() - 1].header("x-attempt"), "2", "so that nobody further down retries it");
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_hedges_total{peer=inventory}"], [1.0]);
     assert_eq!(metrics["mainstay_hedge_wins_total{peer=inventory}"], [1.0]);
     assert_eq!(stack.breakers().get(HOST).unwrap().snapshot().failures, 0);
@@ -98,7 +98,7 @@ async fn nothing_is_hedged_before_enough_is_known() {
 /// Every read slow at once is a peer in trouble, not a tail: the budget, shared with retries, keeps the extra load small.
 #[tokio::test(start_paused = true)]
 async fn law_04_hedges_draw_from_the_shared_budget() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::Hang);
     let stack = warm(&peer).await;
     let before = peer.calls();
@@ -108,7 +108,7 @@ async fn law_04_hedges_draw_from_the_shared_budget() {
     let extra = peer.calls() - before - 200;
     assert!((10..=12).contains(&extra), "a tenth of the hundred that went well, and one: {extra}");
     assert!(stack.budget().withdraw(Instant::now()).is_ok(), "and 20 more have been earned since");
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert!((metrics["mainstay_hedges_denied_total{peer=inventory}"][0] - 188.0).abs() < 2.0);
 }
 
@@ -164,7 +164,7 @@ async fn callers_who_leave_early_do_not_have_other_reads_asked_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn a_breaker_that_is_half_open_is_not_probed_twice_for_one_read() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::Hang);
     let stack = warm(&peer).await;
     stack.budget().deposit_many(1_000);
@@ -174,13 +174,13 @@ async fn a_breaker_that_is_half_open_is_not_probed_twice_for_one_read() {
         drop(call(&stack, get()).await);
     }
     tokio::time::sleep(Duration::from_millis(breaker.snapshot().open_for_ms)).await;
-    ears.metrics();
+    recorder.metrics();
     peer.turn([Do::after_ms(300, Do::Reply(200))]);
     for _ in 0..3 {
         call(&stack, get()).await.unwrap();
     }
     assert_eq!(breaker.state(), BreakerState::Ramping, "three slow probes, none of them dropped for another");
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_client_rejected_total{peer=inventory,reason=breaker-rejected}"], [3.0]);
     assert_eq!(metrics["mainstay_hedge_wins_total{peer=inventory}"], [0.0]);
 }

@@ -10,7 +10,7 @@ use mainstay::{CallError, Outcome, RequestContext, classify};
 use tokio::time::Instant;
 use tower::{Service as _, ServiceExt as _};
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{
     DepositMany as _, Do, HOST, Peer, With as _, begin, call, config, get, get_from, post, post_with_key,
     stack,
@@ -34,12 +34,12 @@ async fn law_01_every_layer_uses_the_same_verdict() {
         (Do::Hang, Outcome::Unknown),
     ];
     for (act, verdict) in table {
-        let ears = Ears::new();
+        let recorder = Recorder::new();
         let stack = stack(one_attempt(), &Peer::always(act.clone()));
         let context = RequestContext::background(Duration::from_secs(5));
         let result = call(&stack, get().with(&context)).await;
         assert_eq!(classify::outcome(&result), verdict, "{act:?}: what the caller is told");
-        let metrics = ears.metrics();
+        let metrics = recorder.metrics();
         let labels = format!("{{peer=inventory,outcome={verdict}}}");
         for name in ["mainstay_client_attempts_total", "mainstay_client_requests_total"] {
             assert_eq!(metrics[&format!("{name}{labels}")], [1.0], "{act:?}: {name}");
@@ -365,7 +365,7 @@ async fn law_06_probes_are_bounded_in_number_and_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn law_07_cancelled_calls_are_recorded_and_everything_is_given_back() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::Hang);
     let stack = stack(config(), &peer);
     let context = RequestContext::background(Duration::from_secs(5));
@@ -377,7 +377,7 @@ async fn law_07_cancelled_calls_are_recorded_and_everything_is_given_back() {
     tokio::time::advance(Duration::from_millis(100)).await;
     drop(calls);
     assert_eq!((stack.in_flight(), peer.inside()), (0, 0));
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_client_requests_total{peer=inventory,outcome=cancelled}"], [10.0]);
     assert_eq!(metrics["mainstay_client_attempts_total{peer=inventory,outcome=cancelled}"], [10.0]);
     assert_eq!(metrics["mainstay_client_in_flight{peer=inventory}"], [0.0]);
@@ -502,12 +502,12 @@ async fn law_09_the_registry_is_bounded_and_keeps_what_matters() {
 
 #[tokio::test(start_paused = true)]
 async fn law_12_each_decision_is_one_event_and_one_line_of_the_trail() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let peer = Peer::script([Do::Reply(502), Do::Reply(200)]);
     let stack = stack(config(), &peer);
     let context = RequestContext::background(Duration::from_secs(1));
     call(&stack, get().with(&context)).await.unwrap();
-    let told = ears.at("mainstay::decision");
+    let told = recorder.at("mainstay::decision");
     let trail = context.trail.snapshot();
     let said: Vec<_> =
         told.iter().map(|e| (e["layer"].as_str().unwrap(), e["action"].as_str().unwrap())).collect();
@@ -522,13 +522,13 @@ async fn law_12_each_decision_is_one_event_and_one_line_of_the_trail() {
     assert_eq!((trail[0].attempt, trail[2].attempt), (1, 2));
     assert_eq!(trail[2].endpoint.as_deref(), Some(HOST));
     assert!(trail[2].deadline_left_ms.unwrap() <= 950);
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_retries_total{peer=inventory}"], [1.0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn law_12_the_budget_is_shown_while_nothing_is_retried() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let stack = stack(config(), &Peer::always(Do::Reply(200)));
     for _ in 0..2 {
         for _ in 0..50 {
@@ -536,18 +536,18 @@ async fn law_12_the_budget_is_shown_while_nothing_is_retried() {
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(ears.metrics()["mainstay_retry_budget_tokens{peer=inventory}"], [5.0]);
+    assert_eq!(recorder.metrics()["mainstay_retry_budget_tokens{peer=inventory}"], [5.0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn law_12_a_trip_is_told_with_its_rule_and_what_was_observed() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let stack = stack(one_attempt(), &Peer::always(Do::Refuse));
     let context = RequestContext::background(Duration::from_secs(10));
     for _ in 0..6 {
         call(&stack, get().with(&context)).await.unwrap_err();
     }
-    let told = ears.at("mainstay::decision");
+    let told = recorder.at("mainstay::decision");
     let of = |action: &str| {
         told.iter().find(|e| e["layer"] == "circuit_breaker" && e["action"] == action).unwrap()
     };
@@ -555,7 +555,7 @@ async fn law_12_a_trip_is_told_with_its_rule_and_what_was_observed() {
     assert_eq!(of("open")["endpoint"], HOST);
     assert_eq!(of("open")["correlation_id"], context.correlation_id.as_str());
     assert!(of("reject")["why"].as_str().unwrap().starts_with("open for another"));
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_client_rejected_total{peer=inventory,reason=breaker-rejected}"], [1.0]);
 }
 

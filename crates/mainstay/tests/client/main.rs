@@ -5,9 +5,6 @@
 mod alone;
 mod coalesce;
 mod config;
-#[path = "../ears/mod.rs"]
-#[allow(dead_code)] // canonical lines are of the server
-mod ears;
 mod fallback;
 #[cfg(feature = "faults")]
 mod faults;
@@ -16,6 +13,9 @@ mod laws;
 mod leavers;
 mod order;
 mod overload;
+#[path = "../recorder/mod.rs"]
+#[allow(dead_code)] // canonical lines are of the server
+mod recorder;
 mod repeats;
 #[cfg(feature = "hyper")]
 mod sockets;

@@ -9,7 +9,7 @@ use mainstay::retry::RetryConfig;
 use mainstay::{CallError, Outcome, RequestContext};
 use tokio::time::Instant;
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{DepositMany as _, Do, HOST, Peer, With as _, begin, call, config, get, stack};
 
 #[tokio::test(start_paused = true)]
@@ -64,7 +64,7 @@ async fn the_bulkhead_is_outside_the_breaker_and_spends_no_probe() {
 
 #[tokio::test(start_paused = true)]
 async fn the_bulkhead_is_inside_the_retry_and_its_refusal_is_final() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::Hang);
     let stack = stack(ClientConfig { max_in_flight: 1, ..config() }, &peer);
     let mut held = Box::pin(call(&stack, get()));
@@ -72,7 +72,7 @@ async fn the_bulkhead_is_inside_the_retry_and_its_refusal_is_final() {
     let began = Instant::now();
     let error = call(&stack, get()).await.unwrap_err();
     assert_eq!((error.outcome(), began.elapsed()), (Outcome::RejectedUnsent, Duration::ZERO));
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_client_rejected_total{peer=inventory,reason=bulkhead-full}"], [1.0]);
     assert_eq!(metrics["mainstay_retries_total{peer=inventory}"], [0.0]);
     assert_eq!(
@@ -84,7 +84,7 @@ async fn the_bulkhead_is_inside_the_retry_and_its_refusal_is_final() {
 
 #[tokio::test(start_paused = true)]
 async fn the_throttle_is_inside_the_retry_and_outside_the_bulkhead() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::ComeBackAfter(60));
     let stack = stack(ClientConfig { max_in_flight: 1, ..config() }, &peer);
     let mut held_back = 0;
@@ -92,7 +92,7 @@ async fn the_throttle_is_inside_the_retry_and_outside_the_bulkhead() {
         held_back += u32::from(matches!(call(&stack, get()).await, Err(CallError::HeldBack { .. })));
     }
     assert!(held_back > 100, "{held_back}");
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     let rejected =
         |reason| metrics[&format!("mainstay_client_rejected_total{{peer=inventory,reason={reason}}}")][0];
     assert!((rejected("held-back") - f64::from(held_back)).abs() < 0.1, "each once: none was tried again");

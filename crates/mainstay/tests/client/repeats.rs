@@ -8,7 +8,7 @@ use mainstay::retry::RetryConfig;
 use mainstay::{Registry, RepeatedWork};
 use tokio::time::sleep;
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{DepositMany as _, Do, HOST, Peer, With as _, call, config, get, post_with_key, stack};
 
 fn repeat(mut request: ClientRequest) -> ClientRequest {
@@ -138,11 +138,11 @@ async fn law_04_a_repeat_is_sent_once_and_leaves_the_retry_budget_to_first_tries
 
 #[tokio::test(start_paused = true)]
 async fn repeats_are_told_apart_from_first_tries_in_metrics() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let stack = stack(config(), &Peer::always(Do::Reply(500)));
     call(&stack, post_with_key().within_ms(1_000)).await.unwrap();
     call(&stack, repeat(post_with_key().within_ms(1_000))).await.unwrap();
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_client_requests_total{peer=inventory,outcome=unknown}"], [2.0]);
     assert_eq!(metrics["mainstay_client_repeats_total{peer=inventory,outcome=unknown}"], [1.0]);
 }

@@ -19,7 +19,7 @@ use mainstay::{CallError, Outcome};
 use tokio::time::Instant;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{DepositMany as _, Do, HOST, Peer, begin, call, config, get, post, stack};
 
 fn one_attempt() -> ClientConfig {
@@ -111,11 +111,11 @@ async fn half_open_closes_however_far_apart_its_probes_are() {
 /// A gauge that read 1 for open, half-open and closed at once.
 #[tokio::test(start_paused = true)]
 async fn exactly_one_state_reads_one() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::Refuse);
     let stack = stack(one_attempt(), &peer);
     let shown = || {
-        let metrics = ears.metrics();
+        let metrics = recorder.metrics();
         let prefix = format!("mainstay_breaker_state{{peer=inventory,endpoint={HOST},state=");
         let on: Vec<_> = metrics.iter().filter(|(k, v)| k.starts_with(&prefix) && v[0] > 0.0).collect();
         assert_eq!(on.len(), 1, "{on:?}");
@@ -356,7 +356,7 @@ async fn a_write_without_a_key_is_sent_once() {
 /// not call it.
 #[tokio::test(start_paused = true)]
 async fn what_was_never_sent_counts_for_nothing() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::Refuse);
     let stack = stack(config(), &peer);
     let breaker = stack.breakers().endpoint(&mainstay::Endpoint::parse(HOST).unwrap());
@@ -366,7 +366,7 @@ async fn what_was_never_sent_counts_for_nothing() {
     }
     assert_eq!(peer.calls(), 0);
     assert_eq!((breaker.snapshot().calls, breaker.snapshot().failures), (0, 0));
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_client_requests_total{peer=inventory,outcome=rejected-unsent}"], [100.0]);
     assert_eq!(metrics["mainstay_client_requests_total{peer=inventory,outcome=failed-known}"], [0.0]);
 }

@@ -12,11 +12,11 @@ use mainstay::{Deadline, RequestContext};
 use serde_json::Value;
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::support::{Ears, body, config, limited, ok, problem, request, send, service};
+use crate::support::{Recorder, body, config, limited, ok, problem, request, send, service};
 
 #[tokio::test(start_paused = true)]
 async fn law_10_the_queue_is_bounded_and_a_rejection_says_not_executed_and_when_to_return() {
-    let (ears, stack) = (Ears::new(), limited(1, 2));
+    let (recorder, stack) = (Recorder::new(), limited(1, 2));
     let stacked = stack.layer(service(|_| async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         ok()
@@ -32,13 +32,13 @@ async fn law_10_the_queue_is_bounded_and_a_rejection_says_not_executed_and_when_
     assert_eq!(rejected.headers()["x-outcome"], "not-executed");
     assert_eq!(rejected.headers()["content-type"], "application/problem+json");
     assert_eq!(problem(rejected).await, "overloaded");
-    assert_eq!(ears.metrics()["mainstay_server_shed_total{reason=queue-full}"], [1.0]);
+    assert_eq!(recorder.metrics()["mainstay_server_shed_total{reason=queue-full}"], [1.0]);
     for request in admitted {
         let reply = request.await.unwrap().unwrap();
         assert_eq!(reply.status(), StatusCode::OK);
         body(reply).await;
     }
-    let queued: Vec<_> = ears.lines().iter().map(|l| l["queue_ms"].as_f64().unwrap()).collect();
+    let queued: Vec<_> = recorder.lines().iter().map(|l| l["queue_ms"].as_f64().unwrap()).collect();
     assert_eq!(queued, [0.0, 0.0, 20.0, 40.0]);
 }
 
@@ -132,7 +132,7 @@ async fn law_11_callers_without_patience_do_not_shrink_the_limit_of_the_others()
 
 #[tokio::test(start_paused = true)]
 async fn law_11_an_adaptive_limit_shrinks_on_what_the_stack_cuts_off_and_grows_only_when_used() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let settings = ServerConfig {
         limit: LimitConfig::Gradient(Bounds { start: 10, ..Bounds::default() }),
         queue: QueueConfig { capacity: Some(0), ..QueueConfig::default() },
@@ -155,7 +155,7 @@ async fn law_11_an_adaptive_limit_shrinks_on_what_the_stack_cuts_off_and_grows_o
     }
     let floor = stack.limiter().snapshot();
     assert_eq!((floor.limit, floor.algorithm), (4, "gradient"));
-    assert_eq!(ears.metrics()["mainstay_server_concurrency_limit"], [4.0]);
+    assert_eq!(recorder.metrics()["mainstay_server_concurrency_limit"], [4.0]);
     for _ in 0..300 {
         let four = (0..4).map(|_| async { body(send(&stacked, &[]).await).await });
         join_all(four).await;
@@ -210,7 +210,7 @@ async fn law_11_when_a_limit_grows_those_who_wait_are_served_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn law_12_every_decision_is_on_the_trail_and_on_the_canonical_line_with_its_numbers() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let stacked = limited(1, 1).layer(service(|request| async move {
         let context = request.extensions().get::<RequestContext>().unwrap();
         let fields = request.extensions().get::<LogFields>().unwrap();
@@ -234,7 +234,7 @@ async fn law_12_every_decision_is_on_the_trail_and_on_the_canonical_line_with_it
     body(first.await.unwrap().unwrap()).await;
     body(second.await.unwrap().unwrap()).await;
 
-    let line = ears.lines().pop().unwrap();
+    let line = recorder.lines().pop().unwrap();
     let expected: [(&str, Value); 14] = [
         ("http.request.method", "GET".into()),
         ("http.route", "unmatched".into()),
@@ -255,7 +255,7 @@ async fn law_12_every_decision_is_on_the_trail_and_on_the_canonical_line_with_it
         assert_eq!(line[name], value, "{name}");
     }
     assert_ne!(line["span_id"], "00f067aa0ba902b7", "this hop has a span of its own");
-    let span = ears.at("span mainstay::server").pop().unwrap();
+    let span = recorder.at("span mainstay::server").pop().unwrap();
     assert_eq!(span["parent_span_id"], "00f067aa0ba902b7", "whose parent is the caller's");
     assert_eq!((&span["span_id"], &span["otel.kind"]), (&line["span_id"], &"server".into()));
     let decisions: Value = serde_json::from_str(line["decisions"].as_str().unwrap()).unwrap();
@@ -264,7 +264,7 @@ async fn law_12_every_decision_is_on_the_trail_and_on_the_canonical_line_with_it
     assert_eq!(decisions[0]["why"], "admitted after 25 ms in the queue");
     assert_eq!(decisions[0]["attempt"], 2);
     assert_eq!(decisions[0]["deadline_left_ms"], 975);
-    let told = ears.at("mainstay::decision").pop().unwrap();
+    let told = recorder.at("mainstay::decision").pop().unwrap();
     assert_eq!((&told["layer"], &told["correlation_id"]), (&"load_shed".into(), &"order-9".into()));
 }
 

@@ -8,7 +8,7 @@ use http_body_util::Full;
 use mainstay::server::{LogFields, RateLimitConfig, ServerConfig, stack};
 use tower::{Layer as _, Service as _, ServiceExt as _};
 
-use crate::support::{Ears, body, config, limited, ok, problem, request, send, service};
+use crate::support::{Recorder, body, config, limited, ok, problem, request, send, service};
 
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_says_what_the_stack_is_doing() {
@@ -44,7 +44,7 @@ async fn a_snapshot_says_what_the_stack_is_doing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_quota_is_per_principal_and_told_in_the_standard_headers() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let settings = ServerConfig {
         rate_limit: Some(RateLimitConfig::new(
             NonZeroU32::new(2).unwrap(),
@@ -75,7 +75,7 @@ async fn a_quota_is_per_principal_and_told_in_the_standard_headers() {
         StatusCode::OK,
         "Retry-After told the truth"
     );
-    assert_eq!(ears.metrics()["mainstay_server_shed_total{reason=rate-limit}"], [1.0]);
+    assert_eq!(recorder.metrics()["mainstay_server_shed_total{reason=rate-limit}"], [1.0]);
     let refused = send(&stacked, &[("x-who", "a")]).await;
     assert_eq!(refused.headers()["x-outcome"], "not-executed");
     assert_eq!(problem(refused).await, "rate-limited");
@@ -117,7 +117,7 @@ async fn draining_refuses_the_new_finishes_the_old_and_says_when_it_is_done() {
 
 #[tokio::test]
 async fn a_panic_gives_everything_back_and_is_logged_under_the_correlation_id() {
-    let (ears, stack) = (Ears::new(), limited(1, 0));
+    let (recorder, stack) = (Recorder::new(), limited(1, 0));
     let stacked = stack.layer(service(|request| async move {
         assert!(request.headers().contains_key("x-fine"), "no such stock");
         ok()
@@ -131,10 +131,10 @@ async fn a_panic_gives_everything_back_and_is_logged_under_the_correlation_id() 
     }
     assert_eq!(send(&stacked, &[("x-fine", "yes")]).await.status(), StatusCode::OK);
     assert_eq!(stack.limiter().snapshot().in_flight, 0);
-    assert_eq!(ears.metrics()["mainstay_server_panics_total"], [3.0]);
-    let told = &ears.at("mainstay::panic")[0];
+    assert_eq!(recorder.metrics()["mainstay_server_panics_total"], [3.0]);
+    let told = &recorder.at("mainstay::panic")[0];
     assert_eq!((&told["panic"], &told["correlation_id"]), (&"no such stock".into(), &"p-1".into()));
-    assert_eq!(ears.lines()[0]["outcome"], "unknown");
+    assert_eq!(recorder.lines()[0]["outcome"], "unknown");
 }
 
 #[tokio::test]

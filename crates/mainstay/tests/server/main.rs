@@ -3,8 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod alone;
-#[path = "../ears/mod.rs"]
-mod ears;
 mod headers;
 mod laws;
 mod laws_of_overload;
@@ -12,6 +10,8 @@ mod layers;
 mod order;
 mod overload;
 mod read_body;
+#[path = "../recorder/mod.rs"]
+mod recorder;
 mod router;
 mod support;
 mod traps;

@@ -8,7 +8,7 @@ use http::StatusCode;
 use mainstay::server::{RateLimitConfig, ServerConfig, ServerStack, stack};
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::support::{Ears, body, config, ok, problem, request, send, service};
+use crate::support::{Recorder, body, config, ok, problem, request, send, service};
 
 const OVER: (&str, &str) = ("x-who", "a");
 
@@ -26,7 +26,7 @@ fn strict() -> ServerStack {
 
 #[tokio::test]
 async fn the_canonical_line_knows_the_ids_and_sees_every_refusal_and_panic() {
-    let (ears, stack) = (Ears::new(), strict());
+    let (recorder, stack) = (Recorder::new(), strict());
     let stacked = stack.layer(service(|request| async move {
         assert!(!request.headers().contains_key("x-panic"));
         ok()
@@ -37,7 +37,7 @@ async fn the_canonical_line_knows_the_ids_and_sees_every_refusal_and_panic() {
     body(send(&stacked, &[("x-deadline-ms", "0"), ("x-correlation-id", "c-3")]).await).await;
     stack.drain().start();
     body(send(&stacked, &[("x-correlation-id", "c-4")]).await).await;
-    let lines: Vec<_> = ears
+    let lines: Vec<_> = recorder
         .lines()
         .iter()
         .map(|l| (l["correlation_id"].as_str().unwrap().to_owned(), l["http.response.status_code"].clone()))

@@ -17,7 +17,7 @@ use mainstay::server::{ServerConfig, stack};
 use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::support::{Ears, config};
+use crate::support::{Recorder, config};
 
 type Sent = UnsyncBoxBody<Bytes, io::Error>;
 type Answer = Response<Full<Bytes>>;
@@ -125,7 +125,7 @@ async fn a_body_that_comes_in_pieces_arrives_whole() {
 
 #[tokio::test(start_paused = true)]
 async fn one_principal_has_its_share_of_places_and_no_more() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let config = ReadBodyConfig { at_once: 5, at_once_each: 3, ..reading(1_000) };
     let layer = ReadBodyLayer::new(Some(config));
     let service = layer.layer(tower::service_fn(echo));
@@ -147,7 +147,7 @@ async fn one_principal_has_its_share_of_places_and_no_more() {
     assert_eq!(text(ask("a", whole("it was there")).await.unwrap()).await, "it was there");
     drop(join_all(slow.into_iter().chain(more)).await);
     assert_eq!(text(ask("c", pieces(&[(50, Some("c"))])).await.unwrap()).await, "c");
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     let shed = |reason| metrics[&format!("mainstay_server_shed_total{{reason={reason}}}")][0];
     assert_eq!((shed("body-share"), shed("bodies-full"), shed("body-timeout")), (1.0, 1.0, 5.0));
     assert_eq!(metrics["mainstay_server_bodies_reading"], [0.0]);

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
-pub(crate) use crate::ears::Ears;
+pub(crate) use crate::recorder::Recorder;
 
 /// What a handler gets.
 pub(crate) type Asked = Request<ReceivedBody<LimitedBody<Full<Bytes>>>>;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::{Crowd, Ears, body, config, limited, ok, request, send, service};
+use crate::support::{Crowd, Recorder, body, config, limited, ok, request, send, service};
 use futures_util::future::{join_all, poll_fn};
 use http::StatusCode;
 use http_body_util::BodyExt as _;
@@ -88,7 +88,7 @@ async fn a_reply_that_is_ready_when_the_timer_fires_is_not_thrown_away() {
 /// A timeout that becomes a plain 504 hides from whoever is outside that the outcome is unknown.
 #[tokio::test(start_paused = true)]
 async fn a_cut_off_handler_is_told_apart_outside_and_recorded_as_unknown() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let stacked = limited(1, 0).layer(service(|_| std::future::pending()));
     let reply = send(&stacked, &[("x-deadline-ms", "100")]).await;
     assert_eq!(
@@ -98,17 +98,17 @@ async fn a_cut_off_handler_is_told_apart_outside_and_recorded_as_unknown() {
     let problem = body(reply).await;
     assert_eq!(problem["outcome"], "unknown");
     assert_eq!((&problem["retryable"], &problem["same_key"]), (&true.into(), &true.into()));
-    let line = &ears.lines()[0];
+    let line = &recorder.lines()[0];
     assert_eq!(line["outcome"], "unknown");
     assert!(line["decisions"].as_str().unwrap().contains("no answer 50 ms after the deadline"), "{line:?}");
-    assert_eq!(ears.metrics()["mainstay_server_deadline_overrun_total"], [1.0]);
+    assert_eq!(recorder.metrics()["mainstay_server_deadline_overrun_total"], [1.0]);
 }
 
 /// opentelemetry-instrumentation-tower left `active_requests` at 10 for good, and no duration, after ten requests
 /// whose clients went away.
 #[tokio::test(start_paused = true)]
 async fn ten_cancelled_requests_leave_nothing_in_flight_and_are_each_recorded() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let stack = limited(4, 6);
     let stacked = stack.layer(service(|_| std::future::pending()));
     let requests: Vec<_> = (0..10).map(|_| tokio::spawn(stacked.clone().oneshot(request(&[])))).collect();
@@ -121,7 +121,7 @@ async fn ten_cancelled_requests_leave_nothing_in_flight_and_are_each_recorded() 
     }
     assert_eq!((stack.drain().in_flight(), stack.limiter().snapshot().in_flight), (0, 0));
     assert_eq!(stack.limiter().snapshot().waiting, [0; 4]);
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_server_in_flight"], [0.0]);
     assert_eq!(metrics["mainstay_server_cancelled_total"], [10.0]);
     let durations = &metrics["mainstay_server_request_duration_seconds{route=unmatched,method=GET}"];
@@ -130,7 +130,7 @@ async fn ten_cancelled_requests_leave_nothing_in_flight_and_are_each_recorded() 
         metrics["mainstay_server_requests_total{route=unmatched,method=GET,status=none,outcome=cancelled}"],
         [10.0]
     );
-    let lines = ears.lines();
+    let lines = recorder.lines();
     assert_eq!(lines.len(), 10);
     assert!(lines.iter().all(|l| l["outcome"] == "cancelled" && l["duration_ms"] == 30.0), "{lines:?}");
 }
@@ -138,7 +138,7 @@ async fn ten_cancelled_requests_leave_nothing_in_flight_and_are_each_recorded() 
 /// tower-http's SetRequestId takes whatever the client sends.
 #[tokio::test]
 async fn a_forged_correlation_id_reaches_neither_the_log_nor_the_reply() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let stacked = limited(1, 0).layer(service(|_| async { ok() }));
     let long = "x".repeat(65);
     let forged = ["a b", "id\tlevel=ERROR", "\"},{\"level\":\"ERROR", "", &long, "id;drop"];
@@ -147,15 +147,15 @@ async fn a_forged_correlation_id_reaches_neither_the_log_nor_the_reply() {
         let minted = reply.headers()["x-correlation-id"].to_str().unwrap().to_owned();
         assert_eq!(minted.len(), 36, "{id:?} was replaced by a UUID");
         body(reply).await;
-        assert_eq!(ears.lines().last().unwrap()["correlation_id"], minted);
+        assert_eq!(recorder.lines().last().unwrap()["correlation_id"], minted);
     }
     let twice = request(&[("x-correlation-id", "one"), ("x-correlation-id", "two")]);
     let reply = stacked.clone().oneshot(twice).await.unwrap();
     assert_ne!(reply.headers()["x-correlation-id"], "one");
     drop(reply);
-    let replaced = ears.metrics()["mainstay_server_correlation_replaced_total"].clone();
+    let replaced = recorder.metrics()["mainstay_server_correlation_replaced_total"].clone();
     assert_eq!(replaced, [7.0]);
-    let warnings = ears.at("mainstay::server::context");
+    let warnings = recorder.at("mainstay::server::context");
     assert_eq!(warnings.len(), 1, "logged once a minute, not once a request");
 }
 
@@ -168,7 +168,7 @@ async fn a_header_that_cannot_be_read_is_absent_counted_and_logged_once_a_minute
         ("x-priority", "urgent"),
         ("traceparent", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"),
     ];
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let stacked = limited(1, 0).layer(service(|request| async move {
         let context = request.extensions().get::<mainstay::RequestContext>().unwrap();
         assert_eq!(context.deadline.remaining(), Duration::from_secs(2), "the default");
@@ -176,7 +176,7 @@ async fn a_header_that_cannot_be_read_is_absent_counted_and_logged_once_a_minute
         assert_eq!(context.trace.parent_id, None, "a trace of its own");
         ok()
     }));
-    let warnings = || ears.at("mainstay::server::context").len();
+    let warnings = || recorder.at("mainstay::server::context").len();
     for _ in 0..3 {
         assert_eq!(send(&stacked, &bad).await.status(), 200);
     }
@@ -195,7 +195,7 @@ async fn a_header_that_cannot_be_read_is_absent_counted_and_logged_once_a_minute
     let twice = [("x-deadline-ms", "1"), ("x-deadline-ms", "2")];
     assert_eq!(send(&stacked, &twice).await.status(), 200);
     assert_eq!(send(&stacked, &[]).await.status(), 200);
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     for (header, _) in bad {
         // An absent one is not unreadable.
         let times = if header == "x-deadline-ms" { 5.0 } else { 4.0 };

@@ -16,7 +16,7 @@ use tower::Service;
 use super::body::{Ended, ReceivedBody};
 use super::places::{NoPlace, Place};
 use super::{Shared, announced};
-use crate::context::Party;
+use crate::context::RequestSummary;
 use crate::problem::{Effect, Problem};
 use crate::server::decide;
 
@@ -57,7 +57,7 @@ where
     pub(super) fn read(
         shared: Arc<Shared>,
         key: Arc<str>,
-        whose: Party,
+        summary: RequestSummary,
         service: S,
         request: Request<B>,
     ) -> Self {
@@ -68,7 +68,7 @@ where
             waits_to_send: parts.headers.contains_key(header::EXPECT),
             shared,
             key,
-            whose,
+            summary,
             next: Some((service, parts)),
             body,
             whole: Whole::default(),
@@ -129,7 +129,7 @@ pin_project! {
     struct Reading<S, B> {
         shared: Arc<Shared>,
         key: Arc<str>,
-        whose: Party,
+        summary: RequestSummary,
         next: Option<(S, Parts)>,
         #[pin]
         body: B,
@@ -183,7 +183,7 @@ impl<S, B: Body> Reading<S, B> {
                         let place = this.shared.places.take(this.key).map_err(Refusal::NoPlace)?;
                         *this.place = Some(place);
                         let until = Instant::now() + this.shared.config.time;
-                        this.timer.set(Some(sleep_until(until.min(this.whose.deadline.instant()))));
+                        this.timer.set(Some(sleep_until(until.min(this.summary.deadline.instant()))));
                     }
                     let timer = this.timer.as_mut().as_pin_mut().expect("set just above");
                     ready!(timer.poll(cx));
@@ -202,10 +202,10 @@ impl<S, B: Body> Reading<S, B> {
     #[cold]
     fn refuse<R: From<Bytes>>(self: Pin<&mut Self>, refusal: Refusal) -> Response<R> {
         let this = self.project();
-        let (config, whose) = (&this.shared.config, &*this.whose);
+        let (config, summary) = (&this.shared.config, &*this.summary);
         let (reason, why, close) = match refusal {
             Refusal::Slow => {
-                let left = whose.deadline.remaining().as_millis();
+                let left = summary.deadline.remaining().as_millis();
                 let why =
                     format!("{} bytes read in the time allowed; {left} ms left to the deadline", this.seen);
                 ("body-timeout", why, true)
@@ -226,9 +226,9 @@ impl<S, B: Body> Reading<S, B> {
                 true,
             ),
         };
-        decide::shed(whose, "read_body", reason, why.into());
+        decide::shed(summary, "read_body", reason, why.into());
         let problem = problem(refusal, config.max).outcome(Effect::NotExecuted);
-        let mut response = problem.correlated(&whose.correlation_id).into_response();
+        let mut response = problem.correlated(&summary.correlation_id).into_response();
         if close {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

@@ -33,7 +33,7 @@ use tower::{Layer, Service};
 pub use self::body::ReceivedBody;
 pub use self::future::ReadBodyFuture;
 use self::places::Places;
-use super::context::{DeadlinePolicy, whose};
+use super::context::{DeadlinePolicy, summary_of};
 use super::head::RequestHead;
 use super::rate_limit::KeyFn;
 
@@ -160,11 +160,11 @@ where
             let (request, ended) = ReceivedBody::unread(request);
             return ReadBodyFuture::pass(self.inner.call(request), Some(ended));
         };
-        let whose = whose(&mut request, &DeadlinePolicy::default());
+        let summary = summary_of(&mut request, &DeadlinePolicy::default());
         // The ready service serves this request; its clone becomes ready by the next `poll_ready`.
         let clone = self.inner.clone();
         let service = std::mem::replace(&mut self.inner, clone);
-        ReadBodyFuture::read(Arc::clone(shared), key, whose, service, request)
+        ReadBodyFuture::read(Arc::clone(shared), key, summary, service, request)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Ears for what a test's own thread logs and counts; shared by the test binaries of this crate.
+//! Recorder for what a test's own thread logs and counts; shared by the test binaries of this crate.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 /// Hears every event on this thread, and every metric. Metrics and events of other threads are not heard, so tests
 /// run on the current-thread runtime.
-pub(crate) struct Ears {
+pub(crate) struct Recorder {
     events: Events,
     snapshotter: Snapshotter,
     _recorder: metrics::LocalRecorderGuard<'static>,
@@ -33,7 +33,7 @@ thread_local! {
 /// tracing caches for each place in the code.
 static SUBSCRIBER: Once = Once::new();
 
-impl Ears {
+impl Recorder {
     pub(crate) fn new() -> Self {
         SUBSCRIBER.call_once(|| {
             let subscriber = tracing_subscriber::registry().with(Listen);
