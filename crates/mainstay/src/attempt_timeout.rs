@@ -118,7 +118,7 @@ where
         let mut summary = None;
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             until = until.earliest(context.deadline);
-            // The peer is told the attempt's own deadline, so that it does not work for longer than the attempt
+            // The peer gets the attempt's own deadline, so that it does not work for longer than the attempt
             // waits.
             context.deadline = until;
             summary = Some(RequestSummary::from(&*context));

@@ -89,7 +89,7 @@ pub(crate) struct Core {
 pub struct BudgetSpent {
     /// Withdrawals in the window.
     pub spent: u64,
-    /// What the deposits in the window allow.
+    /// Withdrawals that the deposits in the window allow.
     pub allowed: u64,
     /// Deposits in the window.
     pub deposits: u64,

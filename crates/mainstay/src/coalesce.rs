@@ -90,7 +90,7 @@ impl Key {
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // Reads that differ only in their headers get the same hash and are told apart by comparison.
+        // Reads that differ only in their headers get the same hash and a comparison distinguishes them.
         (&self.method, &self.uri).hash(state);
     }
 }

@@ -55,8 +55,8 @@ fn a_late_caller_loses_only_its_own_count() {
 #[test]
 fn the_last_permit_is_taken_once_and_always_returned() {
     loom::model(|| {
-        let places = Arc::new(InFlight::new(1));
-        let shared = Arc::clone(&places);
+        let permits = Arc::new(InFlight::new(1));
+        let shared = Arc::clone(&permits);
         let inside = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
         let seen = Arc::clone(&inside);
         both(move || {
@@ -68,8 +68,8 @@ fn the_last_permit_is_taken_once_and_always_returned() {
             }
             entered
         });
-        assert_eq!(places.count(), 0);
-        assert!(places.try_enter());
+        assert_eq!(permits.count(), 0);
+        assert!(permits.try_enter());
     });
 }
 
@@ -110,10 +110,10 @@ fn a_throttled_call_is_cleared_or_counts_but_old_debt_never_returns() {
 #[test]
 fn no_call_is_refused_while_a_permit_is_free() {
     loom::model(|| {
-        let places = Arc::new(InFlight::new(2));
-        let shared = Arc::clone(&places);
+        let permits = Arc::new(InFlight::new(2));
+        let shared = Arc::clone(&permits);
         assert_eq!(both(move || shared.try_enter()), [true, true]);
-        assert!(!places.try_enter());
+        assert!(!permits.try_enter());
     });
 }
 

@@ -199,7 +199,7 @@ mod tests {
             );
         }
         let random: std::collections::HashSet<_> = roots.iter().map(|root| &root.trace_id[9..]).collect();
-        assert_eq!(random.len(), roots.len(), "the rightmost seven bytes alone tell them apart");
+        assert_eq!(random.len(), roots.len(), "the rightmost seven bytes alone are unique");
     }
 
     #[test]

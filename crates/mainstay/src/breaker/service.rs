@@ -163,7 +163,7 @@ pub struct Permit {
     cell: Arc<Cell>,
     /// `None` once the call has counted.
     admitted: Option<Admitted>,
-    /// When the call first had to wait, in nanoseconds of the breaker's clock. A call that did not wait took no time
+    /// Time at which the call first had to wait, in nanoseconds of the breaker's clock. A call that did not wait took no time
     /// and reads the clock once less.
     waiting_since: Option<NonZeroU64>,
     summary: Option<RequestSummary>,

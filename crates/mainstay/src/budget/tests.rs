@@ -8,7 +8,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_granted_is_earned_or_from_the_floor(
+    fn every_withdrawal_is_paid_by_deposits_or_the_floor(
         percent in 0_u32..=100,
         floor_per_second in 0_u32..3,
         steps in prop::collection::vec((0_u64..400, 0_usize..20, 0_usize..6), 1..200),
@@ -48,7 +48,7 @@ proptest! {
 }
 
 #[test]
-fn a_silent_client_can_still_repeat_once_a_second() {
+fn a_client_without_answers_can_still_retry_once_a_second() {
     let base = Instant::now();
     let core = Core::new(&BudgetConfig::default(), base);
     let granted =

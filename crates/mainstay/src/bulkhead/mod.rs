@@ -120,10 +120,10 @@ impl BulkheadLayer {
         StreamingBulkheadLayer(self.clone())
     }
 
-    fn enter<B>(&self, request: &Request<B>) -> Result<Place, CallError> {
+    fn enter<B>(&self, request: &Request<B>) -> Result<BulkheadPermit, CallError> {
         if self.0.in_flight.try_enter() {
             self.0.gauge.increment(1.0);
-            Ok(Place(Arc::clone(&self.0)))
+            Ok(BulkheadPermit(Arc::clone(&self.0)))
         } else {
             Err(self.0.refuse(request.extensions().get()))
         }
@@ -171,7 +171,7 @@ where
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let state = match self.layer.enter(&request) {
-            Ok(place) => State::Running { call: self.inner.call(request), place },
+            Ok(permit) => State::Running { call: self.inner.call(request), permit },
             Err(error) => State::Rejected { error: Some(error) },
         };
         BulkheadFuture { state }
@@ -202,9 +202,9 @@ impl Shared {
 
 /// The permit of one call, returned on drop.
 #[derive(Debug)]
-pub struct Place(Arc<Shared>);
+pub struct BulkheadPermit(Arc<Shared>);
 
-impl Drop for Place {
+impl Drop for BulkheadPermit {
     fn drop(&mut self) {
         self.0.in_flight.leave();
         self.0.gauge.decrement(1.0);
@@ -228,7 +228,7 @@ pin_project! {
         Running {
             #[pin]
             call: F,
-            place: Place,
+            permit: BulkheadPermit,
         },
     }
 }

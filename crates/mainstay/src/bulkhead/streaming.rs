@@ -9,7 +9,7 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::{BulkheadLayer, Place};
+use super::{BulkheadLayer, BulkheadPermit};
 use crate::{CallError, HeldBody};
 
 /// Layer that limits the calls in flight, bodies included. It shares its limit with the [`BulkheadLayer`] it was made
@@ -58,7 +58,7 @@ where
     S: Service<Request<B>, Response = Response<R>>,
     S::Error: Into<CallError>,
 {
-    type Response = Response<HeldBody<R, Place>>;
+    type Response = Response<HeldBody<R, BulkheadPermit>>;
     type Error = CallError;
     type Future = StreamingBulkheadFuture<S::Future>;
 
@@ -69,7 +69,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         StreamingBulkheadFuture {
             state: match self.layer.enter(&request) {
-                Ok(place) => State::Running { call: self.inner.call(request), place: Some(place) },
+                Ok(permit) => State::Running { call: self.inner.call(request), permit: Some(permit) },
                 Err(error) => State::Rejected { error: Some(error) },
             },
         }
@@ -93,7 +93,7 @@ pin_project! {
         Running {
             #[pin]
             call: F,
-            place: Option<Place>,
+            permit: Option<BulkheadPermit>,
         },
     }
 }
@@ -103,17 +103,17 @@ where
     F: Future<Output = Result<Response<R>, E>>,
     E: Into<CallError>,
 {
-    type Output = Result<Response<HeldBody<R, Place>>, CallError>;
+    type Output = Result<Response<HeldBody<R, BulkheadPermit>>, CallError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Rejected { error } => {
                 Poll::Ready(Err(error.take().expect("a future is not polled after it is ready")))
             }
-            StateProj::Running { call, place } => {
+            StateProj::Running { call, permit } => {
                 let reply = ready!(call.poll(cx)).map_err(Into::into)?;
-                let place = place.take();
-                Poll::Ready(Ok(reply.map(|body| HeldBody::new(body, place))))
+                let permit = permit.take();
+                Poll::Ready(Ok(reply.map(|body| HeldBody::new(body, permit))))
             }
         }
     }

@@ -1,8 +1,8 @@
-//! The client side: one constructor that puts every layer in its place.
+//! The client side: one constructor that puts the layers in order.
 //!
-//! The layers, outermost first, with the reason for each place:
+//! The layers, outermost first, with the reason for each position:
 //!
-//! | layer | why here |
+//! | layer | reason |
 //! |---|---|
 //! | entry | a call has its context, its measurement and one outcome, whatever happens inside |
 //! | [total deadline](crate::total_deadline) | bounds everything, waits between attempts included |

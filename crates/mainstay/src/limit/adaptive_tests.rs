@@ -29,7 +29,7 @@ struct Run<A> {
     service: Service,
     start: Instant,
     now: u64,
-    /// When each worker is free.
+    /// Times at which the workers are free.
     workers: BinaryHeap<Reverse<u64>>,
     /// End and beginning of each request in flight, and whether it timed out.
     in_flight: BinaryHeap<Reverse<(u64, u64, bool)>>,
@@ -146,7 +146,7 @@ fn the_limit_settles_near_the_knee_and_costs_little_goodput() {
 /// In the gradient limiters of Netflix and Envoy the baseline follows the observed latency, so the limit rises for as
 /// long as the overload lasts.
 #[test]
-fn the_limit_does_not_ratchet_up_in_half_an_hour_of_saturation() {
+fn the_limit_does_not_rise_without_end_in_half_an_hour_of_saturation() {
     let mut run = overloaded(Gradient::default(), 20, 50 * MS, 10);
     run.run(60_000);
     for minute in 1..30 {

@@ -22,9 +22,9 @@ pub struct Sample {
     pub latency: Duration,
     /// Requests in flight when this one ended, itself included.
     pub in_flight: usize,
-    /// How the request ended.
+    /// End of the request.
     pub verdict: Verdict,
-    /// When the request ended.
+    /// Time at which the request ended.
     pub at: Instant,
 }
 

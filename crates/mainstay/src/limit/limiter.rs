@@ -33,9 +33,9 @@ const SHEDDABLE_SHARE: usize = 80;
 /// let limiter = Limiter::new(Fixed::new(1), QueueConfig::default());
 /// let permit = limiter.try_acquire(Priority::Default).expect("nothing is in flight");
 /// let deadline = Deadline::after(Duration::from_secs(1));
-/// let Admission::Queued(place) = limiter.admit(Priority::Default, deadline) else { panic!("the queue is empty") };
+/// let Admission::Queued(ticket) = limiter.admit(Priority::Default, deadline) else { panic!("the queue is empty") };
 /// drop(permit);
-/// let permit = place.await.expect("the permit came free in time");
+/// let permit = ticket.await.expect("the permit came free in time");
 /// # drop(permit);
 /// # }
 /// ```
@@ -195,7 +195,7 @@ impl Limiter {
         drop(core);
         if limit != before {
             publish(limit);
-            Moved { algorithm, before, limit, sample }.tell();
+            Moved { algorithm, before, limit, sample }.record();
         }
         if limit > before {
             self.dispatch();
@@ -221,7 +221,7 @@ struct Moved {
 }
 
 impl Moved {
-    fn tell(self) {
+    fn record(self) {
         let action = if self.limit > self.before { "grow" } else { "shrink" };
         let (layer, peer, level) = ("concurrency_limit", None, Level::Debug);
         Decided { layer, action, why: self, peer, endpoint: None, level }.record(None::<&RequestContext>);

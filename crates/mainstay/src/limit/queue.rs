@@ -111,7 +111,7 @@ pub(super) struct Queue {
     waiting: usize,
     /// The last time at which no waiter had waited longer than `target`.
     calm_at: Instant,
-    /// When `calm_at` was last brought up to date.
+    /// Time of the last update of `calm_at`.
     refreshed_at: Instant,
 }
 
@@ -160,7 +160,7 @@ impl Queue {
         self.config.capacity.unwrap_or(limit.div_ceil(2))
     }
 
-    /// When the oldest waiter of any priority joined.
+    /// Time at which the oldest waiter of any priority joined.
     fn oldest_since(&self) -> Option<Instant> {
         self.lines.iter().filter(|l| l.oldest != NONE).map(|l| self.slots[l.oldest].since).min()
     }

@@ -72,7 +72,7 @@ impl Summary {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Window {
     began: Option<Instant>,
-    /// When the last sample left no request in flight, if it did.
+    /// Time at which the last sample left no request in flight, if it did.
     idle_since: Option<Instant>,
     /// Whether there was no work for a while.
     rested: bool,

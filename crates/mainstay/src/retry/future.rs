@@ -133,7 +133,7 @@ where
 }
 
 impl Shared {
-    /// Decides what follows a failed attempt: the wait before the next one, or `None` to stop. The budget is asked
+    /// Decides what follows a failed attempt: the wait before the next one, or `None` to stop. The budget is checked
     /// last, so that only a retry that will be made is withdrawn from it.
     fn after_failure<R: HasOutcome>(
         &self,

@@ -13,7 +13,7 @@ fn window() -> Window<SLOTS> {
 
 proptest! {
     #[test]
-    fn what_it_remembers_is_what_the_last_slots_hold(
+    fn the_sum_is_the_sum_of_the_last_slots(
         events in prop::collection::vec((0_u64..450, any::<bool>(), any::<bool>()), 1..400),
     ) {
         let (window, mut now, mut all) = (window(), 0, Vec::new());
@@ -33,7 +33,7 @@ proptest! {
 
     /// Threads read the clock before they count, so events arrive slightly out of order.
     #[test]
-    fn late_comers_count_where_they_belong(lags in prop::collection::vec(0_u64..300, 1..100)) {
+    fn late_events_count_in_their_own_slot(lags in prop::collection::vec(0_u64..300, 1..100)) {
         let window = window();
         for (n, lag) in lags.iter().enumerate() {
             window.add((10_000 + n as u64).saturating_sub(*lag), Counts { a: 1, ..Counts::default() });

@@ -1,4 +1,4 @@
-//! Each layer used alone, over a bare transport: what it decides is one event, one line of the trail and one metric.
+//! Each layer used alone, over a bare transport: each decision is one event, one entry of the trail and one metric.
 
 use std::time::Duration;
 
@@ -23,12 +23,12 @@ use tower::{Layer, Service, ServiceExt as _};
 use crate::recorder::Recorder;
 use crate::support::{DepositMany as _, Do, HOST, Peer, With as _, begin, get};
 
-/// One second, and a trail of its own.
+/// A context with one second and its own trail.
 fn context() -> RequestContext {
     RequestContext::background(Duration::from_secs(1))
 }
 
-/// Asks once through `layer` alone.
+/// Sends one request through `layer` alone.
 async fn ask<L>(layer: &L, peer: &Peer, context: &RequestContext)
 where
     L: Layer<Peer>,
@@ -37,9 +37,9 @@ where
     drop(layer.layer(peer.clone()).oneshot(get().with(context)).await);
 }
 
-/// That `layer` has decided `action` for `context`, said so in one event with its reason, and counted it in `metric`.
+/// Asserts that `layer` has recorded `action` for `context` in one event with its reason, and counted it in `metric`.
 #[track_caller]
-fn told(recorder: &Recorder, context: &RequestContext, layer: &str, action: &str, metric: &str) {
+fn assert_recorded(recorder: &Recorder, context: &RequestContext, layer: &str, action: &str, metric: &str) {
     let kept: Vec<_> = context.trail.snapshot();
     let kept: Vec<_> = kept.iter().filter(|d| d.layer == layer && d.action == action).collect();
     assert_eq!(kept.len(), 1, "{layer} {action}: {:?}", context.trail.snapshot());
@@ -65,7 +65,7 @@ async fn the_total_deadline_refuses_and_cuts_off() {
     let late = RequestContext::background(Duration::from_millis(50));
     ask(&layer, &peer, &late).await;
     assert_eq!(peer.calls(), 0);
-    told(
+    assert_recorded(
         &recorder,
         &late,
         "deadline",
@@ -74,7 +74,7 @@ async fn the_total_deadline_refuses_and_cuts_off() {
     );
     let slow = context();
     ask(&layer, &peer, &slow).await;
-    told(
+    assert_recorded(
         &recorder,
         &slow,
         "deadline",
@@ -85,15 +85,15 @@ async fn the_total_deadline_refuses_and_cuts_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_attempt_timeout_refuses_and_cuts_off_and_says_which_limit_it_was() {
+async fn the_attempt_timeout_refuses_and_cuts_off_and_reports_its_limit() {
     let (recorder, peer) = (Recorder::new(), Peer::always(Do::Hang));
     let layer = AttemptTimeoutLayer::new("inventory", Duration::from_millis(300)).unwrap();
     let late = RequestContext::background(Duration::ZERO);
     ask(&layer, &peer, &late).await;
     assert_eq!(peer.calls(), 0);
     let rejected = "mainstay_client_rejected_total{peer=inventory,reason=deadline-too-near}";
-    told(&recorder, &late, "attempt_timeout", "reject", rejected);
-    // Time runs out between the call and its first poll: still nothing is sent.
+    assert_recorded(&recorder, &late, "attempt_timeout", "reject", rejected);
+    // The time ends between the call and its first poll: the attempt is not sent.
     let call = layer.layer(peer.clone()).call(get().within_ms(100));
     tokio::time::advance(Duration::from_millis(101)).await;
     assert!(matches!(call.await, Err(CallError::DeadlineTooNear { .. })));
@@ -105,13 +105,13 @@ async fn the_attempt_timeout_refuses_and_cuts_off_and_says_which_limit_it_was() 
         let slow = RequestContext::background(Duration::from_millis(left));
         ask(&layer, &peer, &slow).await;
         let counted = "mainstay_client_timeouts_total{peer=inventory,limit=attempt}";
-        told(&recorder, &slow, "attempt_timeout", "cut_off", counted);
+        assert_recorded(&recorder, &slow, "attempt_timeout", "cut_off", counted);
         assert_eq!(slow.trail.snapshot()[0].why, why);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_stamp_sends_nothing_on_that_has_no_time_left() {
+async fn the_stamp_does_not_send_an_attempt_without_time() {
     let (recorder, peer) = (Recorder::new(), Peer::always(Do::Reply(200)));
     let late = RequestContext::background(Duration::from_micros(900));
     let layer = StampLayer::new("inventory");
@@ -119,20 +119,20 @@ async fn the_stamp_sends_nothing_on_that_has_no_time_left() {
     assert!(matches!(refused, Err(CallError::DeadlineTooNear { .. })), "{refused:?}");
     assert_eq!(peer.calls(), 0);
     let rejected = "mainstay_client_rejected_total{peer=inventory,reason=deadline-too-near}";
-    told(&recorder, &late, "stamp", "reject", rejected);
+    assert_recorded(&recorder, &late, "stamp", "reject", rejected);
     ask(&layer, &peer, &RequestContext::background(Duration::from_millis(1))).await;
     assert_eq!(peer.seen()[0].deadline_ms(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_retry_tries_again_and_gives_up() {
+async fn the_retry_repeats_and_gives_up() {
     let (recorder, peer) = (Recorder::new(), Peer::always(Do::Refuse));
     let budget = RetryBudget::new(&BudgetConfig::default()).unwrap();
     let retry = RetryConfig { max_attempts: 2, ..RetryConfig::default() };
     let context = context();
     ask(&RetryLayer::new("inventory", retry, budget, Random::seeded(1)).unwrap(), &peer, &context).await;
     assert_eq!(peer.calls(), 2);
-    told(&recorder, &context, "retry", "retry", "mainstay_retries_total{peer=inventory}");
+    assert_recorded(&recorder, &context, "retry", "retry", "mainstay_retries_total{peer=inventory}");
     let again = RequestContext { attempt: 2, ..context.clone() };
     let budget = RetryBudget::new(&BudgetConfig::default()).unwrap();
     let layer = RetryLayer::new("inventory", RetryConfig::default(), budget, Random::seeded(1)).unwrap();
@@ -145,7 +145,7 @@ async fn the_retry_tries_again_and_gives_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_hedge_asks_again_or_tells_that_it_may_not() {
+async fn the_hedge_sends_a_second_request_or_records_why_not() {
     let (recorder, peer) = (Recorder::new(), Peer::script([Do::Reply(200)]));
     let budget = RetryBudget::new(&BudgetConfig { floor_per_second: 0, ..BudgetConfig::default() }).unwrap();
     let config = HedgeConfig { min_samples: 1, ..HedgeConfig::default() };
@@ -154,12 +154,12 @@ async fn the_hedge_asks_again_or_tells_that_it_may_not() {
     peer.turn([Do::after_ms(500, Do::Reply(200))]);
     let poor = context();
     ask(&layer, &peer, &poor).await;
-    told(&recorder, &poor, "hedge", "give_up", "mainstay_hedges_denied_total{peer=inventory}");
+    assert_recorded(&recorder, &poor, "hedge", "give_up", "mainstay_hedges_denied_total{peer=inventory}");
     budget.deposit_many(100);
     peer.turn([Do::Hang, Do::Reply(200)]);
     let rich = context();
     ask(&layer, &peer, &rich).await;
-    told(&recorder, &rich, "hedge", "hedge", "mainstay_hedges_total{peer=inventory}");
+    assert_recorded(&recorder, &rich, "hedge", "hedge", "mainstay_hedges_total{peer=inventory}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,7 +176,7 @@ async fn the_throttle_holds_back() {
             break;
         }
     }
-    told(
+    assert_recorded(
         &recorder,
         &held_back,
         "throttle",
@@ -194,7 +194,7 @@ async fn the_bulkhead_refuses() {
     let refused = context();
     ask(&layer, &peer, &refused).await;
     let full = "mainstay_client_rejected_total{peer=inventory,reason=bulkhead-full}";
-    told(&recorder, &refused, "bulkhead", "reject", full);
+    assert_recorded(&recorder, &refused, "bulkhead", "reject", full);
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,40 +208,46 @@ async fn the_breaker_opens_and_refuses() {
     let last = context();
     ask(&layer, &peer, &last).await;
     let opened = format!("mainstay_breaker_transitions_total{{peer=inventory,endpoint={HOST},to=open}}");
-    told(&recorder, &last, "circuit_breaker", "open", &opened);
+    assert_recorded(&recorder, &last, "circuit_breaker", "open", &opened);
     let refused = context();
     ask(&layer, &peer, &refused).await;
     let rejected = "mainstay_client_rejected_total{peer=inventory,reason=breaker-rejected}";
-    told(&recorder, &refused, "circuit_breaker", "reject", rejected);
+    assert_recorded(&recorder, &refused, "circuit_breaker", "reject", rejected);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_is_told_with_its_outcome() {
+async fn an_attempt_is_recorded_with_its_outcome() {
     let (recorder, peer) = (Recorder::new(), Peer::always(Do::Lose));
     let context = context();
     ask(&AttemptLayer::new("inventory"), &peer, &context).await;
     let counted = "mainstay_client_attempts_total{peer=inventory,outcome=unknown}";
-    told(&recorder, &context, "attempt", "unknown", counted);
+    assert_recorded(&recorder, &context, "attempt", "unknown", counted);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_joined_read_and_a_substitute_are_told() {
+async fn a_joined_read_and_a_substitute_are_recorded() {
     let (recorder, peer) = (Recorder::new(), Peer::always(Do::after_ms(10, Do::Reply(503))));
     let layer = CoalesceLayer::new("inventory");
     let (first, joined) = (context(), context());
     tokio::join!(ask(&layer, &peer, &first), ask(&layer, &peer, &joined));
     assert_eq!(peer.calls(), 1);
-    told(&recorder, &joined, "coalesce", "join", "mainstay_client_coalesced_total{peer=inventory}");
+    assert_recorded(
+        &recorder,
+        &joined,
+        "coalesce",
+        "join",
+        "mainstay_client_coalesced_total{peer=inventory}",
+    );
     let layer = FallbackLayer::new("inventory", |_| Some(Response::new(Bytes::new())));
     let substituted = context();
     ask(&layer, &peer, &substituted).await;
     let counted = "mainstay_client_fallbacks_total{peer=inventory,outcome=unknown}";
-    told(&recorder, &substituted, "fallback", "substitute", counted);
+    assert_recorded(&recorder, &substituted, "fallback", "substitute", counted);
 }
 
 #[cfg(feature = "faults")]
 #[tokio::test(start_paused = true)]
-async fn an_injected_fault_is_told() {
+async fn an_injected_fault_is_recorded() {
     use mainstay::fault::{ClientFaultLayer, Fault, FaultSpec, Faults};
 
     let (recorder, peer) = (Recorder::new(), Peer::always(Do::Reply(200)));
@@ -250,7 +256,7 @@ async fn an_injected_fault_is_told() {
     faults.put("inventory", FaultSpec::always(Fault::Garbage)).unwrap();
     let context = context();
     ask(&layer, &peer, &context).await;
-    told(
+    assert_recorded(
         &recorder,
         &context,
         "fault",
@@ -259,9 +265,9 @@ async fn an_injected_fault_is_told() {
     );
 }
 
-/// A permit taken by hand tells what a call through the layer would.
+/// A permit from `try_acquire` records the same decisions as a call through the layer.
 #[tokio::test(start_paused = true)]
-async fn a_permit_by_hand_tells_the_same() {
+async fn a_permit_from_try_acquire_records_the_same_decisions() {
     let recorder = Recorder::new();
     let breakers = Breakers::new("inventory", BreakerConfig::default(), Random::seeded(1)).unwrap();
     let breaker = breakers.endpoint(&Endpoint::parse(HOST).unwrap());
@@ -269,6 +275,6 @@ async fn a_permit_by_hand_tells_the_same() {
     let context = context();
     breaker.try_acquire(Some(&context)).unwrap_err();
     let rejected = "mainstay_client_rejected_total{peer=inventory,reason=breaker-rejected}";
-    told(&recorder, &context, "circuit_breaker", "reject", rejected);
+    assert_recorded(&recorder, &context, "circuit_breaker", "reject", rejected);
     assert!(context.deadline.instant() > Instant::now());
 }

@@ -1,5 +1,5 @@
-//! The client stack, tested without a network and on a paused clock, but for the transport's own tests.
-// Clippy lets `#[test]` functions unwrap, but not what they share.
+//! The client stack, tested without a network and on a paused clock, except for the transport's own tests.
+// Clippy lets `#[test]` functions unwrap, but not their helpers.
 #![allow(clippy::unwrap_used)]
 
 mod alone;
@@ -14,7 +14,7 @@ mod leavers;
 mod order;
 mod overload;
 #[path = "../recorder/mod.rs"]
-#[allow(dead_code)] // canonical lines are of the server
+#[allow(dead_code)] // only server tests read canonical lines
 mod recorder;
 mod repeats;
 #[cfg(feature = "hyper")]

@@ -15,7 +15,7 @@ use crate::support::{
     DepositMany as _, Do, HOST, Peer, With as _, call, config, get, post, post_with_key, stack,
 };
 
-/// The scripted peer's replies have a body that is no JSON.
+/// A request whose reader cannot read the scripted peer's replies, because their bodies are not JSON.
 fn typed(mut request: ClientRequest) -> ClientRequest {
     request.extensions_mut().insert(ReplyReader::new(|reply: &mut Response<Bytes>| {
         serde_json::from_slice::<u64>(reply.body()).map(drop).map_err(|error| error.to_string())

@@ -1,4 +1,4 @@
-//! Each layer used alone, with no context layer outside: what it decides is one event, one line of the trail and one
+//! Each layer used alone, with no context layer outside: each decision is one event, one entry of the trail and one
 //! metric.
 
 use std::convert::Infallible;
@@ -31,7 +31,7 @@ async fn ok(_: Request<Full<Bytes>>) -> Result<Answer, Infallible> {
     Ok(Response::new(Full::from("ok")))
 }
 
-/// Asks once, under the id `c-1`.
+/// Sends one request with the correlation id `c-1`.
 async fn ask<S, R>(service: &S, headers: &[(&'static str, &str)]) -> Response<R>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<R>, Error = Infallible> + Clone,
@@ -41,9 +41,9 @@ where
     service.clone().oneshot(request).await.unwrap()
 }
 
-/// That `layer` has decided `action` once, for `c-1`, and counted it in `metric`.
+/// Asserts that `layer` has recorded `action` once for `c-1`, and counted it in `metric`.
 #[track_caller]
-fn told(recorder: &Recorder, layer: &str, action: &str, metric: &str) {
+fn assert_recorded(recorder: &Recorder, layer: &str, action: &str, metric: &str) {
     let events = recorder.at("mainstay::decision");
     let said: Vec<_> = events.iter().filter(|e| e["layer"] == layer && e["action"] == action).collect();
     assert_eq!(said.len(), 1, "{layer} {action}: {events:?}");
@@ -73,8 +73,8 @@ async fn the_context_lowers_a_priority_and_cuts_a_deadline() {
                 Ok::<_, Infallible>(Response::new(()))
             }));
     ask(&service, &[("x-priority", "critical"), ("x-deadline-ms", "9000")]).await;
-    told(&recorder, "context", "lower_priority", "mainstay_server_priority_lowered_total");
-    told(&recorder, "context", "cut_deadline", "");
+    assert_recorded(&recorder, "context", "lower_priority", "mainstay_server_priority_lowered_total");
+    assert_recorded(&recorder, "context", "cut_deadline", "");
     let why = |action| {
         recorder.at("mainstay::decision").iter().find(|e| e["action"] == action).unwrap()["why"].clone()
     };
@@ -83,7 +83,7 @@ async fn the_context_lowers_a_priority_and_cuts_a_deadline() {
 }
 
 #[tokio::test]
-async fn a_claim_that_is_allowed_is_no_decision() {
+async fn an_allowed_priority_is_no_decision() {
     let recorder = Recorder::new();
     let service = ContextLayer::default()
         .priority_ceiling(Some(std::sync::Arc::new(|_| Priority::Default)))
@@ -93,7 +93,7 @@ async fn a_claim_that_is_allowed_is_no_decision() {
 }
 
 #[tokio::test]
-async fn drain_panic_and_quota_tell() {
+async fn drain_panic_and_quota_record_their_decisions() {
     let (recorder, drain) = (Recorder::new(), Drain::default());
     drain.start();
     let reply = ask(
@@ -103,23 +103,23 @@ async fn drain_panic_and_quota_tell() {
     )
     .await;
     assert_eq!(reply.status(), StatusCode::SERVICE_UNAVAILABLE);
-    told(&recorder, "drain", "reject", "mainstay_server_shed_total{reason=draining}");
+    assert_recorded(&recorder, "drain", "reject", "mainstay_server_shed_total{reason=draining}");
 
     let bug = tower::service_fn(|_: Request<Full<Bytes>>| async {
-        panic!("a bug") as Result<Response<Bytes>, Infallible>
+        panic!("handler bug") as Result<Response<Bytes>, Infallible>
     });
     ask(&CatchPanicLayer.layer(bug), &[]).await;
-    told(&recorder, "catch_panic", "answer", "mainstay_server_panics_total");
+    assert_recorded(&recorder, "catch_panic", "answer", "mainstay_server_panics_total");
 
-    let config = RateLimitConfig::new(NonZeroU32::MIN, Duration::from_mins(1), |_| Some("everybody".into()));
+    let config = RateLimitConfig::new(NonZeroU32::MIN, Duration::from_mins(1), |_| Some("all".into()));
     let quota = RateLimitLayer::new(Some(config)).layer(tower::service_fn(ok));
     ask(&quota, &[]).await;
     ask(&quota, &[]).await;
-    told(&recorder, "rate_limit", "reject", "mainstay_server_shed_total{reason=rate-limit}");
+    assert_recorded(&recorder, "rate_limit", "reject", "mainstay_server_shed_total{reason=rate-limit}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_alone_waits_for_what_is_in_hand_to_its_last_byte() {
+async fn a_drain_alone_waits_for_the_last_byte_of_each_request_in_flight() {
     let drain = Drain::default();
     let service = DrainLayer::new(drain.clone()).layer(tower::service_fn(|request| async {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -134,7 +134,7 @@ async fn a_drain_alone_waits_for_what_is_in_hand_to_its_last_byte() {
     assert!((&mut drained).now_or_never().is_none());
     left.abort();
     let reply = asked.await.unwrap().unwrap();
-    assert_eq!(drain.in_flight(), 1, "its body is still unread");
+    assert_eq!(drain.in_flight(), 1, "the reply's body is still unread");
     assert!((&mut drained).now_or_never().is_none());
     assert_eq!(reply.into_body().collect().await.unwrap().to_bytes(), "ok");
     drained.await;
@@ -148,9 +148,9 @@ async fn the_deadline_refuses_and_cuts_off() {
     });
     let service = DeadlineLayer::default().layer(hung);
     ask(&service, &[("x-deadline-ms", "0")]).await;
-    told(&recorder, "deadline", "reject", "mainstay_server_shed_total{reason=deadline}");
+    assert_recorded(&recorder, "deadline", "reject", "mainstay_server_shed_total{reason=deadline}");
     ask(&service, &[("x-deadline-ms", "100")]).await;
-    told(&recorder, "deadline", "cut_off", "mainstay_server_deadline_overrun_total");
+    assert_recorded(&recorder, "deadline", "cut_off", "mainstay_server_deadline_overrun_total");
 }
 
 #[tokio::test]
@@ -160,12 +160,12 @@ async fn shedding_refuses() {
     let service = ShedLayer::new(limiter).layer(tower::service_fn(ok));
     let held = ask(&service, &[]).await;
     ask(&service, &[]).await;
-    told(&recorder, "load_shed", "reject", "mainstay_server_shed_total{reason=queue-full}");
+    assert_recorded(&recorder, "load_shed", "reject", "mainstay_server_shed_total{reason=queue-full}");
     drop(held);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_that_leaves_has_waited_as_well() {
+async fn the_wait_of_a_waiter_that_leaves_is_recorded() {
     let recorder = Recorder::new();
     let limiter = Limiter::new(Fixed::new(1), QueueConfig::default());
     let service = ShedLayer::new(limiter).layer(tower::service_fn(ok));
@@ -178,7 +178,7 @@ async fn a_waiter_that_leaves_has_waited_as_well() {
     drop(held);
 }
 
-/// Reads its request to the end, or to where it is cut off.
+/// Reads its request to the end, or to the point where it is cut off.
 async fn read<B: Body + Unpin>(request: Request<LimitedBody<B>>) -> Result<Response<Bytes>, Infallible>
 where
     B::Error: Into<tower::BoxError>,
@@ -191,7 +191,7 @@ where
 }
 
 #[tokio::test]
-async fn a_body_is_refused_by_what_it_announces_and_cut_off_by_what_comes() {
+async fn a_body_is_refused_by_its_announced_length_and_cut_off_by_its_actual_length() {
     let recorder = Recorder::new();
     let service = BodyLimitLayer::new(Some(4)).layer(tower::service_fn(read));
     let send = |announced: bool, pieces: &'static [&'static str]| {
@@ -207,13 +207,13 @@ async fn a_body_is_refused_by_what_it_announces_and_cut_off_by_what_comes() {
     assert_eq!(send(true, &["1234"]).await.unwrap().status(), StatusCode::OK);
     assert!(recorder.at("mainstay::decision").is_empty());
     assert_eq!(send(false, &["12", "345", "6"]).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
-    told(&recorder, "body_limit", "cut_off", "mainstay_server_body_cut_off_total");
+    assert_recorded(&recorder, "body_limit", "cut_off", "mainstay_server_body_cut_off_total");
     assert_eq!(send(true, &["12345"]).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
-    told(&recorder, "body_limit", "reject", "mainstay_server_shed_total{reason=body-limit}");
+    assert_recorded(&recorder, "body_limit", "reject", "mainstay_server_shed_total{reason=body-limit}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_that_moves_says_so() {
+async fn a_change_of_the_limit_is_recorded() {
     let recorder = Recorder::new();
     let bounds = Bounds { min: 1, start: 10, max: 100, ..Bounds::default() };
     let limiter = Limiter::new(Aimd::new(bounds), QueueConfig::default());

@@ -1,4 +1,4 @@
-//! The laws of the crate that concern the server side, one test or more each, named after them.
+//! The laws that concern the server side. Each has one test or more, named after it.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -52,7 +52,7 @@ async fn law_01_one_vocabulary_of_outcomes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_03_an_absolute_deadline_lives_in_the_extensions_and_bounds_everything() {
+async fn law_03_an_absolute_deadline_is_in_the_extensions_and_bounds_every_layer() {
     let stacked = limited(1, 0).layer(service(|request| async move {
         let context = request.extensions().get::<RequestContext>().unwrap().clone();
         let at_first = context.deadline.remaining();
@@ -103,7 +103,7 @@ async fn law_03_expired_work_is_refused_before_the_handler() {
     tokio::task::yield_now().await;
     let began = tokio::time::Instant::now();
     let waited = send(&stacked, &[("x-deadline-ms", "100")]).await;
-    assert_eq!(began.elapsed().as_millis(), 100, "it leaves the queue when its deadline passes, not later");
+    assert_eq!(began.elapsed().as_millis(), 100, "the request leaves the queue when its deadline passes");
     assert_eq!(waited.headers()["x-outcome"], "not-executed");
     assert_eq!((problem(waited).await.as_str(), crowd.most()), ("deadline-exceeded", 1));
     body(busy.await.unwrap().unwrap()).await;
@@ -115,7 +115,7 @@ async fn law_03_expired_work_is_refused_before_the_handler() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_a_caller_that_left_is_told_from_our_own_timeout() {
+async fn law_07_a_caller_that_left_is_distinguished_from_our_own_timeout() {
     let recorder = Recorder::new();
     let stacked = limited(2, 0).layer(service(|_| std::future::pending()));
     let left = tokio::spawn(stacked.clone().oneshot(request(&[])));
@@ -132,7 +132,7 @@ async fn law_07_a_caller_that_left_is_told_from_our_own_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_a_reply_that_is_cut_while_it_is_sent_is_cancelled_and_one_that_is_sent_is_not() {
+async fn law_07_a_reply_cut_during_sending_is_cancelled_and_a_complete_one_is_not() {
     let recorder = Recorder::new();
     let stacked = limited(2, 0).layer(service(|_| async { ok() }));
     drop(send(&stacked, &[]).await);

@@ -1,5 +1,5 @@
 //! The server stack, tested without a network and on a paused clock.
-// Clippy lets `#[test]` functions unwrap, but not what they share.
+// Clippy lets `#[test]` functions unwrap, but not their helpers.
 #![allow(clippy::unwrap_used)]
 
 mod alone;

@@ -1,5 +1,5 @@
-//! The order of the stack, proven from outside: for each pair of neighbours, a request that both would treat shows
-//! which one saw it first.
+//! The order of the stack, shown from outside: for each pair of neighbours, a request that both would refuse shows
+//! which one refused it first.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::support::{Recorder, body, config, ok, problem, request, send, service
 
 const OVER: (&str, &str) = ("x-who", "a");
 
-/// Room for one, no queue, one request per principal and minute.
+/// One permit, no queue, one request per principal and minute.
 fn strict() -> ServerStack {
     stack(ServerConfig {
         rate_limit: Some(RateLimitConfig::new(NonZeroU32::MIN, Duration::from_mins(1), |head| {
@@ -25,7 +25,7 @@ fn strict() -> ServerStack {
 }
 
 #[tokio::test]
-async fn the_canonical_line_knows_the_ids_and_sees_every_refusal_and_panic() {
+async fn the_canonical_line_has_the_ids_and_every_refusal_and_panic() {
     let (recorder, stack) = (Recorder::new(), strict());
     let stacked = stack.layer(service(|request| async move {
         assert!(!request.headers().contains_key("x-panic"));
@@ -55,7 +55,7 @@ async fn draining_comes_before_the_deadline_and_the_quota() {
 }
 
 #[tokio::test]
-async fn an_expired_request_costs_no_quota() {
+async fn an_expired_request_uses_no_quota() {
     let stacked = strict().layer(service(|_| async { ok() }));
     assert_eq!(problem(send(&stacked, &[("x-deadline-ms", "0"), OVER]).await).await, "deadline-exceeded");
     assert_eq!(send(&stacked, &[OVER]).await.status(), StatusCode::OK);
@@ -73,7 +73,7 @@ async fn a_principal_over_its_quota_is_refused_before_the_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_too_large_costs_quota_but_no_place_in_the_queue() {
+async fn a_body_that_is_too_large_costs_quota_but_no_slot_in_the_queue() {
     let large = ("content-length", "1001");
     let stacked = strict().layer(service(|_| std::future::pending()));
     let busy = tokio::spawn(stacked.clone().oneshot(request(&[])));

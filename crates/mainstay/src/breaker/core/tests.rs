@@ -107,7 +107,7 @@ proptest! {
     }
 
     #[test]
-    fn the_ramp_lets_through_its_share_and_no_more(asked in 1_u64..5_000, left_ms in 0_u64..500) {
+    fn the_ramp_admits_its_share_and_no_more(asked in 1_u64..5_000, left_ms in 0_u64..500) {
         let config = BreakerConfig::default();
         let left = Duration::from_millis(left_ms);
         let mut admitted = 0;
@@ -123,7 +123,7 @@ proptest! {
 }
 
 #[test]
-fn the_word_keeps_its_parts_apart() {
+fn the_parts_of_the_word_do_not_overlap() {
     for (n, state) in BreakerState::ALL.into_iter().enumerate() {
         for (generation, millis) in [(0, 0), (1, MILLIS), (0xf_ffff, 1), (0x10_0000, 5)] {
             let word = Word::new(state, generation, millis);

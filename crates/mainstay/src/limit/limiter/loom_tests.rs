@@ -98,7 +98,7 @@ fn two_requests_at_once_never_get_the_same_permit() {
 }
 
 #[test]
-fn a_waiter_displaced_by_a_more_important_one_is_told_so() {
+fn a_waiter_displaced_by_a_more_important_one_is_refused_as_displaced() {
     model_of_three(|| {
         let limiter = limiter(1);
         let (held, displaced) = (permit(&limiter), ticket(&limiter));

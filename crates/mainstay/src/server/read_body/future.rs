@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
 
 use super::body::{Ended, ReceivedBody};
-use super::places::{NoPlace, Place};
+use super::permits::{NoReadPermit, ReadPermit};
 use super::{Shared, announced};
 use crate::context::RequestSummary;
 use crate::problem::{Effect, Problem};
@@ -73,7 +73,7 @@ where
             body,
             whole: Whole::default(),
             seen: 0,
-            place: None,
+            permit: None,
             timer: None,
         };
         Self { stage: Stage::Reading { reading: Box::pin(reading) } }
@@ -139,7 +139,7 @@ pin_project! {
         too_large: bool,
         // The client waits for `100 Continue`, which the first poll of the body sends.
         waits_to_send: bool,
-        place: Option<Place>,
+        permit: Option<ReadPermit>,
         #[pin]
         timer: Option<Sleep>,
     }
@@ -152,7 +152,7 @@ type Received<S, B> = (S, Request<ReceivedBody<B>>);
 enum Refusal {
     Slow,
     TooLarge { close: bool },
-    NoPlace(NoPlace),
+    NoReadPermit(NoReadPermit),
 }
 
 impl<S, B: Body> Reading<S, B> {
@@ -180,8 +180,8 @@ impl<S, B: Body> Reading<S, B> {
                 Poll::Ready(None) => break None,
                 Poll::Pending => {
                     if this.timer.is_none() {
-                        let place = this.shared.places.take(this.key).map_err(Refusal::NoPlace)?;
-                        *this.place = Some(place);
+                        let permit = this.shared.permits.take(this.key).map_err(Refusal::NoReadPermit)?;
+                        *this.permit = Some(permit);
                         let until = Instant::now() + this.shared.config.time;
                         this.timer.set(Some(sleep_until(until.min(this.summary.deadline.instant()))));
                     }
@@ -193,7 +193,7 @@ impl<S, B: Body> Reading<S, B> {
             }
         };
         // Return the permit to read before the inner service asks for a permit to work.
-        *this.place = None;
+        *this.permit = None;
         let (service, parts) = this.next.take().expect("a reading is not polled again after it has ended");
         let body = ReceivedBody::whole(std::mem::take(this.whole).finish(), failure);
         Poll::Ready(Ok((service, Request::from_parts(parts, body))))
@@ -213,14 +213,14 @@ impl<S, B: Body> Reading<S, B> {
             Refusal::TooLarge { close } => {
                 ("body-limit", format!("body larger than the {} bytes allowed", config.max), close)
             }
-            Refusal::NoPlace(NoPlace::ShareTaken) => {
+            Refusal::NoReadPermit(NoReadPermit::ShareTaken) => {
                 let why = format!(
                     "{} bodies of this principal are being read, which is its maximum",
                     config.at_once_each
                 );
                 ("body-share", why, true)
             }
-            Refusal::NoPlace(NoPlace::Full) => (
+            Refusal::NoReadPermit(NoReadPermit::Full) => (
                 "bodies-full",
                 format!("{} bodies are being read, which is the maximum", config.at_once),
                 true,
@@ -249,11 +249,11 @@ fn problem(refusal: Refusal, max: usize) -> Problem {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large")
                 .field("body", format!("must be at most {max} bytes"))
         }
-        Refusal::NoPlace(NoPlace::ShareTaken) => {
+        Refusal::NoReadPermit(NoReadPermit::ShareTaken) => {
             let title = "Too many bodies of this caller are being read";
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", title).retry_after(1)
         }
-        Refusal::NoPlace(NoPlace::Full) => {
+        Refusal::NoReadPermit(NoReadPermit::Full) => {
             let title = "There is no room for this request now";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", title).retry_after(1)
         }

@@ -17,7 +17,7 @@
 
 mod body;
 mod future;
-mod places;
+mod permits;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,7 +32,7 @@ use tower::{Layer, Service};
 
 pub use self::body::ReceivedBody;
 pub use self::future::ReadBodyFuture;
-use self::places::Places;
+use self::permits::ReadPermits;
 use super::context::{DeadlinePolicy, summary_of};
 use super::head::RequestHead;
 use super::rate_limit::KeyFn;
@@ -104,21 +104,21 @@ pub struct ReadBodyLayer(Option<Arc<Shared>>);
 #[derive(Debug)]
 struct Shared {
     config: ReadBodyConfig,
-    places: Arc<Places>,
+    permits: Arc<ReadPermits>,
 }
 
 impl ReadBodyLayer {
     /// A layer whose services and clones share the permits to read.
     pub fn new(config: Option<ReadBodyConfig>) -> Self {
         Self(config.map(|config| {
-            let places = Arc::new(Places::new(config.at_once, config.at_once_each));
-            Arc::new(Shared { config, places })
+            let permits = Arc::new(ReadPermits::new(config.at_once, config.at_once_each));
+            Arc::new(Shared { config, permits })
         }))
     }
 
     /// Bodies that are being read now.
     pub fn reading(&self) -> usize {
-        self.0.as_ref().map_or(0, |shared| shared.places.taken())
+        self.0.as_ref().map_or(0, |shared| shared.permits.taken())
     }
 }
 
