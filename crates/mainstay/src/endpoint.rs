@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use http::Uri;
 use http::uri::Authority;
 
-/// Most endpoint names that are kept for the life of the process.
+/// Maximum number of endpoint names that are kept for the life of the process.
 const INTERNED: usize = 256;
 
 /// A host with its port, without credentials. Cloning it increments a reference count.

@@ -39,7 +39,7 @@ use crate::context::RequestSummary;
 use crate::decision::{Decided, Level};
 use crate::{CallError, Outcome, RequestContext};
 
-/// Extension of a substituted reply: no peer answered, and the call ended with this outcome.
+/// Reply extension that marks a substitute: no peer answered, and the call ended with this outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Substituted(pub Outcome);
 

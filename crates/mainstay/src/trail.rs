@@ -36,7 +36,7 @@ struct Inner {
 }
 
 impl DecisionTrail {
-    /// Most decisions that are kept; later ones are dropped. Three attempts through every layer stay well below it,
+    /// Maximum number of decisions that are kept; later ones are dropped. Three attempts through every layer stay well below it,
     /// so only a defect could reach it.
     pub const MAX: usize = 64;
 

@@ -41,7 +41,7 @@ pub use self::future::HedgeFuture;
 pub use self::service::{Hedge, HedgeLayer};
 use crate::config_error::{Check, ConfigError};
 
-/// Extension of the second request of a pair.
+/// Request extension that marks the second request of a pair.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct IsHedge;
 

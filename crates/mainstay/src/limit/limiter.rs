@@ -63,7 +63,7 @@ pub struct LimiterSnapshot {
     pub in_flight: usize,
     /// Waiting requests by priority, least important first.
     pub waiting: [usize; Priority::ALL.len()],
-    /// Most waiting requests under the current limit.
+    /// Maximum number of waiting requests under the current limit.
     pub queue_capacity: usize,
     /// Whether the queue is standing, and therefore served newest-first.
     pub standing: bool,

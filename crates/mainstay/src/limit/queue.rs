@@ -21,7 +21,7 @@ use crate::context::Priority;
 /// Settings of the queue: its length, and when it counts as standing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueConfig {
-    /// Most waiters at the same time. `None` (the default) is half of the current limit, so that a queue can add at
+    /// Maximum number of waiters. `None` (the default) is half of the current limit, so that a queue can add at
     /// most half a service time. `Some(0)` disables the queue.
     pub capacity: Option<usize>,
     /// Longest wait that is no sign of overload. Default 5 ms.

@@ -26,7 +26,7 @@ struct Fields {
 }
 
 impl LogFields {
-    /// Most fields of one request. Later ones are dropped, so that a loop in a handler cannot grow the log line
+    /// Maximum number of fields of one request. Later ones are dropped, so that a loop in a handler cannot grow the log line
     /// without end.
     pub const MAX: usize = 32;
 

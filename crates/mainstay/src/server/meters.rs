@@ -17,9 +17,9 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use super::names;
 use crate::Outcome;
 
-/// Most routes with kept handles, far more than one service has.
+/// Maximum number of routes with kept handles, far more than one service has.
 const MAX_ROUTES: usize = 512;
-/// Most pairs of status and outcome for one route and method, with a wide margin.
+/// Maximum number of pairs of status and outcome for one route and method, with a wide margin.
 const MAX_REPLIES: usize = 64;
 
 /// The metrics of one stack. Shared by all its services.

@@ -3,7 +3,6 @@
 //!
 //! The service behind the stack works on 20 requests at the same time, each for 20 ms, and queues the others, as a
 //! database pool does. Its capacity is a thousand requests a second.
-//! pool does: a thousand a second, no more.
 
 use std::sync::Arc;
 use std::time::Duration;
