@@ -103,7 +103,7 @@ pub enum CallError {
         /// Time to wait before the next call, as the reply asks.
         retry_after: Option<Duration>,
     },
-    /// An earlier attempt may have had its effect, and no later one settled it. The whole call is unknown, whatever
+    /// An earlier attempt may have had its effect, and no later one settled it. The outcome is unknown, whatever
     /// the last attempt reported of itself.
     #[error("attempt {attempt} of {attempts} may have taken effect, and the last ended with: {last}")]
     EarlierAttemptUnknown {

@@ -3,18 +3,18 @@
 //! [`stack`] puts the layers together in the one order that works, outermost first:
 //!
 //! 1. [`context`]: correlation id, trace, deadline, attempt, priority. First, so that every inner layer can name the
-//!   request, and last on the way out, so that every reply carries its id.
+//!    request, and last on the way out, so that every reply carries its id.
 //! 2. [`observe`]: the canonical log line, metrics and a span. Outside the layers that refuse or panic, so that it
-//!   records their replies.
+//!    records their replies.
 //! 3. [`drain`]: refuses new requests during shutdown. Early, because this refusal is the cheapest.
 //! 4. [`panic`](mod@panic): turns a panic into a reply. Outside the layers that hold permits and timers, which
-//!   unwinding returns.
+//!    unwinding returns.
 //! 5. [`deadline`]: refuses expired requests before they use quota or a slot in the queue.
 //! 6. [`rate_limit`]: refuses a principal over its quota before it takes another principal's slot in the queue.
 //! 7. [`body_limit`]: refuses a body announced as too large before it takes a slot in the queue; other bodies are cut
-//!   off while they are read.
+//!    off while they are read.
 //! 8. [`read_body`]: reads the body before a permit is taken, so that slow bodies hold none. Inside the quota,
-//!   because a slow body must use quota.
+//!    because a slow body must use quota.
 //! 9. [`shed`]: takes a permit last, and holds it only while there is work.
 //!
 //! Each layer also works alone: it makes the parts of the request's context that it needs when no outer layer has

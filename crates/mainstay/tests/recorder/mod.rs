@@ -17,7 +17,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 pub(crate) struct Recorder {
     events: Events,
     snapshotter: Snapshotter,
-    _recorder: metrics::LocalRecorderGuard<'static>,
+    _metrics: metrics::LocalRecorderGuard<'static>,
 }
 
 pub(crate) type Fields = BTreeMap<String, Value>;
@@ -44,7 +44,7 @@ impl Recorder {
         EVENTS.set(Some(Rc::clone(&events)));
         let recorder = Box::leak(Box::new(DebuggingRecorder::new()));
         let snapshotter = recorder.snapshotter();
-        Self { events, snapshotter, _recorder: metrics::set_default_local_recorder(recorder) }
+        Self { events, snapshotter, _metrics: metrics::set_default_local_recorder(recorder) }
     }
 
     /// The canonical lines so far.
