@@ -11,10 +11,10 @@
 //! A request whose own caller already retries (`attempt` above 1 in its [`RequestContext`](crate::RequestContext)) is
 //! not retried: three layers of three attempts are 27 calls.
 //!
-//! Once the effect of an attempt is unknown, the whole call stays unknown until the peer settles it. Some later
-//! attempts show nothing of the first: one that our breaker refused, one that the peer did not execute, and one that
-//! the peer answered 409 or 425 without `X-Outcome`, because the first may still be in progress. The caller then gets
-//! [`CallError::EarlierAttemptUnknown`](crate::CallError::EarlierAttemptUnknown).
+//! Once the effect of an attempt is unknown, the outcome of the whole call stays unknown until the peer settles it. A
+//! later attempt shows nothing of the first when our breaker refused it, when the peer did not execute it, or when
+//! the peer answered 409 or 425 without `X-Outcome`, because the first attempt may still be in progress. The caller
+//! then gets [`CallError::EarlierAttemptUnknown`](crate::CallError::EarlierAttemptUnknown).
 //!
 //! ```
 //! use std::sync::atomic::{AtomicU32, Ordering};

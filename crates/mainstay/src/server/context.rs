@@ -29,7 +29,7 @@ use crate::{CorrelationId, Deadline, DecisionTrail, RequestContext, TraceContext
 /// Deadlines of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeadlinePolicy {
-    /// Time for a client that sends no deadline, or one that cannot be read. Default 2 s, as in the contract.
+    /// Time for a client without a readable deadline. Default 2 s, as in the contract.
     pub default: Duration,
     /// Longest time for a client that asks for more. Default 30 s.
     pub max: Duration,
