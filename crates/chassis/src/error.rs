@@ -28,7 +28,7 @@ impl ApiError {
     /// unknown. For what went wrong before anything could have been done, use [`Problem`] and say so.
     pub fn internal(inside: impl std::fmt::Display) -> Self {
         tracing::error!(error = %inside, "internal error");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong here")
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed while handling the request")
             .outcome(Effect::Unknown)
             .detail("it is not known whether the request was carried out; a repeat with the same idempotency key is safe")
             .retry_after(1)

@@ -1,6 +1,6 @@
-//! A client of the other example, over hyper-util. Start `--example server`, then
-//! `cargo run -p mainstay --features hyper --example client -- http://127.0.0.1:3000/slow/50 [CALLS]`; stop the server
-//! while it runs, and start it again, to see the breaker open and come back.
+//! A client of the server example, over hyper-util. Start `--example server`, then run `cargo run -p mainstay
+//! --features hyper --example client -- http://127.0.0.1:3000/slow/50 [CALLS]`. Stop the server while the client
+//! runs, and start it again, to see the breaker open and close.
 
 use std::time::Duration;
 
@@ -18,13 +18,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = client::stack(ClientConfig::new("example"), HyperTransport::default())?;
 
     for _ in 0..calls {
-        // In a service, the context of the request in hand: correlation id, deadline and decision trail go along.
+        // In a service, use the context of the current request: it carries correlation id, deadline and decision
+        // trail.
         let context = RequestContext::background(Duration::from_secs(2));
         let mut request = Request::get(&uri).body(Full::default())?;
         request.extensions_mut().insert(context.clone());
 
         let result = client.clone().oneshot(request).await;
-        // What became of it decides what to do next; for a write, `Unknown` is not `failed`.
+        // The outcome decides the next step; for a write, `Unknown` is not `failed`.
         let outcome = classify::outcome(&result);
         match result {
             Ok(reply) => println!("{outcome}: {} {:?}", reply.status(), reply.body()),

@@ -1,5 +1,5 @@
-//! The client stack over reqwest: a transport is a tower service that says, for each failure, whether the request was
-//! sent. `cargo run -p mainstay --example reqwest_transport -- http://127.0.0.1:3000/slow/50`
+//! The client stack over reqwest. A transport is a tower service whose errors tell whether the request was sent.
+//! `cargo run -p mainstay --example reqwest_transport -- http://127.0.0.1:3000/slow/50`
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use tower::{ServiceExt as _, service_fn};
 
 async fn send(client: reqwest::Client, request: ClientRequest) -> Result<Response<Bytes>, CallError> {
     let endpoint =
-        Endpoint::of(request.uri()).ok_or(CallError::InvalidRequest { reason: "its URI names no host" })?;
-    // Before there is a connection nothing was sent; after it, only a reply can say what was done.
+        Endpoint::of(request.uri()).ok_or(CallError::InvalidRequest { reason: "the URI has no host" })?;
+    // Before there is a connection nothing was sent; after it, only a reply can show the effect.
     let failed = |error: reqwest::Error| {
         let (endpoint, connecting) = (endpoint.clone(), error.is_connect());
         let cause = Arc::new(error);
@@ -39,8 +39,8 @@ async fn send(client: reqwest::Client, request: ClientRequest) -> Result<Respons
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let uri = std::env::args().nth(1).unwrap_or_else(|| "http://127.0.0.1:3000/slow/50".to_owned());
-    // Retries live at one layer, and that is the stack's. A redirect followed here would be a second request, whose
-    // failure to connect says nothing about the first.
+    // Only the stack retries. A redirect followed here would be a second request, and a failure to connect there
+    // shows nothing about the first.
     let redirect = reqwest::redirect::Policy::none();
     let reqwest = reqwest::Client::builder().retry(reqwest::retry::never()).redirect(redirect).build()?;
     let transport = service_fn(move |request| send(reqwest.clone(), request));

@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/slow/{ms}", get(slow))
         .route("/panic", get(|| async { panic!("on request") as () }))
         .layer(stack)
-        // Outside the stack: it must answer when nothing else does.
+        // Outside the stack, so that it answers even when the stack refuses every request.
         .route("/state", get(move || async move { Json(watched.snapshot()) }));
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(address).await?;

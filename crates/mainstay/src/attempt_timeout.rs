@@ -1,11 +1,12 @@
-//! The most that one attempt may take: waiting for the transport to be ready, connecting, sending, and (with a transport
-//! that buffers, as [`HyperTransport`](crate::client::HyperTransport) does) the last byte of the reply's body.
+//! Timeout of one attempt. It covers the wait until the transport is ready, connecting, sending, and (with a
+//! transport that buffers, as [`HyperTransport`](crate::client::HyperTransport) does) the reply's body to its last
+//! byte.
 //!
-//! * The call is polled before the timer, so a reply that is there is never thrown away.
-//! * A timeout is an error, so that a breaker outside sees it. (As `Ok(504)` it would pass for an answer.)
+//! * The call is polled before the timer, so that a reply that has arrived is not lost.
+//! * A timeout is an error, so that a breaker outside counts it. (A reply `Ok(504)` would count as an answer.)
 //! * The timer exists only once the call has had to wait.
-//! * An attempt that is cut off is counted in `mainstay_client_timeouts_total{limit="attempt"}`, and one that has no time
-//!   left to begin in `mainstay_client_rejected_total`; both are decisions on the trail.
+//! * An attempt that is cut off is counted in `mainstay_client_timeouts_total{limit="attempt"}`. An attempt without
+//!   time to begin is counted in `mainstay_client_rejected_total`. Both are decisions on the trail.
 //!
 //! ```
 //! use std::time::Duration;
@@ -39,8 +40,8 @@ use tower::{Layer, Service};
 
 use crate::client::names;
 use crate::config_error::{Check, ConfigError};
-use crate::context::Party;
-use crate::decision::{Decided, Loudness};
+use crate::context::RequestSummary;
+use crate::decision::{Decided, Level};
 use crate::{CallError, Deadline, RequestContext, clock};
 
 #[derive(Debug)]
@@ -53,18 +54,19 @@ struct Shared {
 
 impl Shared {
     #[cold]
-    fn decided(&self, action: &'static str, why: String, whose: Option<&Party>) {
-        let (layer, peer, loudness) = ("attempt_timeout", Some(&*self.peer), Loudness::Info);
-        Decided { layer, action, why, peer, endpoint: None, loudness }.record(whose);
+    fn decided(&self, action: &'static str, why: String, summary: Option<&RequestSummary>) {
+        let (layer, peer, level) = ("attempt_timeout", Some(&*self.peer), Level::Info);
+        Decided { layer, action, why, peer, endpoint: None, level }.record(summary);
     }
 }
 
-/// Ends an attempt after its time.
+/// Layer that ends each attempt after its timeout.
 #[derive(Debug, Clone)]
 pub struct AttemptTimeoutLayer(Arc<Shared>);
 
 impl AttemptTimeoutLayer {
-    /// Each attempt at `peer` may take `timeout` (1 ms to 10 min), or what the request's deadline leaves if that is less.
+    /// Each attempt at `peer` gets `timeout` (1 ms to 10 min), or the time to the request's deadline if that is
+    /// shorter.
     pub fn new(peer: &str, timeout: Duration) -> Result<Self, ConfigError> {
         let range = Duration::from_millis(1)..=Duration::from_mins(10);
         let mut check = Check::default();
@@ -88,8 +90,8 @@ impl<S> Layer<S> for AttemptTimeoutLayer {
     }
 }
 
-/// See [`AttemptTimeoutLayer`]. Always ready: the inner service's readiness is awaited inside the attempt, under its
-/// timer (tower's `Timeout` leaves it unbounded).
+/// The service of [`AttemptTimeoutLayer`]. It is always ready: the inner service's readiness is awaited inside the
+/// attempt, under its timer (tower's `Timeout` does not limit that wait).
 #[derive(Debug, Clone)]
 pub struct AttemptTimeout<S> {
     inner: S,
@@ -113,21 +115,22 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let began = clock::now();
         let mut until = Deadline::at(began + self.shared.timeout);
-        let mut whose = None;
+        let mut summary = None;
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             until = until.earliest(context.deadline);
-            // What goes out is the attempt's own time: the peer need not work for longer than it is listened to.
+            // The peer gets the attempt's own deadline, so that it does not work for longer than the attempt
+            // waits.
             context.deadline = until;
-            whose = Some(Party::from(&*context));
+            summary = Some(RequestSummary::from(&*context));
         }
         let call = Oneshot::new(self.inner.clone(), request);
         let (until, shared) = (until.instant(), Arc::clone(&self.shared));
-        AttemptTimeoutFuture(Box::pin(Timed { call, timer: None, began, until, shared, whose }))
+        AttemptTimeoutFuture(Box::pin(Timed { call, timer: None, began, until, shared, summary }))
     }
 }
 
-/// The attempt with its timer. Dropping it drops the attempt. Boxed, since it holds the request, the service and the
-/// timer: every layer outside would move them once more.
+/// The attempt with its timer. Dropping it drops the attempt. Boxed, because it holds the request, the service and
+/// the timer, which every outer layer would otherwise move once more.
 #[derive(Debug)]
 pub struct AttemptTimeoutFuture<F>(Pin<Box<Timed<F>>>);
 
@@ -141,7 +144,7 @@ pin_project! {
         began: Instant,
         until: Instant,
         shared: Arc<Shared>,
-        whose: Option<Party>,
+        summary: Option<RequestSummary>,
     }
 }
 
@@ -156,9 +159,13 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.0.as_mut().project();
         if this.timer.is_none() && *this.until <= clock::now() {
-            // The first poll, and the deadline has passed: the attempt is not begun.
+            // The deadline passed before the first poll, so the attempt does not begin.
             this.shared.rejected.increment(1);
-            this.shared.decided("reject", "no time is left to begin".to_owned(), this.whose.as_ref());
+            this.shared.decided(
+                "reject",
+                "no time left to begin the attempt".to_owned(),
+                this.summary.as_ref(),
+            );
             return Poll::Ready(Err(CallError::DeadlineTooNear {
                 left: Duration::ZERO,
                 needed: Duration::ZERO,
@@ -173,11 +180,14 @@ where
         let timer = this.timer.as_pin_mut().expect("set just above");
         timer.poll(cx).map(|()| {
             let after = clock::now().saturating_duration_since(*this.began);
-            let limit =
-                if after < this.shared.timeout { "what the deadline left" } else { "an attempt's time" };
+            let limit = if after < this.shared.timeout {
+                "the time left to the deadline"
+            } else {
+                "the attempt timeout"
+            };
             let why = format!("no reply within {} ms, {limit}", after.as_millis());
             this.shared.timeouts.increment(1);
-            this.shared.decided("cut_off", why, this.whose.as_ref());
+            this.shared.decided("cut_off", why, this.summary.as_ref());
             Err(CallError::AttemptTimedOut { after })
         })
     }

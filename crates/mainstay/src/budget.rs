@@ -1,12 +1,12 @@
-//! The retry budget: repeats may add at most a fixed share to the load of a dependency.
+//! The retry budget: retries and hedges may add at most a fixed share to the load of a dependency.
 //!
-//! Every definite answer of the peer deposits; every retry or hedge withdraws. In any window the withdrawals stay
-//! within `percent` of the deposits, counted in whole calls, plus a small floor that keeps a quiet client
-//! able to repeat at all. When the peer fails altogether nothing is deposited and only the floor is left, so
-//! retries fade exactly when they would hurt.
+//! Every definite answer of the peer is a deposit; every retry or hedge is a withdrawal. In any window the
+//! withdrawals stay within `percent` of the deposits, counted in whole calls, plus a small floor with which a quiet
+//! client can still retry. When every call to the peer fails there are no deposits and only the floor remains, so
+//! that retries stop when they would do harm.
 //!
-//! Deposits are one atomic addition. Withdrawals, which are rare, take a short mutex, so that two callers can never
-//! both spend the last one.
+//! A deposit is one atomic addition. A withdrawal is rare and takes a short mutex, so that two callers cannot both
+//! take the last one.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -19,17 +19,17 @@ use crate::config_error::{Check, ConfigError};
 use crate::sync::{Mutex, lock};
 use crate::window::{Counts, Window};
 
-/// How much may be repeated.
+/// Settings of a retry budget.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BudgetConfig {
-    /// Retries and hedges for each hundred definite answers; 0 to 100. Default 10: with three layers each at 10 %,
-    /// load grows 1.33 times at worst; with three attempts and no budget, 27 times (Google SRE Book,
-    /// "Handling Overload", uses the same share).
+    /// Retries and hedges for each hundred definite answers; 0 to 100. Default 10: with three layers at 10 % each,
+    /// load grows at most 1.33 times; with three attempts and no budget it grows 27 times (Google SRE Book, "Handling
+    /// Overload", uses the same share).
     pub percent: u32,
-    /// How far back deposits count; 1 s to 10 min. Default 10 s, as Finagle.
+    /// Length of the window in which deposits count; 1 s to 10 min. Default 10 s, as Finagle.
     pub window: Duration,
-    /// Further retries per second that need no deposit; 0 to 1,000. Default 1: Finagle's 10 would double the
-    /// load of a client that makes ten calls a second.
+    /// Further retries per second that need no deposit; 0 to 1,000. Default 1: Finagle's 10 would double the load of
+    /// a client that makes ten calls a second.
     pub floor_per_second: u32,
 }
 
@@ -50,7 +50,7 @@ impl BudgetConfig {
     }
 }
 
-/// One dependency's budget. Clones share it.
+/// The retry budget of one dependency. Clones share it.
 ///
 /// ```
 /// use mainstay::budget::{BudgetConfig, RetryBudget};
@@ -68,41 +68,41 @@ impl BudgetConfig {
 #[derive(Debug, Clone)]
 pub struct RetryBudget(Arc<Core>);
 
-/// Slots of the window: 100 ms each for ten seconds.
+/// Slots of the window: 100 ms each with the default window of 10 s.
 const SLOTS: usize = if cfg!(loom) { 2 } else { 100 };
 
 #[derive(Debug)]
 pub(crate) struct Core {
     percent: u64,
-    /// `None` when there is no floor.
+    /// Time between two withdrawals from the floor; `None` when there is no floor.
     floor_every: Option<Duration>,
     /// `a` deposits, `b` withdrawals that deposits paid for.
     window: Window<SLOTS>,
-    /// When the floor may pay next.
+    /// Earliest time of the next withdrawal from the floor.
     floor_from: Mutex<Instant>,
     base: Instant,
 }
 
-/// The budget is spent.
+/// Error: the budget is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("retry budget spent: {spent} of {allowed} earned by {deposits} answers, floor used")]
 pub struct BudgetSpent {
     /// Withdrawals in the window.
     pub spent: u64,
-    /// What the deposits in the window allow.
+    /// Withdrawals that the deposits in the window allow.
     pub allowed: u64,
     /// Deposits in the window.
     pub deposits: u64,
 }
 
-/// A budget as it stands.
+/// A budget's counts at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct BudgetSnapshot {
     /// Definite answers in the window.
     pub deposits: u64,
-    /// Retries and hedges in the window that those paid for.
+    /// Retries and hedges in the window that deposits paid for.
     pub spent: u64,
-    /// How many more they allow, the floor left out.
+    /// Further retries and hedges that the deposits allow, without the floor.
     pub available: u64,
 }
 
@@ -117,7 +117,7 @@ impl Core {
         }
     }
 
-    /// Says, as nanoseconds of the budget's life, when it was.
+    /// Counts a deposit and returns its time, as nanoseconds since the budget was created.
     pub(crate) fn deposit(&self, now: Instant) -> u64 {
         let at = nanos_since(self.base, now);
         self.window.add(at, Counts { a: 1, ..Counts::default() });
@@ -149,13 +149,13 @@ impl Core {
 }
 
 impl RetryBudget {
-    /// A budget with nothing deposited.
+    /// A budget without deposits.
     pub fn new(config: &BudgetConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self(Arc::new(Core::new(config, Instant::now()))))
     }
 
-    /// To watch it without keeping it.
+    /// A weak reference, for a registry that observes the budget without keeping it alive.
     pub(crate) fn downgrade(&self) -> Weak<Core> {
         Arc::downgrade(&self.0)
     }
@@ -165,17 +165,17 @@ impl RetryBudget {
         self.0.deposit(now);
     }
 
-    /// The same, and says in which second of the budget's life, from 1.
+    /// Counts a deposit and returns its second since the budget was created, from 1.
     pub(crate) fn deposit_in_second(&self, now: Instant) -> u64 {
         self.0.deposit(now) / 1_000_000_000 + 1
     }
 
-    /// Takes one retry or hedge, or says why there is none.
+    /// Withdraws one retry or hedge, or returns why there is none.
     pub fn withdraw(&self, now: Instant) -> Result<(), BudgetSpent> {
         self.0.withdraw(now)
     }
 
-    /// How many retries the deposits of the window still allow, the floor left out.
+    /// Retries that the deposits of the window still allow, without the floor.
     pub fn available(&self, now: Instant) -> u64 {
         let Counts { a: deposits, b: spent, .. } = self.0.window.sum(nanos_since(self.0.base, now));
         (deposits * self.0.percent / 100).saturating_sub(spent)

@@ -1,10 +1,11 @@
-//! The one reading of a reply or an error. Every layer uses its verdict, so that what the retry believes, the
-//! breaker counts and the log says is the same.
+//! The single classification of a reply or an error. Every layer uses its verdict, so that the retry, the breaker's
+//! counts and the log agree.
 //!
-//! A reply is read by its status and its `X-Outcome` header (which mirrors the problem document), never by its body: that
-//! is for a typed client's [`ReplyReader`](crate::client::ReplyReader), which can only lower a verdict to unknown.
-//! In the assembled stack this happens once for each attempt, and the verdict travels with the reply as
-//! [`Classified`]; a layer used alone reads a plain [`http::Response`] through the same function.
+//! A reply is classified by its status and its `X-Outcome` header (which mirrors the problem document), and not by
+//! its body. The body is left to a typed client's [`ReplyReader`](crate::client::ReplyReader), which can only lower a
+//! verdict to unknown. In the assembled stack the classification happens once for each attempt, and the verdict
+//! travels with the reply as [`Classified`]. A layer used alone classifies a plain [`http::Response`] with the same
+//! function.
 
 use std::time::Duration;
 
@@ -14,25 +15,25 @@ use crate::Outcome;
 use crate::headers::X_OUTCOME;
 use crate::problem::Effect;
 
-/// Something a layer can ask what became of the call.
+/// A result whose outcome a layer can read.
 pub trait HasOutcome {
-    /// What is known about the call's effect.
+    /// The outcome of the call.
     fn outcome(&self) -> Outcome;
-    /// Whether this tells what became of an earlier attempt with the same idempotency key, too. A 409 or 425 that does not
-    /// say what it did may mean that the earlier one is still being worked on (as the IETF's draft on the header has it).
+    /// Whether this also settles an earlier attempt with the same idempotency key. A 409 or 425 without `X-Outcome`
+    /// may mean that the earlier attempt is still in progress (as in the IETF's draft on the header).
     fn settles_earlier(&self) -> bool;
-    /// How long the peer, or the layer that refused, asks to be left alone.
+    /// Time to wait before the next call, as the peer or the refusing layer asks.
     fn retry_after(&self) -> Option<Duration>;
-    /// A few words for events and the decision trail.
+    /// A short text for events and the decision trail.
     fn summary(&self) -> Summary;
 }
 
 /// A reply's status or an error's text, built only when an event needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Summary {
-    /// The peer answered with this status.
+    /// Status of the peer's reply.
     Status(StatusCode),
-    /// What went wrong.
+    /// Text of the error.
     Error(String),
 }
 
@@ -45,7 +46,7 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// Reads a reply. Pure, allocates nothing.
+/// Classifies a reply. Pure, allocates nothing.
 ///
 /// | reply | verdict |
 /// |---|---|
@@ -72,7 +73,7 @@ pub fn reply(status: StatusCode, headers: &HeaderMap) -> Outcome {
     let said = effect(headers);
     match (status.as_u16(), said) {
         (..400, _) => Outcome::ClientFault,
-        // 408: the peer gave up waiting for the rest of the request; it does not say what it did with the start.
+        // 408: the peer stopped waiting for the rest of the request, and does not report its effect.
         (_, Some(Effect::Unknown)) | (408 | 500.., None) => Outcome::Unknown,
         (400 | 401 | 403 | 405 | 406 | 411 | 413 | 414 | 415 | 417 | 421 | 426 | 431, _) => {
             Outcome::ClientFault
@@ -83,7 +84,7 @@ pub fn reply(status: StatusCode, headers: &HeaderMap) -> Outcome {
     }
 }
 
-/// The `X-Outcome` header; `None` when absent, repeated or not one of the three names.
+/// The `X-Outcome` header; `None` when it is absent, repeated or not one of the three names.
 pub fn effect(headers: &HeaderMap) -> Option<Effect> {
     let mut values = headers.get_all(X_OUTCOME).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
@@ -92,8 +93,8 @@ pub fn effect(headers: &HeaderMap) -> Option<Effect> {
         .find(|effect| effect.as_str().as_bytes() == value.as_bytes())
 }
 
-/// The `Retry-After` header, at most a day. A date is read as the time from the reply's own `Date` to it, both by the
-/// peer's clock: only durations are trusted across hosts. Without a `Date` it counts as absent.
+/// The `Retry-After` header, at most a day. A date is read as the time between the reply's own `Date` and it, both by
+/// the peer's clock, because only durations are trusted across hosts. Without a `Date` it counts as absent.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
     let asked = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
@@ -101,13 +102,13 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     } else {
         let until = httpdate::parse_http_date(value).ok()?;
         let said_at = httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?).ok()?;
-        // A date that has passed asks for nothing more.
+        // A date in the past asks for no wait.
         until.duration_since(said_at).unwrap_or_default()
     };
     Some(asked.min(Duration::from_hours(24)))
 }
 
-/// What became of a call, reply or error.
+/// The outcome of a call, from its reply or its error.
 ///
 /// ```
 /// use mainstay::{CallError, Outcome, classify};
@@ -150,7 +151,7 @@ pub struct Classified<R> {
 }
 
 impl<R: HasOutcome> Classified<R> {
-    /// Reads the reply, once.
+    /// Classifies the reply, once.
     pub fn read(reply: R) -> Self {
         Self { outcome: reply.outcome(), reply }
     }
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn no_status_is_left_without_a_verdict() {
+    fn every_status_has_a_verdict_with_and_without_an_effect() {
         for status in 100..1_000 {
             for said in [None, Some("not-executed"), Some("refused"), Some("unknown")] {
                 let verdict = read(status, said);
@@ -232,7 +233,7 @@ mod tests {
                     assert_eq!(
                         verdict,
                         Outcome::Unknown,
-                        "{status}: silence about the effect is not knowledge"
+                        "{status}: a reply without an effect must stay unknown"
                     );
                 }
             }
@@ -260,7 +261,7 @@ mod tests {
         assert_eq!(read(Some("Sat, 21 Nov 2026 09:59:30 GMT")), Some(Duration::from_secs(30)));
         assert_eq!(read(Some("Saturday, 21-Nov-26 09:59:59 GMT")), Some(Duration::from_secs(1)));
         assert_eq!(read(Some("Fri, 20 Nov 2020 00:00:00 GMT")), Some(Duration::from_hours(24)));
-        assert_eq!(read(Some("Sat, 21 Nov 2026 10:00:01 GMT")), Some(Duration::ZERO), "it has passed");
+        assert_eq!(read(Some("Sat, 21 Nov 2026 10:00:01 GMT")), Some(Duration::ZERO), "a date in the past");
         assert_eq!(read(Some("yesterday")), None);
         assert_eq!(read(None), None, "our own clock may be wrong");
     }

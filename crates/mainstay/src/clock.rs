@@ -1,8 +1,8 @@
 //! Reads tokio's clock, which tests can pause, once for each turn of a client stack.
 //!
-//! Ten layers would ask for the time ten times within one microsecond, and each answer costs more than the work it is
-//! for. So the outermost layer reads the clock once for each `call` and each `poll`, and what runs inside that turn
-//! sees the same instant. Outside of a turn, and in a layer used alone, this is the plain clock.
+//! Ten layers would read the clock ten times within one microsecond, and each reading costs more than the layer's
+//! work. So the outermost layer reads the clock once for each `call` and each `poll`, and the layers inside that turn
+//! see the same instant. Outside of a turn, and in a layer used alone, this is the plain clock.
 
 use std::cell::Cell;
 
@@ -12,16 +12,16 @@ thread_local! {
     static TURN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// The time.
+/// The current time.
 #[inline]
 pub(crate) fn now() -> Instant {
     TURN.get().unwrap_or_else(Instant::now)
 }
 
-/// One synchronous turn at one instant, for as long as this is kept: never across an await. A turn begun within it reads
-/// the clock anew.
+/// Guard for one synchronous turn at one instant. Do not keep it across an await. A turn that begins inside another
+/// one reads the clock again.
 ///
-/// A guard, not a function that runs a closure: what a closure takes with it and gives back is copied on the way.
+/// It is a guard and not a function that runs a closure, because the closure's captures and result would be copied.
 #[derive(Debug)]
 pub(crate) struct Turn {
     pub(crate) now: Instant,

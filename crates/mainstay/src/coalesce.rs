@@ -1,19 +1,20 @@
-//! Request coalescing: identical reads that are under way at the same time share one call, so that a cache that has just
-//! been emptied, or a page that everybody opens, costs the peer one request and not a thousand.
+//! Request coalescing: identical reads that run at the same time share one call. When a cache has just been emptied,
+//! or many users open the same page, the peer gets one request and not a thousand.
 //!
-//! Not part of the assembled stack; put it outside:
+//! The layer is not part of the assembled stack; put it outside the stack:
 //!
-//! * Calls are the same when method, URI and all headers are, but for those that this crate puts on a request: nobody is
-//!   given what another principal may see, or another range or version of it. Only safe methods are shared, and none that
-//!   announces a body.
-//! * A call is joined only if it may still run for half as long as the joiner would wait. All of it would mean that calls
-//!   with the same timeout, each begun a little after the other, are never shared; so a joiner may be told that time is up
-//!   when up to half of its own is left.
-//! * A call of lower priority is not joined, since the peer may shed it; neither is a repeat ([`RepeatedWork`]), which is
-//!   not retried. A joiner gets what the [reader](crate::client::ReplyReader) of the first caller made of the reply.
-//! * Nobody waits for longer than its own deadline, and whoever leaves leaves alone; the call ends when nobody waits for it
-//!   any more.
-//! * A transport that panics fails the call for all who wait for it.
+//! * Two calls are identical when method, URI and all headers are equal, except the headers that this crate adds. So
+//!   no caller gets a reply meant for another principal, or another range or version of it. Only safe methods are
+//!   shared, and only without an announced body.
+//! * A call is joined only if it may still run for at least half as long as the joiner would wait. If the rule
+//!   demanded all of that time, calls with the same timeout that begin one after the other would never be shared. So
+//!   a joiner may get a timeout while up to half of its own time is left.
+//! * A call of lower priority is not joined, because the peer may shed it. A repeat ([`RepeatedWork`]) is not joined,
+//!   because it is not retried. A joiner gets the reply as the first caller's [reader](crate::client::ReplyReader)
+//!   has read it.
+//! * Each caller waits until its own deadline at most, and a caller that leaves does not disturb the others. The call
+//!   ends when no caller waits for it any more.
+//! * A transport that panics fails the call for every caller that waits for it.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -54,16 +55,16 @@ use tower::util::Oneshot;
 use tower::{Layer, Service};
 
 use crate::client::names;
-use crate::context::Party;
 use crate::context::Priority;
-use crate::decision::{Concerns, Decided, Loudness};
+use crate::context::RequestSummary;
+use crate::decision::{Decided, HasRequestIdentity, Level};
 use crate::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
 use crate::{CallError, Deadline, RepeatedWork, RequestContext, clock};
 
 type Answer = Result<Response<Bytes>, CallError>;
 type Flight = Shared<BoxFuture<'static, Answer>>;
 
-/// What makes two reads the same.
+/// Key of a read: two reads with equal keys are identical.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Key {
     method: Method,
@@ -89,7 +90,7 @@ impl Key {
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // What differs in its headers only is told apart by comparing.
+        // Reads that differ only in their headers get the same hash and a comparison distinguishes them.
         (&self.method, &self.uri).hash(state);
     }
 }
@@ -98,9 +99,9 @@ impl Hash for Key {
 struct UnderWay {
     number: u64,
     call: WeakShared<BoxFuture<'static, Answer>>,
-    /// How long it may run; `None` for as long as it takes.
+    /// The call's deadline; `None` when it has none.
     deadline: Option<Deadline>,
-    /// How much it matters to the peer.
+    /// The call's priority at the peer.
     priority: Priority,
 }
 
@@ -109,15 +110,20 @@ struct State {
     peer: Arc<str>,
     joined: Counter,
     timeouts: Counter,
-    /// As many entries as calls under way: each is removed when its call ends or is given up.
+    /// The shared calls in flight. Each entry is removed when its call ends or is dropped.
     calls: Mutex<HashMap<Key, UnderWay>>,
     numbers: AtomicU64,
 }
 
 impl State {
-    fn decided(&self, action: &'static str, why: Cow<'static, str>, whose: Option<&impl Concerns>) {
-        let (layer, peer, loudness) = ("coalesce", Some(&*self.peer), Loudness::Debug);
-        Decided { layer, action, why, peer, endpoint: None, loudness }.record(whose);
+    fn decided(
+        &self,
+        action: &'static str,
+        why: Cow<'static, str>,
+        summary: Option<&impl HasRequestIdentity>,
+    ) {
+        let (layer, peer, level) = ("coalesce", Some(&*self.peer), Level::Debug);
+        Decided { layer, action, why, peer, endpoint: None, level }.record(summary);
     }
 
     fn calls(&self) -> MutexGuard<'_, HashMap<Key, UnderWay>> {
@@ -125,12 +131,12 @@ impl State {
     }
 }
 
-/// Shares identical reads. Layers cloned from one, and services made from them, share the calls under way.
+/// Layer that shares identical reads. Clones of the layer, and services made from them, share the calls in flight.
 #[derive(Debug, Clone)]
 pub struct CoalesceLayer(Arc<State>);
 
 impl CoalesceLayer {
-    /// For calls to `peer`.
+    /// A layer for calls to `peer`.
     pub fn new(peer: &str) -> Self {
         let joined = counter!(names::COALESCED, "peer" => peer.to_owned());
         let timeouts = counter!(names::TIMEOUTS, "peer" => peer.to_owned(), "limit" => "joined");
@@ -138,7 +144,7 @@ impl CoalesceLayer {
         Self(Arc::new(State { peer: peer.into(), joined, timeouts, calls, numbers }))
     }
 
-    /// Shared calls under way now.
+    /// Shared calls that are in flight now.
     pub fn under_way(&self) -> usize {
         self.0.calls().len()
     }
@@ -152,7 +158,7 @@ impl<S> Layer<S> for CoalesceLayer {
     }
 }
 
-/// See [`CoalesceLayer`].
+/// The service of [`CoalesceLayer`].
 #[derive(Debug, Clone)]
 pub struct Coalesce<S> {
     inner: S,
@@ -175,7 +181,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // A first try that joins a repeat would neither be retried nor vote.
+        // A repeat is not shared: a first try that joined it would neither be retried nor counted by the breaker.
         let key = if RepeatedWork::marks(&request) { None } else { Key::of(&request) };
         let Some(key) = key else {
             return CoalesceFuture { call: Call::Alone { call: self.inner.call(request) } };
@@ -187,18 +193,18 @@ where
         if let Some(call) = calls.get(&key).and_then(|under_way| under_way.joinable(deadline, priority)) {
             drop(calls);
             self.state.joined.increment(1);
-            self.state.decided("join", "the same read is under way".into(), context);
+            self.state.decided("join", "an identical read is in flight".into(), context);
             let wait = context.map(|context| Wait::of(&self.state, context));
             return CoalesceFuture { call: Call::Together { call, wait } };
         }
         let number = self.state.numbers.fetch_add(1, Ordering::Relaxed);
         let ended = Ended { key: key.clone(), number, state: Arc::clone(&self.state) };
-        // The service that was made ready makes the call, once polled: nothing foreign runs under the lock.
+        // The ready service makes the call when it is polled, so that no foreign code runs under the lock.
         let next = self.inner.clone();
         let call = Oneshot::new(std::mem::replace(&mut self.inner, next), request);
         let call = async move {
             let _ended = ended;
-            // A panic that passed through the shared call would leave those who wait for it asleep.
+            // Catch a panic here: if it passed through the shared call, the other callers would never be woken.
             match AssertUnwindSafe(call).catch_unwind().await {
                 Ok(answer) => answer.map_err(Into::into),
                 Err(_) => Err(CallError::Transport(Arc::new(Panicked))),
@@ -209,37 +215,37 @@ where
             calls.insert(key, UnderWay { number, call: weak, deadline, priority });
         }
         drop(calls);
-        // Its own deadline is kept by the stack inside, as it would be without this layer.
+        // The stack inside enforces the first caller's own deadline, as it would without this layer.
         CoalesceFuture { call: Call::Together { call, wait: None } }
     }
 }
 
-/// The transport panicked while a call was shared. What the peer has done is unknown.
+/// The transport panicked while a call was shared. The call's effect at the peer is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the transport panicked")]
 pub struct Panicked;
 
-/// How long a joiner waits for a call that may run for longer.
+/// A joiner's wait for a call that may run for longer than the joiner's deadline.
 #[derive(Debug)]
 struct Wait {
     began: Instant,
     timer: Pin<Box<Sleep>>,
-    whose: Party,
+    summary: RequestSummary,
     state: Arc<State>,
 }
 
 impl Wait {
     fn of(state: &Arc<State>, context: &RequestContext) -> Self {
         let timer = Box::pin(sleep_until(context.deadline.instant()));
-        Self { began: clock::now(), timer, whose: context.into(), state: Arc::clone(state) }
+        Self { began: clock::now(), timer, summary: context.into(), state: Arc::clone(state) }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CallError> {
         ready!(self.timer.as_mut().poll(cx));
         let after = clock::now().saturating_duration_since(self.began);
         self.state.timeouts.increment(1);
-        let why = format!("the call that was joined took longer than {} ms", after.as_millis());
-        self.state.decided("cut_off", why.into(), Some(&self.whose));
+        let why = format!("the joined call took longer than {} ms", after.as_millis());
+        self.state.decided("cut_off", why.into(), Some(&self.summary));
         Poll::Ready(CallError::DeadlineExceeded { after })
     }
 }
@@ -255,7 +261,7 @@ impl UnderWay {
     }
 }
 
-/// Takes its call from the list when that has ended, or nobody waits for it any more.
+/// Removes its call from the list when the call has ended or no caller waits for it any more.
 #[derive(Debug)]
 struct Ended {
     key: Key,
@@ -266,7 +272,7 @@ struct Ended {
 impl Drop for Ended {
     fn drop(&mut self) {
         if let Entry::Occupied(entry) = self.state.calls().entry(self.key.clone())
-            // A later call of the same key, made for a longer deadline, stays.
+            // Keep a later call of the same key, which was made for a longer deadline.
             && entry.get().number == self.number
         {
             entry.remove();
@@ -275,7 +281,7 @@ impl Drop for Ended {
 }
 
 pin_project! {
-    /// A call, alone or together with others. Dropping it drops the call only if nobody else waits for it.
+    /// A call, alone or shared. Dropping it drops the call only if no other caller waits for it.
     #[derive(Debug)]
     pub struct CoalesceFuture<F> {
         #[pin]

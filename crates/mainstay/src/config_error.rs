@@ -1,12 +1,12 @@
-//! Settings that are out of their range.
+//! Errors for settings that are out of their range.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// A configuration that cannot work: every setting that is wrong, not only the first. Nothing was built.
+/// Error: the configuration is not valid. It lists every wrong setting, not only the first. Nothing was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// One for each wrong setting, at least one.
+    /// The wrong settings, at least one.
     pub problems: Vec<ConfigProblem>,
 }
 
@@ -14,11 +14,11 @@ pub struct ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {given}, and must be {range}")]
 pub struct ConfigProblem {
-    /// Which setting, as a path: `retry.max_attempts`.
+    /// Path of the setting: `retry.max_attempts`.
     pub field: &'static str,
-    /// What it was set to.
+    /// The value that was given.
     pub given: String,
-    /// What would be right.
+    /// The valid range.
     pub range: &'static str,
 }
 
@@ -38,7 +38,7 @@ impl std::error::Error for ConfigError {}
 pub(crate) struct Check(Vec<ConfigProblem>);
 
 impl Check {
-    /// `given` must lie in `range`, which `words` say.
+    /// Checks that `given` lies in `range`. `words` is the range as text.
     pub(crate) fn within<T: PartialOrd + fmt::Debug>(
         &mut self,
         field: &'static str,
@@ -49,7 +49,7 @@ impl Check {
         self.that(range.contains(given), field, given, words);
     }
 
-    /// What `given` must be, which `range` says, has been looked at.
+    /// Adds a problem unless the condition holds. `range` is the valid range as text.
     pub(crate) fn that(
         &mut self,
         holds: bool,
@@ -62,7 +62,7 @@ impl Check {
         }
     }
 
-    /// What was found wrong with a part.
+    /// Adds the problems of a nested configuration.
     pub(crate) fn part(&mut self, checked: Result<(), ConfigError>) {
         if let Err(ConfigError { problems }) = checked {
             self.0.extend(problems);
@@ -74,5 +74,5 @@ impl Check {
     }
 }
 
-/// A dependency's name stands in metrics, events and errors.
+/// Range of a dependency's name, which appears in metrics, events and errors.
 pub(crate) const PEER: &str = "1 to 64 characters of A-Za-z0-9._-";

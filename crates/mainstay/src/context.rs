@@ -1,11 +1,11 @@
-//! What every layer and handler may know about the request in hand. The server stack puts it into the request's
-//! extensions; the client stack reads it from the extensions of what is sent.
+//! The context of the current request, for every layer and handler. The server stack puts it into the request's
+//! extensions; the client stack reads it from the extensions of the outgoing request.
 
 use std::time::Duration;
 
 use crate::{CorrelationId, Deadline, DecisionTrail, TraceContext};
 
-/// How much a request matters when there is not room for all. Carried across hops in `X-Priority`.
+/// A request's importance when there is not room for all requests. `X-Priority` carries it across hops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Priority {
     /// Batch work that may wait for hours.
@@ -15,15 +15,15 @@ pub enum Priority {
     /// Ordinary requests.
     #[default]
     Default,
-    /// What must go through if anything does: resolving work that was begun.
+    /// Work that must continue under overload: completing work that has already begun.
     Critical,
 }
 
 impl Priority {
-    /// All, least important first.
+    /// All priorities, least important first.
     pub const ALL: [Self; 4] = [Self::Sheddable, Self::Degraded, Self::Default, Self::Critical];
 
-    /// The name used in `X-Priority`, metrics and logs.
+    /// The name in `X-Priority`, metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sheddable => "sheddable",
@@ -33,27 +33,27 @@ impl Priority {
         }
     }
 
-    /// Reads a header's text; `None` for anything but the four names.
+    /// Parses a header's text; `None` for any text except the four names.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|p| p.as_str() == text)
     }
 }
 
-/// A request extension: this request repeats work that has failed before.
+/// A request extension: the request repeats work that has failed before.
 ///
-/// A caller that repeats work on its own schedule, such as a reconciler, puts it among the request's extensions. Work
+/// A caller that repeats work on its own schedule, such as a reconciler, adds it to the request's extensions. Work
 /// that fails because of its own content fails at every repeat, and would open the breaker for all other calls to the
 /// endpoint. So a marked request
 ///
-/// * does not vote: the [breaker](crate::breaker)'s windows and the [throttle](crate::throttle)'s balance do not count it;
-/// * still needs the breaker's leave: an open breaker rejects it. In half-open it may be a probe, since otherwise a
-///   service that has only repeats to send would never get its peer back: its success counts as a probe's, its failure
-///   gives the place back and reopens nothing;
+/// * is not counted in the [breaker](crate::breaker)'s windows or the [throttle](crate::throttle)'s balance;
+/// * still needs the breaker's permission: an open breaker rejects it. A half-open breaker may admit it as a probe,
+///   because otherwise a service that sends only repeats could never close its breaker. Its success counts as a
+///   probe's success. Its failure returns the probe and does not open the breaker;
 /// * is sent once, neither [retried](crate::retry) nor [hedged](crate::hedge): its caller is the retry layer, and the
-///   budget is there for first tries;
-/// * is in all metrics and logs, and counted once more in `mainstay_client_repeats_total`.
+///   budget is for first tries;
+/// * is in all metrics and logs, and is also counted in `mainstay_client_repeats_total`.
 ///
-/// The middleware keeps no keys: the caller knows which work is repeated.
+/// The middleware stores no keys: the caller knows which work is repeated.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -77,10 +77,10 @@ impl RepeatedWork {
     }
 }
 
-/// What a layer needs to know of its request until that ends: how much it matters, and what the record of a decision says
-/// of it. A call that keeps only this, and not its whole context, is a third as large, and every layer outside moves it.
+/// Summary of a request that a layer keeps until the request ends: its priority, and its identity for the record of a
+/// decision. It is a third as large as the whole context, and every outer layer moves it.
 #[derive(Debug, Clone)]
-pub(crate) struct Party {
+pub(crate) struct RequestSummary {
     pub(crate) correlation_id: CorrelationId,
     pub(crate) deadline: Deadline,
     pub(crate) attempt: u32,
@@ -88,7 +88,7 @@ pub(crate) struct Party {
     pub(crate) trail: DecisionTrail,
 }
 
-impl From<&RequestContext> for Party {
+impl From<&RequestContext> for RequestSummary {
     #[inline]
     fn from(context: &RequestContext) -> Self {
         Self {
@@ -101,25 +101,25 @@ impl From<&RequestContext> for Party {
     }
 }
 
-/// One request's identity, time and record. Cheap to clone; clones share the decision trail.
+/// One request's identity, deadline and decision trail. Cheap to clone; clones share the trail.
 #[derive(Debug, Clone)]
 pub struct RequestContext {
-    /// Names the request across hops.
+    /// Name of the request across hops.
     pub correlation_id: CorrelationId,
-    /// The trace it belongs to, with the span that is current here.
+    /// The request's trace, with its current span.
     pub trace: TraceContext,
-    /// When its answer stops mattering.
+    /// The time after which the caller does not want the answer any more.
     pub deadline: Deadline,
-    /// Which attempt of its caller's this is, from 1.
+    /// Number of the caller's attempt, from 1.
     pub attempt: u32,
-    /// How much it matters under overload.
+    /// The request's importance under overload.
     pub priority: Priority,
-    /// What has been decided for it.
+    /// The decisions about the request.
     pub trail: DecisionTrail,
 }
 
 impl RequestContext {
-    /// A context for work that no request asked for: a sweep, a command-line call.
+    /// A context for work that no request started: a sweep, a command-line call.
     pub fn background(time: Duration) -> Self {
         Self {
             correlation_id: CorrelationId::mint(),

@@ -1,21 +1,22 @@
-//! The correlation id: one name for one request, everywhere.
+//! The correlation id: one name for one request in every service, log line and header.
 
 use std::fmt;
 
 use http::HeaderValue;
 
-/// 1 to 64 characters of `A-Za-z0-9._-`. Valid once it exists, so it can go into a log line or a header as
-/// it is: no line break, quote or escape can be smuggled in. Cloning it, and making a header of it, is a reference count.
+/// 1 to 64 characters of `A-Za-z0-9._-`. A value is always valid, so it can be written to a log line or a header
+/// unchanged: it cannot contain a line break, quote or escape. Cloning it, or making a header of it, increments a
+/// reference count.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CorrelationId(HeaderValue);
 
-/// The text is not 1 to 64 characters of `A-Za-z0-9._-`.
+/// Error: the text is not 1 to 64 characters of `A-Za-z0-9._-`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a correlation id is 1 to 64 characters of A-Z a-z 0-9 . _ -")]
 pub struct InvalidCorrelationId;
 
 impl CorrelationId {
-    /// The longest accepted id. Long enough for a UUID or a trace id with a prefix.
+    /// Length of the longest accepted id: enough for a UUID or a trace id with a prefix.
     pub const MAX_LEN: usize = 64;
 
     /// A new, time-ordered id (UUIDv7).
@@ -25,7 +26,7 @@ impl CorrelationId {
         Self(HeaderValue::from_str(text).expect("hex digits and dashes are header-safe"))
     }
 
-    /// Accepts a well-formed id.
+    /// Parses an id.
     pub fn parse(text: &str) -> Result<Self, InvalidCorrelationId> {
         let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(legal) {

@@ -1,7 +1,7 @@
 //! An absolute point in this process's monotonic time by which a request must be answered.
 //!
-//! Only durations travel between hosts (`X-Deadline-Ms`), so a wrong wall clock on either side cannot shorten
-//! or lengthen anybody's time.
+//! Only durations travel between hosts (`X-Deadline-Ms`), so a wrong wall clock on either side cannot shorten or
+//! lengthen a request's time.
 
 use std::time::Duration;
 
@@ -11,54 +11,54 @@ use tokio::time::Instant;
 
 use crate::headers::X_DEADLINE_MS;
 
-/// When a request's answer stops being worth anything to its caller.
+/// The time after which the caller does not want the answer any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 
 impl Deadline {
-    /// `left` from now.
+    /// A deadline `left` from now.
     pub fn after(left: Duration) -> Self {
         let now = Instant::now();
-        // A duration too long to add is as good as a day.
+        // A duration too long to add counts as a day.
         Self(now.checked_add(left).unwrap_or(now + Duration::from_hours(24)))
     }
 
-    /// At `instant`.
+    /// A deadline at `instant`.
     #[inline]
     pub fn at(instant: Instant) -> Self {
         Self(instant)
     }
 
-    /// The instant itself, for `tokio::time::timeout_at`.
+    /// The instant, for `tokio::time::timeout_at`.
     #[inline]
     pub fn instant(self) -> Instant {
         self.0
     }
 
-    /// Time left; zero once it has passed.
+    /// Time left; zero after the deadline has passed.
     pub fn remaining(self) -> Duration {
         self.0.saturating_duration_since(crate::clock::now())
     }
 
-    /// Whether it has passed.
+    /// Whether the deadline has passed.
     pub fn has_passed(self) -> bool {
         self.remaining().is_zero()
     }
 
-    /// The same deadline with `reserve` kept back for this hop's own work after the call.
+    /// The deadline less `reserve`, which this hop needs for its own work after the call.
     #[must_use]
     pub fn less(self, reserve: Duration) -> Self {
         Self(self.0.checked_sub(reserve).unwrap_or(self.0))
     }
 
-    /// The earlier of the two.
+    /// The earlier of two deadlines.
     #[must_use]
     #[inline]
     pub fn earliest(self, other: Self) -> Self {
         self.min(other)
     }
 
-    /// Reads `X-Deadline-Ms`. `None` when absent, repeated, or not 1 to 10 decimal digits: a malformed deadline
+    /// Reads `X-Deadline-Ms`. `None` when it is absent, repeated, or not 1 to 10 decimal digits: a malformed deadline
     /// counts as absent. Zero is a deadline that has passed.
     pub fn left_from_headers(headers: &HeaderMap) -> Option<Duration> {
         let mut values = headers.get_all(X_DEADLINE_MS).iter();
@@ -70,14 +70,14 @@ impl Deadline {
         value.to_str().ok()?.parse().ok().map(Duration::from_millis)
     }
 
-    /// What goes out as `X-Deadline-Ms`: whole milliseconds left, rounded down, so that time only ever shrinks
-    /// from hop to hop.
+    /// The value for `X-Deadline-Ms`: whole milliseconds left, rounded down, so that the time only shrinks from hop
+    /// to hop.
     pub fn to_header_value(self) -> HeaderValue {
         header_value(u64::try_from(self.remaining().as_millis()).unwrap_or(u64::MAX))
     }
 }
 
-/// Milliseconds, as `X-Deadline-Ms` has them.
+/// Milliseconds as the value of `X-Deadline-Ms`.
 pub(crate) fn header_value(millis: u64) -> HeaderValue {
     let Some(digits) = usize::try_from(millis).ok().and_then(|millis| NUMERALS.get(millis)) else {
         // `HeaderValue::from` would allocate twice.
@@ -93,7 +93,7 @@ pub(crate) fn header_value(millis: u64) -> HeaderValue {
         .expect("decimal digits are header-safe")
 }
 
-/// The milliseconds that most attempts are left, in four digits each, so that their header needs no memory of its own.
+/// The most usual numbers of milliseconds, in four digits each, so that their header needs no allocation.
 static NUMERALS: [[u8; 4]; 2_048] = {
     let mut numerals = [*b"0000"; 2_048];
     let mut n = 1;

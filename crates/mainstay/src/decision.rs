@@ -1,53 +1,54 @@
-//! One decision: one structured event, and one line of the request's decision trail.
+//! One decision: a structured event, and an entry of the request's decision trail.
 
 use std::borrow::Cow;
 use std::fmt::Display;
 
-use crate::context::Party;
+use crate::context::RequestSummary;
 use crate::trail::Decision;
 use crate::{CorrelationId, Deadline, DecisionTrail, RequestContext};
 
-/// Whose decision it is.
-pub(crate) trait Concerns {
-    fn concerns(&self) -> (&CorrelationId, Deadline, u32, &DecisionTrail);
+/// Access to the identity of the request that a decision is about.
+pub(crate) trait HasRequestIdentity {
+    fn identity(&self) -> (&CorrelationId, Deadline, u32, &DecisionTrail);
 }
 
-impl Concerns for RequestContext {
-    fn concerns(&self) -> (&CorrelationId, Deadline, u32, &DecisionTrail) {
+impl HasRequestIdentity for RequestContext {
+    fn identity(&self) -> (&CorrelationId, Deadline, u32, &DecisionTrail) {
         (&self.correlation_id, self.deadline, self.attempt, &self.trail)
     }
 }
 
-impl Concerns for Party {
-    fn concerns(&self) -> (&CorrelationId, Deadline, u32, &DecisionTrail) {
+impl HasRequestIdentity for RequestSummary {
+    fn identity(&self) -> (&CorrelationId, Deadline, u32, &DecisionTrail) {
         (&self.correlation_id, self.deadline, self.attempt, &self.trail)
     }
 }
 
-/// How loud the event is. Refusals come in floods, so they are not warnings; a state that changed for everybody is.
+/// The level of the event. Refusals are many under overload, so they are not warnings. A change of state that affects
+/// every caller is a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Loudness {
+pub(crate) enum Level {
     Debug,
     Info,
     Warn,
 }
 
-/// A decision about to be recorded.
+/// A decision to be recorded.
 #[derive(Debug)]
 pub(crate) struct Decided<'a, W = Cow<'static, str>> {
     pub(crate) layer: &'static str,
     pub(crate) action: &'static str,
-    /// Text, or what becomes text if there is anybody to read it.
+    /// The reason: text, or a value that becomes text if an event or a trail needs it.
     pub(crate) why: W,
-    /// The dependency it is about; `None` for what a server decides of its own request.
+    /// The dependency; `None` for a server's decision about its own request.
     pub(crate) peer: Option<&'a str>,
-    /// `host:port`; the peer's name stands in when there is none.
+    /// `host:port`; without it the trail names the peer.
     pub(crate) endpoint: Option<Cow<'static, str>>,
-    pub(crate) loudness: Loudness,
+    pub(crate) level: Level,
 }
 
 macro_rules! emit {
-    ($level:ident, $d:expr, $whose:expr, $left:expr) => {
+    ($level:ident, $d:expr, $request:expr, $left:expr) => {
         tracing::$level!(
             target: "mainstay::decision",
             layer = $d.layer,
@@ -55,26 +56,26 @@ macro_rules! emit {
             why = %$d.why,
             peer = $d.peer,
             endpoint = $d.endpoint.as_deref(),
-            attempt = $whose.map(|(_, _, attempt, _)| attempt),
+            attempt = $request.map(|(_, _, attempt, _)| attempt),
             deadline_left_ms = $left,
-            correlation_id = $whose.map(|(id, _, _, _)| id.as_str()),
+            correlation_id = $request.map(|(id, _, _, _)| id.as_str()),
             "{}: {}", $d.layer, $d.action,
         )
     };
 }
 
 impl<W: Display + Into<Cow<'static, str>>> Decided<'_, W> {
-    /// Emits the event and, when there is a request, keeps the decision on its trail.
-    pub(crate) fn record(self, whose: Option<&impl Concerns>) {
-        let whose = whose.map(Concerns::concerns);
-        let left = whose
+    /// Emits the event and, if there is a request, adds the decision to its trail.
+    pub(crate) fn record(self, request: Option<&impl HasRequestIdentity>) {
+        let request = request.map(HasRequestIdentity::identity);
+        let left = request
             .map(|(_, deadline, _, _)| u64::try_from(deadline.remaining().as_millis()).unwrap_or(u64::MAX));
-        match self.loudness {
-            Loudness::Debug => emit!(debug, self, whose, left),
-            Loudness::Info => emit!(info, self, whose, left),
-            Loudness::Warn => emit!(warn, self, whose, left),
+        match self.level {
+            Level::Debug => emit!(debug, self, request, left),
+            Level::Info => emit!(info, self, request, left),
+            Level::Warn => emit!(warn, self, request, left),
         }
-        if let Some((_, _, attempt, trail)) = whose {
+        if let Some((_, _, attempt, trail)) = request {
             trail.push(Decision {
                 layer: self.layer.into(),
                 action: self.action.into(),

@@ -1,4 +1,4 @@
-//! Where a call goes: host and port, the key of circuit breakers and the name in errors and events.
+//! The target of a call, host and port: the key of circuit breakers and the name in errors and events.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -8,16 +8,16 @@ use std::sync::{Mutex, PoisonError};
 use http::Uri;
 use http::uri::Authority;
 
-/// At most this many names are kept for ever.
+/// Maximum number of endpoint names that are kept for the life of the process.
 const INTERNED: usize = 256;
 
-/// A host with its port, never with credentials. Cloning is a reference count.
+/// A host with its port, without credentials. Cloning it increments a reference count.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint(Authority);
 
 impl Endpoint {
-    /// The endpoint that `uri` names; `None` when it names none (a path only). Credentials in the URI are left out, so
-    /// that they cannot reach a log.
+    /// The endpoint of `uri`; `None` when it has no host (a path only). Credentials in the URI are left out, so that
+    /// they cannot reach a log.
     pub fn of(uri: &Uri) -> Option<Self> {
         let authority = uri.authority()?;
         match authority.as_str().rsplit_once('@') {
@@ -39,8 +39,9 @@ impl Endpoint {
         self.0.as_str()
     }
 
-    /// `host:port` for a record that outlives this. The first [`INTERNED`] endpoints of a process get a name that is never
-    /// freed and costs nothing to copy; later ones, where endpoints come and go, get a copy of their own.
+    /// `host:port` for a record that outlives this value. The first [`INTERNED`] endpoints of a process get a name
+    /// that is never freed and costs nothing to copy. Later ones get an owned copy, so that a process whose endpoints
+    /// change does not grow.
     pub(crate) fn name(&self) -> Cow<'static, str> {
         static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
         let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,7 +57,7 @@ impl Endpoint {
         Cow::Borrowed(name)
     }
 
-    /// Whether `uri` goes to this endpoint, without building another one.
+    /// Whether `uri` goes to this endpoint. It builds no second endpoint.
     pub fn is_of(&self, uri: &Uri) -> bool {
         uri.authority().is_some_and(|a| a.as_str() == self.0.as_str())
     }

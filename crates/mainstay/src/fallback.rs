@@ -1,7 +1,7 @@
-//! A substitute for a read that brought no answer: yesterday's price list, an empty recommendation. Put it outside the
-//! stack; it is told as what it is: counted, on the decision trail, and marked on the reply by [`Substituted`].
+//! A substitute for a read without an answer: yesterday's price list, an empty recommendation. Put it outside the
+//! stack. Each substitute is counted, recorded on the decision trail, and marked on the reply by [`Substituted`].
 //!
-//! Only safe methods get one. A write that failed, or may have happened, is nothing that a made-up reply may cover.
+//! Only safe methods get a substitute. It must not hide the failure of a write, which may have had its effect.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -35,20 +35,20 @@ use tower::{Layer, Service};
 
 use crate::classify::outcome;
 use crate::client::names;
-use crate::context::Party;
-use crate::decision::{Decided, Loudness};
+use crate::context::RequestSummary;
+use crate::decision::{Decided, Level};
 use crate::{CallError, Outcome, RequestContext};
 
-/// Among a reply's extensions: nobody answered this; the call ended so.
+/// Reply extension that marks a substitute: no peer answered, and the call ended with this outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Substituted(pub Outcome);
 
-/// Substitutes what `F` makes of the outcome; `None` lets the failure through.
+/// Layer that substitutes the reply that `F` makes from the outcome. `None` from `F` returns the failure.
 #[derive(Debug, Clone)]
 pub struct FallbackLayer<F>(Arc<str>, F);
 
 impl<F> FallbackLayer<F> {
-    /// For reads from `peer` that ended neither in success nor in a refusal or a fault of ours.
+    /// A layer for reads from `peer` that ended in neither success, refusal nor client fault.
     pub fn new<R>(peer: &str, substitute: F) -> Self
     where
         F: Fn(Outcome) -> Option<Response<R>> + Clone,
@@ -65,7 +65,7 @@ impl<S, F: Clone> Layer<S> for FallbackLayer<F> {
     }
 }
 
-/// See [`FallbackLayer`].
+/// The service of [`FallbackLayer`].
 #[derive(Debug, Clone)]
 pub struct Fallback<S, F> {
     inner: S,
@@ -86,8 +86,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let whose = || request.extensions().get::<RequestContext>().map(Party::from);
-        let read = request.method().is_safe().then(|| (self.layer.clone(), whose()));
+        let summary = || request.extensions().get::<RequestContext>().map(RequestSummary::from);
+        let read = request.method().is_safe().then(|| (self.layer.clone(), summary()));
         FallbackFuture { call: self.inner.call(request), read }
     }
 }
@@ -98,7 +98,7 @@ pin_project! {
     pub struct FallbackFuture<C, F> {
         #[pin]
         call: C,
-        read: Option<(FallbackLayer<F>, Option<Party>)>,
+        read: Option<(FallbackLayer<F>, Option<RequestSummary>)>,
     }
 }
 
@@ -114,14 +114,15 @@ where
         let result = ready!(this.call.poll(cx));
         let became = outcome(&result);
         let answered = matches!(became, Outcome::Success | Outcome::Refused | Outcome::ClientFault);
-        let Some((FallbackLayer(peer, substitute), whose)) = this.read.as_ref().filter(|_| !answered) else {
+        let Some((FallbackLayer(peer, substitute), summary)) = this.read.as_ref().filter(|_| !answered)
+        else {
             return Poll::Ready(result);
         };
         let Some(mut reply) = substitute(became) else { return Poll::Ready(result) };
         counter!(names::FALLBACKS, "peer" => peer.to_string(), "outcome" => became.as_str()).increment(1);
         let (peer, why) = (Some(&**peer), format!("the call ended as {became}"));
-        let (layer, action, loudness) = ("fallback", "substitute", Loudness::Info);
-        Decided { layer, action, why, peer, endpoint: None, loudness }.record(whose.as_ref());
+        let (layer, action, level) = ("fallback", "substitute", Level::Info);
+        Decided { layer, action, why, peer, endpoint: None, level }.record(summary.as_ref());
         reply.extensions_mut().insert(Substituted(became));
         Poll::Ready(Ok(reply))
     }

@@ -1,4 +1,4 @@
-//! A reply's body that keeps something in hand until it has been sent.
+//! A reply's body that holds a resource until the body has been sent.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// A reply's body that holds a permit, a place or a count, which is free once the body has ended, failed, or been
+    /// A reply's body that holds a permit or a count, which is released once the body has ended, failed, or been
     /// dropped.
     #[derive(Debug)]
     pub struct HeldBody<B, H> {
@@ -24,7 +24,7 @@ impl<B, H> HeldBody<B, H> {
     }
 }
 
-/// A refusal's: it holds nothing.
+/// A refusal's body, which holds nothing.
 impl<B: From<Bytes>, H> From<Bytes> for HeldBody<B, H> {
     fn from(bytes: Bytes) -> Self {
         Self::new(B::from(bytes), None)

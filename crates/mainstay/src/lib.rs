@@ -1,8 +1,8 @@
 //! Tower middleware for HTTP services and their clients, built for production incidents.
 //!
-//! Deadlines that travel, retries that respect unknown outcomes, one classification that every layer
-//! reads, exact budgets, and a decision trail that can be written into the record of what happened.
-//! The crate knows nothing of the services that use it.
+//! The layers carry deadlines from hop to hop, retry within a budget and with respect for unknown outcomes, and share
+//! one classification of every reply. A decision trail records each decision with its reason, so that a service can
+//! store it with the result. The crate depends on no service that uses it.
 
 pub mod attempt_timeout;
 pub mod breaker;

@@ -1,4 +1,4 @@
-//! Every interleaving of two threads over the state that calls share, explored by loom.
+//! Loom models: every interleaving of two threads over the state that calls share.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p mainstay --lib --target-dir target/loom loom`
 
@@ -38,7 +38,7 @@ fn no_count_is_lost_when_two_callers_turn_a_slot() {
 }
 
 #[test]
-fn a_late_caller_spoils_nothing_but_its_own_count() {
+fn a_late_caller_loses_only_its_own_count() {
     loom::model(|| {
         let window = Arc::new(Window::<2>::new(Duration::from_nanos(20)));
         let late = {
@@ -53,10 +53,10 @@ fn a_late_caller_spoils_nothing_but_its_own_count() {
 }
 
 #[test]
-fn the_last_place_is_taken_once_and_always_given_back() {
+fn the_last_permit_is_taken_once_and_always_returned() {
     loom::model(|| {
-        let places = Arc::new(InFlight::new(1));
-        let shared = Arc::clone(&places);
+        let permits = Arc::new(InFlight::new(1));
+        let shared = Arc::clone(&permits);
         let inside = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
         let seen = Arc::clone(&inside);
         both(move || {
@@ -68,12 +68,12 @@ fn the_last_place_is_taken_once_and_always_given_back() {
             }
             entered
         });
-        assert_eq!(places.count(), 0);
-        assert!(places.try_enter());
+        assert_eq!(permits.count(), 0);
+        assert!(permits.try_enter());
     });
 }
 
-/// In debt by `calls`.
+/// A balance with a debt of `calls`.
 fn in_debt(calls: u64) -> Arc<Balance> {
     let config = ThrottleConfig { min_calls: 1, ..ThrottleConfig::default() };
     let balance = Balance::new(&config);
@@ -82,7 +82,7 @@ fn in_debt(calls: u64) -> Arc<Balance> {
 }
 
 #[test]
-fn a_throttled_and_an_accepted_call_make_each_other_good() {
+fn a_throttled_and_an_accepted_call_balance_each_other() {
     loom::model(|| {
         let balance = in_debt(2);
         let before = balance.held_back();
@@ -95,7 +95,7 @@ fn a_throttled_and_an_accepted_call_make_each_other_good() {
 }
 
 #[test]
-fn a_throttled_call_is_forgiven_or_counts_but_old_debt_never_comes_back() {
+fn a_throttled_call_is_cleared_or_counts_but_old_debt_never_returns() {
     loom::model(|| {
         let balance = in_debt(5);
         let other = Arc::clone(&balance);
@@ -108,12 +108,12 @@ fn a_throttled_call_is_forgiven_or_counts_but_old_debt_never_comes_back() {
 }
 
 #[test]
-fn nobody_is_refused_while_there_is_room() {
+fn no_call_is_refused_while_a_permit_is_free() {
     loom::model(|| {
-        let places = Arc::new(InFlight::new(2));
-        let shared = Arc::clone(&places);
+        let permits = Arc::new(InFlight::new(2));
+        let shared = Arc::clone(&permits);
         assert_eq!(both(move || shared.try_enter()), [true, true]);
-        assert!(!places.try_enter());
+        assert!(!permits.try_enter());
     });
 }
 
@@ -133,7 +133,7 @@ fn the_last_retry_is_granted_once() {
 }
 
 #[test]
-fn a_deposit_in_between_is_never_paid_out_twice() {
+fn a_concurrent_deposit_pays_for_one_retry_only() {
     loom::model(|| {
         let now = Instant::now();
         let config = BudgetConfig { percent: 100, floor_per_second: 0, ..BudgetConfig::default() };
@@ -174,7 +174,7 @@ impl Bench {
             .or_else(|| self.core.admit(false, now, &self.config, &self.random).0.ok())
     }
 
-    /// Whether the result changed the state.
+    /// Ends a call and returns whether its result changed the state.
     fn end(&self, call: Admitted, verdict: Verdict) -> bool {
         self.end_at(self.now, call, verdict)
     }
@@ -215,12 +215,14 @@ fn two_failures_at_once_trip_exactly_once() {
 }
 
 #[test]
-fn one_probe_is_let_through_and_one_only() {
+fn exactly_one_probe_is_admitted() {
     loom::model(|| {
         let bench = Bench::tripped();
         let shared = Arc::clone(&bench);
         let probes = both(move || shared.admit(shared.later()));
-        let [probe] = probes.into_iter().flatten().collect::<Vec<_>>()[..] else { panic!("not one probe") };
+        let [probe] = probes.into_iter().flatten().collect::<Vec<_>>()[..] else {
+            panic!("expected exactly one probe")
+        };
         assert!(probe.probe);
         assert!(bench.end(probe, Verdict::Good));
         assert_eq!(bench.state(bench.later()), BreakerState::Closed);
@@ -228,7 +230,7 @@ fn one_probe_is_let_through_and_one_only() {
 }
 
 #[test]
-fn half_open_cannot_wedge_while_a_probe_fails_and_another_call_comes() {
+fn half_open_admits_a_next_probe_while_one_fails_and_another_call_arrives() {
     loom::model(|| {
         let bench = Bench::tripped();
         let probe = bench.admit(bench.later()).unwrap();
@@ -244,7 +246,7 @@ fn half_open_cannot_wedge_while_a_probe_fails_and_another_call_comes() {
 }
 
 #[test]
-fn a_straggler_cannot_close_or_open_what_came_after_it() {
+fn a_late_result_cannot_close_or_open_a_later_generation() {
     loom::model(|| {
         let bench = Bench::small();
         let straggler = bench.admit(bench.now).unwrap();
@@ -262,7 +264,11 @@ fn a_straggler_cannot_close_or_open_what_came_after_it() {
         assert!(!bench.end(straggler, Verdict::Good));
         assert!(!bench.end(straggler, Verdict::Bad));
         failing.join().unwrap();
-        assert_eq!(bench.state(bench.now), BreakerState::ForcedOpen, "the operator's order stands");
+        assert_eq!(
+            bench.state(bench.now),
+            BreakerState::ForcedOpen,
+            "the operator's order must stay in force"
+        );
     });
 }
 

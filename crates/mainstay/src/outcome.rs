@@ -1,26 +1,28 @@
-//! One vocabulary for what became of a call. Retry, breaker, hedge, limiter, metrics and logs all use it.
+//! The vocabulary for the outcome of a call. Retry, breaker, hedge, limiter, metrics and logs all use it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What is known about a call's effect at the peer.
+/// A call's effect at the peer, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// The peer did it and said so.
+    /// The peer executed the call and confirmed it.
     Success,
-    /// The peer understood and said no (404, 409, 410, 412, 422): a definite answer, not a failure of the peer.
+    /// The peer understood the call and refused it (404, 409, 410, 412, 422). It is a definite answer and no failure
+    /// of the peer.
     Refused,
-    /// We never sent it: breaker open, limit reached, budget spent, deadline too near.
+    /// The call was not sent: breaker open, limit reached, budget spent, deadline too near.
     RejectedUnsent,
-    /// It failed and certainly had no effect: no connection, or the peer said `not-executed`.
+    /// The call failed and certainly had no effect: no connection, or the peer answered `not-executed`.
     FailedKnown,
-    /// It may or may not have happened: no reply, a cut or unreadable reply, a 5xx that does not say.
+    /// The call may or may not have had its effect: no reply, a cut or unreadable reply, or a 5xx without
+    /// `X-Outcome`.
     Unknown,
-    /// The peer had no room for it and did not do it (429, or 503 with `not-executed`).
+    /// The peer had no room for the call and did not execute it (429, or 503 with `not-executed`).
     Throttled,
-    /// Our own caller left before the answer came.
+    /// Our own caller left before the answer arrived.
     Cancelled,
     /// The request itself was wrong (400, 401, 403, 405, 413, 415): sending it again cannot help.
     ClientFault,
@@ -39,7 +41,7 @@ impl Outcome {
         Self::ClientFault,
     ];
 
-    /// The stable name, as it appears in metrics, logs and journal evidence.
+    /// The stable name in metrics, logs and journal evidence.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",

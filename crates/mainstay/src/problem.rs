@@ -1,4 +1,4 @@
-//! RFC 9457 problem documents: how a refusal says what it is, whether to try again, and what became of the call.
+//! RFC 9457 problem documents: a refusal's name, whether a repeat may succeed, and the effect of the call.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -11,18 +11,18 @@ use crate::{CorrelationId, Outcome};
 /// The media type of a problem document.
 pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// What `type` begins with; the stable name follows. It need not resolve anywhere.
+/// Prefix of `type`; the stable name follows. The URI need not resolve.
 pub const TYPE_PREFIX: &str = "urn:mainstay:problem:";
 
-/// What a refused or failed call did at the one who answers.
+/// The effect of a refused or failed call at the service that answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effect {
-    /// Nothing was done and nothing will be.
+    /// The call had no effect and will have none.
     NotExecuted,
-    /// It was decided, and the decision is no.
+    /// The call was decided, and the decision is a refusal.
     Refused,
-    /// It may or may not have been done.
+    /// The call may or may not have had its effect.
     Unknown,
 }
 
@@ -36,7 +36,7 @@ impl Effect {
         }
     }
 
-    /// The caller's view of it.
+    /// The outcome from the caller's point of view.
     pub const fn outcome(self) -> Outcome {
         match self {
             Self::NotExecuted => Outcome::FailedKnown,
@@ -46,16 +46,16 @@ impl Effect {
     }
 }
 
-/// One field that was wrong.
+/// One wrong field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldError {
-    /// A path into the body (`lines[2].quantity`), a header's or a parameter's name.
+    /// A path into the body (`lines[2].quantity`), or the name of a header or parameter.
     pub field: String,
-    /// What is wrong and what would be right.
+    /// The fault, and the valid value.
     pub detail: String,
 }
 
-/// A problem document under construction, and, deserialised, one that a peer sent.
+/// A problem document under construction, or, when deserialised, one from a peer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
     /// [`TYPE_PREFIX`] and a stable name.
@@ -63,9 +63,9 @@ pub struct Problem {
     pub kind: String,
     /// A short text for people, the same for every occurrence.
     pub title: String,
-    /// The HTTP status, repeated for those who only see the body.
+    /// The HTTP status, repeated for readers that see only the body.
     pub status: u16,
-    /// What happened this time and the way out.
+    /// Description of this occurrence, and how to resolve it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// Whether the same request may succeed later.
@@ -74,16 +74,16 @@ pub struct Problem {
     /// Whether a repeat should carry the same idempotency key.
     #[serde(default)]
     pub same_key: bool,
-    /// What the call did, where that is in question.
+    /// The call's effect, where it may be in question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Effect>,
     /// The request's correlation id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
-    /// Which fields were wrong.
+    /// The wrong fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
-    /// Whole seconds after which a repeat makes sense; sent as `Retry-After`, not in the body.
+    /// Whole seconds after which a repeat makes sense; sent as `Retry-After` and not in the body.
     #[serde(skip)]
     pub retry_after_secs: Option<u64>,
     /// Further members: `order_id`, `short_lines`, `allowed`, …
@@ -92,7 +92,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of the stable `name`, not retryable until said otherwise.
+    /// A problem with the stable `name`, not retryable by default.
     pub fn new(status: StatusCode, name: &str, title: &str) -> Self {
         Self {
             kind: format!("{TYPE_PREFIX}{name}"),
@@ -114,21 +114,21 @@ impl Problem {
         self.kind.rsplit([':', '/']).next().unwrap_or(&self.kind)
     }
 
-    /// Says what happened this time.
+    /// Sets the description of this occurrence.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
     }
 
-    /// Says what the call did.
+    /// Sets the effect of the call.
     #[must_use]
     pub fn outcome(mut self, effect: Effect) -> Self {
         self.outcome = Some(effect);
         self
     }
 
-    /// Says that a repeat with the same key may succeed, and after how many seconds.
+    /// Marks the problem as retryable with the same key after `Retry-After` seconds.
     #[must_use]
     pub fn retry_after(mut self, secs: u64) -> Self {
         self.retryable = true;
@@ -137,21 +137,21 @@ impl Problem {
         self
     }
 
-    /// Names a wrong field.
+    /// Adds a wrong field.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>, detail: impl Into<String>) -> Self {
         self.errors.push(FieldError { field: field.into(), detail: detail.into() });
         self
     }
 
-    /// Adds a member of its own.
+    /// Adds a further member.
     #[must_use]
     pub fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.members.insert(name.to_owned(), value.into());
         self
     }
 
-    /// Names the request.
+    /// Sets the correlation id.
     #[must_use]
     pub fn correlated(mut self, id: &CorrelationId) -> Self {
         self.correlation_id = Some(id.to_string());
@@ -160,7 +160,7 @@ impl Problem {
 
     /// The reply: status, media type, `X-Outcome`, `Retry-After`, `X-Correlation-Id`, body.
     pub fn into_response<B: From<Bytes>>(self) -> Response<B> {
-        // Most problems fit, so that a refusal, of which there may be a flood, grows no buffer step by step.
+        // Most problems fit, so that refusals, which may be many, do not grow a buffer step by step.
         let mut body = Vec::with_capacity(512);
         serde_json::to_writer(&mut body, &self)
             .expect("a problem holds only strings, numbers and JSON values");

@@ -1,12 +1,12 @@
-//! Randomness that can be injected: jitter, probabilities, span ids. Not for secrets.
+//! Random numbers that can be injected: jitter, probabilities, span ids. Not for secrets.
 
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A SplitMix64 sequence shared by its clones. Lock-free: each draw is one atomic addition, so two threads
-/// never see the same draw, and a seed gives the same sequence every time.
+/// A SplitMix64 sequence that its clones share. It is lock-free: each draw is one atomic addition, so two threads
+/// never get the same draw, and a seed gives the same sequence every time.
 #[derive(Debug, Clone)]
 pub struct Random(Arc<AtomicU64>);
 
@@ -43,14 +43,14 @@ impl Random {
         (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Uniform in `zero..=most`.
+    /// A duration, uniform in `zero..=most`.
     pub fn up_to(&self, most: Duration) -> Duration {
         let nanos = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
         let scaled = (u128::from(self.next_u64()) * (u128::from(nanos) + 1)) >> 64;
         Duration::from_nanos(u64::try_from(scaled).unwrap_or(nanos))
     }
 
-    /// True with probability `p`; never for 0, always for 1.
+    /// True with probability `p`: never for 0, always for 1.
     pub fn chance(&self, p: f64) -> bool {
         self.next_f64() < p
     }
@@ -70,7 +70,7 @@ fn mix(mut z: u64) -> u64 {
 
 fn halves(id: uuid::Uuid) -> [u64; 2] {
     let (high, low) = id.as_u64_pair();
-    // Two bits of `low` and four of `high` are fixed by the UUID format; mixing spreads the rest over all 64.
+    // The UUID format fixes four bits of `high` and two of `low`; mixing spreads the random bits over all 64.
     [mix(high ^ mix(low)), mix(low)]
 }
 

@@ -1,8 +1,10 @@
-//! Everything in a process that may refuse a request or a call, in one list: each live breaker, limiter, quota,
-//! bulkhead, throttle and budget, with its state. For an admin page, where a responder asks "what is holding this back?".
+//! A list of everything in a process that may refuse a request or a call: each live breaker, limiter, quota,
+//! bulkhead, throttle and budget, with its state. It is for an admin page, where a responder asks "what is holding
+//! this back?".
 //!
-//! What is registered is watched and not kept: once nothing uses it any more, it is off the list. Nothing is counted or
-//! stored for the list; to read it takes each limiter's lock for a moment, and no call waits for it otherwise.
+//! The registry observes its entries and does not keep them alive: an entry that is no longer used leaves the list.
+//! Nothing is counted or stored for the list. Reading it takes each limiter's lock for a short time; calls wait for
+//! it at no other time.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -41,12 +43,12 @@ use crate::server::rate_limit::{self, RateLimitLayer};
 use crate::server::{RateLimitSnapshot, ServerStack};
 use crate::throttle::{self, ThrottleLayer, ThrottleSnapshot};
 
-/// Lists what is registered. Clones are one list. Whatever is registered twice is listed twice.
+/// List of registered parts. Clones are one list. A part that is registered twice is listed twice.
 #[derive(Clone, Default)]
 pub struct Registry(Arc<Mutex<Watched>>);
 
-/// All that was registered and is still in use, in the order in which it was registered. Its parts are read one after the
-/// other, so under load they may differ by a request.
+/// The registered parts that are still in use, in the order of registration. They are read one after the other, so
+/// under load they may differ by a request.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RegistrySnapshot {
     /// Concurrency limits and their queues.
@@ -57,18 +59,18 @@ pub struct RegistrySnapshot {
     pub breakers: Vec<BreakerSnapshot>,
     /// Limits of the calls to a dependency.
     pub bulkheads: Vec<Named<BulkheadSnapshot>>,
-    /// What is held back from a dependency that sheds.
+    /// Throttles of calls to a dependency that sheds.
     pub throttles: Vec<Named<ThrottleSnapshot>>,
     /// Retry budgets.
     pub budgets: Vec<Named<BudgetSnapshot>>,
 }
 
-/// A state under a name: a listener's, or a dependency's.
+/// A state with the name of a listener or a dependency.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Named<T> {
-    /// What it was registered as.
+    /// The name of the registration.
     pub name: String,
-    /// How it stands.
+    /// The state.
     #[serde(flatten)]
     pub state: T,
 }
@@ -84,13 +86,13 @@ struct Watched {
 }
 
 impl Registry {
-    /// The limiter and the quotas of a server stack, as `name`.
+    /// Registers the limiter and the quotas of a server stack as `name`.
     pub fn server(&self, name: &str, stack: &ServerStack) {
         self.limiter(name, &stack.limiter());
         self.quotas(name, stack.quotas());
     }
 
-    /// The breakers, bulkhead, throttle and retry budget of a client stack, as its dependency.
+    /// Registers the breakers, bulkhead, throttle and retry budget of a client stack under its dependency's name.
     pub fn client<T>(&self, stack: &ClientStack<T>) {
         let peer = stack.breakers().peer();
         self.breakers(stack.breakers());
@@ -99,41 +101,41 @@ impl Registry {
         self.budget(peer, stack.budget());
     }
 
-    /// A limiter used alone.
+    /// Registers a limiter that is used alone.
     pub fn limiter(&self, name: &str, limiter: &Arc<Limiter>) {
         let weak = Arc::downgrade(limiter);
         self.lock().limiters.watch(named(name, weak, Limiter::snapshot));
     }
 
-    /// Quotas used alone; a layer without any adds nothing.
+    /// Registers quotas that are used alone; a layer without quotas adds nothing.
     pub fn quotas(&self, name: &str, layer: &RateLimitLayer) {
         if let Some(weak) = layer.downgrade() {
             self.lock().quotas.watch(named(name, weak, rate_limit::Quota::snapshot));
         }
     }
 
-    /// Breakers used alone.
+    /// Registers breakers that are used alone.
     pub fn breakers(&self, breakers: &Breakers) {
         let weak = breakers.downgrade();
         self.lock().breakers.watch(Box::new(move || weak.upgrade().map(Breakers::from_shared)));
     }
 
-    /// A bulkhead used alone.
+    /// Registers a bulkhead that is used alone.
     pub fn bulkhead(&self, name: &str, layer: &BulkheadLayer) {
         self.lock().bulkheads.watch(named(name, layer.downgrade(), bulkhead::Shared::snapshot));
     }
 
-    /// A throttle used alone.
+    /// Registers a throttle that is used alone.
     pub fn throttle(&self, name: &str, layer: &ThrottleLayer) {
         self.lock().throttles.watch(named(name, layer.downgrade(), throttle::Shared::snapshot));
     }
 
-    /// A retry budget used alone.
+    /// Registers a retry budget that is used alone.
     pub fn budget(&self, name: &str, budget: &RetryBudget) {
         self.lock().budgets.watch(named(name, budget.downgrade(), budget::Core::snapshot));
     }
 
-    /// How everything stands now.
+    /// The state of every part now.
     pub fn snapshot(&self) -> RegistrySnapshot {
         let mut watched = self.lock();
         RegistrySnapshot {
@@ -146,7 +148,7 @@ impl Registry {
         }
     }
 
-    /// The breaker of this endpoint (`host:port`), whichever dependency it belongs to; the first registered, if several do.
+    /// The breaker of this endpoint (`host:port`), of any dependency; the first registered, if there are several.
     pub fn breaker(&self, endpoint: &str) -> Option<BreakerHandle> {
         self.lock().breakers.list().iter().find_map(|breakers| breakers.get(endpoint))
     }
@@ -162,7 +164,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// Looks at one thing; `None` once nothing uses it any more.
+/// Reads one part; `None` once it is no longer used.
 type Watch<T> = Box<dyn Fn() -> Option<T> + Send + Sync>;
 
 fn named<A, T>(name: &str, weak: Weak<A>, look: fn(&A) -> T) -> Watch<Named<T>>
@@ -174,7 +176,7 @@ where
     Box::new(move || weak.upgrade().map(|alive| Named { name: name.clone(), state: look(&alive) }))
 }
 
-/// Things of one kind.
+/// Parts of one kind.
 struct Live<T>(Vec<Watch<T>>);
 
 impl<T> Default for Live<T> {
@@ -184,7 +186,7 @@ impl<T> Default for Live<T> {
 }
 
 impl<T> Live<T> {
-    /// Adds one, and forgets those that are gone, so that a process that builds stacks for ever does not grow.
+    /// Adds one part and removes those that are gone, so that a process that builds stacks for ever does not grow.
     fn watch(&mut self, watch: Watch<T>) {
         self.list();
         self.0.push(watch);

@@ -12,7 +12,8 @@ pub(crate) use std::sync::{
     atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
-/// Locks, taking over after a panic elsewhere: the states behind these mutexes are valid after every statement.
+/// Locks the mutex, also after a panic in another thread: the states behind these mutexes are valid after every
+/// statement.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -1,19 +1,21 @@
-//! Client-side throttling: when a peer sheds more than half of our calls, hold some back here, where a refusal costs
-//! nothing and the peer is spared the work of refusing.
+//! Client-side throttling: when a peer sheds more than half of our calls, this layer holds some back here. A refusal
+//! here costs nothing and spares the peer the work of refusing.
 //!
-//! Each accepted call earns credit and each *throttled* one (429, or 503 with `not-executed`) costs some, in such a
-//! proportion that the balance holds where one call in K is accepted: with K = 2 the peer is asked for twice what it
-//! does, as in "Handling Overload", Google SRE Book. Below zero, every call of debt holds back a fifth of what is still
-//! sent, down to a share that is always sent, so that the peer is always asked.
+//! Each accepted call adds credit, and each *throttled* call (429, or 503 with `not-executed`) takes some away. The
+//! proportion is such that the balance stays level when one call in K is accepted: with K = 2 the peer gets twice the
+//! calls that it executes, as in "Handling Overload", Google SRE Book. Below zero, every call of debt holds back a
+//! fifth of the share that is still sent, down to a lowest share that is always sent, so that the peer is always
+//! probed.
 //!
-//! The book's own rule compares counts of the last two minutes, held-back calls among them, and so goes on holding back
-//! for as long as its window remembers the worst of it: after a spike to ten times the capacity nearly all of the ordinary
-//! load is refused until the window has moved on. A balance goes by what the peer does now: ten accepted calls take it from
-//! its lowest to zero, and so does a second without a throttled one, for clients that call seldom and for those whose
-//! breaker is open, which would otherwise wait for a tenth of their calls to find out that the peer is well.
+//! The book's own rule compares counts of the last two minutes, held-back calls included. It therefore continues to
+//! hold back for as long as its window contains the worst of the overload: after a spike to ten times the capacity,
+//! it refuses nearly all of the ordinary load until the window has moved on. A balance follows the current behaviour
+//! of the peer. Ten accepted calls take it from its lowest value to zero. So does one second without a throttled
+//! call: clients that call seldom, and clients whose breaker is open, would otherwise need a tenth of their calls to
+//! discover that the peer is healthy.
 //!
-//! Failures are the circuit breaker's, and calls in flight say nothing yet. While the peer throttles nothing, a call costs
-//! one atomic load on its way out.
+//! Failures are left to the circuit breaker, and calls in flight are not counted yet. While the peer throttles
+//! nothing, a call costs one atomic load.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -55,24 +57,24 @@ use crate::classify::HasOutcome;
 use crate::client::names;
 use crate::clock::{self, nanos_since};
 use crate::config_error::{Check, ConfigError};
-use crate::decision::{Decided, Loudness};
+use crate::decision::{Decided, Level};
 use crate::random::Random;
 use crate::sync::{AtomicU64, Ordering};
 use crate::window::{Counts, Window};
 use crate::{CallError, Outcome, RepeatedWork, RequestContext};
 
-/// How readily calls are held back.
+/// Settings of the throttle.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ThrottleConfig {
-    /// A peer that has throttled nothing for so long is owed nothing any more; 1 s to 10 min. Default 1 s, what a shed
-    /// client is asked to wait (`Retry-After: 1`).
+    /// Time without a throttled call after which the debt is cleared; 1 s to 10 min. Default 1 s, the time that a
+    /// shed client is asked to wait (`Retry-After: 1`).
     pub window: Duration,
-    /// K, in tenths: calls are held back once fewer than one in K is accepted; 11 to 100. Default 20, half.
+    /// K, in tenths: calls are held back once fewer than one in K is accepted; 11 to 100. Default 20, which is half.
     pub multiplier_tenths: u64,
-    /// The highest share of calls held back, in per cent; 1 to 99. Default 90, so that the peer is always asked.
+    /// Highest share of calls held back, in per cent; 1 to 99. Default 90, so that some calls always reach the peer.
     pub most_percent: u64,
-    /// So many throttled calls, beyond what the accepted ones make good, are forgiven before any is held back; 1 to 10,000.
-    /// Default 20, as many as the breaker needs to judge.
+    /// Throttled calls, beyond those that accepted calls balance, before any call is held back; 1 to 10,000. Default
+    /// 20, the number of calls that the breaker needs to judge.
     pub min_calls: u64,
 }
 
@@ -97,20 +99,20 @@ impl ThrottleConfig {
 
 const SLOTS: usize = if cfg!(loom) { 2 } else { 20 };
 
-/// A throttled call, in the unit of the balance; an accepted one is worth this times K less one.
+/// The cost of a throttled call in units of the balance. An accepted call earns this value times (K - 1).
 const CALL: u64 = 10;
-/// What one call of debt leaves of the share that is sent. Larger steps come back sooner after an overload and waver more
-/// during one; with this, from a tenth to all takes ten accepted calls.
+/// The factor by which one call of debt reduces the share that is sent. A smaller factor recovers sooner after an
+/// overload and varies more during one; with this factor, ten accepted calls lead from a tenth back to all.
 const KEPT: f64 = 0.8;
 
-/// A throttle as it stands.
+/// A throttle's state at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ThrottleSnapshot {
-    /// The share of calls that is held back now, in per cent.
+    /// Share of calls that is held back now, in per cent.
     pub held_back_percent: u32,
-    /// Calls the peer has answered in the window.
+    /// Calls in the window that the peer has answered.
     pub answered: u64,
-    /// Those of them that it throttled.
+    /// Calls in the window that the peer has throttled.
     pub throttled: u64,
 }
 
@@ -119,21 +121,21 @@ pub(crate) struct Shared {
     peer: Arc<str>,
     config: ThrottleConfig,
     random: Random,
-    /// `a` answers, `b` those that said the peer had no room: for events and errors only.
+    /// `a` answers, `b` answers with which the peer throttled. Used only in events and errors.
     window: Window<SLOTS>,
     balance: Balance,
     base: Instant,
-    /// When the peer last throttled, in nanoseconds since `base`; zero for never.
+    /// Time of the last throttled call, in nanoseconds since `base`; zero for never.
     throttled_at: AtomicU64,
     rejected: Counter,
 }
 
-/// Holds calls back while the peer sheds. Clones, and services made from them, share what they know.
+/// Layer that holds calls back while the peer sheds. Clones, and services made from it, share their state.
 #[derive(Debug, Clone)]
 pub struct ThrottleLayer(Arc<Shared>);
 
 impl ThrottleLayer {
-    /// For calls to `peer`.
+    /// A throttle for calls to `peer`.
     pub fn new(peer: &str, config: ThrottleConfig, random: Random) -> Result<Self, ConfigError> {
         config.validate()?;
         let rejected = counter!(names::REJECTED, "peer" => peer.to_owned(), "reason" => "held-back");
@@ -151,7 +153,7 @@ impl ThrottleLayer {
 }
 
 impl ThrottleLayer {
-    /// To watch it without keeping it.
+    /// A weak reference, for a registry that observes the throttle without keeping it alive.
     pub(crate) fn downgrade(&self) -> Weak<Shared> {
         Arc::downgrade(&self.0)
     }
@@ -166,7 +168,7 @@ impl Shared {
         ThrottleSnapshot { held_back_percent: (share * 100.0).round() as u32, answered, throttled }
     }
 
-    /// Whether this call is held back, and by what numbers.
+    /// Whether this call is held back, with the counts for the refusal.
     fn holds_back(&self) -> Option<Counts> {
         if self.throttled_at.load(Ordering::Relaxed) == 0 {
             return None;
@@ -196,7 +198,7 @@ impl Shared {
             | Outcome::ClientFault
             | Outcome::FailedKnown
             | Outcome::Unknown => false,
-            // Never reached the peer, or never heard of again.
+            // The call did not reach the peer, or its caller left before the answer.
             Outcome::RejectedUnsent | Outcome::Cancelled => return,
         };
         let now = nanos_since(self.base, clock::now());
@@ -218,15 +220,14 @@ impl Shared {
             why: format!("{} of {} calls were throttled", counts.b, counts.a),
             peer: Some(&self.peer),
             endpoint: None,
-            loudness: Loudness::Info,
+            level: Level::Info,
         }
         .record(context);
         CallError::HeldBack { peer: Arc::clone(&self.peer), refused: counts.b, requests: counts.a }
     }
 }
 
-/// What the peer has accepted against what it has throttled. One atomic, kept above zero: `level` less `zero` is the
-/// balance.
+/// The balance of accepted and throttled calls. One atomic that stays above zero: the balance is `level` less `zero`.
 #[derive(Debug)]
 pub(crate) struct Balance {
     level: AtomicU64,
@@ -246,7 +247,7 @@ impl Balance {
         Self { level: AtomicU64::new(full), zero, full, earned: config.multiplier_tenths - CALL, most }
     }
 
-    /// No debt, and no credit either: if the peer throttles again, that counts at once.
+    /// Clears the debt and gives no credit: if the peer throttles again, that counts at once.
     pub(crate) fn forgive(&self) {
         if self.level.load(Ordering::Relaxed) < self.zero {
             self.change(|level| level.max(self.zero));
@@ -258,7 +259,7 @@ impl Balance {
     }
 
     pub(crate) fn accepted(&self) {
-        // The usual case writes nothing.
+        // The usual case does not write.
         if self.level.load(Ordering::Relaxed) < self.full {
             self.change(|level| (level + self.earned).min(self.full));
         }
@@ -289,7 +290,7 @@ impl<S> Layer<S> for ThrottleLayer {
     }
 }
 
-/// See [`ThrottleLayer`].
+/// The service of [`ThrottleLayer`].
 #[derive(Debug, Clone)]
 pub struct Throttle<S> {
     inner: S,
@@ -316,7 +317,7 @@ where
             let error = self.shared.refuse(counts, request.extensions().get());
             State::Rejected { error: Some(error) }
         } else {
-            // Work that fails by itself says nothing of the room for others.
+            // A repeat may be refused because of its own work, which shows nothing of the room for other calls.
             let counted = (!RepeatedWork::marks(&request)).then(|| Arc::clone(&self.shared));
             State::Running { call: self.inner.call(request), counted }
         };
@@ -325,7 +326,7 @@ where
 }
 
 pin_project! {
-    /// The call. Dropping it counts nothing: what the peer would have said is not known.
+    /// The call. If it is dropped, nothing is counted: the peer's answer is not known.
     #[derive(Debug)]
     pub struct ThrottleFuture<F> {
         #[pin]

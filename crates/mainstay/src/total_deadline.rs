@@ -1,9 +1,9 @@
-//! The most that a whole call may take, retries and waits included, and the reserve this hop keeps for itself.
+//! Timeout of a whole call, retries and waits included, and the reserve that this hop keeps for itself.
 //!
-//! The outermost limit of a client stack. Inside, everything works with the deadline set here: a retry whose wait
-//! cannot fit is not begun, an attempt is cut short by it, and what remains of it goes out in `X-Deadline-Ms`. A call that
-//! is cut off is counted in `mainstay_client_timeouts_total{limit="total"}`, and one that is refused for want of time in
-//! `mainstay_client_rejected_total`; both are decisions on the trail.
+//! It is the outermost limit of a client stack, and the inner layers work with the deadline that it sets. A retry
+//! whose wait cannot fit does not begin, an attempt ends at this deadline, and the remaining time is sent in
+//! `X-Deadline-Ms`. A call that is cut off is counted in `mainstay_client_timeouts_total{limit="total"}`. A call that
+//! is refused for lack of time is counted in `mainstay_client_rejected_total`. Both are decisions on the trail.
 //!
 //! ```
 //! use std::time::Duration;
@@ -37,8 +37,8 @@ use tokio::time::{Instant, Sleep};
 use tower::{Layer, Service};
 
 use crate::client::names;
-use crate::context::Party;
-use crate::decision::{Concerns, Decided, Loudness};
+use crate::context::RequestSummary;
+use crate::decision::{Decided, HasRequestIdentity, Level};
 use crate::{CallError, Deadline, RequestContext, clock};
 
 #[derive(Debug)]
@@ -51,13 +51,13 @@ struct Shared {
     timeouts: Counter,
 }
 
-/// Bounds whole calls.
+/// Layer that bounds whole calls.
 #[derive(Debug, Clone)]
 pub struct TotalDeadlineLayer(Arc<Shared>);
 
 impl TotalDeadlineLayer {
-    /// A call to `peer` may take `total`, or what its caller's deadline leaves after `reserve` if that is less. More than a
-    /// day is taken as a day.
+    /// A call to `peer` may take `total`, or its caller's deadline less `reserve` if that is shorter. More than a day
+    /// is taken as a day.
     pub fn new(peer: &str, total: Duration, reserve: Duration) -> Self {
         let name = || peer.to_owned();
         let rejected = counter!(names::REJECTED, "peer" => name(), "reason" => "deadline-too-near");
@@ -66,7 +66,7 @@ impl TotalDeadlineLayer {
         Self(Arc::new(Shared { peer: peer.into(), total, reserve, least, rejected, timeouts }))
     }
 
-    /// Refuses a call that has less time than `least` (default 1 ms, the unit in which time is sent on; at most a day).
+    /// Refuses a call that has less time than `least` (default 1 ms, the unit of `X-Deadline-Ms`; at most a day).
     #[must_use]
     pub fn least(self, least: Duration) -> Self {
         let Shared { peer, total, reserve, rejected, timeouts, .. } = &*self.0;
@@ -89,7 +89,7 @@ impl<S> Layer<S> for TotalDeadlineLayer {
     }
 }
 
-/// See [`TotalDeadlineLayer`].
+/// The service of [`TotalDeadlineLayer`].
 #[derive(Debug, Clone)]
 pub struct TotalDeadline<S> {
     inner: S,
@@ -113,14 +113,14 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let began = clock::now();
         let mut until = Deadline::at(began + self.shared.total);
-        let mut whose = None;
+        let mut summary = None;
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             until = until.earliest(context.deadline.less(self.shared.reserve));
             context.deadline = until;
-            whose = Some(Party::from(&*context));
+            summary = Some(RequestSummary::from(&*context));
         }
         let until = until.instant().max(began);
-        // Instants are compared: to take one from the other costs more, and is needed for a refusal only.
+        // Compare instants: a subtraction costs more and is needed for a refusal only.
         if until < began + self.shared.least {
             let left = until - began;
             let error = self.shared.refuse(left, request.extensions().get());
@@ -128,7 +128,7 @@ where
         }
         let call = self.inner.call(request);
         let shared = Arc::clone(&self.shared);
-        TotalDeadlineFuture { state: State::Running { call, timer: None, began, until, shared, whose } }
+        TotalDeadlineFuture { state: State::Running { call, timer: None, began, until, shared, summary } }
     }
 }
 
@@ -144,15 +144,15 @@ impl Shared {
     }
 
     #[cold]
-    fn cut_off(&self, after: Duration, whose: Option<&Party>) -> CallError {
+    fn cut_off(&self, after: Duration, summary: Option<&RequestSummary>) -> CallError {
         self.timeouts.increment(1);
-        self.decided("cut_off", format!("no reply within {} ms", after.as_millis()), whose);
+        self.decided("cut_off", format!("no reply within {} ms", after.as_millis()), summary);
         CallError::DeadlineExceeded { after }
     }
 
-    fn decided(&self, action: &'static str, why: String, whose: Option<&impl Concerns>) {
-        let (layer, peer, loudness) = ("deadline", Some(&*self.peer), Loudness::Info);
-        Decided { layer, action, why, peer, endpoint: None, loudness }.record(whose);
+    fn decided(&self, action: &'static str, why: String, summary: Option<&impl HasRequestIdentity>) {
+        let (layer, peer, level) = ("deadline", Some(&*self.peer), Level::Info);
+        Decided { layer, action, why, peer, endpoint: None, level }.record(summary);
     }
 }
 
@@ -178,7 +178,7 @@ pin_project! {
             began: Instant,
             until: Instant,
             shared: Arc<Shared>,
-            whose: Option<Party>,
+            summary: Option<RequestSummary>,
         },
     }
 }
@@ -196,7 +196,7 @@ where
             StateProj::Rejected { error } => {
                 Poll::Ready(Err(error.take().expect("a future is not polled after it is ready")))
             }
-            StateProj::Running { call, mut timer, began, until, shared, whose } => {
+            StateProj::Running { call, mut timer, began, until, shared, summary } => {
                 if let Poll::Ready(result) = call.poll(cx) {
                     return Poll::Ready(result.map_err(Into::into));
                 }
@@ -206,7 +206,7 @@ where
                 let timer = timer.as_pin_mut().expect("set just above");
                 timer.poll(cx).map(|()| {
                     let after = clock::now().saturating_duration_since(*began);
-                    Err(shared.cut_off(after, whose.as_ref()))
+                    Err(shared.cut_off(after, summary.as_ref()))
                 })
             }
         }

@@ -1,4 +1,4 @@
-//! W3C trace context: which trace a request belongs to, and which span asked for it.
+//! W3C trace context: the trace of a request, and the span that sent it.
 
 use http::{HeaderMap, HeaderValue};
 
@@ -11,22 +11,23 @@ pub struct TraceContext {
     pub trace_id: [u8; 16],
     /// The span that is current here, 8 bytes, never all zero.
     pub span_id: [u8; 8],
-    /// The span that this one is part of, when it was made by [`TraceContext::child`].
+    /// The parent span, if [`TraceContext::child`] made this one.
     pub parent_id: Option<[u8; 8]>,
     /// Bit 0 is `sampled`.
     pub flags: u8,
-    /// Vendor state, passed on unread; at most 512 bytes, the length the standard asks hops to carry.
+    /// Vendor state, passed on without being read; at most 512 bytes, the length that the standard asks hops to
+    /// carry.
     pub state: Option<HeaderValue>,
 }
 
 impl TraceContext {
-    /// A new root, sampled. Its id begins with the time, as the standard allows, so that an index by trace ids grows at
-    /// one end; the rightmost 10 bytes are random, three more than the standard asks samplers to rely on.
+    /// A new root, sampled. Its id begins with the time, as the standard allows, so that an index by trace ids grows
+    /// at one end. The rightmost 10 bytes are random, three more than the standard asks samplers to rely on.
     pub fn root() -> Self {
         Self { trace_id: fresh_trace_id(), span_id: fresh_span_id(), parent_id: None, flags: 1, state: None }
     }
 
-    /// The same trace with a new span id, part of this span.
+    /// A child: the same trace with a new span id, whose parent is this span.
     #[must_use]
     pub fn child(&self) -> Self {
         let mut child = self.clone();
@@ -34,14 +35,14 @@ impl TraceContext {
         child
     }
 
-    /// Becomes [`TraceContext::child`] of itself.
+    /// Replaces this span with its [`TraceContext::child`].
     pub(crate) fn descend(&mut self) {
         self.parent_id = Some(self.span_id);
         self.span_id = fresh_span_id();
     }
 
-    /// Reads `traceparent` (version 00, or a later one's common prefix) and `tracestate`. `None` when absent or
-    /// malformed: a bad trace context starts a new trace, as the standard says.
+    /// Reads `traceparent` (version 00, or the common prefix of a later version) and `tracestate`. `None` when it is
+    /// absent or malformed: as the standard says, a bad trace context starts a new trace.
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(TRACEPARENT).iter();
         let (value, None) = (values.next()?, values.next()) else { return None };
@@ -82,7 +83,7 @@ impl TraceContext {
         self.parent_id.as_ref().map(to_hex)
     }
 
-    /// `traceparent` as it goes out.
+    /// The value of the outgoing `traceparent`.
     pub fn to_header_value(&self) -> HeaderValue {
         let mut text = *b"00-................................-................-..";
         write_hex(&self.trace_id, &mut text[3..35]);
@@ -91,7 +92,7 @@ impl TraceContext {
         HeaderValue::from_bytes(&text).expect("hex and dashes are header-safe")
     }
 
-    /// Writes `traceparent` and `tracestate`, replacing what was there.
+    /// Writes `traceparent` and `tracestate`, and replaces earlier values.
     pub fn write_to(&self, headers: &mut HeaderMap) {
         headers.insert(TRACEPARENT, self.to_header_value());
         match &self.state {
@@ -101,7 +102,8 @@ impl TraceContext {
     }
 }
 
-/// 48 bits of Unix time in milliseconds, as a UUIDv7 begins, then 80 random ones. Not all zero since 1970.
+/// 48 bits of Unix time in milliseconds, as a UUIDv7 begins, then 80 random bits. It has not been all zero since
+/// 1970.
 fn fresh_trace_id() -> [u8; 16] {
     let random = crate::random::Random::shared();
     let mut id = *uuid::Uuid::now_v7().as_bytes();
@@ -110,7 +112,8 @@ fn fresh_trace_id() -> [u8; 16] {
     id
 }
 
-/// A span id has to be unlike the others of its trace, not hard to guess: it needs no system call.
+/// A random span id. It must differ from the others of its trace and need not be hard to guess, so it needs no system
+/// call.
 fn fresh_span_id() -> [u8; 8] {
     let random = crate::random::Random::shared();
     loop {
@@ -123,7 +126,7 @@ fn fresh_span_id() -> [u8; 8] {
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Both digits of every byte: one look-up for each instead of two.
+/// The two digits of every byte: one look-up for each byte instead of two.
 static PAIRS: [[u8; 2]; 256] = {
     let mut pairs = [[0; 2]; 256];
     let mut byte = 0;
@@ -146,7 +149,7 @@ fn to_hex<const N: usize>(bytes: &[u8; N]) -> String {
     String::from_utf8(text).expect("hex digits are ASCII")
 }
 
-/// Lower-case hex only, as the standard requires.
+/// Parses hex digits, lower-case only, as the standard requires.
 fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let digit = |b: u8| match b {
         b'0'..=b'9' => Some(b - b'0'),
@@ -167,7 +170,7 @@ mod tests {
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn what_was_read_is_what_is_written() {
+    fn a_trace_context_is_written_as_it_was_read() {
         let mut headers = HeaderMap::new();
         headers.insert(TRACEPARENT, HeaderValue::from_static(GOOD));
         headers.insert(TRACESTATE, HeaderValue::from_static("vendor=1"));
@@ -182,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn new_traces_are_unlike_each_other_and_in_the_order_of_their_time() {
+    fn new_traces_have_different_ids_in_the_order_of_their_time() {
         let millis = || uuid::Uuid::now_v7().as_u128() >> 80;
         let before = millis();
         let roots: Vec<_> = (0..100).map(|_| TraceContext::root()).collect();
@@ -196,7 +199,7 @@ mod tests {
             );
         }
         let random: std::collections::HashSet<_> = roots.iter().map(|root| &root.trace_id[9..]).collect();
-        assert_eq!(random.len(), roots.len(), "the rightmost seven bytes alone tell them apart");
+        assert_eq!(random.len(), roots.len(), "the rightmost seven bytes alone are unique");
     }
 
     #[test]

@@ -1,25 +1,25 @@
-//! The decision trail: what the middleware decided for one request, and why, kept with the request so that a
-//! handler can write it into the record that the request led to.
+//! The decision trail: the middleware's decisions about one request, with their reasons. It is kept with the request,
+//! so that a handler can store it with the request's result.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// One decision of one layer. All text is `Cow`, so that the common decision allocates nothing for names.
+/// One decision of one layer. All text is `Cow`, so that a usual decision allocates nothing for names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Which layer decided: `retry`, `circuit_breaker`, `deadline`, `load_shed`, …
+    /// The layer: `retry`, `circuit_breaker`, `deadline`, `load_shed`, …
     pub layer: Cow<'static, str>,
-    /// What it decided: `admit`, `reject`, `retry`, `give_up`, `trip`, …
+    /// The decision: `admit`, `reject`, `retry`, `give_up`, `trip`, …
     pub action: Cow<'static, str>,
     /// The rule and the observed value: `failures 12 of 20 >= 50%`.
     pub why: Cow<'static, str>,
-    /// The attempt it concerned, from 1; 0 when it is about the whole call.
+    /// Number of the attempt, from 1; 0 when the decision is about the whole call.
     pub attempt: u32,
-    /// The endpoint or dependency it concerned, if any.
+    /// The endpoint or dependency, if any.
     pub endpoint: Option<Cow<'static, str>>,
-    /// Milliseconds left to the deadline at that moment, if there was a deadline.
+    /// Milliseconds left to the deadline at the time of the decision, if there was a deadline.
     pub deadline_left_ms: Option<u64>,
     /// Milliseconds since the trail began.
     pub at_ms: u64,
@@ -36,16 +36,16 @@ struct Inner {
 }
 
 impl DecisionTrail {
-    /// At most this many decisions are kept; later ones are dropped. Three attempts through every layer stay
-    /// well below it, so only a defect could reach it.
+    /// Maximum number of decisions that are kept; later ones are dropped. Three attempts through every layer stay well below it,
+    /// so only a defect could reach it.
     pub const MAX: usize = 64;
 
-    /// An empty trail beginning now. Allocates nothing until the first decision but its own handle.
+    /// An empty trail that begins now. Until the first decision it allocates only its own handle.
     pub fn new() -> Self {
         Self(Arc::new(Inner { began: tokio::time::Instant::now(), decisions: Mutex::default() }))
     }
 
-    /// Adds a decision; its `at_ms` is set here.
+    /// Adds a decision and sets its `at_ms`.
     pub fn push(&self, mut decision: Decision) {
         decision.at_ms =
             u64::try_from(crate::clock::now().saturating_duration_since(self.0.began).as_millis())
@@ -56,19 +56,19 @@ impl DecisionTrail {
         }
     }
 
-    /// What has been decided so far as a JSON list; `None` when it is nothing.
+    /// The decisions so far as a JSON list; `None` when there are none.
     pub(crate) fn to_json(&self) -> Option<String> {
         let decisions = self.0.decisions.lock().unwrap_or_else(PoisonError::into_inner);
         (!decisions.is_empty()).then(|| serde_json::to_string(&*decisions).ok()).flatten()
     }
 
-    /// What has been decided so far, oldest first.
+    /// The decisions so far, oldest first.
     pub fn snapshot(&self) -> Vec<Decision> {
         self.0.decisions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// What has been decided so far, as a list.
+/// The decisions so far, as a list.
 impl Serialize for DecisionTrail {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.decisions.lock().unwrap_or_else(PoisonError::into_inner).serialize(serializer)

@@ -1,25 +1,26 @@
-//! A window that truly slides: three counters over the last `N` slots of time, in `N` words of memory.
+//! A sliding window: three counters over the last `N` slots of time, in `N` words of memory.
 //!
-//! Each slot is one packed atomic, `turn | a | b | c` of 16 bits each, where `turn` says which lap of the ring
-//! the counts belong to. Counting is one load and one addition; a slot whose turn has passed is replaced by
-//! the first to touch it. So the cost of a call and the memory do not depend on the rate, nothing needs a timer
-//! to expire it, and after ten thousand successes the eleventh second still remembers only the last ten.
+//! Each slot is one packed atomic, `turn | a | b | c` of 16 bits each, where `turn` is the number of the lap of the
+//! ring that the counts belong to. Counting is one load and one addition. The first event in a slot whose turn has
+//! passed replaces the slot. So the cost of a call and the memory do not depend on the call rate, and no timer is
+//! needed for old counts. After ten thousand successes the window still holds only the last ten seconds.
 //!
-//! * A slot holds up to [`Window::MOST`] of each count; beyond that it stops counting, which keeps the ratio of
-//!   what came first. With the breaker's slots of 100 ms that is 640,000 calls a second to one endpoint.
-//! * A `turn` repeats after 65,536 laps (a week, for ten seconds). Only a slot that nobody touched for that long, to within
-//!   [`LATE`] laps, could be misread.
+//! * A slot holds up to [`Window::MOST`] of each count. Beyond that it stops counting, which keeps the ratio of the
+//!   events that came first. With the breaker's slots of 100 ms that is 640,000 calls a second to one endpoint.
+//! * A `turn` repeats after 65,536 laps (a week, with a window of ten seconds). Only a slot that was not used for
+//!   that long, give or take [`LATE`] laps, could be misread.
 
 use std::time::Duration;
 
 use crate::sync::{AtomicU64, Ordering};
 
 const FIELD: u64 = 0xffff;
-/// A thread that was held up between reading the clock and counting may be this many laps behind, and then counts nothing.
+/// Laps that a thread may be behind when it was delayed between reading the clock and counting. Its event then counts
+/// nothing.
 const LATE: u64 = 8;
 const TURN_SHIFT: u32 = 48;
 
-/// What to add to a slot.
+/// Counts to add to a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counts {
     pub(crate) a: u64,
@@ -45,11 +46,11 @@ pub(crate) struct Window<const N: usize> {
 }
 
 impl<const N: usize> Window<N> {
-    /// A slot stops counting here. The distance to the field's end leaves room for threads that have checked
-    /// and not yet added.
+    /// The count at which a slot stops counting. The distance to the end of the field leaves room for threads that
+    /// have checked the count and not yet added.
     pub(crate) const MOST: u64 = FIELD - 1_024;
 
-    /// An empty window over `span`. All its times are nanoseconds since one base that its owner keeps.
+    /// An empty window over `span`. Its owner keeps a base time, and all times here are nanoseconds since that base.
     pub(crate) fn new(span: Duration) -> Self {
         let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX) / N as u64;
         Self { slots: std::array::from_fn(|_| AtomicU64::new(0)), slot_nanos: nanos.max(1) }
@@ -81,7 +82,7 @@ impl<const N: usize> Window<N> {
                 return;
             }
             if behind > FIELD - LATE {
-                // Somebody with a later clock has turned the slot already: this event has left the window.
+                // Another thread with a later clock has turned the slot already, so this event has left the window.
                 return;
             }
             let fresh = (turn << TURN_SHIFT) | counts.packed();
@@ -92,7 +93,7 @@ impl<const N: usize> Window<N> {
         }
     }
 
-    /// What was counted in the `N` slots that end with the one of `now`.
+    /// The counts of the last `N` slots, up to the slot of `now`.
     pub(crate) fn sum(&self, now: u64) -> Counts {
         let last = now / self.slot_nanos;
         let first = (last + 1).saturating_sub(N as u64);
@@ -109,11 +110,11 @@ impl<const N: usize> Window<N> {
         total
     }
 
-    /// Forgets everything. A call that is being counted at this moment may survive it.
+    /// Empties the window. A call that is being counted at the same moment may remain.
     pub(crate) fn clear(&self, now: u64) {
         let last = now / self.slot_nanos;
         for slot in (last + 1).saturating_sub(N as u64)..=last {
-            // Each keeps its turn: a turn of long ago would be one that is still to come.
+            // Keep each slot's lap number; zero could be mistaken for a later lap.
             self.at(slot).store(Self::turn(slot) << TURN_SHIFT, Ordering::Relaxed);
         }
     }

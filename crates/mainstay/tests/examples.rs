@@ -1,4 +1,4 @@
-//! The examples are run, not only compiled: they are what people copy.
+//! Runs the examples, because people copy them; compiling alone is not enough.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead as _, BufReader};
@@ -15,7 +15,7 @@ fn example(name: &str) -> Command {
     Command::new(path)
 }
 
-/// The server, killed when dropped.
+/// The server process, killed when dropped.
 struct Server {
     child: Child,
     address: String,
@@ -27,7 +27,7 @@ impl Server {
         let mut line = String::new();
         let mut said = BufReader::new(child.stdout.take().unwrap());
         said.read_line(&mut line).unwrap();
-        // What it logs from now on has to go somewhere.
+        // Later output of the server must be read, so that its pipe does not fill.
         std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
         let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
         Self { child, address }
@@ -60,7 +60,7 @@ fn the_reqwest_transport_reaches_the_server() {
 
 #[cfg(feature = "hyper")]
 #[test]
-fn the_client_reaches_the_server_and_says_so_when_it_is_gone() {
+fn the_client_reaches_the_server_and_reports_when_it_is_gone() {
     let server = Server::start();
     let url = server.url();
     let said = output(example("client").args([&url, "2"]));

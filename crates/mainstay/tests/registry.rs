@@ -1,4 +1,4 @@
-//! The list of everything that may refuse a request or a call.
+//! The registry of the parts that may refuse a request or a call.
 #![allow(clippy::unwrap_used)]
 
 use std::num::NonZeroU32;
@@ -106,7 +106,7 @@ async fn each_part_is_listed_when_it_is_used_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_uses_any_more_is_off_the_list() {
+async fn a_part_that_is_no_longer_used_leaves_the_list() {
     let registry = Registry::default();
     let server =
         server::stack(ServerConfig { rate_limit: Some(quota()), ..ServerConfig::default() }).unwrap();
@@ -122,7 +122,7 @@ async fn what_nobody_uses_any_more_is_off_the_list() {
     let clone = one.clone();
     drop((one, other));
     let all = registry.snapshot();
-    assert_eq!((all.limiters.len(), all.quotas.len()), (1, 1), "its service is still there");
+    assert_eq!((all.limiters.len(), all.quotas.len()), (1, 1), "the service still uses its limiter");
     assert_eq!(all.bulkheads.iter().map(|b| &*b.name).collect::<Vec<_>>(), ["inventory"]);
     assert_eq!((all.breakers.len(), all.throttles.len(), all.budgets.len()), (1, 1, 1));
     drop(service.oneshot(Request::new(Full::<Bytes>::default())).await);
@@ -132,7 +132,7 @@ async fn what_nobody_uses_any_more_is_off_the_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_is_found_by_its_endpoint_and_worked() {
+async fn a_breaker_is_found_by_its_endpoint_and_forced() {
     let registry = Registry::default();
     let (inventory, payments) = (client("inventory", 200), client("payments", 200));
     registry.client(&inventory);

@@ -1,5 +1,5 @@
-//! Law 15 for the server side: what a request allocates, counted. In a binary of its own, since the counter is a global
-//! allocator.
+//! Law 15 for the server side: counted allocations of a request. The tests are a binary of their own, because the
+//! counter is a global allocator.
 #![allow(clippy::unwrap_used)]
 
 use std::convert::Infallible;
@@ -55,10 +55,10 @@ async fn law_15_the_limiters_allocate_nothing_on_the_success_path() {
     assert_eq!(allocated.count_total, 0);
 }
 
-/// Ten: the extensions' map and its table; the context in it and its decision trail; the handle of the log fields in it
-/// and the fields; the correlation id's text and its sharing; the reply's header map and its entries. A log subscriber,
-/// and a route label that is no literal, come on top. Built with a workspace whose crates turn on more features of the
-/// dependencies, it was thirteen.
+/// Ten: the extensions' map and its table; the context in it and its decision trail; the handle of the log fields and
+/// the fields; the correlation id's text and its shared pointer; the reply's header map and its entries. A log
+/// subscriber and a route label that is not a literal add to this. In a workspace whose crates enable more features
+/// of the dependencies, it was thirteen.
 #[tokio::test]
 async fn law_15_a_request_through_the_whole_stack_allocates_a_stated_number_of_times() {
     for limit in [LimitConfig::Fixed(4), LimitConfig::Gradient(Bounds::default())] {
@@ -74,7 +74,7 @@ async fn law_15_a_request_through_the_whole_stack_allocates_a_stated_number_of_t
     }
 }
 
-/// A refusal takes some twice as many as a success, for the document that explains it, and leaves nothing behind.
+/// A refusal allocates about twice as often as a success, for the problem document, and leaves nothing allocated.
 #[tokio::test]
 async fn law_15_a_refusal_allocates_a_stated_number_of_times() {
     let queue = QueueConfig { capacity: Some(0), ..QueueConfig::default() };

@@ -165,7 +165,7 @@ fn unreadable(error: &axum::Error) -> ApiError {
 
 fn too_slow() -> ApiError {
     let mut problem = refusal(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The body took too long")
-        .detail("the body stopped or dribbled; nothing was done with it");
+        .detail("the body stopped or arrived too slowly; the request was not executed");
     (problem.retryable, problem.same_key) = (true, true);
     closing(problem)
 }

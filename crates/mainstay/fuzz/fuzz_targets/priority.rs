@@ -1,7 +1,7 @@
 #![no_main]
 
 #[path = "../../tests/parsers/properties.rs"]
-#[allow(dead_code)] // each target has one of them
+#[allow(dead_code)] // each fuzz target uses one of the functions
 mod properties;
 
 libfuzzer_sys::fuzz_target!(|value: &[u8]| properties::priority(value));

@@ -1,4 +1,4 @@
-//! One endpoint's breaker with its name, its watchers and its gauges: the state machine made visible.
+//! One endpoint's breaker: the state machine with its name, its subscribers and its metrics.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,39 +14,39 @@ use super::core::{Admitted, Core, Ended, Order, Rejected, Transition, Verdict};
 use super::{BreakerConfig, BreakerSnapshot, BreakerState};
 use crate::client::names;
 use crate::clock::nanos_since;
-use crate::context::Party;
-use crate::decision::{Concerns, Decided, Loudness};
+use crate::context::RequestSummary;
+use crate::decision::{Decided, HasRequestIdentity, Level};
 use crate::random::Random;
 use crate::{CallError, Endpoint, RequestContext, clock};
 
-/// One endpoint's breaker with its name, its watchers and its gauges.
+/// The breaker of one endpoint, with its name, its subscribers and its metrics.
 #[derive(Debug)]
 pub(super) struct Cell {
     pub(super) endpoint: Endpoint,
-    /// Its name in records.
+    /// The endpoint's name in logs and decisions.
     name: Cow<'static, str>,
     settings: Arc<Settings>,
-    /// When its life began.
+    /// The start of the breaker's clock: the core counts nanoseconds from here.
     base: Instant,
     core: Core,
     state: watch::Sender<BreakerState>,
     gauges: [Gauge; BreakerState::ALL.len()],
     transitions: [Counter; BreakerState::ALL.len()],
     rejected: Counter,
-    /// Publishing is ordered, so that the last state published is the last one reached.
+    /// Lock for publishing, so that the last state published is the last state reached.
     publishing: Mutex<()>,
-    /// The second of the core's life in which a call last ended.
+    /// The second, counted from `base`, in which a call last ended.
     used: AtomicU64,
     evicted: AtomicBool,
 }
 
-/// What the breakers of one dependency share.
+/// Settings and random source that the breakers of one dependency share.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) peer: Arc<str>,
     pub(super) config: BreakerConfig,
     pub(super) random: Random,
-    /// `config.slow_call`.
+    /// `config.slow_call` in nanoseconds.
     pub(super) slow_nanos: u64,
 }
 
@@ -78,18 +78,18 @@ impl Cell {
         cell
     }
 
-    /// Whether this breaker still is the one for `uri`.
+    /// Whether this breaker is still in use for the endpoint of `uri`.
     pub(super) fn serves(&self, uri: &Uri) -> bool {
         !self.evicted.load(Ordering::Relaxed) && self.endpoint.is_of(uri)
     }
 
-    /// Nanoseconds of its life.
+    /// Nanoseconds since `base`.
     #[inline]
     pub(super) fn now(&self) -> u64 {
         nanos_since(self.base, clock::now())
     }
 
-    /// A call that took this long is slow.
+    /// The duration, in nanoseconds, from which a call counts as slow.
     pub(super) fn slow_nanos(&self) -> u64 {
         self.settings.slow_nanos
     }
@@ -119,7 +119,8 @@ impl Cell {
     ) -> Result<Admitted, CallError> {
         let Settings { config, random, .. } = &*self.settings;
         if is_hedge && self.state() == BreakerState::HalfOpen {
-            // Of two probes for one read one is dropped, and would have held a place for nothing.
+            // The hedge drops one of two probes for the same read; the dropped one would take a probe from another
+            // call.
             let rejected = Rejected { state: BreakerState::HalfOpen, open_for: Duration::ZERO };
             return Err(self.reject(rejected, context));
         }
@@ -139,7 +140,7 @@ impl Cell {
             why: rejected,
             peer: Some(&self.settings.peer),
             endpoint: Some(self.name.clone()),
-            loudness: Loudness::Info,
+            level: Level::Info,
         }
         .record(context);
         let Rejected { state, open_for } = rejected;
@@ -153,7 +154,7 @@ impl Cell {
         verdict: Verdict,
         took_nanos: u64,
         now: u64,
-        whose: Option<&Party>,
+        summary: Option<&RequestSummary>,
     ) {
         let config = &self.settings.config;
         let ended = Ended { verdict, took: took_nanos, is_slow: took_nanos >= self.settings.slow_nanos };
@@ -162,12 +163,12 @@ impl Cell {
             self.used.store(second, Ordering::Relaxed);
         }
         if let Some(transition) = self.core.record(admitted, ended, now, config, &self.settings.random) {
-            self.publish(transition, whose);
+            self.publish(transition, summary);
         }
     }
 
     #[cold]
-    fn publish(&self, transition: Transition, whose: Option<&impl Concerns>) {
+    fn publish(&self, transition: Transition, summary: Option<&impl HasRequestIdentity>) {
         let Transition { from, to, why } = transition;
         {
             let _one_at_a_time = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -182,14 +183,14 @@ impl Cell {
             why: format!("was {from}: {why}"),
             peer: Some(&self.settings.peer),
             endpoint: Some(self.name.clone()),
-            loudness: Loudness::Warn,
+            level: Level::Warn,
         }
-        .record(whose);
+        .record(summary);
     }
 
     pub(super) fn order(&self, order: Order) {
         let transition = self.core.order(order, self.now());
-        self.publish(transition, None::<&Party>);
+        self.publish(transition, None::<&RequestSummary>);
     }
 
     pub(super) fn state(&self) -> BreakerState {
@@ -200,8 +201,9 @@ impl Cell {
         self.state.subscribe()
     }
 
-    /// How ready it is to be forgotten: the lowest first. What is known of a sick endpoint, or ordered by an operator, is
-    /// worth more than how long ago it was called.
+    /// Eviction order: the breaker with the lowest value is evicted first. A breaker that is not closed, or that an
+    /// operator forced, holds knowledge that costs more to lose than a closed breaker's, however long it has been
+    /// idle.
     pub(super) fn worth(&self) -> (u8, u64) {
         let rank = match self.state() {
             BreakerState::Closed => 0,
@@ -212,7 +214,7 @@ impl Cell {
         (rank, u64::MAX - idle)
     }
 
-    /// It is no longer the breaker of its endpoint.
+    /// Marks this breaker as evicted and sets its gauges to zero.
     pub(super) fn retire(&self) {
         self.evicted.store(true, Ordering::Relaxed);
         for gauge in &self.gauges {
@@ -220,7 +222,7 @@ impl Cell {
         }
     }
 
-    /// One-hot: exactly one of the states reads 1.
+    /// Sets the gauges one-hot: exactly one state reads 1.
     fn show(&self, state: BreakerState) {
         for (each, gauge) in BreakerState::ALL.iter().zip(&self.gauges) {
             gauge.set(if *each == state { 1.0 } else { 0.0 });

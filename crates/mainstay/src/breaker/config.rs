@@ -1,46 +1,48 @@
-//! When a breaker trips and how it comes back.
+//! Settings of a breaker: when it opens, and how it closes again.
 
 use std::time::Duration;
 
 use crate::config_error::{Check, ConfigError};
 
-/// Settings shared by the breakers of one dependency.
+/// Settings that the breakers of one dependency share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BreakerConfig {
-    /// The span of time that counts; 1 s to 10 min. Default 10 s: long enough for 20 calls at 2 a second, short
-    /// enough that a healed peer's past is soon forgotten.
+    /// Length of the sliding window; 1 s to 10 min. Default 10 s: it holds 20 calls at 2 calls a second, and it soon
+    /// forgets the failures of a peer that has recovered.
     pub window: Duration,
-    /// Below this many calls in the window no rate is judged; 1 to 10,000. Default 20: with a minimum of 100 in
-    /// 30 s (a common default) a client at 3 calls a second never trips at all. As many failures in a row trip it at
-    /// any rate: chance alone makes 20 of them once in a million where half of the calls fail.
+    /// Calls in the window below which no rate is judged; 1 to 10,000. Default 20: with a minimum of 100 calls in 30
+    /// s (a common default) a client at 3 calls a second never opens the breaker. This many failures in a row also
+    /// open it, at any call rate: where half of the calls fail, 20 failures in a row happen by chance once in a
+    /// million.
     pub min_calls: u64,
-    /// Failed calls in the window, in per cent, that trip it; 1 to 100. Default 50, as Resilience4j.
+    /// Failed calls in the window, in per cent, that open the breaker; 1 to 100. Default 50, as Resilience4j.
     pub failure_percent: u64,
-    /// Slow calls in the window, in per cent, that trip it; 1 to 100. Default 50.
+    /// Slow calls in the window, in per cent, that open the breaker; 1 to 100. Default 50.
     pub slow_percent: u64,
-    /// A call that took this long is slow, whatever its answer; from 1 ms. Default 500 ms, half the attempt
-    /// timeout: a threshold above the timeout would never be reached. A call that its caller's deadline ends sooner does
-    /// not count, so keep this below the shortest deadline that callers usually have. In the assembled stack at most half
-    /// of the total timeout.
+    /// Duration from which a call is slow, whatever its answer; at least 1 ms. Default 500 ms, half the attempt
+    /// timeout: a threshold above the timeout could not be reached. A call that its caller's deadline ends sooner
+    /// does not count, so keep this value below the shortest deadline that callers usually have. In the assembled
+    /// stack it is at most half of the total timeout.
     pub slow_call: Duration,
-    /// This many failures in a row trip it while fewer than `min_calls` are in the window; 1 to 10,000. Default 5,
+    /// Failures in a row that open the breaker while the window holds fewer than `min_calls`; 1 to 10,000. Default 5,
     /// as Envoy and Finagle.
     pub consecutive_failures: u32,
-    /// The shortest it stays open; from 1 ms. Default 500 ms.
+    /// Shortest time that the breaker stays open; at least 1 ms. Default 500 ms.
     pub open_min: Duration,
-    /// The longest it stays open, reached by doubling while probes keep failing; `open_min` to 10 min.
-    /// Default 2 s. The wait is drawn from the upper half of the present ceiling (equal jitter), so that clients
-    /// do not probe in step.
+    /// Longest time that the breaker stays open; `open_min` to 10 min. Default 2 s. The ceiling doubles up to this
+    /// value while probes keep failing. The wait is drawn from the upper half of the current ceiling (equal jitter),
+    /// so that clients do not all probe at the same time.
     pub open_max: Duration,
-    /// Calls let through half-open, which must all succeed; 1 to 100. Default 3.
+    /// Probes in one half-open period, which must all succeed; 1 to 100. Default 3.
     pub probes: u32,
-    /// The most a probe may take; 1 ms to 10 min. Default 500 ms. Short, since a peer that is not well costs every probe
-    /// its whole time (Shopify cut the capacity lost to probing from 263 % to 4 % this way).
+    /// Timeout of a probe; 1 ms to 10 min. Default 500 ms. It is short because a sick peer makes every probe wait for
+    /// its whole timeout. Shopify cut the capacity lost to probing from 263 % to 4 % with a short timeout.
     pub probe_timeout: Duration,
-    /// Time over which traffic grows back from a tenth to all after the probes succeeded; up to 10 min, zero for
-    /// none. Default 500 ms.
+    /// Time in which traffic grows from a tenth to all of it after the probes succeeded; up to 10 min, zero for no
+    /// ramp. Default 500 ms.
     pub ramp: Duration,
-    /// Endpoints remembered at once; 1 to 100,000. Default 1,024. The least recently used closed one makes room.
+    /// Endpoints with a breaker at the same time; 1 to 100,000. Default 1,024. A new endpoint evicts the least
+    /// recently used closed breaker.
     pub max_endpoints: usize,
 }
 

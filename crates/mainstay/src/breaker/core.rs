@@ -1,9 +1,9 @@
-//! The state machine, without tasks, timers or names: time, as nanoseconds of the breaker's life, and chance are passed
-//! in.
+//! The breaker's state machine, without tasks, timers or names. The caller passes in the time, as nanoseconds since
+//! the breaker was created, and the random source.
 //!
-//! One atomic word holds the state, its generation and one point in time, so that a call through a closed breaker
-//! costs one load to be let in and one addition to be counted. Every change of the word happens under the
-//! mutex. What changes is rare; what reads is every call.
+//! One atomic word holds the state, its generation and one point in time. A call through a closed breaker therefore
+//! costs one load to be admitted and one addition to be counted. Every change of the word happens under the mutex:
+//! changes are rare, and every call reads.
 //!
 //! ```text
 //!            rate or consecutive rule                    wait over, a call comes
@@ -14,13 +14,14 @@
 //!                        ▲──────────────────────────────────────── every probe succeeded ┘
 //! ```
 //!
-//! A probe whose caller left says nothing of the endpoint, and its place goes to the next caller at once. What then
-//! bounds half-open at an endpoint that hangs, while every caller leaves early: the time that such probes have waited since
-//! the last answer adds up, each counted as a twentieth of `probe_timeout` at least, and at `probes` times `probe_timeout`
-//! the breaker opens. So one half-open period makes at most 20 times `probes` of them, `probes` at a time.
+//! A probe whose caller left shows nothing of the endpoint, and the next caller gets its probe at once. An endpoint
+//! that hangs while every caller leaves early must not keep the breaker half-open for ever. So the breaker adds up
+//! the time that such probes have waited since the last answer, each with at least a twentieth of `probe_timeout`,
+//! and opens when the sum reaches `probes` times `probe_timeout`. One half-open period therefore makes at most 20
+//! times `probes` such probes, `probes` at a time.
 //!
-//! A call keeps the generation it was let in under. Its result counts only while that generation lasts: a
-//! straggler from before a trip can neither close nor reopen anything.
+//! Each call remembers the generation in which it was admitted. Its result counts only in that generation: a late
+//! result from before the breaker opened can neither close nor reopen it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -33,40 +34,40 @@ use crate::random::Random;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, lock};
 use crate::window::{Counts, Window};
 
-/// Slots of the window: 100 ms each for ten seconds.
+/// Slots of the window: 100 ms each with the default window of 10 s.
 const SLOTS: usize = if cfg!(loom) { 2 } else { 100 };
 
-/// What one finished call says about the endpoint.
+/// The effect of one finished call on the breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Good,
     Bad,
-    /// Sent, and says nothing: the caller left before the answer.
+    /// The call was sent and gave no evidence: the caller left before the answer.
     Left,
-    /// Never sent.
+    /// The call was not sent.
     Unsent,
 }
 
-/// How a call ended.
+/// The end of a call: its verdict and its duration.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ended {
     pub(crate) verdict: Verdict,
-    /// Nanoseconds.
+    /// Duration in nanoseconds.
     pub(crate) took: u64,
-    /// It took as long as `slow_call`.
+    /// Whether the call took at least `slow_call`.
     pub(crate) is_slow: bool,
 }
 
-/// Leave to make one call.
+/// Permission to make one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Admitted {
     generation: u64,
     pub(crate) probe: bool,
-    /// The call repeats work that has failed before: it does not vote.
+    /// Whether the call repeats work that has failed before; such a call does not count against the endpoint.
     repeated: bool,
 }
 
-/// Why there is no leave.
+/// A refusal: the state that refused the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rejected {
     pub(crate) state: BreakerState,
@@ -77,7 +78,7 @@ impl From<Rejected> for Cow<'static, str> {
     fn from(Rejected { state, open_for }: Rejected) -> Self {
         match state {
             BreakerState::Open => {
-                // In 64 bits, which are written in half the time of `as_millis`'s 128.
+                // `u64`, because formatting it takes half the time of the `u128` of `as_millis`.
                 let millis = u64::try_from(open_for.as_millis()).unwrap_or(u64::MAX);
                 format!("open for another {millis} ms").into()
             }
@@ -95,7 +96,7 @@ impl fmt::Display for Rejected {
     }
 }
 
-/// The state changed.
+/// A change of state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Transition {
     pub(crate) from: BreakerState,
@@ -103,7 +104,7 @@ pub(crate) struct Transition {
     pub(crate) why: Cow<'static, str>,
 }
 
-/// What an operator can order.
+/// An order that an operator can give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     ForceOpen,
@@ -116,11 +117,12 @@ struct Slow {
     /// Probes of this half-open generation that are in flight or have succeeded.
     probes_taken: u32,
     probes_succeeded: u32,
-    /// Whether one of those in flight is a repeat: repeats take one place at most, so that first tries find one.
+    /// Whether a repeat is among the probes in flight. Repeats take at most one probe, so that first tries find a
+    /// free one.
     repeat_in_flight: bool,
-    /// Nanoseconds that probes whose callers left have waited since the last answer.
+    /// Time, in nanoseconds, that probes whose callers left have waited since the last answer.
     unanswered: u64,
-    /// Trips since traffic last flowed freely.
+    /// Times the breaker has opened since it was last closed.
     reopened: u32,
     ramp_asked: u64,
     ramp_admitted: u64,
@@ -128,13 +130,13 @@ struct Slow {
 }
 
 impl Slow {
-    /// Whether half-open has a place for one more probe.
+    /// Whether a half-open breaker may let one more probe through.
     fn has_place(&self, repeated: bool, config: &BreakerConfig) -> bool {
         self.probes_taken < config.probes && !(repeated && self.repeat_in_flight)
     }
 }
 
-/// What a look at the breaker shows.
+/// The breaker's state and counts at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct View {
     pub(crate) state: BreakerState,
@@ -169,7 +171,7 @@ impl Core {
         Word(self.word.load(Ordering::Acquire))
     }
 
-    /// Leave for one call, if all have it: the usual case, which needs no clock.
+    /// Admits one call if the breaker admits every call. This usual case reads no clock.
     #[inline]
     pub(crate) fn admit_closed(&self, repeated: bool) -> Option<Admitted> {
         let word = self.load();
@@ -184,7 +186,7 @@ impl Core {
         }
     }
 
-    /// Asks leave for one call.
+    /// Decides whether one call is admitted.
     pub(crate) fn admit(
         &self,
         repeated: bool,
@@ -232,14 +234,15 @@ impl Core {
                 word = self.load();
             }
             BreakerState::HalfOpen if !slow.has_place(repeated, config) && overdue(word, now, config) => {
-                // Their callers do not give the places back: permits taken by hand, or futures that are not polled.
+                // The callers did not return these probes: they hold permits from `try_acquire`, or futures that are
+                // not polled.
                 let why = "no probe came back in twice its time".into();
                 transition = Some(self.open(&mut slow, word, why, now, config, random));
                 word = self.load();
             }
             BreakerState::Ramping if Self::ramp_left(word, now, config).is_zero() => {
                 slow.reopened = 0;
-                // The generation stays: calls let in during the ramp still count.
+                // The generation stays the same: calls admitted during the ramp still count.
                 self.store(Word::new(BreakerState::Closed, word.generation(), 0));
                 transition = Some(Transition {
                     from: BreakerState::Ramping,
@@ -282,7 +285,7 @@ impl Core {
         config.ramp.saturating_sub(Duration::from_millis(millis(now).saturating_sub(word.millis())))
     }
 
-    /// Counts one finished call and says whether it changed the state.
+    /// Counts one finished call and returns the change of state that it caused, if any.
     #[inline]
     pub(crate) fn record(
         &self,
@@ -315,7 +318,7 @@ impl Core {
         if failed || is_slow { self.judge_window(admitted, now, config, random) } else { None }
     }
 
-    /// A good and quick call can only lower the rates, so only a bad or slow one comes here.
+    /// Handles a bad or slow call. A good and quick call can only lower the rates, so it does not come here.
     #[cold]
     fn judge_window(
         &self,
@@ -333,8 +336,8 @@ impl Core {
             }
             format!("{consecutive} failures in a row >= {}", config.consecutive_failures)
         } else if u64::from(consecutive) >= config.min_calls {
-            // As many as are enough to judge a rate, and not one success among them: a peer that is gone need not first
-            // outweigh ten good seconds.
+            // `min_calls` failures in a row without one success are enough to judge. A peer that is gone opens the
+            // breaker although ten seconds of successes are still in the window.
             format!("{consecutive} failures in a row >= {}", config.min_calls)
         } else if failures * 100 >= calls * config.failure_percent {
             format!("failures {failures} of {calls} in {window:?} >= {}%", config.failure_percent)
@@ -377,7 +380,8 @@ impl Core {
                 slow.probes_taken -= 1;
                 None
             }
-            // A repeat may fail or crawl because of its own work. A repeat that succeeds shows that the endpoint answers.
+            // A repeat may fail or be slow because of its own work, so that does not count. A repeat that succeeds
+            // shows that the endpoint answers.
             Verdict::Bad if admitted.repeated => self.unanswered(&mut slow, word, ended, now, config, random),
             Verdict::Good if admitted.repeated && ended.is_slow => {
                 self.unanswered(&mut slow, word, ended, now, config, random)
@@ -406,7 +410,8 @@ impl Core {
         }
     }
 
-    /// Gives the probe's place to the next caller, and opens once too much of that has brought no answer.
+    /// Returns the probe, so that the next caller can take it, and opens the breaker once such probes have waited too
+    /// long without an answer.
     fn unanswered(
         &self,
         slow: &mut MutexGuard<'_, Slow>,
@@ -468,7 +473,7 @@ impl Core {
         self.change(word, to, 0, "ordered by an operator".into())
     }
 
-    /// Only with the mutex held: a new generation in `to`.
+    /// Stores the state `to` in a new generation. The caller must hold the mutex.
     fn change(&self, word: Word, to: BreakerState, millis: u64, why: Cow<'static, str>) -> Transition {
         self.store(Word::new(to, word.generation() + 1, millis));
         Transition { from: word.state(), to, why }
@@ -478,8 +483,8 @@ impl Core {
         self.word.store(word.0, Ordering::Release);
     }
 
-    /// The state as a caller would find it: an open breaker whose wait is over would let a probe through, so it shows as
-    /// half-open even if no call has come yet.
+    /// The state that the next call would find. An open breaker whose wait is over would let a probe through, so it
+    /// shows as half-open before that call comes.
     pub(crate) fn state(&self, now: u64, config: &BreakerConfig) -> BreakerState {
         let word = self.load();
         match word.state() {
@@ -502,7 +507,7 @@ impl Core {
     }
 }
 
-/// Whether the last probe should have come back long ago: its own timer ends it after `probe_timeout`.
+/// Whether the last probe is overdue. Its own timer should have ended it after `probe_timeout`.
 fn overdue(word: Word, now: u64, config: &BreakerConfig) -> bool {
     Duration::from_millis(millis(now).saturating_sub(word.millis())) > config.probe_timeout * 2
 }

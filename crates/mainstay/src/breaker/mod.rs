@@ -1,8 +1,8 @@
-//! Circuit breaker: stops calling an endpoint that fails or crawls, and comes back carefully.
+//! Circuit breaker: stops calls to an endpoint that fails or is slow, and lets traffic return step by step.
 //!
-//! One breaker per endpoint (host and port), so that a dead instance does not take its healthy neighbours with it.
-//! The window truly slides and costs the same at any rate; see [`BreakerConfig`] for the rules and where their
-//! numbers come from.
+//! Each endpoint (host and port) has its own breaker, so that a dead instance does not stop calls to healthy ones.
+//! The window slides continuously and costs the same at any call rate. [`BreakerConfig`] has the rules and the
+//! sources of their numbers.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -46,21 +46,21 @@ pub use self::config::BreakerConfig;
 pub use self::registry::{BreakerHandle, BreakerSnapshot, Breakers};
 pub use self::service::{Breaker, BreakerFuture, BreakerLayer, Permit};
 
-/// What a breaker does with the next call.
+/// The state of a breaker, which decides the next call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BreakerState {
-    /// Lets it through.
+    /// Admits the call.
     Closed = 0,
-    /// Refuses it until the wait is over.
+    /// Refuses the call until the wait is over.
     Open = 1,
-    /// Lets it through as a probe while probes are left.
+    /// Admits the call as a probe while the half-open period has probes left.
     HalfOpen = 2,
-    /// Lets a growing share through.
+    /// Admits a growing share of the calls.
     Ramping = 3,
-    /// Refuses it until an operator resets.
+    /// Refuses the call until an operator resets the breaker.
     ForcedOpen = 4,
-    /// Lets it through until an operator resets.
+    /// Admits the call until an operator resets the breaker.
     ForcedClosed = 5,
 }
 

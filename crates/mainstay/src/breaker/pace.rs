@@ -1,11 +1,12 @@
-//! How long to stay open, and how fast to come back. Pure arithmetic; chance is passed in.
+//! The length of the open period and the pace of the ramp. Pure arithmetic: the random source is passed in.
 
 use std::time::Duration;
 
 use super::BreakerConfig;
 use crate::random::Random;
 
-/// Equal jitter: the upper half of a ceiling that doubles from `2 * open_min` to `open_max`.
+/// The length of the next open period. Equal jitter: drawn from the upper half of a ceiling that doubles from `2 *
+/// open_min` to `open_max`.
 pub(super) fn open_wait(reopened: u32, config: &BreakerConfig, random: &Random) -> Duration {
     let doubled =
         config.open_min.saturating_mul(2).saturating_mul(1_u32.checked_shl(reopened).unwrap_or(u32::MAX));
@@ -14,8 +15,8 @@ pub(super) fn open_wait(reopened: u32, config: &BreakerConfig, random: &Random) 
     (half + random.up_to(ceiling.saturating_sub(half))).max(config.open_min)
 }
 
-/// Whether the share let through so far leaves room for this call. The share grows evenly from a tenth to all; the
-/// first few always pass, so that a quiet client is not refused for want of numbers.
+/// Whether the ramp has room for this call. The admitted share grows evenly from a tenth to all. The first few calls
+/// always pass, so that a client with few calls is not refused for lack of numbers.
 pub(super) fn ramp_admits(asked: u64, admitted: u64, left: Duration, config: &BreakerConfig) -> bool {
     let (left, whole) = (left.as_nanos(), config.ramp.as_nanos());
     // share = 0.1 + 0.9 * (whole - left) / whole, kept in integers.

@@ -1,4 +1,4 @@
-//! The breakers of one dependency, by endpoint, and the handles an operator works them with.
+//! The breakers of one dependency, one for each endpoint, and the handles for operators.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
@@ -14,44 +14,44 @@ use crate::config_error::{Check, ConfigError, PEER};
 use crate::random::Random;
 use crate::{CallError, Endpoint, RequestContext};
 
-/// The breakers of one dependency. Clones share them; so do the layers and services made from one handle.
+/// The breakers of one dependency. Clones share them, and so do layers and services made from one handle.
 #[derive(Debug, Clone)]
 pub struct Breakers(Arc<Shared>);
 
 #[derive(Debug)]
 pub(crate) struct Shared {
     settings: Arc<Settings>,
-    /// Names the breaker of requests whose URI has no host.
+    /// The endpoint name for requests whose URI has no host.
     fallback: Endpoint,
     cells: RwLock<HashMap<Box<str>, Arc<Cell>>>,
 }
 
-/// One breaker as it stands.
+/// One breaker's state and counts at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BreakerSnapshot {
     /// The endpoint, `host:port`.
     pub name: String,
-    /// The dependency it belongs to.
+    /// Name of the dependency.
     pub peer: String,
-    /// What a caller would find now.
+    /// The state that the next call would find.
     pub state: BreakerState,
-    /// Milliseconds until it lets a probe through; zero unless open.
+    /// Milliseconds until the breaker admits a probe; zero unless open.
     pub open_for_ms: u64,
-    /// Calls counted in the window.
+    /// Calls in the window.
     pub calls: u64,
-    /// Failures among them.
+    /// Failed calls in the window.
     pub failures: u64,
-    /// Slow calls among them.
+    /// Slow calls in the window.
     pub slow_calls: u64,
     /// Failures since the last success.
     pub consecutive_failures: u32,
-    /// Times it has opened by itself since the process began.
+    /// Times the breaker has opened without an operator's order since it was created.
     pub trips: u64,
 }
 
 impl Breakers {
-    /// An empty registry for the dependency `peer`. Install the metrics recorder first: gauges are looked up
-    /// once for each endpoint.
+    /// An empty registry for the dependency `peer`. Install the metrics recorder first: each breaker looks up its
+    /// gauges once, when it is created.
     pub fn new(peer: &str, config: BreakerConfig, random: Random) -> Result<Self, ConfigError> {
         let fallback = Endpoint::parse(peer);
         let mut check = Check::default();
@@ -64,7 +64,7 @@ impl Breakers {
         Ok(Self(Arc::new(Shared { settings, fallback, cells: RwLock::default() })))
     }
 
-    /// To watch them without keeping them.
+    /// A weak reference, for a registry that observes the breakers without keeping them alive.
     pub(crate) fn downgrade(&self) -> Weak<Shared> {
         Arc::downgrade(&self.0)
     }
@@ -73,12 +73,12 @@ impl Breakers {
         Self(shared)
     }
 
-    /// The dependency's name.
+    /// Name of the dependency.
     pub fn peer(&self) -> &str {
         &self.0.settings.peer
     }
 
-    /// Every breaker, by name.
+    /// Snapshots of every breaker, sorted by name.
     pub fn list(&self) -> Vec<BreakerSnapshot> {
         let cells: Vec<_> =
             self.0.cells.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
@@ -87,14 +87,14 @@ impl Breakers {
         list
     }
 
-    /// The breaker of this endpoint, once a call has gone there (or [`Breakers::endpoint`] has named it).
+    /// The breaker of the endpoint `name`. `None` until a call or [`Breakers::endpoint`] has created it.
     pub fn get(&self, name: &str) -> Option<BreakerHandle> {
         let cells = self.0.cells.read().unwrap_or_else(PoisonError::into_inner);
         cells.get(name).cloned().map(BreakerHandle)
     }
 
-    /// The breaker of this endpoint, made closed if there is none yet: for watching or forcing one before its first
-    /// call.
+    /// The breaker of this endpoint, created closed if there is none yet. Use it to observe or force a breaker before
+    /// its first call.
     pub fn endpoint(&self, endpoint: &Endpoint) -> BreakerHandle {
         BreakerHandle(self.cell(endpoint))
     }
@@ -124,7 +124,7 @@ impl Breakers {
     }
 }
 
-/// Makes room for one more.
+/// Evicts one breaker to make room for a new one.
 fn evict_one(cells: &mut HashMap<Box<str>, Arc<Cell>>) {
     let least = cells.iter().min_by_key(|(_, cell)| cell.worth()).map(|(name, _)| name.clone());
     if let Some(cell) = least.and_then(|name| cells.remove(&name)) {
@@ -132,45 +132,46 @@ fn evict_one(cells: &mut HashMap<Box<str>, Arc<Cell>>) {
     }
 }
 
-/// One endpoint's breaker. Clones work the same one.
+/// A handle to one endpoint's breaker. Clones refer to the same breaker.
 #[derive(Debug, Clone)]
 pub struct BreakerHandle(Arc<Cell>);
 
 impl BreakerHandle {
-    /// What a caller would find now. An open breaker whose wait is over shows as half-open, even before a call comes.
+    /// The state that the next call would find. An open breaker whose wait is over shows as half-open before that
+    /// call comes.
     pub fn state(&self) -> BreakerState {
         self.0.state()
     }
 
-    /// The breaker as it stands.
+    /// State and counts at this moment.
     pub fn snapshot(&self) -> BreakerSnapshot {
         self.0.snapshot()
     }
 
-    /// Follows the state. A receiver sees the changes that calls and operators make; that an open breaker's wait is
-    /// over changes nothing until a call comes.
+    /// A receiver for changes of state. It sees the changes that calls and operators make. The end of an open
+    /// breaker's wait is not a change; the next call makes one.
     pub fn subscribe(&self) -> watch::Receiver<BreakerState> {
         self.0.subscribe()
     }
 
-    /// Lets nothing through until [`BreakerHandle::reset`]. Calls in flight go on; their results do not count.
+    /// Refuses every call until [`BreakerHandle::reset`]. Calls in flight continue; their results do not count.
     pub fn force_open(&self) {
         self.0.order(Order::ForceOpen);
     }
 
-    /// Lets everything through, whatever comes back, until [`BreakerHandle::reset`].
+    /// Admits every call, whatever its result, until [`BreakerHandle::reset`].
     pub fn force_closed(&self) {
         self.0.order(Order::ForceClosed);
     }
 
-    /// Closed, with an empty window and no memory of earlier trips.
+    /// Closes the breaker, empties the window and forgets earlier trips.
     pub fn reset(&self) {
         self.0.order(Order::Reset);
     }
 
-    /// Leave for one call that is not made through the tower service. Dropping the permit without
-    /// [`Permit::finish`] records a call whose caller left. A probe that is kept for longer than twice `probe_timeout`
-    /// counts as failed once another call asks: end your calls in time.
+    /// A permit for one call that is not made through the tower service. A permit that is dropped without
+    /// [`Permit::finish`] counts as a call whose caller left. A probe that is held for longer than twice
+    /// `probe_timeout` counts as failed when the next call arrives, so end calls in time.
     pub fn try_acquire(&self, context: Option<&RequestContext>) -> Result<Permit, CallError> {
         Permit::acquire(&self.0, context)
     }

@@ -1,4 +1,4 @@
-//! The tower layer and its named future.
+//! The breaker's tower layer, its service and its named future.
 
 use std::future::Future;
 use std::num::NonZeroU64;
@@ -16,16 +16,16 @@ use super::Breakers;
 use super::cell::Cell;
 use super::core::{Admitted, Verdict, nanos};
 use crate::classify::{HasOutcome, outcome};
-use crate::context::Party;
+use crate::context::RequestSummary;
 use crate::hedge::IsHedge;
 use crate::{CallError, Deadline, Outcome, RepeatedWork, RequestContext, clock};
 
-/// Puts the breaker of each request's endpoint in front of a service.
+/// Layer that puts the breaker of each request's endpoint in front of a service.
 #[derive(Debug, Clone)]
 pub struct BreakerLayer(Breakers);
 
 impl BreakerLayer {
-    /// Uses, and shares, these breakers.
+    /// A layer that shares these breakers.
     pub fn new(breakers: Breakers) -> Self {
         Self(breakers)
     }
@@ -39,12 +39,13 @@ impl<S> Layer<S> for BreakerLayer {
     }
 }
 
-/// See [`BreakerLayer`].
+/// The service of [`BreakerLayer`].
 #[derive(Debug, Clone)]
 pub struct Breaker<S> {
     inner: S,
     breakers: Breakers,
-    /// The breaker of the last call: most clients talk to one endpoint, and comparing a name is cheaper than finding it.
+    /// The breaker of the last call. Most clients call one endpoint, and comparing a name is cheaper than looking it
+    /// up.
     last: Option<Arc<Cell>>,
 }
 
@@ -99,7 +100,8 @@ impl<S> Breaker<S> {
 }
 
 pin_project! {
-    /// The call, with its permit. Dropping it records a call whose caller left, or that ran into its deadline.
+    /// The call with its permit. If it is dropped, the breaker counts a call whose caller left or whose deadline
+    /// passed.
     #[derive(Debug)]
     pub struct BreakerFuture<F> {
         #[pin]
@@ -115,7 +117,7 @@ pin_project! {
         Running {
             #[pin]
             call: F,
-            // Only a probe has one, so that other calls carry no timer.
+            // Timeout of a probe. Other calls carry no timer.
             probe: Option<Pin<Box<Sleep>>>,
             permit: Permit,
         },
@@ -137,7 +139,7 @@ where
                 Poll::Ready(Err(error.take().expect("a future is not polled after it is ready")))
             }
             StateProj::Running { call, probe, permit } => {
-                // The call first: a reply that is there beats a timer that is due.
+                // Poll the call before the timer: a reply that has arrived wins over a timer that has fired.
                 let mut polled = call.poll(cx).map_err(Into::into);
                 if polled.is_pending() {
                     let after = permit.waits();
@@ -145,7 +147,7 @@ where
                     ready!(timer.as_mut().poll(cx));
                     polled = Poll::Ready(Err(CallError::AttemptTimedOut { after }));
                 }
-                // Looked at where it lies: taking it out and putting it back would move it twice.
+                // Read the result in place: taking it out and putting it back would move it twice.
                 if let Poll::Ready(result) = &polled {
                     permit.count(outcome(result));
                 }
@@ -155,26 +157,26 @@ where
     }
 }
 
-/// Leave for one call. It counts when finished, or when dropped.
+/// Permission for one call. It counts the call when it is finished or dropped.
 #[derive(Debug)]
 pub struct Permit {
     cell: Arc<Cell>,
-    /// Until it has counted.
+    /// `None` once the call has counted.
     admitted: Option<Admitted>,
-    /// When, in the breaker's life, the call first had to wait. A call that never did took no time, and costs one reading
-    /// of the clock less.
+    /// Time at which the call first had to wait, in nanoseconds of the breaker's clock. A call that did not wait took no time
+    /// and reads the clock once less.
     waiting_since: Option<NonZeroU64>,
-    whose: Option<Party>,
+    summary: Option<RequestSummary>,
 }
 
 impl Permit {
     #[inline]
     fn new(cell: &Arc<Cell>, admitted: Admitted, context: Option<&RequestContext>) -> Self {
-        let (cell, whose) = (Arc::clone(cell), context.map(Party::from));
-        Self { cell, admitted: Some(admitted), waiting_since: None, whose }
+        let (cell, summary) = (Arc::clone(cell), context.map(RequestSummary::from));
+        Self { cell, admitted: Some(admitted), waiting_since: None, summary }
     }
 
-    /// Leave that counts from now on.
+    /// A permit whose duration starts now.
     pub(super) fn acquire(cell: &Arc<Cell>, context: Option<&RequestContext>) -> Result<Self, CallError> {
         let admitted = cell.admit(context, false, || false)?;
         let mut permit = Self::new(cell, admitted, context);
@@ -182,7 +184,7 @@ impl Permit {
         Ok(permit)
     }
 
-    /// Notes that the call has to wait, and says for how long it has.
+    /// Notes that the call has to wait, and returns how long it has waited.
     #[inline]
     fn waits(&mut self) -> Duration {
         let now = self.cell.now();
@@ -190,8 +192,8 @@ impl Permit {
         Duration::from_nanos(now.saturating_sub(since.get()))
     }
 
-    /// Counts the call with what became of it. The time it took runs from the first poll that had to wait, or, for a
-    /// permit from [`BreakerHandle::try_acquire`](super::BreakerHandle::try_acquire), from that call.
+    /// Counts the call with its outcome. Its duration starts at the first poll that had to wait; for a permit from
+    /// [`BreakerHandle::try_acquire`](super::BreakerHandle::try_acquire) it starts when the permit was taken.
     pub fn finish(mut self, outcome: Outcome) {
         self.count(outcome);
     }
@@ -202,36 +204,38 @@ impl Permit {
         let now = self.cell.now();
         let took = self.waiting_since.map_or(0, |since| now.saturating_sub(since.get()));
         let verdict = self.verdict(outcome, admitted.probe, took);
-        self.cell.record(admitted, verdict, took, now, self.whose.as_ref());
+        self.cell.record(admitted, verdict, took, now, self.summary.as_ref());
     }
 }
 
 impl Permit {
-    /// What an outcome says about the endpoint's health.
+    /// The effect of an outcome on the breaker.
     #[inline]
     fn verdict(&self, outcome: Outcome, probe: bool, took: u64) -> Verdict {
         match outcome {
-            // An answer is an answer, also when it is no.
+            // A refusal is an answer too: it shows that the endpoint works.
             Outcome::Success | Outcome::Refused | Outcome::ClientFault => Verdict::Good,
             Outcome::RejectedUnsent => Verdict::Unsent,
             Outcome::Unknown if self.cut_short(probe, took) => Verdict::Left,
             Outcome::FailedKnown | Outcome::Unknown => Verdict::Bad,
-            // A peer that sheds some calls serves the others; opening would take those away. As the answer to a probe it
-            // means that there is no room for full traffic yet.
+            // A peer that sheds some calls still serves others, and an open breaker would stop those. As the answer
+            // to a probe it shows that the peer has no room for full traffic yet.
             Outcome::Throttled if probe => Verdict::Bad,
             Outcome::Cancelled if probe && took >= self.enough(probe) => Verdict::Bad,
             Outcome::Throttled | Outcome::Cancelled => Verdict::Left,
         }
     }
 
-    /// Whether the caller's own deadline ended the call before the endpoint had [enough](Self::enough) time. That says how
-    /// little time the caller had, and nothing of the endpoint: otherwise one impatient caller could open the breaker for
-    /// all, or keep it open.
+    /// Whether the caller's own deadline ended the call before the endpoint had [enough](Self::enough) time. Such a
+    /// call shows that the caller had little time, and shows nothing of the endpoint. If it counted, one impatient
+    /// caller could open the breaker for all callers or keep it open.
     fn cut_short(&self, probe: bool, took: u64) -> bool {
-        took < self.enough(probe) && self.whose.as_ref().is_some_and(|whose| whose.deadline.has_passed())
+        took < self.enough(probe)
+            && self.summary.as_ref().is_some_and(|summary| summary.deadline.has_passed())
     }
 
-    /// Nanoseconds after which silence is the endpoint's failure: a probe's own time, or that of a slow call.
+    /// Time in nanoseconds after which a missing answer counts as the endpoint's failure: `probe_timeout` for a
+    /// probe, `slow_call` for other calls.
     fn enough(&self, probe: bool) -> u64 {
         if probe { nanos(self.cell.config().probe_timeout) } else { self.cell.slow_nanos() }
     }
@@ -240,8 +244,9 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.admitted.is_some() {
-            // A call that is dropped at its deadline was too slow for its caller; before, the caller just left.
-            let late = self.whose.as_ref().is_some_and(|whose| whose.deadline.has_passed());
+            // A call dropped at its deadline was too slow for its caller. A call dropped earlier only lost its
+            // caller.
+            let late = self.summary.as_ref().is_some_and(|summary| summary.deadline.has_passed());
             self.count(if late { Outcome::Unknown } else { Outcome::Cancelled });
         }
     }

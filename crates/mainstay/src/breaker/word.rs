@@ -1,12 +1,14 @@
-//! State, generation and time in one word, so that they change together.
+//! State, generation and time packed into one word, so that they change together.
 
 use super::BreakerState;
 
-/// The present state in one word: 4 bits of state, 20 of generation, 40 of milliseconds.
+/// The current state in one word: 4 bits of state, 20 bits of generation, 40 bits of milliseconds.
 ///
-/// The time is the end of the wait when open, the last probe's start when half-open, the beginning when ramping, and unused
-/// otherwise. 40 bits are 34 years.
-/// The generation repeats after a million changes: six days of tripping every half second, longer than any call.
+/// The time is the end of the wait when open, the last probe's start when half-open, the beginning when ramping, and
+/// unused otherwise. 40 bits last for 34 years.
+///
+/// The generation repeats after a million changes. At one change every half second that takes six days, which is
+/// longer than any call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Word(pub(super) u64);
 
@@ -25,7 +27,7 @@ impl Word {
             2 => BreakerState::HalfOpen,
             3 => BreakerState::Ramping,
             4 => BreakerState::ForcedOpen,
-            // Only `new` makes words, from one of the six.
+            // Only `new` creates words, from one of the six states.
             _ => BreakerState::ForcedClosed,
         }
     }

@@ -1,4 +1,4 @@
-//! The budget against a ledger that forgets nothing.
+//! The budget compared with a complete ledger.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_granted_is_earned_or_from_the_floor(
+    fn every_withdrawal_is_paid_by_deposits_or_the_floor(
         percent in 0_u32..=100,
         floor_per_second in 0_u32..3,
         steps in prop::collection::vec((0_u64..400, 0_usize..20, 0_usize..6), 1..200),
@@ -24,7 +24,7 @@ proptest! {
                 deposits.push(now);
             }
             for _ in 0..tries {
-                // In slots of 100 ms, as the window sees it.
+                // Slots of 100 ms, as in the window.
                 let slot = |at: Instant| (at - base).as_millis() / 100;
                 let live = |list: &[Instant]| list.iter().filter(|at| slot(**at) + 100 > slot(now)).count();
                 let earned = live(&deposits) * percent as usize / 100;
@@ -48,7 +48,7 @@ proptest! {
 }
 
 #[test]
-fn a_silent_client_can_still_repeat_once_a_second() {
+fn a_client_without_answers_can_still_retry_once_a_second() {
     let base = Instant::now();
     let core = Core::new(&BudgetConfig::default(), base);
     let granted =

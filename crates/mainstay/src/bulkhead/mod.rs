@@ -1,9 +1,10 @@
-//! Bulkhead: at most so many calls to one dependency at once, so that a slow one cannot take every task, socket
-//! and byte of this process. Full means refused at once; a queue in front of a slow dependency only adds age.
+//! Bulkhead: a limit on calls in flight to one dependency, so that a slow dependency cannot take every task, socket
+//! and byte of this process. A full bulkhead refuses at once, because a queue in front of a slow dependency only
+//! makes calls older.
 //!
-//! The permit is taken in `call`, never in `poll_ready`: a service that is merely ready holds nothing. (tower's
-//! `LoadShed` over `ConcurrencyLimit` sheds everything while nothing is in flight, because an idle clone sits
-//! on the freed permit.)
+//! The permit is taken in `call` and not in `poll_ready`: a service that is only ready holds no permit. (tower's
+//! `LoadShed` over `ConcurrencyLimit` can shed everything while no call is in flight, because an idle clone holds the
+//! freed permit.)
 //!
 //! ```
 //! use bytes::Bytes;
@@ -40,11 +41,11 @@ use tower::{Layer, Service};
 pub use self::streaming::{StreamingBulkhead, StreamingBulkheadFuture, StreamingBulkheadLayer};
 use crate::client::names;
 use crate::config_error::{Check, ConfigError};
-use crate::decision::{Decided, Loudness};
+use crate::decision::{Decided, Level};
 use crate::sync::{AtomicUsize, Ordering};
 use crate::{CallError, RequestContext};
 
-/// A counter of what is in flight that never exceeds its limit.
+/// A counter of calls in flight that does not exceed its limit.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     limit: usize,
@@ -56,8 +57,8 @@ impl InFlight {
         Self { limit, now: AtomicUsize::new(0) }
     }
 
-    /// Takes a place if there is one. Compare-and-swap, not add-and-undo: a refused caller must never make another
-    /// one, who would have had room, be refused as well.
+    /// Takes a permit if there is one. It uses compare-and-swap and not add-and-undo: a refused caller must not cause
+    /// the refusal of another caller for whom there is room.
     pub(crate) fn try_enter(&self) -> bool {
         let mut seen = self.now.load(Ordering::Relaxed);
         while seen < self.limit {
@@ -78,10 +79,10 @@ impl InFlight {
     }
 }
 
-/// A bulkhead as it stands.
+/// A bulkhead's counts at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct BulkheadSnapshot {
-    /// Calls allowed at once.
+    /// Calls allowed at the same time.
     pub limit: usize,
     /// Calls in flight.
     pub in_flight: usize,
@@ -95,12 +96,12 @@ pub(crate) struct Shared {
     rejected: Counter,
 }
 
-/// Limits the calls in flight. Layers cloned from one, and services made from one, share the limit.
+/// Layer that limits the calls in flight. Clones of the layer, and services made from it, share the limit.
 #[derive(Debug, Clone)]
 pub struct BulkheadLayer(Arc<Shared>);
 
 impl BulkheadLayer {
-    /// At most `limit` calls (1 to 1,000,000) to `peer` at once.
+    /// At most `limit` calls (1 to 1,000,000) to `peer` at the same time.
     pub fn new(peer: &str, limit: usize) -> Result<Self, ConfigError> {
         let mut check = Check::default();
         check.within("max_in_flight", &limit, 1..=1_000_000, "1 to 1,000,000");
@@ -114,15 +115,15 @@ impl BulkheadLayer {
         })))
     }
 
-    /// The same limit, for a transport whose replies still flow when it hands them on.
+    /// A layer with the same limit, for a transport that returns a reply before its body has ended.
     pub fn streaming(&self) -> StreamingBulkheadLayer {
         StreamingBulkheadLayer(self.clone())
     }
 
-    fn enter<B>(&self, request: &Request<B>) -> Result<Place, CallError> {
+    fn enter<B>(&self, request: &Request<B>) -> Result<BulkheadPermit, CallError> {
         if self.0.in_flight.try_enter() {
             self.0.gauge.increment(1.0);
-            Ok(Place(Arc::clone(&self.0)))
+            Ok(BulkheadPermit(Arc::clone(&self.0)))
         } else {
             Err(self.0.refuse(request.extensions().get()))
         }
@@ -133,7 +134,7 @@ impl BulkheadLayer {
         self.0.in_flight.count()
     }
 
-    /// To watch it without keeping it.
+    /// A weak reference, for a registry that observes the bulkhead without keeping it alive.
     pub(crate) fn downgrade(&self) -> Weak<Shared> {
         Arc::downgrade(&self.0)
     }
@@ -147,7 +148,7 @@ impl<S> Layer<S> for BulkheadLayer {
     }
 }
 
-/// See [`BulkheadLayer`].
+/// The service of [`BulkheadLayer`].
 #[derive(Debug, Clone)]
 pub struct Bulkhead<S> {
     inner: S,
@@ -170,7 +171,7 @@ where
     #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let state = match self.layer.enter(&request) {
-            Ok(place) => State::Running { call: self.inner.call(request), place },
+            Ok(permit) => State::Running { call: self.inner.call(request), permit },
             Err(error) => State::Rejected { error: Some(error) },
         };
         BulkheadFuture { state }
@@ -189,21 +190,21 @@ impl Shared {
         Decided {
             layer: "bulkhead",
             action: "reject",
-            why: format!("{limit} calls in flight, the limit"),
+            why: format!("{limit} calls in flight, which is the limit"),
             peer: Some(&self.peer),
             endpoint: None,
-            loudness: Loudness::Info,
+            level: Level::Info,
         }
         .record(context);
         CallError::BulkheadFull { peer: Arc::clone(&self.peer), limit }
     }
 }
 
-/// One place, given back on drop.
+/// The permit of one call, returned on drop.
 #[derive(Debug)]
-pub struct Place(Arc<Shared>);
+pub struct BulkheadPermit(Arc<Shared>);
 
-impl Drop for Place {
+impl Drop for BulkheadPermit {
     fn drop(&mut self) {
         self.0.in_flight.leave();
         self.0.gauge.decrement(1.0);
@@ -211,7 +212,7 @@ impl Drop for Place {
 }
 
 pin_project! {
-    /// The call, with its place. Dropping it gives the place back.
+    /// The call with its permit. Dropping it returns the permit.
     #[derive(Debug)]
     pub struct BulkheadFuture<F> {
         #[pin]
@@ -227,7 +228,7 @@ pin_project! {
         Running {
             #[pin]
             call: F,
-            place: Place,
+            permit: BulkheadPermit,
         },
     }
 }

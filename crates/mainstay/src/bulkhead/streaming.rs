@@ -1,5 +1,5 @@
-//! The bulkhead for transports that hand on the reply's head while its body still flows: the place is kept until the
-//! body ends or is dropped. A limit that ends with the head does not limit what streams.
+//! The bulkhead for transports that return a reply's head before its body has ended. The permit is held until the
+//! body ends or is dropped, because a limit that ends with the head does not limit streaming bodies.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,10 +9,11 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::{BulkheadLayer, Place};
+use super::{BulkheadLayer, BulkheadPermit};
 use crate::{CallError, HeldBody};
 
-/// Limits the calls in flight, bodies included. Shares its limit with the [`BulkheadLayer`] it was made from.
+/// Layer that limits the calls in flight, bodies included. It shares its limit with the [`BulkheadLayer`] it was made
+/// from.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -45,7 +46,7 @@ impl<S> Layer<S> for StreamingBulkheadLayer {
     }
 }
 
-/// See [`StreamingBulkheadLayer`].
+/// The service of [`StreamingBulkheadLayer`].
 #[derive(Debug, Clone)]
 pub struct StreamingBulkhead<S> {
     inner: S,
@@ -57,7 +58,7 @@ where
     S: Service<Request<B>, Response = Response<R>>,
     S::Error: Into<CallError>,
 {
-    type Response = Response<HeldBody<R, Place>>;
+    type Response = Response<HeldBody<R, BulkheadPermit>>;
     type Error = CallError;
     type Future = StreamingBulkheadFuture<S::Future>;
 
@@ -68,7 +69,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         StreamingBulkheadFuture {
             state: match self.layer.enter(&request) {
-                Ok(place) => State::Running { call: self.inner.call(request), place: Some(place) },
+                Ok(permit) => State::Running { call: self.inner.call(request), permit: Some(permit) },
                 Err(error) => State::Rejected { error: Some(error) },
             },
         }
@@ -76,7 +77,7 @@ where
 }
 
 pin_project! {
-    /// The call, with its place. Dropping it gives the place back.
+    /// The call with its permit. Dropping it returns the permit.
     #[derive(Debug)]
     pub struct StreamingBulkheadFuture<F> {
         #[pin]
@@ -92,7 +93,7 @@ pin_project! {
         Running {
             #[pin]
             call: F,
-            place: Option<Place>,
+            permit: Option<BulkheadPermit>,
         },
     }
 }
@@ -102,17 +103,17 @@ where
     F: Future<Output = Result<Response<R>, E>>,
     E: Into<CallError>,
 {
-    type Output = Result<Response<HeldBody<R, Place>>, CallError>;
+    type Output = Result<Response<HeldBody<R, BulkheadPermit>>, CallError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Rejected { error } => {
                 Poll::Ready(Err(error.take().expect("a future is not polled after it is ready")))
             }
-            StateProj::Running { call, place } => {
+            StateProj::Running { call, permit } => {
                 let reply = ready!(call.poll(cx)).map_err(Into::into)?;
-                let place = place.take();
-                Poll::Ready(Ok(reply.map(|body| HeldBody::new(body, place))))
+                let permit = permit.take();
+                Poll::Ready(Ok(reply.map(|body| HeldBody::new(body, permit))))
             }
         }
     }

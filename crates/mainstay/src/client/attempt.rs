@@ -1,8 +1,8 @@
-//! Reads each attempt's reply, once, counts it, and notes it on the decision trail. Each attempt is a span of its own,
-//! so that a trace shows the retries side by side, each with what the peer did for it.
+//! Classifies each attempt's reply once, counts it, and records it on the decision trail. Each attempt is a span of
+//! its own, so that a trace shows the retries side by side, each with the peer's work for it.
 //!
-//! Inside the breaker, so that a call that was refused is no attempt; outside the attempt timeout, so that a timeout is
-//! one.
+//! The layer is inside the breaker, so that a refused call is not an attempt, and outside the attempt timeout, so
+//! that a timeout is one.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -18,8 +18,8 @@ use tracing::Span;
 
 use super::{ReplyReader, names};
 use crate::classify::{Classified, HasOutcome, Summary};
-use crate::context::Party;
-use crate::decision::{Decided, Loudness};
+use crate::context::RequestSummary;
+use crate::decision::{Decided, Level};
 use crate::{CallError, Endpoint, Outcome, RepeatedWork, RequestContext};
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ struct Shared {
     attempts: [Counter; Outcome::ALL.len()],
 }
 
-/// Classifies and counts attempts.
+/// Layer that classifies and counts attempts.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -50,7 +50,7 @@ struct Shared {
 pub struct AttemptLayer(Arc<Shared>);
 
 impl AttemptLayer {
-    /// Counts under `mainstay_client_attempts_total{peer, outcome}`.
+    /// A layer that counts in `mainstay_client_attempts_total{peer, outcome}`.
     pub fn new(peer: &str) -> Self {
         let attempts = Outcome::ALL.map(
             |outcome| counter!(names::ATTEMPTS, "peer" => peer.to_owned(), "outcome" => outcome.as_str()),
@@ -67,12 +67,12 @@ impl<S> Layer<S> for AttemptLayer {
     }
 }
 
-/// See [`AttemptLayer`].
+/// The service of [`AttemptLayer`].
 #[derive(Debug, Clone)]
 pub struct Attempt<S> {
     inner: S,
     shared: Arc<Shared>,
-    /// The endpoint of the last call and its name, which is usually that of the next.
+    /// The endpoint of the last call and its name. The next call usually has the same endpoint.
     last: Option<(Endpoint, Cow<'static, str>)>,
 }
 
@@ -95,10 +95,10 @@ where
         let endpoint = self.name_of(request.uri());
         let method = request.method().clone();
         let repeated = RepeatedWork::marks(&request);
-        let (mut span, mut whose) = (Span::none(), None);
+        let (mut span, mut summary) = (Span::none(), None);
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             context.trace.descend();
-            whose = Some(Party::from(&*context));
+            summary = Some(RequestSummary::from(&*context));
             span = tracing::info_span!(
                 target: "mainstay::client",
                 "attempt",
@@ -119,7 +119,7 @@ where
             );
         }
         let reader = request.extensions().get().cloned();
-        let note = Note { whose, endpoint, span, shared: Arc::clone(&self.shared), open: true };
+        let note = Note { summary, endpoint, span, shared: Arc::clone(&self.shared), open: true };
         let entered = note.span.enter();
         let call = Some(self.inner.call(request));
         drop(entered);
@@ -143,10 +143,10 @@ impl<S> Attempt<S> {
 }
 
 pin_project! {
-    /// The attempt. Dropping it counts a cancelled one.
+    /// The attempt. If it is dropped, it counts as cancelled.
     #[derive(Debug)]
     pub struct AttemptFuture<F, R> {
-        // Taken out by drop only, so that what the call says then is said in its span.
+        // Only drop removes the call, so that events of its destructors belong to its span.
         #[pin]
         call: Option<F>,
         reader: Option<ReplyReader<R>>,
@@ -164,11 +164,11 @@ pin_project! {
 
 #[derive(Debug)]
 struct Note {
-    whose: Option<Party>,
+    summary: Option<RequestSummary>,
     endpoint: Option<Cow<'static, str>>,
     span: Span,
     shared: Arc<Shared>,
-    /// Until it has been decided what became of the attempt.
+    /// True until the outcome of the attempt is recorded.
     open: bool,
 }
 
@@ -193,10 +193,10 @@ impl Note {
 
     #[cold]
     fn cancelled(&mut self) {
-        let late = self.whose.as_ref().is_some_and(|whose| whose.deadline.has_passed());
+        let late = self.summary.as_ref().is_some_and(|summary| summary.deadline.has_passed());
         let outcome = if late { Outcome::Unknown } else { Outcome::Cancelled };
         self.shared.attempts[outcome as usize].increment(1);
-        let why = if late { "dropped at its deadline" } else { "given up before its deadline" };
+        let why = if late { "dropped at its deadline" } else { "dropped before its deadline" };
         self.decided(outcome, why.into());
     }
 
@@ -205,9 +205,9 @@ impl Note {
         self.span.record("outcome", outcome.as_str());
         let peer = Some(&*self.shared.peer);
         let endpoint = self.endpoint.take();
-        let loudness = Loudness::Debug;
-        Decided { layer: "attempt", action: outcome.as_str(), why, peer, endpoint, loudness }
-            .record(self.whose.as_ref());
+        let level = Level::Debug;
+        Decided { layer: "attempt", action: outcome.as_str(), why, peer, endpoint, level }
+            .record(self.summary.as_ref());
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a client stack can be told, with defaults that need no telling.
+//! Settings of a client stack, with defaults that suit most dependencies.
 
 use std::time::Duration;
 
@@ -8,39 +8,39 @@ use crate::hedge::HedgeConfig;
 use crate::retry::RetryConfig;
 use crate::throttle::ThrottleConfig;
 
-/// Settings of one client stack, that is of one dependency. Everything in it is per dependency, except the breaker,
-/// which is per endpoint.
+/// Settings of one client stack, which serves one dependency. Everything is per dependency, except the breaker, which
+/// is per endpoint.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// The dependency's name in metrics, events and errors: 1 to 64 characters of `A-Za-z0-9._-`. Default `peer`.
+    /// Name of the dependency in metrics, events and errors: 1 to 64 characters of `A-Za-z0-9._-`. Default `peer`.
     pub peer: String,
-    /// The most a whole call may take, retries and waits included; 1 ms to 10 min. The caller's deadline can only
-    /// shorten it. Default 2 s: what a person still waits for (the edge default of this project's contract).
+    /// Timeout of a whole call, retries and waits included; 1 ms to 10 min. The caller's deadline can only shorten
+    /// it. Default 2 s: the time that a person still waits for (the edge default of this project's contract).
     pub total_timeout: Duration,
-    /// Kept back from the caller's deadline for this hop's own work after the call; up to 10 s. Default 50 ms: a
+    /// Time kept back from the caller's deadline for this hop's own work after the call; up to 10 s. Default 50 ms: a
     /// local database transaction at its 99.9th percentile.
     pub reserve: Duration,
-    /// The most one attempt may take, connecting and reading the body included; 1 ms to 10 min, and not above
-    /// `total_timeout`. Default 1 s. Better: the dependency's own 99.9th percentile, which wastes one attempt in a
-    /// thousand (Amazon Builders' Library, "Timeouts, retries and backoff with jitter").
+    /// Timeout of one attempt, connecting and reading the body included; 1 ms to 10 min, and not above
+    /// `total_timeout`. Default 1 s. A better value is the dependency's own 99.9th percentile, which wastes one
+    /// attempt in a thousand (Amazon Builders' Library, "Timeouts, retries and backoff with jitter").
     pub attempt_timeout: Duration,
-    /// An attempt with less time than this is not begun; up to 10 s. Default 5 ms: a round trip within one site
-    /// with room for the work.
+    /// Shortest time for an attempt; up to 10 s. Default 5 ms: a round trip within one site with time for the work.
+    /// An attempt with less time does not begin.
     pub least_attempt_time: Duration,
     /// Retries and their budget.
     pub retry: RetryConfig,
-    /// Asking slow reads once more; `None` (default) never does.
+    /// Hedging of slow reads; `None` (default) disables it.
     pub hedge: Option<HedgeConfig>,
-    /// Holding back while the peer sheds.
+    /// Throttling while the peer sheds.
     pub throttle: ThrottleConfig,
     /// Circuit breaker, one per endpoint.
     pub breaker: BreakerConfig,
-    /// Calls to the dependency in flight at once; 1 to 1,000,000. Default 256. Better: its capacity less a reserve,
-    /// or Little's law: peak rate times attempt timeout.
+    /// Limit of calls to the dependency in flight; 1 to 1,000,000. Default 256. A better value is its capacity less a
+    /// reserve, or Little's law: peak rate times attempt timeout.
     pub max_in_flight: usize,
-    /// Seeds jitter; `None` (default) takes the operating system's randomness.
+    /// Seed for jitter; `None` (default) takes a random seed from the operating system.
     pub seed: Option<u64>,
-    /// Where injected faults are looked up, and under which name; `None` (default) injects nothing.
+    /// Registry of injected faults, and the name of this fault point in it; `None` (default) injects nothing.
     #[cfg(feature = "faults")]
     pub faults: Option<(crate::fault::Faults, String)>,
 }
@@ -66,7 +66,7 @@ impl Default for ClientConfig {
 }
 
 impl ClientConfig {
-    /// The defaults, for the dependency of this name.
+    /// The default settings for the dependency of this name.
     pub fn new(peer: impl Into<String>) -> Self {
         Self { peer: peer.into(), ..Self::default() }
     }

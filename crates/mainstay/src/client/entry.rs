@@ -1,4 +1,4 @@
-//! The outermost layer: gives a call its context, measures it, and says what became of it.
+//! The outermost layer: gives a call its context, measures it, and records its outcome.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -42,7 +42,7 @@ impl Shared {
     }
 }
 
-/// Wraps the whole stack.
+/// Layer around the whole stack.
 #[derive(Debug, Clone)]
 pub(super) struct Entry<S> {
     pub(super) inner: S,
@@ -67,7 +67,7 @@ where
         let repeated = RepeatedWork::marks(&request);
         let measure = Some(Measure { shared: Arc::clone(&self.shared), began: turn.now, repeated });
         if request.uri().authority().is_none() {
-            let error = CallError::InvalidRequest { reason: "its URI names no host" };
+            let error = CallError::InvalidRequest { reason: "the URI has no host" };
             return EntryFuture { state: State::Rejected { error: Some(error) }, measure };
         }
         if request.extensions().get::<RequestContext>().is_none() {
@@ -86,8 +86,8 @@ struct Measure {
 }
 
 impl Measure {
-    /// `now` is the instant of the turn in which it ended: the transport's own last step is left out, and a reading of the
-    /// clock with it.
+    /// Records the call. `now` is the instant of the turn in which the call ended. That leaves out the transport's
+    /// own last step and saves one reading of the clock.
     fn finished(self, outcome: Outcome, now: Instant) {
         let took = now.saturating_duration_since(self.began);
         self.shared.requests[outcome as usize].increment(1);

@@ -1,4 +1,4 @@
-//! Why a call brought no reply. Each variant says what is known about the effect and what remains.
+//! Errors of a call. Each variant documents the known effect and the remaining facts.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -11,35 +11,35 @@ use crate::{Endpoint, Outcome};
 /// The underlying cause, shared so that the error can be cloned.
 pub type Cause = Arc<dyn Error + Send + Sync>;
 
-/// A call that ended without a reply, or whose replies left its effect open. Match on it; [`CallError::outcome`] says
-/// what became of the call, which is what a write's caller must act on.
+/// Error of a call that ended without a reply, or whose replies left its effect unknown. Match on it;
+/// [`CallError::outcome`] returns the outcome, which the caller of a write must handle.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// The circuit breaker let nothing through. Not sent.
+    /// The circuit breaker refused the call. Not sent.
     #[error("circuit breaker of {endpoint} is {state}, for another {:?}", rounded(*open_for))]
     BreakerRejected {
-        /// Whose breaker.
+        /// Endpoint of the breaker.
         endpoint: Endpoint,
         /// Open, half-open with every probe taken, ramping, or forced open.
         state: BreakerState,
-        /// How long until it may let a call through; zero when that depends on calls in flight or an operator.
+        /// Time until it may admit a call; zero when that depends on calls in flight or an operator.
         open_for: Duration,
     },
-    /// As many calls to the peer as allowed are in flight. Not sent.
-    #[error("{limit} calls to {peer} are in flight, the limit of its bulkhead")]
+    /// The bulkhead's limit of calls to the peer in flight is reached. Not sent.
+    #[error("{limit} calls to {peer} are in flight, which is the bulkhead's limit")]
     BulkheadFull {
         /// The dependency.
         peer: Arc<str>,
         /// The limit.
         limit: usize,
     },
-    /// The peer has refused so much lately that this call was not sent.
-    #[error("calls to {peer} are held back: it refused {refused} of the last {requests}")]
+    /// The throttle held the call back, because the peer has recently throttled too many calls. Not sent.
+    #[error("calls to {peer} are held back: {peer} throttled {refused} of the last {requests}")]
     HeldBack {
         /// The dependency.
         peer: Arc<str>,
-        /// Calls it throttled in the window.
+        /// Calls in the window that the peer throttled.
         refused: u64,
         /// Calls in the window.
         requests: u64,
@@ -49,73 +49,74 @@ pub enum CallError {
     DeadlineTooNear {
         /// Time left, after this hop's reserve.
         left: Duration,
-        /// The least that was asked for.
+        /// Time that the call needs at least.
         needed: Duration,
     },
     /// The request cannot be sent as it is. Not sent.
     #[error("the request cannot be sent: {reason}")]
     InvalidRequest {
-        /// What is wrong with it.
+        /// The fault in the request.
         reason: &'static str,
     },
-    /// No connection could be made. Nothing was sent, so nothing happened.
+    /// No connection could be made. Nothing was sent, so the call had no effect.
     #[error("no connection to {endpoint}: {}", Chain(cause))]
     Connect {
-        /// Where to.
+        /// The target of the call.
         endpoint: Endpoint,
-        /// What the transport said.
+        /// The transport's error.
         cause: Cause,
     },
-    /// One attempt took its whole time. It may have happened.
+    /// One attempt reached its timeout. The call may have had its effect.
     #[error("no reply within {:?}", rounded(*after))]
     AttemptTimedOut {
-        /// How long it was given.
+        /// Time that the attempt had.
         after: Duration,
     },
-    /// The whole call took its whole time. It may have happened.
+    /// The whole call reached its deadline. The call may have had its effect.
     #[error("the deadline passed after {:?}", rounded(*after))]
     DeadlineExceeded {
-        /// How long the call had.
+        /// Time that the call had.
         after: Duration,
     },
-    /// The connection failed, or the reply was cut or unreadable. It may have happened.
+    /// The connection failed, or the reply was cut or malformed. The call may have had its effect.
     #[error("connection to {endpoint} lost: {}", Chain(cause))]
     ConnectionLost {
-        /// Where to.
+        /// The target of the call.
         endpoint: Endpoint,
-        /// What the transport said.
+        /// The transport's error.
         cause: Cause,
     },
-    /// The reply's body was larger than the transport accepts. It may have happened.
+    /// The reply's body was larger than the transport accepts. The call may have had its effect.
     #[error("the reply is larger than {limit} bytes")]
     ReplyTooLarge {
-        /// The cap.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// A reply came, and the caller's [`ReplyReader`](super::ReplyReader) cannot read it. It may have happened.
-    #[error("{reply}, which cannot be read: {reason}")]
+    /// A reply arrived that the caller's [`ReplyReader`](super::ReplyReader) cannot read. The call may have had its
+    /// effect.
+    #[error("reply with {reply} cannot be read: {reason}")]
     UnreadableReply {
         /// The reply's status.
         reply: Summary,
-        /// What the reader says.
+        /// The reader's reason.
         reason: String,
-        /// How long the reply asks to leave the peer alone.
+        /// Time to wait before the next call, as the reply asks.
         retry_after: Option<Duration>,
     },
-    /// An earlier attempt may have happened, and no later one settled it: the whole is unknown, whatever the
-    /// last attempt said of itself.
+    /// An earlier attempt may have had its effect, and no later one settled it. The outcome is unknown, whatever
+    /// the last attempt reported of itself.
     #[error("attempt {attempt} of {attempts} may have taken effect, and the last ended with: {last}")]
     EarlierAttemptUnknown {
         /// The first attempt whose effect is unknown, from 1.
         attempt: u32,
-        /// How many were made.
+        /// Number of attempts made.
         attempts: u32,
-        /// How the last one ended.
+        /// End of the last attempt.
         last: Summary,
-        /// How long the last one asked to be left alone.
+        /// Time to wait before the next call, as the last attempt asks.
         retry_after: Option<Duration>,
     },
-    /// Any other failure of a transport. It may have happened.
+    /// Any other failure of a transport. The call may have had its effect.
     #[error("transport failed: {}", Chain(.0))]
     Transport(Cause),
 }
@@ -128,7 +129,7 @@ fn rounded(span: Duration) -> Duration {
     }
 }
 
-/// A cause with the causes of it: transports keep the telling part (`Connection refused`) innermost.
+/// An error with its causes: transports keep the useful part (`Connection refused`) innermost.
 struct Chain<'a>(&'a Cause);
 
 impl std::fmt::Display for Chain<'_> {
@@ -144,7 +145,7 @@ impl std::fmt::Display for Chain<'_> {
 }
 
 impl CallError {
-    /// What is known about the call's effect.
+    /// The call's effect, as far as it is known.
     pub const fn outcome(&self) -> Outcome {
         match self {
             Self::BreakerRejected { .. }
@@ -163,7 +164,7 @@ impl CallError {
         }
     }
 
-    /// How long to leave the peer alone, where that is known.
+    /// Time to wait before the next call, where it is known.
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::BreakerRejected { open_for, .. } if !open_for.is_zero() => Some(*open_for),
@@ -184,7 +185,7 @@ impl CallError {
         }
     }
 
-    /// Where the call was going, where the layer that failed knows it.
+    /// The target of the call, where the layer that failed knows it.
     pub const fn endpoint(&self) -> Option<&Endpoint> {
         match self {
             Self::BreakerRejected { endpoint, .. }
@@ -241,7 +242,7 @@ impl HasOutcome for CallError {
     }
 }
 
-/// A transport's own error, when it says nothing about the effect.
+/// A transport's own error without information about the effect.
 impl From<tower::BoxError> for CallError {
     fn from(cause: tower::BoxError) -> Self {
         match cause.downcast::<Self>() {

@@ -1,7 +1,7 @@
 //! A transport over hyper-util's pooled client, for HTTP/1.1 without TLS.
 //!
-//! It reads the whole body, under a cap, before it answers: a body that is cut or slow is then part of the attempt,
-//! of its timeout and of its verdict, and not a surprise after the stack has reported success.
+//! It reads the whole body, up to a limit, before it answers. A body that is cut or slow is then part of the attempt,
+//! its timeout and its verdict. Without that, it would fail after the stack has reported success.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -25,14 +25,14 @@ use crate::{CallError, Endpoint};
 /// Settings of [`HyperTransport`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransportConfig {
-    /// The most that connecting may take. Default 300 ms: a refused or silent connect is then known not to have been
-    /// sent, before the attempt timeout turns it into an unknown outcome. Three times a lost SYN's share of a
-    /// long-haul round trip.
+    /// Timeout of connecting. Default 300 ms, three times a lost SYN's share of a long-haul round trip. A connect
+    /// that is refused or gets no answer is then known not to have been sent, before the attempt timeout makes it an
+    /// unknown outcome.
     pub connect_timeout: Duration,
-    /// How long an unused connection is kept. Default 15 s: below the idle timeout of common servers (60 to 75 s), so
-    /// that it is we who close.
+    /// Time for which an idle connection is kept. Default 15 s: below the idle timeout of common servers (60 to 75
+    /// s), so that this side closes it.
     pub idle_timeout: Duration,
-    /// Unused connections kept for each endpoint. Default 64 (hyper-util keeps any number).
+    /// Idle connections kept for each endpoint. Default 64 (hyper-util keeps any number).
     pub max_idle: usize,
     /// The largest reply body, in bytes. Default 1 MiB.
     pub max_body: usize,
@@ -49,7 +49,7 @@ impl Default for TransportConfig {
     }
 }
 
-/// Sends requests over pooled connections. Clones share the pool.
+/// Transport that sends requests over pooled connections. Clones share the pool.
 #[derive(Debug, Clone)]
 pub struct HyperTransport {
     client: Client<HttpConnector, Full<Bytes>>,
@@ -57,7 +57,7 @@ pub struct HyperTransport {
 }
 
 impl HyperTransport {
-    /// A transport with an empty pool. Needs a tokio runtime when called, not when built.
+    /// A transport with an empty pool. It needs a tokio runtime when it is called, and not when it is built.
     pub fn new(config: &TransportConfig) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(config.connect_timeout));
@@ -98,7 +98,7 @@ impl Service<Request<Full<Bytes>>> for HyperTransport {
 }
 
 pin_project! {
-    /// One exchange. Dropping it closes the connection it was using, if any.
+    /// One exchange. Dropping it closes the connection that it was using, if any.
     #[derive(Debug)]
     pub struct HyperFuture {
         #[pin]
@@ -143,7 +143,7 @@ impl Future for HyperFuture {
         loop {
             match this.state.as_mut().project() {
                 StateProj::Invalid => {
-                    let reason = "its URI names no host";
+                    let reason = "the URI has no host";
                     return Poll::Ready(Err(CallError::InvalidRequest { reason }));
                 }
                 StateProj::Sending { endpoint, reply } => {

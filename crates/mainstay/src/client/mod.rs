@@ -1,20 +1,20 @@
-//! The client side: one constructor that puts every layer in its place.
+//! The client side: one constructor that puts the layers in order.
 //!
-//! Outermost first, with the reason for each place:
+//! The layers, outermost first, with the reason for each position:
 //!
-//! | layer | why here |
+//! | layer | reason |
 //! |---|---|
 //! | entry | a call has its context, its measurement and one outcome, whatever happens inside |
 //! | [total deadline](crate::total_deadline) | bounds everything, waits between attempts included |
-//! | [retry](crate::retry) | outside what one attempt passes through, so each attempt is judged anew |
+//! | [retry](crate::retry) | outside the layers of one attempt, so that each attempt is judged anew |
 //! | [hedge](crate::hedge) | inside the retry, so that both calls of a read are one attempt of it; off by default |
-//! | [throttle](crate::throttle) | inside the retry, which must not repeat what is held back; outside the bulkhead, since it takes no place |
-//! | [bulkhead](crate::bulkhead) | inside the retry: a call that waits for its next attempt holds no place |
+//! | [throttle](crate::throttle) | inside the retry, which must not repeat a call that is held back; outside the bulkhead, because a held-back call needs no permit |
+//! | [bulkhead](crate::bulkhead) | inside the retry: a call that waits for its next attempt holds no permit |
 //! | [breaker](crate::breaker) | inside the bulkhead: only calls that are really made are counted |
-//! | attempt | inside the breaker: a refused call is no attempt. Reads the reply, once for all layers outside, with the [reader](ReplyReader) of a typed client if the request carries one |
+//! | attempt | inside the breaker: a refused call is no attempt. Classifies the reply, once for all outer layers, with the [reader](ReplyReader) of a typed client if the request carries one |
 //! | [attempt timeout](crate::attempt_timeout) | inside the breaker, which must see timeouts |
-//! | stamp | the headers say what is left of this attempt, and one that has none left is not sent |
-//! | fault (feature `faults`) | what it injects passes through everything, as the real thing would |
+//! | stamp | innermost: the headers carry the time left for this attempt, and an attempt without time is not sent |
+//! | fault (feature `faults`) | an injected fault passes through every layer, as a real one would |
 //! | transport | |
 
 mod attempt;
@@ -67,8 +67,8 @@ type Whole<T> = Entry<
     TotalDeadline<Retry<Hedge<Throttle<Bulkhead<Breaker<Attempt<AttemptTimeout<Stamp<Faulty<T>>>>>>>>>>,
 >;
 
-/// Requests and replies are buffered: a request must be sendable again, and a reply counts only when its last byte is
-/// here.
+/// Requests and replies are buffered: a request must be sendable again, and a reply counts only after its last byte
+/// has arrived.
 pub type ClientRequest = Request<Full<Bytes>>;
 
 /// Builds the client stack for one dependency. Build it once, after the metrics recorder is installed (handles are
@@ -104,7 +104,7 @@ where
     let peer = &*config.peer;
     let random = config.seed.map_or_else(Random::from_entropy, Random::seeded);
     let budget = RetryBudget::new(&config.retry.budget)?;
-    // With less time in all than that, half of it is slow: a call that its deadline ends must not count as too short.
+    // With less time than that in all, half of it is slow: otherwise a call that its deadline ends would never count.
     let most = (config.total_timeout.saturating_sub(config.reserve) / 2).max(Duration::from_millis(1));
     let breaker = BreakerConfig { slow_call: config.breaker.slow_call.min(most), ..config.breaker };
     let breakers = Breakers::new(peer, breaker, random.clone())?;
@@ -139,7 +139,7 @@ pub struct ClientStack<T> {
     parts: Arc<Parts>,
 }
 
-/// What can be looked at and worked from outside.
+/// Shared parts whose state can be read or changed from outside.
 #[derive(Debug)]
 struct Parts {
     breakers: Breakers,
@@ -194,7 +194,7 @@ where
 
 pin_project! {
     /// A call through the stack. Dropping it cancels the call: the attempt in flight is dropped and recorded as
-    /// cancelled, every permit is given back, and what the peer did with it is unknown.
+    /// cancelled, every permit is returned, and the call's effect at the peer is unknown.
     pub struct ClientFuture<T>
     where
         T: Service<ClientRequest, Response = Response<Bytes>>,

@@ -1,4 +1,4 @@
-//! A typed client's reading of a reply, made where the stack judges the attempt.
+//! A typed client's reading of a reply, made where the stack classifies the attempt.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,18 +9,19 @@ use http::Response;
 use super::CallError;
 use crate::classify::HasOutcome;
 
-/// The most of a reason that is kept, in bytes: a parser's message can quote the reply.
+/// Longest reason that is kept, in bytes: a parser's message can quote the reply.
 const MAX_REASON: usize = 256;
 
-/// A request extension: how a typed client reads the reply.
+/// A request extension: the function with which a typed client reads the reply.
 ///
-/// Status and headers cannot tell that a body is garbage. A typed client that finds out after the call has its own
-/// verdict, while the breaker, the retry and the metrics have recorded a success. So the client gives its reading to the
-/// stack, and [`Attempt`](super::Attempt) runs it on each reply, before any layer outside judges it. A reply that cannot
-/// be read becomes [`CallError::UnreadableReply`], with the outcome unknown: the breaker counts a failure, the retry
-/// repeats it where that is safe, metrics and logs say unknown, and the caller gets an error instead of the reply.
+/// Status and headers cannot show that a body is garbage. A typed client that discovers it after the call has its own
+/// verdict, while the breaker, the retry and the metrics have recorded a success. So the client gives its reading to
+/// the stack, and [`Attempt`](super::Attempt) runs it on each reply, before any outer layer judges it. A reply that
+/// cannot be read becomes [`CallError::UnreadableReply`], with the outcome unknown. The breaker then counts a
+/// failure, the retry repeats the call where that is safe, metrics and logs say unknown, and the caller gets an error
+/// instead of the reply.
 ///
-/// The reading may keep what it has parsed in the reply's extensions, so that the body is parsed once:
+/// The reading may keep the parsed value in the reply's extensions, so that the body is parsed once:
 ///
 /// ```
 /// use bytes::Bytes;
@@ -60,8 +61,8 @@ pub struct ReplyReader<R = Response<Bytes>>(Arc<Reading<R>>);
 type Reading<R> = dyn Fn(&mut R) -> Result<(), String> + Send + Sync;
 
 impl<R> ReplyReader<R> {
-    /// Reads with `reading`, which returns why a reply cannot be read. The reason goes to logs and the decision trail,
-    /// so it must hold no secrets; 256 bytes of it are kept.
+    /// A reader that uses `reading`, which returns an error with the reason when a reply cannot be read. The reason
+    /// is written to logs and the decision trail, so it must hold no secrets; 256 bytes of it are kept.
     ///
     /// The type of the reply is that of the transport: a reader of another type is not found, and reads nothing.
     pub fn new(reading: impl Fn(&mut R) -> Result<(), String> + Send + Sync + 'static) -> Self {

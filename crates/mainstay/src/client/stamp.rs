@@ -1,8 +1,9 @@
-//! Writes onto each attempt what the next hop needs: what time remains, which attempt this is, and whose span asks.
+//! Writes the headers for the next hop onto each attempt: the time left, the number of the attempt, and the span that
+//! sends it.
 //!
-//! Innermost of ours, since only here is known how long this attempt may really take. What would have to say that no time
-//! remains (a process that was stopped on the way here, say) is not sent: counted in `mainstay_client_rejected_total`, and a
-//! decision on the trail.
+//! The layer is the innermost one of this crate, because only there the time left for the attempt is known. An
+//! attempt without time left (for example because the process was paused on the way here) is not sent. It is counted
+//! in `mainstay_client_rejected_total` and recorded on the trail.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,7 +17,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::names;
-use crate::decision::{Decided, Loudness};
+use crate::decision::{Decided, Level};
 use crate::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
 use crate::{CallError, RequestContext, deadline};
 
@@ -31,14 +32,14 @@ impl Shared {
     fn refuse(&self, context: &RequestContext) -> CallError {
         self.rejected.increment(1);
         let (left, needed) = (context.deadline.remaining(), Duration::from_millis(1));
-        let why = format!("{} us left, less than can be sent on", left.as_micros());
+        let why = format!("{} us left, less than the 1 ms that X-Deadline-Ms can carry", left.as_micros());
         let (layer, action, peer) = ("stamp", "reject", Some(&*self.peer));
-        Decided { layer, action, why, peer, endpoint: None, loudness: Loudness::Info }.record(Some(context));
+        Decided { layer, action, why, peer, endpoint: None, level: Level::Info }.record(Some(context));
         CallError::DeadlineTooNear { left, needed }
     }
 }
 
-/// Stamps every request that carries a [`RequestContext`], replacing headers of the same names.
+/// Layer that writes the headers onto every request with a [`RequestContext`], and replaces earlier values.
 ///
 /// ```
 /// use http::Request;
@@ -61,7 +62,7 @@ impl Shared {
 pub struct StampLayer(Arc<Shared>);
 
 impl StampLayer {
-    /// For requests to `peer`.
+    /// A layer for requests to `peer`.
     pub fn new(peer: &str) -> Self {
         let rejected = counter!(names::REJECTED, "peer" => peer.to_owned(), "reason" => "deadline-too-near");
         Self(Arc::new(Shared { peer: peer.into(), rejected }))
@@ -76,7 +77,7 @@ impl<S> Layer<S> for StampLayer {
     }
 }
 
-/// See [`StampLayer`].
+/// The service of [`StampLayer`].
 #[derive(Debug, Clone)]
 pub struct Stamp<S> {
     inner: S,
@@ -111,7 +112,7 @@ where
             // In the assembled stack this is the attempt's own span.
             let (parent, state) = (context.trace.to_header_value(), context.trace.state.clone());
             let headers = request.headers_mut();
-            // Somebody else's, before ours are there to be searched.
+            // Remove another sender's value first, while there are few headers to search.
             headers.remove(TRACESTATE);
             headers.reserve(6);
             headers.insert(X_CORRELATION_ID, correlation_id);
@@ -128,7 +129,7 @@ where
 }
 
 pin_project! {
-    /// The request on its way. Dropping it drops the request.
+    /// The request in progress. Dropping it drops the request.
     #[derive(Debug)]
     pub struct StampFuture<F> {
         #[pin]
@@ -166,7 +167,7 @@ where
     }
 }
 
-/// The usual attempts need no allocation.
+/// The usual attempt numbers need no allocation.
 fn number(attempt: u32) -> HeaderValue {
     match attempt {
         1 => HeaderValue::from_static("1"),

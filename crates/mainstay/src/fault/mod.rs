@@ -1,5 +1,5 @@
-//! Faults on demand: latency, errors, hangs, replies lost after the effect, garbage. For drills and tests, behind the
-//! feature `faults`, on either side of a connection.
+//! Fault injection: latency, errors, hangs, replies lost after the effect, and garbage, on either side of a
+//! connection. For drills and tests, behind the feature `faults`.
 //!
 //! ```
 //! use bytes::Bytes;

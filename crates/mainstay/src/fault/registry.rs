@@ -1,4 +1,4 @@
-//! Which faults are set where. Shared between the points that look for faults and the admin API that sets them.
+//! The registry of fault points and their faults. Layers look up faults in it, and the admin API sets them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::spec::{Fault, FaultError, FaultSpec};
 use crate::random::Random;
 
-/// The fault points of a process and what is set at each. Clones share it. While nothing is set, a point costs one
-/// atomic load.
+/// The fault points of a process and the fault set at each. Clones share them. While no fault is set, a point costs
+/// one atomic load.
 #[derive(Debug, Clone)]
 pub struct Faults(Arc<Shared>);
 
@@ -37,18 +37,18 @@ struct Armed {
     until: Option<Instant>,
 }
 
-/// A fault point as it stands.
+/// State of a fault point.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FaultStatus {
     /// The point's name.
     pub name: String,
-    /// What is set there.
+    /// The fault set there.
     pub fault: Option<FaultSpec>,
     /// Calls hit at this point since the process began.
     pub hits: u64,
 }
 
-/// What one call has drawn.
+/// The fault that one call was hit by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hit {
     pub(super) fault: Fault,
@@ -56,7 +56,7 @@ pub(super) struct Hit {
 }
 
 impl Faults {
-    /// No points yet. Chance comes from `random`.
+    /// A registry without points. `random` decides which calls are hit.
     pub fn new(random: Random) -> Self {
         Self(Arc::new(Shared { set: AtomicUsize::new(0), points: Mutex::default(), random }))
     }
@@ -65,18 +65,18 @@ impl Faults {
         self.0.points.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a point known, so that faults can be set there. Layers do this when they are built.
+    /// Registers a point, so that faults can be set there. Layers call it when they are built.
     pub fn declare(&self, name: &str) {
         self.points().entry(name.to_owned()).or_default();
     }
 
-    /// Every point, by name.
+    /// Every point, sorted by name.
     pub fn list(&self) -> Vec<FaultStatus> {
         let now = Instant::now();
         self.points().iter().map(|(name, point)| point.status(name, now)).collect()
     }
 
-    /// One point.
+    /// The point `name`.
     pub fn get(&self, name: &str) -> Option<FaultStatus> {
         self.points().get(name).map(|point| point.status(name, Instant::now()))
     }
@@ -95,7 +95,7 @@ impl Faults {
         Ok(())
     }
 
-    /// Takes back what is set at a point; false when there is no such point.
+    /// Removes the fault at a point; false when there is no such point.
     pub fn delete(&self, name: &str) -> bool {
         let mut points = self.points();
         let Some(point) = points.get_mut(name) else { return false };
@@ -104,7 +104,7 @@ impl Faults {
         true
     }
 
-    /// Takes back everything.
+    /// Removes every fault.
     pub fn clear(&self) {
         let mut points = self.points();
         points.values_mut().for_each(|point| point.armed = None);

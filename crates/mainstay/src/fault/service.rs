@@ -1,4 +1,4 @@
-//! The service that injects, for either side of a connection, and its named future.
+//! The service that injects faults, for either side of a connection, and its named future.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -15,20 +15,20 @@ use tower::{BoxError, Layer, Service};
 
 use super::registry::{Faults, Hit};
 use super::spec::{Fault, Loss};
-use crate::decision::{Decided, Loudness};
+use crate::decision::{Decided, Level};
 use crate::problem::Effect;
 use crate::{CallError, Endpoint, Problem, RequestContext};
 
-/// The cause of an error that was injected.
+/// The cause of an injected error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("injected fault")]
 pub struct Injected;
 
-/// How an injected failure looks on one side of a connection.
+/// The form that an injected failure takes on one side of a connection.
 pub trait FaultSide<E> {
     /// A failure of the inner service, unchanged.
     fn inner(error: E) -> Self;
-    /// Nobody listens there; nothing was sent.
+    /// No process listens at the endpoint; nothing was sent.
     fn refused(endpoint: Option<Endpoint>) -> Self;
     /// The connection closed before a reply.
     fn lost(endpoint: Option<Endpoint>) -> Self;
@@ -43,7 +43,7 @@ impl<E: Into<Self>> FaultSide<E> for CallError {
         let cause = Arc::new(Injected);
         match endpoint {
             Some(endpoint) => Self::Connect { endpoint, cause },
-            None => Self::InvalidRequest { reason: "its URI names no host" },
+            None => Self::InvalidRequest { reason: "the URI has no host" },
         }
     }
 
@@ -56,7 +56,7 @@ impl<E: Into<Self>> FaultSide<E> for CallError {
     }
 }
 
-/// An HTTP server closes the connection of a service that returns an error instead of a reply.
+/// An HTTP server closes the connection when its service returns an error instead of a reply.
 impl<E: Into<Self>> FaultSide<E> for BoxError {
     fn inner(error: E) -> Self {
         error.into()
@@ -71,7 +71,7 @@ impl<E: Into<Self>> FaultSide<E> for BoxError {
     }
 }
 
-/// Looks for faults under one name. The side of the connection is the error type: [`ClientFaultLayer`] or
+/// Layer that looks up faults under one name. The error type is the side of the connection: [`ClientFaultLayer`] or
 /// [`ServerFaultLayer`].
 pub struct FaultLayer<Side> {
     faults: Faults,
@@ -79,18 +79,18 @@ pub struct FaultLayer<Side> {
     side: PhantomData<fn() -> Side>,
 }
 
-/// Faults in front of a transport: they pass through the stack outside as the real thing would.
+/// Faults in front of a transport: they pass through the outer layers as real faults would.
 pub type ClientFaultLayer = FaultLayer<CallError>;
-/// Faults in front of a server's routes. It answers with an error to close the connection, so it belongs outside of the
+/// Faults in front of a server's routes. The layer returns an error to close the connection, so put it outside of the
 /// router, directly under the accept loop.
 pub type ServerFaultLayer = FaultLayer<BoxError>;
-/// See [`ClientFaultLayer`].
+/// The service of [`ClientFaultLayer`].
 pub type ClientFault<S> = FaultService<S, CallError>;
-/// See [`ServerFaultLayer`].
+/// The service of [`ServerFaultLayer`].
 pub type ServerFault<S> = FaultService<S, BoxError>;
 
 impl<Side> FaultLayer<Side> {
-    /// Injects what `faults` holds under `name`, which becomes known there.
+    /// A layer that injects the faults set in `faults` under `name`, and registers that name.
     pub fn new(faults: &Faults, name: &str) -> Self {
         faults.declare(name);
         Self { faults: faults.clone(), name: name.into(), side: PhantomData }
@@ -106,7 +106,7 @@ impl<S, Side> Layer<S> for FaultLayer<Side> {
     }
 }
 
-/// See [`FaultLayer`].
+/// The service of [`FaultLayer`].
 pub struct FaultService<S, Side> {
     inner: S,
     point: Option<(Faults, Arc<str>)>,
@@ -114,7 +114,7 @@ pub struct FaultService<S, Side> {
 }
 
 impl<S, Side> FaultService<S, Side> {
-    /// `None` injects nothing, ever.
+    /// A service that injects faults from `point`; `None` injects nothing.
     pub(crate) fn new(inner: S, point: Option<(Faults, String)>) -> Self {
         let point = point.map(|(faults, name)| {
             faults.declare(&name);
@@ -182,12 +182,12 @@ fn announce(name: &str, fault: &Fault, context: Option<&RequestContext>) {
         why: "injected by an operator",
         peer: Some(name),
         endpoint: None,
-        loudness: Loudness::Warn,
+        level: Level::Warn,
     }
     .record(context);
 }
 
-/// What is done to the reply.
+/// The treatment of the reply.
 #[derive(Debug)]
 enum After {
     Pass,
@@ -196,7 +196,7 @@ enum After {
 }
 
 pin_project! {
-    /// A call with, or usually without, a fault. Dropping it drops the call.
+    /// A call, usually without a fault. Dropping it drops the call.
     pub struct FaultFuture<S, Q, Side>
     where
         S: Service<Q>,

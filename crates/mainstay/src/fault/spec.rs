@@ -1,4 +1,4 @@
-//! What to inject, as an operator writes it.
+//! The specification of a fault, as an operator writes it.
 
 use std::time::Duration;
 
@@ -9,68 +9,68 @@ use crate::problem::Effect;
 /// One fault at one point. As JSON: `{"fault": "latency", "ms": 400, "probability": 0.5, "for_ms": 60000}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FaultSpec {
-    /// What happens to the calls that are hit.
+    /// The effect on the calls that are hit.
     #[serde(flatten)]
     pub fault: Fault,
-    /// The share of calls that is hit, above 0.0 and up to 1.0. Default 1.0, every call.
+    /// Share of calls that are hit, above 0.0 and up to 1.0. Default 1.0, every call.
     #[serde(default = "always")]
     pub probability: f64,
-    /// Ends after so many hits. Default: never.
+    /// Number of hits after which the fault ends. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
-    /// Ends after so many milliseconds, at most a day. Default: never.
+    /// Milliseconds after which the fault ends, at most a day. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
-    /// Hits only this method. Default: any.
+    /// Method of the calls that are hit. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// Hits only paths that begin with this. Default: any.
+    /// Prefix of the paths that are hit. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_prefix: Option<String>,
 }
 
-/// The faults a network and a peer can be asked to show.
+/// The faults of a network or a peer that can be injected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "kebab-case")]
 pub enum Fault {
     /// The call begins late.
     Latency {
-        /// Milliseconds every hit call waits; at most 10 minutes.
+        /// Milliseconds that every hit call waits; at most 10 minutes.
         ms: u64,
-        /// Up to so many milliseconds more, drawn evenly.
+        /// Further milliseconds at most, drawn evenly.
         #[serde(default)]
         jitter_ms: u64,
     },
-    /// The call is not made. With a status: a reply of that status, with a problem document. Without: for a client, as
-    /// if nobody listened there; for a server, the connection closes.
+    /// The call is not made. With a status, the reply has that status and a problem document. Without one, a client
+    /// sees a refused connection, and a server closes the connection.
     Error {
         /// 400 to 599.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         status: Option<u16>,
-        /// What the reply's `X-Outcome` claims. Default: nothing.
+        /// The reply's `X-Outcome`. Default: none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         effect: Option<Effect>,
     },
-    /// The call is not made, and no answer ever comes.
+    /// The call is not made, and no answer arrives.
     Hang,
     /// The call is made and takes effect; then the reply is lost.
     ReplyLost {
-        /// `reset` (default): the connection closes. `hang`: nothing ever comes.
+        /// `reset` (default): the connection closes. `hang`: no answer arrives.
         #[serde(default)]
         how: Loss,
     },
-    /// The call is made and takes effect; the reply keeps its status, and its body is not what it says.
+    /// The call is made and takes effect; the reply keeps its status, and its body is garbage.
     Garbage,
 }
 
-/// How a reply is lost.
+/// The way in which a reply is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
     /// The connection closes.
     #[default]
     Reset,
-    /// Nothing ever comes.
+    /// No answer arrives.
     Hang,
 }
 
@@ -78,23 +78,23 @@ fn always() -> f64 {
     1.0
 }
 
-/// A fault that cannot be set.
+/// Error: the fault cannot be set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
-    /// Nothing looks for faults under this name.
+    /// No fault point has this name.
     #[error("no fault point is called {name:?}; there are: {}", known.join(", "))]
     UnknownPoint {
-        /// What was asked for.
+        /// The name that was given.
         name: String,
-        /// What there is.
+        /// The existing names.
         known: Vec<String>,
     },
     /// A value is out of its range.
     #[error("{field} must be {range}")]
     OutOfRange {
-        /// Which value.
+        /// Name of the value.
         field: &'static str,
-        /// What would be right.
+        /// The valid range.
         range: &'static str,
     },
 }
@@ -103,12 +103,12 @@ const TEN_MINUTES: u64 = 600_000;
 const DAY: u64 = 86_400_000;
 
 impl FaultSpec {
-    /// A fault that hits every call until it is taken back.
+    /// A fault that hits every call until it is removed.
     pub fn always(fault: Fault) -> Self {
         Self { fault, probability: 1.0, times: None, for_ms: None, method: None, path_prefix: None }
     }
 
-    /// The same, for the first `times` calls only.
+    /// The same fault, for the first `times` calls only.
     #[must_use]
     pub fn times(self, times: u64) -> Self {
         Self { times: Some(times), ..self }

@@ -1,4 +1,4 @@
-//! One read, and perhaps a second, as a named state machine.
+//! One read, and a second one if the first is slow, as a named state machine.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,14 +18,14 @@ use crate::classify::{HasOutcome, outcome};
 use crate::{CallError, Outcome, RequestContext, clock};
 
 pin_project! {
-    /// The call, and the second one if there is one. Dropping it drops both.
+    /// The first call, and the second one if there is one. Dropping it drops both.
     pub struct HedgeFuture<S, B>
     where
         S: Service<Request<B>>,
     {
         #[pin]
         first: First<S::Future>,
-        // What only a read that may be hedged carries.
+        // State that only a read that may be hedged carries.
         race: Option<Pin<Box<Race<S, B>>>>,
     }
 }
@@ -56,7 +56,7 @@ pin_project! {
         again: Option<(S, Request<B>)>,
         #[pin]
         second: Option<Oneshot<S, Request<B>>>,
-        // How the first ended, when it failed while the second is under way.
+        // Result of the first call, if it failed while the second is in flight.
         failed: Option<Result<S::Response, CallError>>,
         timed: bool,
     }
@@ -66,7 +66,7 @@ pin_project! {
         S: Service<Request<B>>,
     {
         fn drop(this: Pin<&mut Self>) {
-            // A caller who left sooner than that says how patient it is, and nothing of how long reads take.
+            // A caller that left before the delay shows its own patience, and nothing of how long reads take.
             let waited = clock::now().saturating_duration_since(this.began);
             let long = !this.delay.is_zero() && waited >= this.delay;
             this.time(long);
@@ -87,7 +87,7 @@ where
         Self { shared, began, timer: None, delay, again, second: None, failed: None, timed: false }
     }
 
-    /// Records, once, how long the first call took to be answered, or had taken when it was given up.
+    /// Records, once, the first call's time to its answer, or its time so far when it was dropped.
     fn time(self: Pin<&mut Self>, answered: bool) {
         let this = self.project();
         if !std::mem::replace(this.timed, true) && answered {
@@ -96,7 +96,7 @@ where
     }
 }
 
-/// An answer, whatever it says: waiting for another one gains nothing.
+/// Whether the outcome is a definite answer, so that waiting for another answer gains nothing.
 fn settles(became: Outcome) -> bool {
     match became {
         Outcome::Success | Outcome::Refused | Outcome::ClientFault => true,
@@ -114,8 +114,8 @@ where
     S::Response: HasOutcome,
     S::Error: Into<CallError>,
 {
-    /// Waits for the time of the second call, then makes it, if the budget allows, and waits for its result. Pending for
-    /// ever when there is none to come.
+    /// Waits for the delay, makes the second call if the budget allows it, and waits for its result. Stays pending
+    /// when there will be no second call.
     fn poll_second(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Response, CallError>> {
         if self.second.is_none() {
             if self.again.is_none() {
@@ -143,7 +143,7 @@ where
             return;
         }
         this.shared.hedges.increment(1);
-        let why = format!("no answer after {} ms, when most have one", this.delay.as_millis());
+        let why = format!("no answer after {} ms, slower than most reads", this.delay.as_millis());
         this.shared.decided("hedge", why, request.extensions().get());
         if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
             context.attempt += 1;
@@ -202,7 +202,7 @@ where
         if won {
             race.shared.wins.increment(1);
         } else if let FirstProj::Running { .. } = this.first.as_mut().project() {
-            // The first is still under way, and may yet do better.
+            // The first call is still in flight and may succeed.
             race.as_mut().project().second.set(None);
             return Poll::Pending;
         }

@@ -1,16 +1,16 @@
-//! A percentile of recent latencies in fixed memory: counts in logarithmic steps, over the present span of time and the
-//! one before.
+//! A percentile of recent latencies in fixed memory: counts in logarithmic steps, over the current span of time and
+//! the one before.
 //!
-//! A call that was given up counts with the time it had taken so far. Leaving it out would drop exactly the slow ones,
-//! and the percentile would drift down until everything is hedged.
+//! A call that was dropped counts with its time so far. Without it, exactly the slow calls would be missing, and the
+//! percentile would fall until every call is hedged.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Four steps for each doubling: a percentile is at most a quarter too high.
+/// Steps for each doubling: with four, a percentile is at most a quarter too high.
 const STEPS: usize = 4;
-/// Doublings of a microsecond; the last is nine minutes.
+/// Doublings of a microsecond; the last one is nine minutes.
 const DOUBLINGS: usize = 30;
 const BUCKETS: usize = STEPS * DOUBLINGS;
 
@@ -43,7 +43,7 @@ impl Latencies {
         }
     }
 
-    /// The time within which `percent` of the calls ended, from at least `min_samples` of them.
+    /// The time within which `percent` of the calls ended; `None` with fewer than `min_samples` calls.
     pub(super) fn percentile(&mut self, now: Instant, percent: u64, min_samples: u64) -> Option<Duration> {
         self.turn(now);
         let counts = || self.present.iter().zip(&self.before).map(|(a, b)| u64::from(*a) + u64::from(*b));
@@ -64,7 +64,7 @@ impl Latencies {
 fn bucket(took: Duration) -> usize {
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
     let doubling = micros.ilog2() as usize;
-    // The two bits after the leading one.
+    // The two bits after the leading bit.
     let step = if doubling >= 2 { (micros >> (doubling - 2)) & 3 } else { (micros << (2 - doubling)) & 3 };
     (doubling * STEPS + usize::try_from(step).unwrap_or(0)).min(BUCKETS - 1)
 }
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_two_spans_is_forgotten() {
+    fn samples_older_than_two_spans_are_forgotten() {
         let base = Instant::now();
         let at = |secs| base + Duration::from_secs(secs);
         let mut latencies = Latencies::new(Duration::from_secs(10), base);

@@ -1,16 +1,16 @@
-//! Hedging: when a read has taken longer than almost all reads do, ask once more and take the better answer.
+//! Hedging: when a read has taken longer than almost all reads do, send it a second time and use the better answer.
 //!
-//! Cuts the tail that one slow instance or one lost packet makes ("The Tail at Scale", Dean and Barroso, 2013: about 5 %
-//! more requests at the 95th percentile). Off by default, since it multiplies load where a peer is slow because it is
-//! full; the bounds here are what keeps that small:
+//! Hedging cuts the latency tail that one slow instance or one lost packet causes ("The Tail at Scale", Dean and
+//! Barroso, 2013: about 5 % more requests at the 95th percentile). It is off by default, because it multiplies load
+//! where a peer is slow from overload. These bounds keep that load small:
 //!
-//! * Safe methods only, and not when the caller is already retrying.
-//! * Each hedge is paid for from the retry budget, so that retries and hedges together keep to one share.
-//! * A failure does not win over a call that is still under way.
-//! * A call that was given up counts in the percentile with the time it had taken, if that was as long as most reads take;
-//!   a caller who left sooner does not count, and neither does a failure, which may have taken no time.
-//! * A breaker that is half-open refuses it: of two probes for one read one is dropped, and would have held a place for
-//!   nothing.
+//! * Safe methods only, and not when the caller already retries.
+//! * Each hedge is withdrawn from the retry budget, so that retries and hedges together stay within one share.
+//! * A failure does not win over a call that is still in flight.
+//! * A call that was dropped counts in the percentile with its time so far, if it waited as long as most reads take.
+//!   A caller that left sooner does not count. A failure does not count, because it may have taken no time.
+//! * A half-open breaker refuses the hedge: one of two probes for one read is dropped, and would take a probe from
+//!   another call.
 //!
 //! ```
 //! use std::time::Duration;
@@ -41,20 +41,21 @@ pub use self::future::HedgeFuture;
 pub use self::service::{Hedge, HedgeLayer};
 use crate::config_error::{Check, ConfigError};
 
-/// Among a request's extensions: it is the second of a pair.
+/// Request extension that marks the second request of a pair.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct IsHedge;
 
-/// When a read is asked again.
+/// Settings of hedging.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HedgeConfig {
-    /// After as long as this share of recent reads took, in per cent; 50 to 99. Default 95.
+    /// Percentile of recent latencies after which a read is sent a second time, in per cent; 50 to 99. Default 95.
     pub percentile: u64,
-    /// But not before this; at most 10 min. Default 10 ms: below it there is no tail worth a second request.
+    /// Shortest delay before the second request; at most 10 min. Default 10 ms: below it there is no tail worth a
+    /// second request.
     pub least_delay: Duration,
-    /// Reads that must have been seen first; 1 to 10,000. Default 20.
+    /// Reads that must be observed first; 1 to 10,000. Default 20.
     pub min_samples: u64,
-    /// How long latencies are remembered: between one and two of this; 1 s to 10 min. Default 10 s.
+    /// Span for which latencies are remembered: between one and two spans; 1 s to 10 min. Default 10 s.
     pub span: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The tower layer and what its calls share.
+//! The hedging layer, its service, and the state that its calls share.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -15,7 +15,7 @@ use crate::budget::RetryBudget;
 use crate::classify::HasOutcome;
 use crate::client::names;
 use crate::config_error::ConfigError;
-use crate::decision::{Decided, Loudness};
+use crate::decision::{Decided, Level};
 use crate::{CallError, RepeatedWork, RequestContext, clock};
 
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Shared {
         self.latencies.lock().unwrap_or_else(PoisonError::into_inner).record(clock::now(), took);
     }
 
-    /// When to ask again; `None` while too little is known.
+    /// Delay before the second request; `None` while there are too few samples.
     fn delay(&self) -> Option<Duration> {
         let HedgeConfig { percentile, least_delay, min_samples, .. } = self.config;
         let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
@@ -44,17 +44,16 @@ impl Shared {
 
     pub(super) fn decided(&self, action: &'static str, why: String, context: Option<&RequestContext>) {
         let peer = Some(&*self.peer);
-        Decided { layer: "hedge", action, why, peer, endpoint: None, loudness: Loudness::Info }
-            .record(context);
+        Decided { layer: "hedge", action, why, peer, endpoint: None, level: Level::Info }.record(context);
     }
 }
 
-/// Asks slow reads once more.
+/// Layer that sends slow reads a second time.
 #[derive(Debug, Clone)]
 pub struct HedgeLayer(Option<Arc<Shared>>);
 
 impl HedgeLayer {
-    /// For calls to `peer`, paid for from `budget`, which a retry layer shares.
+    /// A layer for calls to `peer`. Each hedge is withdrawn from `budget`, which a retry layer shares.
     pub fn new(peer: &str, config: HedgeConfig, budget: RetryBudget) -> Result<Self, ConfigError> {
         config.validate()?;
         let name = || peer.to_owned();
@@ -69,7 +68,7 @@ impl HedgeLayer {
         }))))
     }
 
-    /// A layer that never hedges, and costs nothing.
+    /// A layer that does not hedge and costs nothing.
     pub fn off() -> Self {
         Self(None)
     }
@@ -83,7 +82,7 @@ impl<S: Clone> Layer<S> for HedgeLayer {
     }
 }
 
-/// See [`HedgeLayer`].
+/// The service of [`HedgeLayer`].
 #[derive(Debug, Clone)]
 pub struct Hedge<S> {
     inner: S,
@@ -110,11 +109,12 @@ where
         let Some(shared) = &self.shared else {
             return HedgeFuture::new(self.inner.call(request), None);
         };
-        // A repeat is neither hedged nor timed: work that fails by itself says little about usual reads.
+        // A repeat is neither hedged nor timed: it may fail or be slow because of its own work, which shows little
+        // about usual reads.
         let race = (request.method().is_safe() && !RepeatedWork::marks(&request)).then(|| {
             let caller_retries = request.extensions().get::<RequestContext>().is_some_and(|c| c.attempt > 1);
             let delay = shared.delay().filter(|_| !caller_retries);
-            // Without a delay it is only timed, so that there will be one.
+            // Without a delay the read is only timed, so that later reads have a delay.
             let again = delay.map(|delay| (delay, self.inner.clone(), request.clone()));
             Box::pin(Race::new(Arc::clone(shared), again))
         });

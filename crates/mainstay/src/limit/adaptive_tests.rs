@@ -1,7 +1,7 @@
 //! The adaptive algorithms against a simulated service with a known capacity, in virtual time.
 //!
-//! The service has `servers` workers and a first-come-first-served line in front of them: up to `servers` requests at
-//! once it answers in its service time, beyond that requests only wait. Its knee is therefore `servers`.
+//! The service has `servers` workers and serves its queue in order of arrival. It answers up to `servers` requests at
+//! the same time in its service time; more requests only wait. Its knee is therefore `servers`.
 
 // Counts and microseconds here are far below 2^52.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -17,10 +17,10 @@ use super::*;
 
 const MS: u64 = 1_000;
 
-/// Microseconds of virtual time.
+/// A simulated service. Its times are microseconds of virtual time.
 struct Service {
     service_us: u64,
-    /// Fails every request with a timeout after this long.
+    /// Time after which every request fails with a timeout, if the service hangs.
     hang_us: Option<u64>,
 }
 
@@ -29,13 +29,13 @@ struct Run<A> {
     service: Service,
     start: Instant,
     now: u64,
-    /// When each worker is free.
+    /// Times at which the workers are free.
     workers: BinaryHeap<Reverse<u64>>,
     /// End and beginning of each request in flight, and whether it timed out.
     in_flight: BinaryHeap<Reverse<(u64, u64, bool)>>,
     next_arrival: u64,
     arrival_us: u64,
-    /// Requests come only in the first so many microseconds of each so many.
+    /// Bursts: requests arrive only in the first part of each period, both in microseconds.
     bursts: Option<(u64, u64)>,
     answered: u64,
     seed: u64,
@@ -58,7 +58,7 @@ impl<A: Algorithm> Run<A> {
         }
     }
 
-    /// Exponentially distributed around `mean`, repeatable.
+    /// A repeatable random number, exponentially distributed around `mean`.
     fn random(&mut self, mean: u64) -> u64 {
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let uniform = (self.seed >> 11) as f64 / (1_u64 << 53) as f64;
@@ -122,7 +122,7 @@ fn mean(limits: &[usize]) -> f64 {
     limits.iter().sum::<usize>() as f64 / limits.len() as f64
 }
 
-/// Arrivals at `times` the capacity of `servers` workers.
+/// A run with arrivals at `times` the capacity of `servers` workers.
 fn overloaded<A: Algorithm>(algorithm: A, servers: usize, service_us: u64, times: u64) -> Run<A> {
     Run::new(algorithm, servers, service_us, service_us / (servers as u64 * times))
 }
@@ -143,10 +143,10 @@ fn the_limit_settles_near_the_knee_and_costs_little_goodput() {
     }
 }
 
-/// The gradient limiters of Netflix and Envoy let the baseline follow what is observed, and so climb for as long as
-/// the overload lasts.
+/// In the gradient limiters of Netflix and Envoy the baseline follows the observed latency, so the limit rises for as
+/// long as the overload lasts.
 #[test]
-fn the_limit_does_not_ratchet_up_in_half_an_hour_of_saturation() {
+fn the_limit_does_not_rise_without_end_in_half_an_hour_of_saturation() {
     let mut run = overloaded(Gradient::default(), 20, 50 * MS, 10);
     run.run(60_000);
     for minute in 1..30 {
@@ -170,13 +170,13 @@ fn the_limit_follows_the_capacity_down_and_up() {
     assert!(risen > 50.0, "{risen}");
 }
 
-/// What comes in bursts has long silences between its samples, and a throughput that counts them looks as if it had stayed
+/// Bursts leave long idle periods between their samples. If those counted, the throughput would seem unchanged
 /// however far the limit was cut.
 #[test]
-fn bursts_with_silence_between_them_do_not_ratchet_it_down() {
+fn bursts_with_idle_time_between_them_do_not_lower_the_limit() {
     for (of, every) in [(300, 5_000), (600, 5_000), (1_000, 5_000), (300, 800)] {
         let bounds = Bounds { start: 60, ..Bounds::default() };
-        // More workers than the limit may reach: no request ever waits for another.
+        // More workers than the limit may reach: no request waits for another.
         let mut run = Run::new(Gradient::new(bounds), 1_000, 20 * MS, 20 * MS / 150);
         run.bursts = Some((of * MS, every * MS));
         run.run(60_000);
@@ -185,8 +185,8 @@ fn bursts_with_silence_between_them_do_not_ratchet_it_down() {
     }
 }
 
-/// A baseline that never follows what is observed pins the limit to its floor when a dependency becomes slower for
-/// good, and throws away four fifths of the throughput.
+/// A baseline that does not follow the observed latency holds the limit at its floor when a dependency has become
+/// slower for good, and loses four fifths of the throughput.
 #[test]
 fn a_service_that_became_slower_for_good_keeps_its_concurrency() {
     let mut run = overloaded(Gradient::default(), 20, 20 * MS, 9);
@@ -200,7 +200,7 @@ fn a_service_that_became_slower_for_good_keeps_its_concurrency() {
     assert!(goodput > 0.85, "{goodput}");
 }
 
-fn timeouts_bring_it_to_the_floor_and_answers_bring_it_back<A: Algorithm>(algorithm: A) {
+fn timeouts_lower_the_limit_to_its_floor_and_answers_raise_it<A: Algorithm>(algorithm: A) {
     let mut run = overloaded(algorithm, 20, 20 * MS, 3);
     run.run(5_000);
     run.service.hang_us = Some(300 * MS);
@@ -213,11 +213,11 @@ fn timeouts_bring_it_to_the_floor_and_answers_bring_it_back<A: Algorithm>(algori
 
 #[test]
 fn timeouts_shrink_the_limit_to_its_floor_and_not_below() {
-    timeouts_bring_it_to_the_floor_and_answers_bring_it_back(Gradient::default());
-    timeouts_bring_it_to_the_floor_and_answers_bring_it_back(Aimd::default());
+    timeouts_lower_the_limit_to_its_floor_and_answers_raise_it(Gradient::default());
+    timeouts_lower_the_limit_to_its_floor_and_answers_raise_it(Aimd::default());
 }
 
-/// tower-resilience's AIMD climbed from 1 to 100 on sequential traffic.
+/// tower-resilience's AIMD raised its limit from 1 to 100 on sequential traffic.
 #[test]
 fn a_limit_that_is_not_used_does_not_grow() {
     fn check<A: Algorithm>(algorithm: A) {
@@ -231,7 +231,7 @@ fn a_limit_that_is_not_used_does_not_grow() {
 }
 
 #[test]
-fn latency_above_the_ceiling_shrinks_the_limit_however_usual_it_is() {
+fn latency_above_the_ceiling_shrinks_the_limit_even_when_it_is_usual() {
     fn check<A: Algorithm>(algorithm: A) {
         let mut run = overloaded(algorithm, 1_000, 2_500 * MS, 1);
         run.run(60_000);
@@ -241,8 +241,8 @@ fn latency_above_the_ceiling_shrinks_the_limit_however_usual_it_is() {
     check(Aimd::default());
 }
 
-/// A hundred dropped timeouts in one moment left tower-resilience's limit where it was; counting each would have
-/// brought it to nothing.
+/// A hundred dropped timeouts at the same moment left tower-resilience's limit unchanged. Counting each of them would
+/// have lowered it to nothing.
 #[test]
 fn a_burst_of_timeouts_is_one_step_down() {
     fn check<A: Algorithm>(mut algorithm: A) {
@@ -265,7 +265,7 @@ fn a_burst_of_timeouts_is_one_step_down() {
 
 proptest! {
     #[test]
-    fn the_limit_stays_within_its_bounds_whatever_is_observed(
+    fn the_limit_stays_within_its_bounds_for_any_observations(
         min in 1..50_usize,
         span in 0..100_usize,
         start in 0..200_usize,

@@ -1,17 +1,18 @@
-//! Additive increase, multiplicative decrease: a little more while all is well and the limit is in the way, a tenth
-//! less for each window with a timeout, a drop, or a mean latency above the ceiling.
+//! Additive increase, multiplicative decrease: the limit grows by a little while requests succeed and the limit is
+//! reached. It shrinks by a tenth for each window with a timeout, a drop, or a mean latency above the ceiling.
 //!
-//! Simple and stable, but it only learns from failure: it grows until something breaks or the ceiling is reached.
-//! Prefer [`Gradient`](super::Gradient) unless timeouts are cheap. Steps are per window and not per request, so a
-//! burst of a hundred timeouts is one step down, and fast traffic does not climb faster than slow traffic.
+//! The algorithm is simple and stable, but it learns only from failure: the limit grows until a request fails or the
+//! ceiling is reached. Prefer [`Gradient`](super::Gradient) unless timeouts are cheap. Steps are per window and not
+//! per request, so a burst of a hundred timeouts is one step down, and fast traffic does not raise the limit faster
+//! than slow traffic.
 
 use super::algorithm::{Algorithm, Sample};
 use super::window::{Bounds, Window, to_f64, to_usize};
 
-/// What is left of the limit after a bad window; the value of Netflix's `AIMDLimit`.
+/// Share of the limit that remains after a bad window; the value of Netflix's `AIMDLimit`.
 const BACKOFF: f64 = 0.9;
 
-/// Additive increase, multiplicative decrease.
+/// The algorithm: additive increase, multiplicative decrease.
 #[derive(Debug, Clone)]
 pub struct Aimd {
     bounds: Bounds,
@@ -20,7 +21,7 @@ pub struct Aimd {
 }
 
 impl Aimd {
-    /// Within `bounds`.
+    /// An algorithm that stays within `bounds`.
     pub fn new(bounds: Bounds) -> Self {
         Self { limit: bounds.clamp(to_f64(bounds.start)), bounds, window: Window::default() }
     }

@@ -1,50 +1,52 @@
-//! What the limit should be: one trait, so that a fixed limit and an adaptive one are used alike.
+//! The trait that decides the limit, so that a fixed limit and an adaptive one are used in the same way.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How one admitted request went, as far as the limit is concerned.
+/// The end of one admitted request, from the limit's point of view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It was answered; its latency says something about load.
+    /// The request was answered; its latency is evidence of load.
     Answered,
-    /// It timed out, or was answered with a refusal for want of room: a sign of overload whatever its latency.
+    /// The request timed out, or was refused for lack of room: a sign of overload whatever its latency.
     Dropped,
 }
 
-/// One observation, made when the reply's head is ready (not when its body ends: a slow reader is not load).
+/// One observation. It is made when the reply's head is ready and not when its body ends, because a client that reads
+/// slowly is not load.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
-    /// From admission to reply, without time spent in the queue.
+    /// Time from admission to reply, without time in the queue.
     pub latency: Duration,
     /// Requests in flight when this one ended, itself included.
     pub in_flight: usize,
-    /// How it went.
+    /// End of the request.
     pub verdict: Verdict,
-    /// When it ended.
+    /// Time at which the request ended.
     pub at: Instant,
 }
 
-/// Decides the concurrency limit. Called under the limiter's lock: no allocation, no blocking, constant time.
+/// An algorithm that decides the concurrency limit. It is called under the limiter's lock, so it must not allocate or
+/// block and must take constant time.
 pub trait Algorithm: Debug + Send + 'static {
-    /// The limit now; at least 1.
+    /// The current limit; at least 1.
     fn limit(&self) -> usize;
 
-    /// Learns from one request and returns the limit from now on.
+    /// Learns from one request and returns the new limit.
     fn observe(&mut self, sample: Sample) -> usize;
 
-    /// Its stable name, for logs and snapshots.
+    /// The algorithm's stable name, for logs and snapshots.
     fn name(&self) -> &'static str;
 }
 
-/// A limit that never moves.
+/// A limit that does not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fixed(usize);
 
 impl Fixed {
-    /// `limit` requests at once; 0 is taken as 1.
+    /// `limit` requests at the same time; 0 is taken as 1.
     pub fn new(limit: usize) -> Self {
         Self(limit.max(1))
     }

@@ -1,22 +1,23 @@
-//! Finds how many requests at once the service can really use, from latency and throughput, without being told.
+//! An adaptive limit: finds from latency and throughput how many requests the service can use at the same time.
 //!
-//! Below its capacity a service's throughput follows its concurrency and its latency does not; above it the other way
-//! round (Little's law). Comparing latency with a remembered baseline, as the gradient limiters of Netflix and Envoy
-//! do, reacts at once, but the baseline cannot be trusted: if it follows what is observed, a service that is steadily
-//! overloaded looks normal and the limit ratchets up; if it does not, a dependency that has become slower for good
-//! pins the limit to its floor.
+//! Below its capacity, a service's throughput grows with its concurrency and its latency stays the same. Above its
+//! capacity, latency grows and throughput stays the same (Little's law). The gradient limiters of Netflix and Envoy
+//! compare latency with a remembered baseline. That reacts at once, but no baseline can be trusted. If it follows the
+//! observed latency, a service that is constantly overloaded looks normal and the limit rises without end. If it does
+//! not follow, a dependency that has become slower for good holds the limit at its floor.
 //!
-//! So here the baseline only raises the suspicion, and a *probe* settles it. When latency is above the baseline's
-//! tolerance, or has not been checked for a while, the limit is cut by a quarter for two windows:
+//! So here the baseline only raises a suspicion, and a *probe* decides. When latency is above the baseline's
+//! tolerance, or was not checked for a while, the limit is cut by a quarter for two windows:
 //!
-//! * throughput stayed: the cut part was only queueing. The lower limit is kept, and doubted again at once.
-//! * throughput fell along: the concurrency was needed. The limit goes back to what it was, and the latency seen during
-//!   the probe, which our own queueing cannot have caused, becomes the baseline.
+//! * Throughput stayed the same: the cut part was only queueing. The lower limit is kept, and the next probe may
+//!   begin at once.
+//! * Throughput fell with the limit: the concurrency was needed. The limit returns to its old value. The latency seen
+//!   during the probe, which our own queueing cannot have caused, becomes the baseline.
 //!
-//! A window in which there was for a while nothing to do proves nothing, and changes nothing.
+//! A window in which there was no work for a while proves nothing and changes nothing.
 //!
-//! Timeouts, drops, and a mean latency above the absolute ceiling shrink the limit by a tenth per window, probing or
-//! not. It grows only when it is used, all is well and latency is near the baseline.
+//! Timeouts, drops, and a mean latency above the absolute ceiling shrink the limit by a tenth per window, also during
+//! a probe. The limit grows only when it is used, there is no sign of overload, and latency is near the baseline.
 
 use std::time::Duration;
 
@@ -25,35 +26,36 @@ use tokio::time::Instant;
 use super::algorithm::{Algorithm, Sample};
 use super::window::{Bounds, Summary, Window, to_f64, to_usize};
 
-/// Latency up to this multiple of the baseline is not suspicious. Wider than the noise of a window's mean, and it is
-/// about how far above the service's capacity the limit may settle.
+/// Latency up to this multiple of the baseline is not suspicious. The value is wider than the noise of a window's
+/// mean. It is also roughly how far above the service's capacity the limit may settle.
 const TOLERANCE: f64 = 1.15;
-/// The limit during a probe, as a share of the limit in doubt.
+/// The limit during a probe, as a share of the limit that is being checked.
 const PROBE: f64 = 0.75;
-/// A probe that keeps this share of the throughput has cut nothing but queueing. Half-way between the share kept when
-/// the limit was just above the capacity's (1) and when it was below it (`PROBE`).
+/// The share of throughput at which a probe has cut only queueing. It lies half-way between the share kept when the
+/// limit was just above the capacity (1) and the share kept when it was below (`PROBE`).
 const KEPT: f64 = 0.9;
-/// What is left of the limit after a bad window.
+/// Share of the limit that remains after a bad window.
 const BACKOFF: f64 = 0.9;
-/// How soon a limit that turned out to be needed may be doubted again: doubles each time it was, up to the longest,
-/// so that a service at its right limit loses a hundredth of its throughput to probes; halves when it was not.
+/// Shortest and longest time until a limit that proved to be needed may be probed again. The time doubles each time
+/// the limit proved to be needed, so that a service at its right limit loses a hundredth of its throughput to probes.
+/// It halves each time the limit proved not to be needed.
 const SOONEST: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(16);
 /// Weight of a new window in the averages of latency and throughput.
 const NEW: f64 = 0.4;
 
-/// Gradient of latency, checked by probes of throughput.
+/// The algorithm: gradient of latency, checked by probes of throughput.
 #[derive(Debug, Clone)]
 pub struct Gradient {
     bounds: Bounds,
     limit: f64,
     window: Window,
-    /// Latency that our own queueing did not cause, in seconds.
+    /// Latency, in seconds, that our own queueing did not cause.
     baseline: Option<f64>,
     latency: Average,
     throughput: Average,
     phase: Phase,
-    /// Not before this may a limit be probed that passed the last probe.
+    /// Earliest time of the next probe after a limit proved to be needed.
     next_probe: Option<Instant>,
     pause: Duration,
 }
@@ -61,7 +63,7 @@ pub struct Gradient {
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     Track,
-    /// What runs still includes what the higher limit let in.
+    /// The requests in flight still include some that the higher limit admitted.
     Settle {
         doubted: f64,
         throughput: f64,
@@ -73,7 +75,7 @@ enum Phase {
 }
 
 impl Gradient {
-    /// Within `bounds`.
+    /// An algorithm that stays within `bounds`.
     pub fn new(bounds: Bounds) -> Self {
         Self {
             limit: bounds.clamp(to_f64(bounds.start)),
@@ -96,7 +98,8 @@ impl Gradient {
         }
         let Some(latency) = window.latency else { return };
         if !window.steady {
-            // Before and after a silence throughput follows the demand, and a probe would always find that it stayed.
+            // Before and after an idle period throughput follows the demand, and a probe would always find that it
+            // stayed the same.
             if let Phase::Settle { doubted, .. } | Phase::Measure { doubted, .. } = self.phase {
                 self.phase = Phase::Track;
                 self.move_to(doubted);
@@ -106,7 +109,7 @@ impl Gradient {
         let used = window.used(self.limit());
         match self.phase {
             Phase::Track => self.track(window, latency, used, now),
-            // Without the demand there was before, the probe shows nothing.
+            // Without the earlier demand, the probe shows nothing.
             Phase::Settle { doubted, .. } | Phase::Measure { doubted, .. } if !used => {
                 self.phase = Phase::Track;
                 self.move_to(doubted);
@@ -133,7 +136,7 @@ impl Gradient {
         let throughput = self.throughput.add(window.throughput);
         let baseline = *self.baseline.get_or_insert(latency);
         if latency < baseline || window.peak * 2 <= self.limit() {
-            // With half the limit unused, what is slow is not slow because of our limit.
+            // Half of the limit is unused, so our limit does not cause the latency.
             self.baseline = Some(baseline + (latency - baseline) * NEW);
         }
         if !used {
@@ -150,7 +153,7 @@ impl Gradient {
         }
     }
 
-    /// Begins a probe of the present limit; not at the floor, below which there is nothing to try.
+    /// Begins a probe of the current limit, except at the floor, below which the limit cannot go.
     fn probe(&mut self, throughput: f64) -> bool {
         let doubted = self.limit;
         self.move_to(doubted * PROBE);

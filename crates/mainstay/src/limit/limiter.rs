@@ -1,4 +1,4 @@
-//! Permits, and the queue in front of them, behind one lock that is never held across an await.
+//! The limiter: permits and the queue in front of them, behind one lock that is not held across an await.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,15 +12,16 @@ use super::algorithm::{Algorithm, Sample, Verdict};
 use super::permit::{Acquire, Permit, Ticket};
 use super::queue::{Queue, QueueConfig, Refusal, State, Wake};
 use crate::context::Priority;
-use crate::decision::{Decided, Loudness};
+use crate::decision::{Decided, Level};
 use crate::sync::{Mutex, MutexGuard, lock};
 use crate::{Deadline, RequestContext};
 
-/// Sheddable work may fill this share of the limit, in percent; the rest stays free for what matters more. The
-/// fifth kept back is the reserve that a large payment provider publishes for its critical traffic.
+/// Share of the limit, in per cent, that sheddable work may fill. The rest stays free for more important work. A
+/// large payment provider publishes the same reserve, a fifth, for its critical traffic.
 const SHEDDABLE_SHARE: usize = 80;
 
-/// Counts permits against a limit, and queues for them. Shared by `Arc`; all clones of the `Arc` are one limit.
+/// Counts permits against a limit, and queues requests for them. Shared by `Arc`; all clones of the `Arc` are one
+/// limit.
 ///
 /// ```
 /// use mainstay::limit::{Admission, Fixed, Limiter, QueueConfig};
@@ -32,9 +33,9 @@ const SHEDDABLE_SHARE: usize = 80;
 /// let limiter = Limiter::new(Fixed::new(1), QueueConfig::default());
 /// let permit = limiter.try_acquire(Priority::Default).expect("nothing is in flight");
 /// let deadline = Deadline::after(Duration::from_secs(1));
-/// let Admission::Queued(place) = limiter.admit(Priority::Default, deadline) else { panic!("the queue is empty") };
+/// let Admission::Queued(ticket) = limiter.admit(Priority::Default, deadline) else { panic!("the queue is empty") };
 /// drop(permit);
-/// let permit = place.await.expect("the permit came free in time");
+/// let permit = ticket.await.expect("the permit came free in time");
 /// # drop(permit);
 /// # }
 /// ```
@@ -47,35 +48,35 @@ pub(super) struct Core {
     limit: usize,
     in_flight: usize,
     pub(super) queue: Queue,
-    /// Moving average of what requests take.
+    /// Moving average of the time that requests take.
     usual: Duration,
 }
 
 /// The limiter's state at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LimiterSnapshot {
-    /// Which algorithm decides the limit.
+    /// Name of the algorithm that decides the limit.
     pub algorithm: &'static str,
-    /// Requests allowed at once.
+    /// Requests allowed at the same time.
     pub limit: usize,
-    /// Requests holding a permit.
+    /// Requests that hold a permit.
     pub in_flight: usize,
-    /// Waiters, least important priority first.
+    /// Waiting requests by priority, least important first.
     pub waiting: [usize; Priority::ALL.len()],
-    /// Most waiters at once under the present limit.
+    /// Maximum number of waiting requests under the current limit.
     pub queue_capacity: usize,
-    /// Whether the queue is standing, and so served newest-first.
+    /// Whether the queue is standing, and therefore served newest-first.
     pub standing: bool,
 }
 
-/// What came of asking for a permit.
+/// The result of asking for a permit.
 #[derive(Debug)]
 pub enum Admission {
-    /// There was room.
+    /// A permit was free.
     Admitted(Permit),
-    /// There may be room soon: await this.
+    /// The request is in the queue: await this.
     Queued(Acquire),
-    /// There is no room, not even to wait.
+    /// No permit was free, and the queue has no room for the request.
     Refused(Refusal),
 }
 
@@ -94,7 +95,7 @@ impl Limiter {
         })
     }
 
-    /// Takes a permit if there is room, else a place in the queue if there is one. Never blocks.
+    /// Takes a permit if one is free, and joins the queue otherwise, if the queue has room. Does not block.
     pub fn admit(self: &Arc<Self>, priority: Priority, deadline: Deadline) -> Admission {
         match self.enter(priority, deadline.instant()) {
             Ok(Ok(permit)) => Admission::Admitted(permit),
@@ -103,7 +104,7 @@ impl Limiter {
         }
     }
 
-    /// A permit, else a ticket, else a refusal.
+    /// A permit, else a ticket for the queue, else a refusal.
     fn enter(
         self: &Arc<Self>,
         priority: Priority,
@@ -129,7 +130,7 @@ impl Limiter {
         Ok(Err(ticket))
     }
 
-    /// Takes a permit if there is room, and never queues.
+    /// Takes a permit if one is free, and does not queue.
     pub fn try_acquire(self: &Arc<Self>, priority: Priority) -> Option<Permit> {
         let now = Instant::now();
         let mut core = self.lock();
@@ -140,7 +141,7 @@ impl Limiter {
         })
     }
 
-    /// The state now. Takes the lock for the length of the queue.
+    /// The state now. Takes the lock for a time that grows with the queue.
     pub fn snapshot(&self) -> LimiterSnapshot {
         let now = Instant::now();
         let mut core = self.lock();
@@ -155,7 +156,7 @@ impl Limiter {
         }
     }
 
-    /// Hands out what room there is and clears the queue of those who waited too long, waking each with the lock
+    /// Grants the free permits and removes waiters that have waited too long. Each waiter is woken after the lock is
     /// released.
     fn dispatch(&self) {
         loop {
@@ -194,7 +195,7 @@ impl Limiter {
         drop(core);
         if limit != before {
             publish(limit);
-            Moved { algorithm, before, limit, sample }.tell();
+            Moved { algorithm, before, limit, sample }.record();
         }
         if limit > before {
             self.dispatch();
@@ -211,7 +212,7 @@ fn publish(limit: usize) {
     metrics::gauge!(crate::server::names::LIMIT).set(limit);
 }
 
-/// A change of the limit. It concerns no one request, though one completed what was observed.
+/// A change of the limit. It belongs to no single request, although one request completed the observed window.
 struct Moved {
     algorithm: &'static str,
     before: usize,
@@ -220,10 +221,10 @@ struct Moved {
 }
 
 impl Moved {
-    fn tell(self) {
+    fn record(self) {
         let action = if self.limit > self.before { "grow" } else { "shrink" };
-        let (layer, peer, loudness) = ("concurrency_limit", None, Loudness::Debug);
-        Decided { layer, action, why: self, peer, endpoint: None, loudness }.record(None::<&RequestContext>);
+        let (layer, peer, level) = ("concurrency_limit", None, Level::Debug);
+        Decided { layer, action, why: self, peer, endpoint: None, level }.record(None::<&RequestContext>);
     }
 }
 
@@ -263,8 +264,8 @@ impl Core {
         self.in_flight < share
     }
 
-    /// One thing that can be done for the queue now, if any. Shares shrink with importance, so when there is no
-    /// room for the most important waiter there is none for any.
+    /// One action on the queue that is possible now, if any. Less important work has a smaller share, so when there
+    /// is no room for the most important waiter there is none for any other.
     fn step(&mut self, now: Instant) -> Option<Wake> {
         self.queue.refresh(now);
         if let Some(priority) = self.queue.most_important()

@@ -1,9 +1,9 @@
-//! How much work may be in hand at once, and who waits for the rest.
+//! Concurrency limits: how many requests may run at the same time, and which requests wait.
 //!
-//! A [`Limiter`] is one shared object: clone the `Arc`, never the limiter, and the limit stays one limit however
-//! often a layer is applied. It counts permits, keeps a bounded queue in front of them, and asks an [`Algorithm`]
-//! what the limit should be. Admission happens inside the call, by a try-acquire or by waiting in the queue, so an
-//! idle clone of a service never holds a permit.
+//! A [`Limiter`] is one shared object. Clone the `Arc`, not the limiter: the limit then stays one limit however often
+//! a layer is applied. The limiter counts permits, keeps a bounded queue in front of them, and asks an [`Algorithm`]
+//! for the limit. A request is admitted inside the call, by a try-acquire or by waiting in the queue, so an idle
+//! clone of a service holds no permit.
 
 mod aimd;
 mod algorithm;

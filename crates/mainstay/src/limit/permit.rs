@@ -1,4 +1,4 @@
-//! What a caller holds: a permit, or a place in the queue that becomes one.
+//! The results of admission: a permit, or a ticket in the queue that becomes a permit.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use super::limiter::Limiter;
 use super::queue::{Refusal, State};
 use crate::Deadline;
 
-/// The right to have one request in flight. Given back on drop, wherever and however that happens.
+/// The right to have one request in flight. It is returned on drop, however the request ends.
 #[derive(Debug)]
 pub struct Permit {
     limiter: Arc<Limiter>,
@@ -27,13 +27,13 @@ impl Permit {
         Self { limiter: Arc::clone(limiter), since, waited }
     }
 
-    /// How long it took to get: zero when there was room at once.
+    /// Time in the queue until the permit was granted: zero when a permit was free at once.
     pub fn waited(&self) -> Duration {
         self.waited
     }
 
-    /// Tells the algorithm how the request went, with the latency up to now. Call it once, when the reply is ready;
-    /// a permit dropped without it (a caller that left) teaches the algorithm nothing.
+    /// Reports to the algorithm how the request ended, with the latency up to now. Call it once, when the reply is
+    /// ready. A permit that is dropped without this call (a caller that left) reports nothing.
     pub fn observe(&self, verdict: Verdict) {
         let now = Instant::now();
         self.limiter.observe(now.duration_since(self.since), verdict, now);
@@ -41,8 +41,8 @@ impl Permit {
 }
 
 impl Permit {
-    /// The request was ended by its own deadline. That is a sign of overload only if it had as long as requests usually
-    /// take: otherwise one impatient caller could shrink the limit for all.
+    /// Reports a request that its own deadline ended. It is a sign of overload only if the request had as long as
+    /// requests usually take: otherwise one impatient caller could shrink the limit for all.
     pub(crate) fn cut_off(&self) {
         let now = Instant::now();
         self.limiter.cut_off(now.duration_since(self.since), now);
@@ -55,8 +55,8 @@ impl Drop for Permit {
     }
 }
 
-/// A place in the queue, without a clock. Dropping it leaves the queue, or gives back a permit that was granted in
-/// the meantime, so that no permit is lost to a waiter who left.
+/// A ticket in the queue, without a timer. Dropping it leaves the queue, or returns a permit that was granted in the
+/// meantime, so that no permit is lost to a waiter that left.
 #[derive(Debug)]
 pub(super) struct Ticket {
     limiter: Arc<Limiter>,
@@ -90,7 +90,7 @@ impl Ticket {
         })
     }
 
-    /// Leaves the queue. A grant that came in between is passed on.
+    /// Leaves the queue. A permit that was granted in the meantime goes to the next waiter.
     fn give_up(&mut self) {
         let Some(slot) = self.slot.take() else { return };
         let mut core = self.limiter.lock();
@@ -111,7 +111,7 @@ impl Drop for Ticket {
 pin_project! {
     /// Waits in the queue for a permit, until the deadline at most. Cancel safe: dropping it leaves the queue.
     #[derive(Debug)]
-    #[must_use = "a place in the queue is given up when this is dropped"]
+    #[must_use = "dropping an Acquire leaves the queue"]
     pub struct Acquire {
         ticket: Ticket,
         #[pin]
@@ -136,7 +136,8 @@ impl Future for Acquire {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         match this.ticket.poll(cx) {
-            // Granted in time but polled late: nothing may start after its deadline, so the permit goes back.
+            // The permit was granted in time but polled late. Nothing may start after its deadline, so the permit is
+            // returned.
             Poll::Ready(Ok(permit)) if this.expiry.deadline() <= permit.since => {}
             Poll::Ready(outcome) => return Poll::Ready(outcome),
             Poll::Pending if this.expiry.poll(cx).is_pending() => return Poll::Pending,

@@ -1,15 +1,15 @@
-//! The waiting room: bounded, four lines by priority, first-come-first-served while it is calm, and newest-first
-//! while it is standing.
+//! The queue in front of the permits: bounded, with four lines by priority. It serves the oldest first normally, and
+//! the newest first while it is standing.
 //!
-//! A queue that empties now and then absorbs bursts, and first-come-first-served is fair. A queue that stands (some
-//! waiter has always waited longer than `target` for a whole `interval`) only adds delay: the oldest waiters are the
-//! likeliest to have been given up on, so the newest are served first, and whoever has waited a whole `interval`, and
-//! longer than a request usually takes, is sent away. (Where a request takes seconds, a wait of 100 ms means little:
-//! room may be about to come free.) Target and interval (5 ms, 100 ms) are those of the controlled-delay queue in RFC 8289, and
-//! newest-first under overload is "adaptive LIFO" (Maurer, "Fail at Scale", ACM Queue 2015).
+//! A queue that becomes empty now and then absorbs bursts, and serving the oldest first is fair. A standing queue
+//! (for a whole `interval`, some waiter has always waited longer than `target`) only adds delay. Its oldest waiters
+//! are the ones whose callers have most likely left, so the newest are served first. A waiter that has waited a whole
+//! `interval`, and longer than a request usually takes, is refused. (Where a request takes seconds, a wait of 100 ms
+//! means little: a permit may come free soon.) Target and interval (5 ms, 100 ms) are those of the controlled-delay
+//! queue in RFC 8289. Newest-first under overload is "adaptive LIFO" (Maurer, "Fail at Scale", ACM Queue 2015).
 //!
-//! A pure data structure: time is passed in, nothing is locked or woken here. Waiters live in slots that are reused,
-//! so that a full queue allocates nothing. Every operation takes constant time.
+//! The queue is a pure data structure: the time is passed in, and it neither locks nor wakes. Waiters live in slots
+//! that are reused, so that a full queue allocates nothing. Every operation takes constant time.
 
 use std::task::Waker;
 use std::time::Duration;
@@ -18,16 +18,16 @@ use tokio::time::Instant;
 
 use crate::context::Priority;
 
-/// How long a queue may be, and when it counts as standing.
+/// Settings of the queue: its length, and when it counts as standing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueConfig {
-    /// Most waiters at once. `None` (the default) is half the present limit, so that a queue can at worst add half
-    /// a service time; `Some(0)` never queues.
+    /// Maximum number of waiters. `None` (the default) is half of the current limit, so that a queue can add at
+    /// most half a service time. `Some(0)` disables the queue.
     pub capacity: Option<usize>,
-    /// A wait that is nothing to worry about. Default 5 ms.
+    /// Longest wait that is no sign of overload. Default 5 ms.
     pub target: Duration,
-    /// How long waits must stay above `target` before the queue counts as standing, and the least that anybody may wait
-    /// while it stands. Default 100 ms.
+    /// Time that waits must stay above `target` before the queue counts as standing. It is also the shortest wait
+    /// after which a standing queue refuses a waiter. Default 100 ms.
     pub interval: Duration,
 }
 
@@ -37,17 +37,17 @@ impl Default for QueueConfig {
     }
 }
 
-/// Why a request was not admitted. Nothing of it was executed.
+/// The reason why a request was not admitted. No part of it was executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{}", self.why())]
 pub enum Refusal {
-    /// Every permit is taken and the queue is full.
+    /// No permit is free and the queue is full.
     QueueFull,
-    /// It waited, and a request that matters more, or a newer one while the queue was standing, took its place.
+    /// A more important request, or a newer one while the queue was standing, took the waiter's slot.
     Displaced,
-    /// It waited a whole interval, and longer than a request usually takes, in a standing queue.
+    /// The waiter waited a whole interval, and longer than a request usually takes, in a standing queue.
     Standing,
-    /// Its deadline passed while it waited.
+    /// The deadline passed in the queue.
     Expired,
 }
 
@@ -62,11 +62,11 @@ impl Refusal {
         }
     }
 
-    /// A few words for the decision trail.
+    /// The reason as text for the decision trail.
     pub(crate) const fn why(self) -> &'static str {
         match self {
-            Self::QueueFull => "every permit is taken and the queue is full",
-            Self::Displaced => "a request that matters more, or a newer one, took its place in the queue",
+            Self::QueueFull => "no permit is free and the queue is full",
+            Self::Displaced => "a more important or a newer request took its slot in the queue",
             Self::Standing => "it waited longer than a request usually takes in a standing queue",
             Self::Expired => "the deadline passed in the queue",
         }
@@ -75,7 +75,7 @@ impl Refusal {
 
 const NONE: usize = usize::MAX;
 
-/// What a slot's owner finds when it looks.
+/// The state of a waiter's slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Free,
@@ -91,7 +91,7 @@ struct Slot {
     since: Instant,
     deadline: Instant,
     waker: Option<Waker>,
-    /// Neighbours in the line while waiting; `newer` links the free list while free.
+    /// Neighbours in the line while the slot waits. While the slot is free, `newer` links the free list.
     older: usize,
     newer: usize,
 }
@@ -109,13 +109,14 @@ pub(super) struct Queue {
     free: usize,
     lines: [Line; Priority::ALL.len()],
     waiting: usize,
-    /// The last moment at which nobody had waited longer than `target`.
+    /// The last time at which no waiter had waited longer than `target`.
     calm_at: Instant,
-    /// When `calm_at` was last brought up to date.
+    /// Time of the last update of `calm_at`.
     refreshed_at: Instant,
 }
 
-/// A waiter whose state changed, to be woken once the lock is gone; nothing if it has not been polled yet.
+/// The waker of a waiter whose state changed, to be called after the lock is released. Empty if the waiter was not
+/// polled yet.
 #[derive(Debug, Default)]
 #[must_use = "a waiter that is not woken waits for its deadline"]
 pub(super) struct Wake(Option<Waker>);
@@ -159,20 +160,20 @@ impl Queue {
         self.config.capacity.unwrap_or(limit.div_ceil(2))
     }
 
-    /// When the longest-waiting waiter of any priority joined.
+    /// Time at which the oldest waiter of any priority joined.
     fn oldest_since(&self) -> Option<Instant> {
         self.lines.iter().filter(|l| l.oldest != NONE).map(|l| self.slots[l.oldest].since).min()
     }
 
-    /// Brings `calm_at` up to `now`. Must run before anything joins or leaves, since it reads what has held since
-    /// the previous operation.
+    /// Brings `calm_at` up to `now`. Call it before any waiter joins or leaves, because it reads the state since the
+    /// previous operation.
     pub(super) fn refresh(&mut self, now: Instant) {
         let calm_until = match self.oldest_since() {
             None => now,
             Some(since) => now.min(since + self.config.target),
         };
-        // Only what lies between the two operations can be read from the present waiters: before that, others may
-        // have been waiting for longer.
+        // The present waiters show only the time between the two operations. Before that, others may have waited
+        // longer.
         if calm_until >= self.refreshed_at {
             self.calm_at = calm_until;
         }
@@ -184,7 +185,7 @@ impl Queue {
         now.saturating_duration_since(self.calm_at) >= self.config.interval
     }
 
-    /// Adds a waiter, perhaps in the place of another one, who is to be woken.
+    /// Adds a waiter, which may displace another one. The displaced waiter must then be woken.
     pub(super) fn join(
         &mut self,
         priority: Priority,
@@ -226,8 +227,8 @@ impl Queue {
         Ok((index, displaced))
     }
 
-    /// Whose place a newcomer takes when the queue is full: the oldest of the least important line below its own,
-    /// or of its own while the queue is standing.
+    /// The waiter that a newcomer displaces when the queue is full: the oldest of the least important line below its
+    /// own, or of its own line while the queue is standing.
     fn victim_for(&self, priority: Priority, now: Instant) -> Option<usize> {
         let standing = self.is_standing(now);
         Priority::ALL
@@ -237,12 +238,13 @@ impl Queue {
             .find(|oldest| *oldest != NONE)
     }
 
-    /// The most important priority at which somebody waits.
+    /// The most important priority that has a waiter.
     pub(super) fn most_important(&self) -> Option<Priority> {
         Priority::ALL.into_iter().rev().find(|p| self.lines[*p as usize].oldest != NONE)
     }
 
-    /// Grants the next waiter of `priority`, or refuses it when its deadline has passed; says which.
+    /// Grants the next waiter of `priority` a permit, or refuses it when its deadline has passed, and returns its new
+    /// state.
     pub(super) fn serve(&mut self, priority: Priority, now: Instant) -> Option<(State, Wake)> {
         let line = self.lines[priority as usize];
         let next = if self.is_standing(now) { line.newest } else { line.oldest };
@@ -254,7 +256,7 @@ impl Queue {
         Some((state, wake))
     }
 
-    /// Sends away one waiter who has waited a whole interval and `usual`, a usual service time, in a standing queue;
+    /// Refuses one waiter that has waited a whole interval and `usual`, a usual service time, in a standing queue;
     /// the least important first.
     pub(super) fn sweep(&mut self, usual: Duration, now: Instant) -> Option<Wake> {
         if !self.is_standing(now) {
@@ -267,7 +269,7 @@ impl Queue {
         Some(self.refuse(index, Refusal::Standing))
     }
 
-    /// What became of the waiter in `index`; leaves a waker when it still waits.
+    /// The state of the waiter in `index`. Stores the waker while it still waits.
     pub(super) fn look(&mut self, index: usize, waker: &Waker) -> State {
         let slot = &mut self.slots[index];
         if slot.state == State::Waiting {
@@ -283,7 +285,7 @@ impl Queue {
         self.slots[index].since
     }
 
-    /// Its owner is done with the slot. Returns the state it was in.
+    /// Frees the slot for its owner and returns the slot's last state.
     pub(super) fn leave(&mut self, index: usize) -> State {
         let state = self.slots[index].state;
         if state == State::Waiting {

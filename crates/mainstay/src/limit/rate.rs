@@ -1,10 +1,10 @@
-//! How often each key may ask: a quota per window, as a virtual schedule per key (the generic cell rate algorithm of
-//! ITU-T I.371).
+//! A quota of requests per window for each key, kept as one virtual schedule per key (the generic cell rate algorithm
+//! of ITU-T I.371).
 //!
-//! One number per key, no timers, no windows to reset: each request moves the key's theoretical arrival time by one
-//! interval, and a request is refused while that time is more than a window ahead. A key at rest may spend its whole
-//! quota at once. Keys are kept as 64-bit hashes under a random seed, so that memory is bounded and no key, which may
-//! be a credential, is stored.
+//! Each key has one number; there are no timers and no windows to reset. Each request moves the key's theoretical
+//! arrival time by one interval, and a request is refused while that time is more than a window ahead. An idle key
+//! may spend its whole quota at once. Keys are kept as 64-bit hashes under a random seed, so that memory is bounded
+//! and no key, which may be a credential, is stored.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::sync::{Mutex, lock};
 
-/// Shared by reference; all users of one are one quota per key.
+/// A quota per key. Shared by reference: all users of one limiter share its quotas.
 ///
 /// ```
 /// use mainstay::limit::RateLimiter;
@@ -41,27 +41,27 @@ pub struct RateLimiter {
     keys: Mutex<HashMap<u64, u64>>,
 }
 
-/// What a key may still do.
+/// The remaining quota of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
     /// Requests that would be admitted now.
     pub remaining: u32,
-    /// When the quota is whole again, from now.
+    /// Time from now until the whole quota is available again.
     pub reset: Duration,
 }
 
-/// The quota is spent.
+/// Error: the quota is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the quota is spent; the next request is admitted in {retry_after:?}")]
 pub struct QuotaSpent {
-    /// When the next request would be admitted, from now.
+    /// Time from now until the next request would be admitted.
     pub retry_after: Duration,
-    /// When the quota is whole again, from now.
+    /// Time from now until the whole quota is available again.
     pub reset: Duration,
 }
 
 impl RateLimiter {
-    /// `quota` requests per `window` for each key, of which at most `max_keys` are remembered at a time.
+    /// `quota` requests per `window` for each key. At most `max_keys` keys are remembered at the same time.
     pub fn new(quota: NonZeroU32, window: Duration, max_keys: usize) -> Self {
         let interval = nanos(window / quota.get()).max(1);
         Self {
@@ -80,12 +80,12 @@ impl RateLimiter {
         self.quota.get()
     }
 
-    /// The window.
+    /// Length of the window.
     pub fn window(&self) -> Duration {
         self.window
     }
 
-    /// Counts one request of `key`, or refuses it; a refused request costs nothing.
+    /// Counts one request of `key`, or refuses it. A refused request uses no quota.
     pub fn check(&self, key: impl Hash) -> Result<Allowance, QuotaSpent> {
         let hash = self.seed.hash_one(key);
         let now = nanos(Instant::now().duration_since(self.epoch));
@@ -110,15 +110,15 @@ impl RateLimiter {
         Ok(Allowance { remaining, reset: Duration::from_nanos(ahead) })
     }
 
-    /// Keys remembered now.
+    /// Number of keys remembered now.
     pub fn keys(&self) -> usize {
         lock(&self.keys).len()
     }
 }
 
-/// Forgets a key, so that a new one can be counted. A key whose time has come is as good as forgotten; failing that,
-/// of a few keys at random the one with most quota left goes. Constant time: a scan of all keys would let whoever can
-/// invent keys slow everybody down.
+/// Forgets one key, so that a new one can be counted. A key whose arrival time has passed has its full quota and
+/// loses nothing. If there is none, the key with most quota left among a few random keys is forgotten. It takes
+/// constant time: a scan of all keys would let a client that invents keys slow down every other client.
 fn make_room(keys: &mut HashMap<u64, u64>, now: u64) {
     const LOOK_AT: usize = 16;
     let mut victim = None;
@@ -136,7 +136,7 @@ fn make_room(keys: &mut HashMap<u64, u64>, now: u64) {
 }
 
 fn nanos(duration: Duration) -> u64 {
-    // 584 years.
+    // The maximum is 584 years.
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4)
 }
 

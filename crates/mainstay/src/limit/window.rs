@@ -1,4 +1,4 @@
-//! What the adaptive algorithms know of the recent past: one short window at a time, in a few numbers.
+//! Statistics of the adaptive algorithms: one short window at a time, in a few numbers.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use tokio::time::Instant;
 
 use super::algorithm::{Sample, Verdict};
 
-/// Between which limits an adaptive algorithm moves, and what it never tolerates.
+/// The limits between which an adaptive algorithm moves, and the latency that it does not accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// The floor. Default 4: enough to notice that things are well again.
+    /// The lowest limit. Default 4: enough requests to notice that the service has recovered.
     pub min: usize,
-    /// Where it begins. Default 20, as in Netflix's concurrency-limits.
+    /// The first limit. Default 20, as in Netflix's concurrency-limits.
     pub start: usize,
-    /// The most. Default 200, likewise.
+    /// The highest limit. Default 200, as in Netflix's concurrency-limits.
     pub max: usize,
-    /// The longest mean latency that is ever acceptable, whatever is usual. Above it the limit shrinks. Default 1 s,
-    /// half the default deadline: beyond that, waiting and work together no longer fit.
+    /// The longest acceptable mean latency, whatever is usual. Above it the limit shrinks. Default 1 s, half of the
+    /// default deadline: beyond that, waiting and work together exceed the deadline.
     pub ceiling: Duration,
 }
 
@@ -28,53 +28,53 @@ impl Default for Bounds {
 
 impl Bounds {
     pub(super) fn clamp(&self, limit: f64) -> f64 {
-        // The maximum first, so that bounds that contradict each other end at the floor, not in a panic.
+        // Apply the maximum first, so that contradictory bounds end at the floor and not in a panic.
         limit.min(to_f64(self.max)).max(to_f64(self.min.max(1)))
     }
 }
 
-/// A window is judged when it is this old and has [`ENOUGH`] samples: long enough for a reply or two on a local
-/// network, short enough to react within a second.
+/// Age at which a window with [`ENOUGH`] samples is judged. It is long enough for a reply or two on a local network
+/// and short enough to react within a second.
 const SHORTEST: Duration = Duration::from_millis(100);
-/// A quiet service's window is judged at this age, however few samples it has.
+/// Age at which a window is judged whatever its number of samples, for a service with few requests.
 const LONGEST: Duration = Duration::from_secs(1);
-/// The mean of this many exponentially distributed latencies is within a tenth of the truth two times in three.
+/// The mean of this many exponentially distributed latencies is within a tenth of the true mean two times in three.
 const ENOUGH: u32 = 100;
 
-/// What one window amounted to.
+/// Summary of one window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Summary {
-    /// Mean latency of what was answered, in seconds; `None` when nothing was.
+    /// Mean latency of answered requests, in seconds; `None` without an answer.
     pub(super) latency: Option<f64>,
     /// Answers per second.
     pub(super) throughput: f64,
-    /// Whether there was something to do all the time. If not, the throughput says nothing about the limit.
+    /// Whether there was work all the time. If not, the throughput shows nothing about the limit.
     pub(super) steady: bool,
-    /// The most requests in flight at any one end of a request.
+    /// The highest number of requests in flight at any end of a request.
     pub(super) peak: usize,
-    /// Whether anything timed out or was refused for want of room.
+    /// Whether a request timed out or was refused for lack of room.
     pub(super) dropped: bool,
 }
 
 impl Summary {
-    /// Whether the limit was in the way: a limit that is not used must not grow.
+    /// Whether the limit was reached: a limit that is not used must not grow.
     pub(super) fn used(&self, limit: usize) -> bool {
         self.peak * 10 >= limit * 9
     }
 
-    /// Whether the latency is beyond what is ever acceptable.
+    /// Whether the latency is above the ceiling.
     pub(super) fn over(&self, ceiling: Duration) -> bool {
         self.latency.is_some_and(|latency| latency > ceiling.as_secs_f64())
     }
 }
 
-/// The window being filled. Fixed size; adding a sample takes constant time.
+/// The window that is being filled. It has a fixed size, and adding a sample takes constant time.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Window {
     began: Option<Instant>,
-    /// When the last sample left nothing in flight, if it did.
+    /// Time at which the last sample left no request in flight, if it did.
     idle_since: Option<Instant>,
-    /// Whether there was for a while nothing to do.
+    /// Whether there was no work for a while.
     rested: bool,
     answered: u32,
     seconds: f64,
@@ -83,7 +83,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Adds a sample. When that completes the window, returns what it amounted to and begins a new one.
+    /// Adds a sample. A sample that completes the window returns its summary and begins a new window.
     pub(super) fn add(&mut self, sample: Sample) -> Option<Summary> {
         let began = *self.began.get_or_insert(sample.at);
         if let Some(since) = self.idle_since.take() {
@@ -100,7 +100,7 @@ impl Window {
             }
         }
         let age = sample.at.saturating_duration_since(began);
-        // Bad news is not averaged, so it does not wait for company.
+        // Timeouts and drops are not averaged, so they do not wait for more samples.
         let enough = self.dropped || self.answered > ENOUGH;
         if age < SHORTEST || (age < LONGEST && !enough) {
             return None;

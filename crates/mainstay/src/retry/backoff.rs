@@ -1,4 +1,4 @@
-//! How long to wait before the next attempt. Pure arithmetic; chance is passed in.
+//! The wait before the next attempt. Pure arithmetic: the random source is passed in.
 
 use std::time::Duration;
 
@@ -8,9 +8,10 @@ use crate::random::Random;
 
 /// The wait before retry number `retry` (from 0).
 ///
-/// Full jitter: anything from nothing to the ceiling, where the ceiling is capped *before* the draw, so that it stays
-/// spread out at the cap. What the peer asked for in `Retry-After` is waited out in full first. A peer that
-/// throttles without saying for how long is left alone for at least half of [`RetryConfig::throttled_wait`].
+/// Full jitter: the wait is drawn between zero and the ceiling. The ceiling is capped *before* the draw, so that
+/// waits at the cap stay spread out. A time that the peer asked for in `Retry-After` is waited in full, and the
+/// jitter is added to it. A peer that throttles without `Retry-After` gets at least half of
+/// [`RetryConfig::throttled_wait`].
 pub(crate) fn wait(
     retry: u32,
     outcome: Outcome,

@@ -1,4 +1,4 @@
-//! How often and how soon to try again.
+//! Settings of retries: how many, and how soon.
 
 use std::time::Duration;
 
@@ -10,16 +10,17 @@ use crate::config_error::{Check, ConfigError};
 pub struct RetryConfig {
     /// Attempts in all, the first included; 1 to 10, where 1 never retries. Default 3 (Google SRE Book, AWS SDKs).
     pub max_attempts: u32,
-    /// The first wait's ceiling; up to 1 min. Default 25 ms, as Envoy.
+    /// Ceiling of the first wait; up to 1 min. Default 25 ms, as Envoy.
     pub backoff_base: Duration,
-    /// The highest ceiling, reached by doubling; `backoff_base` to 10 min. Default 250 ms, as Envoy.
+    /// Highest ceiling, reached by doubling; `backoff_base` to 10 min. Default 250 ms, as Envoy.
     pub backoff_cap: Duration,
-    /// The wait, of which the lower half is certain, when the peer throttles and does not say for how long; up to
-    /// 10 min. Default 1 s, as AWS SDKs.
+    /// Wait when the peer throttles without `Retry-After`; up to 10 min. Default 1 s, as AWS SDKs. The lower half is
+    /// always waited, the upper half is random.
     pub throttled_wait: Duration,
-    /// Time that must be left for the attempt after the wait; up to 10 s. Default 5 ms. With less, no wait is begun.
+    /// Time that must remain for the attempt after the wait; up to 10 s. Default 5 ms. With less time left, the call
+    /// is not retried.
     pub least_attempt_time: Duration,
-    /// What all retries and hedges together may add.
+    /// Budget that all retries and hedges share.
     pub budget: BudgetConfig,
 }
 

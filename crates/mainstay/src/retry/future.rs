@@ -17,7 +17,8 @@ use crate::classify::{HasOutcome, outcome};
 use crate::{CallError, Outcome, RequestContext, clock};
 
 pin_project! {
-    /// A call in progress: an attempt, or the wait before the next. Dropping it drops the attempt; nothing is owed.
+    /// A call in progress: an attempt, or the wait before the next one. Dropping it drops the attempt and costs
+    /// nothing more.
     #[derive(Debug)]
     pub struct RetryFuture<S, B>
     where
@@ -26,10 +27,10 @@ pin_project! {
         #[pin]
         state: State<S::Future, S>,
         again: Arc<Again<S>>,
-        // What later attempts are copied from; `None` when there can be none.
+        // The parts from which later attempts are built; `None` when the request cannot be repeated.
         template: Option<Template<B>>,
         plan: Plan,
-        // The attempt being made or waited for, from 1.
+        // Number of the current or next attempt, from 1.
         attempt: u32,
         first_unknown: Option<u32>,
     }
@@ -47,7 +48,7 @@ pin_project! {
             #[pin]
             sleep: Sleep,
         },
-        // A later attempt; the first is made with the service that was ready.
+        // A later attempt waits for the service to be ready. The first attempt uses the service that was ready.
         Readying {
             service: S,
         },
@@ -116,7 +117,8 @@ where
                         return Poll::Ready(settle(Err(error), became, this.plan, *this.first_unknown, made));
                     }
                     let template = this.template.as_ref();
-                    let template = template.expect("a wait is begun only with a template to follow it");
+                    let template =
+                        template.expect("after_failure begins a wait only when there is a template");
                     let mut request = template.request();
                     if let Some(context) = &this.plan.context {
                         let context = RequestContext { attempt: *this.attempt, ..context.clone() };
@@ -131,8 +133,8 @@ where
 }
 
 impl Shared {
-    /// Decides what follows an attempt that neither succeeded nor was refused: the wait before the next one, or `None`
-    /// to stop. The budget is asked last, so that only a retry that will be made is paid for.
+    /// Decides what follows a failed attempt: the wait before the next one, or `None` to stop. The budget is checked
+    /// last, so that only a retry that will be made is withdrawn from it.
     fn after_failure<R: HasOutcome>(
         &self,
         plan: &Plan,
@@ -161,7 +163,7 @@ impl Shared {
             | Outcome::Cancelled => return None,
         }
         if plan.caller_retries {
-            let why = "our own caller is retrying: retries live at one layer";
+            let why = "the caller retries already; only one layer retries";
             self.gave_up(GiveUp::CallerRetries, why.into(), context);
             return None;
         }
@@ -202,8 +204,8 @@ impl Shared {
     }
 }
 
-/// What the caller is told once no attempt follows. A write that may have happened stays unknown, whatever the last
-/// attempt said of itself.
+/// The result for the caller when no attempt follows. A write that may have happened stays unknown, whatever the last
+/// attempt reported of itself.
 fn settle<R: HasOutcome>(
     result: Result<R, CallError>,
     became: Outcome,

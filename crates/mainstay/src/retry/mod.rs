@@ -1,20 +1,20 @@
-//! Retries that cannot make things worse: bounded in number, in share of the load and in time, and never of a call that
-//! may have happened unless repeating it is harmless.
+//! Retries that cannot make an incident worse: they are bounded in number, in share of the load and in time. A call
+//! that may have had its effect is repeated only when a repeat is harmless.
 //!
-//! | what became of the attempt | tried again? |
+//! | outcome of the attempt | retried? |
 //! |---|---|
 //! | failed-known, throttled | yes: it had no effect |
-//! | unknown | only a safe method, or with an `Idempotency-Key`, which stays the same |
+//! | unknown | only with a safe method, or with an `Idempotency-Key`, which stays the same |
 //! | success, refused, client-fault | no: it is an answer |
-//! | rejected-unsent | no: our own layers will say the same again, and nothing was spent |
+//! | rejected-unsent | no: our own layers would refuse the retry too, and no call was sent |
 //!
-//! A request whose own caller is already retrying (`attempt` above 1 in its [`RequestContext`](crate::RequestContext))
-//! is not retried: three layers of three attempts are 27 calls.
+//! A request whose own caller already retries (`attempt` above 1 in its [`RequestContext`](crate::RequestContext)) is
+//! not retried: three layers of three attempts are 27 calls.
 //!
-//! Once an attempt's effect is unknown, the whole stays unknown until the peer settles it: a later attempt that was
-//! refused by our breaker, that the peer did not execute, or that was answered 409 or 425 without `X-Outcome` (the first
-//! may still be worked on), says nothing about the first. The caller then gets
-//! [`CallError::EarlierAttemptUnknown`](crate::CallError::EarlierAttemptUnknown).
+//! Once the effect of an attempt is unknown, the outcome of the whole call stays unknown until the peer settles it. A
+//! later attempt shows nothing of the first when our breaker refused it, when the peer did not execute it, or when
+//! the peer answered 409 or 425 without `X-Outcome`, because the first attempt may still be in progress. The caller
+//! then gets [`CallError::EarlierAttemptUnknown`](crate::CallError::EarlierAttemptUnknown).
 //!
 //! ```
 //! use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,4 +1,4 @@
-//! The tower layer and what its calls share.
+//! The retry layer, its service, and the state that its calls share.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,12 +15,12 @@ use crate::budget::RetryBudget;
 use crate::classify::HasOutcome;
 use crate::client::names;
 use crate::config_error::ConfigError;
-use crate::decision::{Decided, Loudness};
+use crate::decision::{Decided, Level};
 use crate::headers::IDEMPOTENCY_KEY;
 use crate::random::Random;
 use crate::{CallError, RepeatedWork, RequestContext, clock};
 
-/// What every call through one layer shares.
+/// State that all calls through one layer share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) peer: Arc<str>,
@@ -29,12 +29,12 @@ pub(super) struct Shared {
     pub(super) random: Random,
     pub(super) retries: Counter,
     tokens: Gauge,
-    /// The second of the budget's life in which the gauge was last set; zero for never.
+    /// The second, counted from the budget's creation, in which the gauge was last set; zero for never.
     shown: AtomicU64,
     given_up: [Counter; GiveUp::ALL.len()],
 }
 
-/// Why an attempt that failed was the last.
+/// The reason why a failed attempt was the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GiveUp {
     CallerRetries,
@@ -59,14 +59,14 @@ impl GiveUp {
     }
 }
 
-/// Tries again what may be tried again.
+/// Layer that retries calls which may be retried.
 #[derive(Debug, Clone)]
 pub struct RetryLayer(Arc<Shared>);
 
 impl RetryLayer {
-    /// Retries calls to `peer`, paid for from `budget`, which may be shared with a hedging layer. A request without a
-    /// [`RequestContext`] has no deadline of its own: with no [total deadline](crate::total_deadline) outside, what a peer
-    /// asks for in `Retry-After`, at most a day, is waited out.
+    /// Retries calls to `peer`. Each retry is withdrawn from `budget`, which a hedging layer may share. A request
+    /// without a [`RequestContext`] has no deadline of its own: without a [total deadline](crate::total_deadline)
+    /// outside this layer, the retry waits for as long as the peer asks in `Retry-After`, at most a day.
     pub fn new(
         peer: &str,
         config: RetryConfig,
@@ -99,18 +99,19 @@ impl<S: Clone> Layer<S> for RetryLayer {
     }
 }
 
-/// See [`RetryLayer`].
+/// The service of [`RetryLayer`].
 #[derive(Debug, Clone)]
 pub struct Retry<S> {
     inner: S,
     again: Arc<Again<S>>,
 }
 
-/// What a call needs to try again. The many that do not have to pay for one reference only.
+/// State that a call needs for a retry, behind one reference, so that the many calls without a retry pay for one
+/// reference only.
 #[derive(Debug)]
 pub(super) struct Again<S> {
     pub(super) shared: Arc<Shared>,
-    /// To be copied.
+    /// The service that each retry clones.
     pub(super) service: Mutex<S>,
 }
 
@@ -143,7 +144,8 @@ where
     }
 }
 
-/// What later attempts are copied from. In parts, since a whole request would first be filled with defaults.
+/// Parts of the request from which later attempts are built. They are kept apart, because a whole request would first
+/// be filled with defaults.
 #[derive(Debug)]
 pub(super) struct Template<B> {
     method: Method,
@@ -155,7 +157,7 @@ pub(super) struct Template<B> {
 }
 
 impl<B: Clone> Template<B> {
-    /// Each attempt gets a context of its own, so one that is alone among the extensions need not be copied.
+    /// Each attempt gets its own context, so the context is not copied when it is the only extension.
     fn of(request: &Request<B>, has_context: bool) -> Self {
         let context_only = request.extensions().len() <= usize::from(has_context);
         Self {
@@ -179,7 +181,7 @@ impl<B: Clone> Template<B> {
     }
 }
 
-/// What is known of a request before its first attempt.
+/// Facts about a request that are read before its first attempt.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) context: Option<RequestContext>,
@@ -203,7 +205,7 @@ impl Shared {
         self.tokens.set(self.budget.available(now) as f64);
     }
 
-    /// Takes a retry from the budget; the gauge then shows what is left.
+    /// Withdraws a retry from the budget and sets the gauge to the remaining amount.
     pub(super) fn withdraw(&self, now: Instant) -> Result<(), crate::budget::BudgetSpent> {
         let taken = self.budget.withdraw(now);
         self.show(now);
@@ -217,8 +219,8 @@ impl Shared {
         why: Cow<'static, str>,
         context: Option<&RequestContext>,
     ) {
-        let loudness = Loudness::Info;
-        Decided { layer: "retry", action, why, peer: Some(&self.peer), endpoint: None, loudness }
+        let level = Level::Info;
+        Decided { layer: "retry", action, why, peer: Some(&self.peer), endpoint: None, level }
             .record(context);
     }
 

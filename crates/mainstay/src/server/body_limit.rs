@@ -1,9 +1,9 @@
-//! A body that is announced as too large is refused before it takes a place in the queue, and before it is sent:
-//! a client that waits for `100 Continue` never sends it.
+//! Limit on the length of request bodies. A body announced as too large is refused before it enters the queue and
+//! before it is sent: a client that waits for `100 Continue` does not send it.
 //!
-//! A body that announces nothing is cut off while it is read: at the limit the reader gets
-//! [`http_body_util::LengthLimitError`], of which axum's extractors make a 413. That is counted in
-//! `mainstay_server_body_cut_off_total`, and a decision of its own, since the handler has been begun.
+//! A body of unannounced length is cut off while it is read: at the limit the reader gets
+//! [`http_body_util::LengthLimitError`], which axum's extractors turn into a 413. Each cut is counted in
+//! `mainstay_server_body_cut_off_total` and is a decision of its own, since the handler has already started.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,14 +15,14 @@ use http_body_util::{LengthLimitError, Limited};
 use pin_project_lite::pin_project;
 use tower::{BoxError, Layer, Service};
 
-use super::context::{DeadlinePolicy, whose};
+use super::context::{DeadlinePolicy, summary_of};
 use super::drain::OrRefused;
 use super::{decide, names};
-use crate::context::Party;
+use crate::context::RequestSummary;
 use crate::problem::{Effect, Problem};
 
-/// Refuses bodies announced as longer than so many bytes, and cuts off the others there. Without a number it lets
-/// everything pass.
+/// Layer that refuses bodies announced as longer than the limit, and cuts off others at the limit. Without a limit it
+/// passes everything on.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -53,7 +53,7 @@ pub struct BodyLimitLayer {
 }
 
 impl BodyLimitLayer {
-    /// At most `max` bytes.
+    /// A limit of `max` bytes; `None` passes everything on.
     pub fn new(max: Option<u64>) -> Self {
         Self { max }
     }
@@ -90,39 +90,41 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let announced = announced(request.headers());
         let Some(max) = self.max.filter(|max| announced.is_some_and(|announced| announced > *max)) else {
-            // What is announced and fits is never cut off, so only the others need to know whose they are.
+            // A body with an announced length within the limit is never cut off, so only other bodies keep their
+            // request's identity.
             let silent = self.max.is_some() && announced.is_none();
-            let whose = silent.then(|| whose(&mut request, &DeadlinePolicy::default()));
+            let summary = silent.then(|| summary_of(&mut request, &DeadlinePolicy::default()));
             let max = self.max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
-            let limit = |body| LimitedBody { inner: Limited::new(body, max), max, whose };
+            let limit = |body| LimitedBody { inner: Limited::new(body, max), max, summary };
             return OrRefused::inner(self.inner.call(request.map(limit)));
         };
         let announced = announced.unwrap_or_default();
-        let whose = whose(&mut request, &DeadlinePolicy::default());
-        let why = format!("a body of {announced} bytes, above the {max} allowed");
-        decide::shed(&whose, "body_limit", "body-limit", why.into());
+        let summary = summary_of(&mut request, &DeadlinePolicy::default());
+        let why = format!("body of {announced} bytes announced, {max} allowed");
+        decide::shed(&summary, "body_limit", "body-limit", why.into());
         let problem =
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large")
                 .detail(format!("at most {max} bytes"))
                 .outcome(Effect::NotExecuted)
-                .correlated(&whose.correlation_id);
+                .correlated(&summary.correlation_id);
         OrRefused::refused(problem.into_response())
     }
 }
 
-/// What `Content-Length` says; `None` when it is absent or no number, which the server in front has ruled out.
+/// The value of `Content-Length`. `None` when it is absent or not a number; the HTTP server in front has already
+/// refused the latter.
 fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok())
 }
 
 pin_project! {
-    /// A request's body that ends in an error at the limit.
+    /// A request body that ends in an error at the limit.
     #[derive(Debug)]
     pub struct LimitedBody<B> {
         #[pin]
         inner: Limited<B>,
         max: usize,
-        whose: Option<Party>,
+        summary: Option<RequestSummary>,
     }
 }
 
@@ -142,11 +144,11 @@ where
         let frame = ready!(this.inner.poll_frame(cx));
         if let Some(Err(error)) = &frame
             && error.is::<LengthLimitError>()
-            && let Some(whose) = this.whose.take()
+            && let Some(summary) = this.summary.take()
         {
             metrics::counter!(names::BODY_CUT_OFF).increment(1);
-            let why = format!("more than the {} bytes allowed came, unannounced", this.max);
-            decide::note(&whose, "body_limit", "cut_off", why.into());
+            let why = format!("body of unannounced length exceeded the {} bytes allowed", this.max);
+            decide::note(&summary, "body_limit", "cut_off", why.into());
         }
         Poll::Ready(frame)
     }

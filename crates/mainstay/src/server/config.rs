@@ -1,4 +1,4 @@
-//! What a server stack can be told, with defaults that hold for a small service.
+//! Settings of a server stack, with defaults that suit a small service.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,19 +15,19 @@ use crate::config_error::{Check, ConfigError};
 use crate::context::Priority;
 use crate::limit::{Aimd, Algorithm, Bounds, Fixed, Gradient, QueueConfig};
 
-/// How the concurrency limit is decided.
+/// The algorithm of the concurrency limit.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LimitConfig {
-    /// This many requests at once, at least 1.
+    /// A fixed number of requests at the same time, at least 1.
     Fixed(usize),
-    /// Found out from latency and throughput; see [`Gradient`]. For handlers that compute or use a database. Not for
-    /// handlers that wait for a peer up to their deadline: there, latency says nothing of this service's load, so set
-    /// the ceiling above the deadline or use a fixed limit.
+    /// A limit found from latency and throughput; see [`Gradient`]. For handlers that compute or use a database. Not
+    /// for handlers that wait for a peer up to their deadline: there, latency shows nothing of this service's load,
+    /// so set the ceiling above the deadline or use a fixed limit.
     Gradient(Bounds),
-    /// Up until something breaks, then down; see [`Aimd`].
+    /// A limit that grows until requests fail, and then shrinks; see [`Aimd`].
     Aimd(Bounds),
-    /// As the algorithm says.
+    /// An algorithm of the application.
     Custom(Box<dyn Algorithm>),
 }
 
@@ -44,23 +44,24 @@ impl LimitConfig {
 
 /// Settings of [`super::stack`]. Construct with [`ServerConfig::default`] and struct update.
 pub struct ServerConfig {
-    /// How much time requests get. Default 2 s, at most 30 s.
+    /// Deadlines of requests. Default 2 s, at most 30 s.
     pub deadline: DeadlinePolicy,
-    /// How long after its deadline a handler is cut off. Default 50 ms.
+    /// Time after its deadline at which a handler is cut off. Default 50 ms.
     pub deadline_grace: Duration,
-    /// Requests in hand at once. Default 64, fixed: a few for each connection of a usual database pool of 16.
+    /// Limit of requests in flight. Default 64, fixed: a few for each connection of a usual database pool of 16.
     pub limit: LimitConfig,
-    /// Who waits, and how. Default: half the limit, newest-first while standing.
+    /// Settings of the queue. Default: half of the limit, newest-first while standing.
     pub queue: QueueConfig,
-    /// A quota per principal. Default none.
+    /// Quota per principal. Default none.
     pub rate_limit: Option<RateLimitConfig>,
-    /// The longest request body, in bytes. Default none.
+    /// Longest request body, in bytes. Default none.
     pub max_body: Option<u64>,
-    /// How bodies are read before a permit is taken. Default none: handlers read them, holding their permits.
+    /// Reading of bodies before a permit is taken. Default none: handlers read them while they hold their permits.
     pub read_body: Option<ReadBodyConfig>,
-    /// The most that a request may claim in `X-Priority`. Default none: claims are believed.
+    /// Highest priority that a request may claim in `X-Priority`. Default none: every claim is accepted.
     pub priority_ceiling: Option<PriorityFn>,
-    /// Finds the route label of a request. Default none: `unmatched`, unless a
+    /// Function that finds the route label of a request. Default none: the label is `unmatched`, unless a
+    /// [`RouteLabel`](super::RouteLabel) is in the extensions.
     /// [`RouteLabel`](super::RouteLabel) is in the extensions.
     pub route: Option<RouteFn>,
 }
@@ -82,7 +83,7 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
-    /// Labels requests by what `route` finds; it must be a template of bounded variety, never a path.
+    /// Labels requests with the result of `route`. It must be a template from a small fixed set, and never a path.
     #[must_use]
     pub fn route(
         mut self,
@@ -92,8 +93,8 @@ impl ServerConfig {
         self
     }
 
-    /// Lets a request claim at most the priority that `ceiling` finds for it: an operator's may be critical, an unknown
-    /// client's not.
+    /// Lowers each request's priority to at most the result of `ceiling`: for example, an operator may claim
+    /// `critical` and an unknown client may not.
     #[must_use]
     pub fn priority_ceiling(
         mut self,

@@ -1,11 +1,11 @@
-//! Outermost: who the request is (correlation id, trace), how long it has (deadline), and how much it matters.
+//! The outermost layer: gives each request its correlation id, trace, deadline and priority.
 //!
-//! Everything inside, refusals included, can then name the request. The correlation id goes back on every reply.
-//! A client's id is taken only when it is 1 to 64 of `A-Za-z0-9._-`: anything else could forge log lines, so it is
-//! replaced, counted in `mainstay_server_correlation_replaced_total`, and logged at most once a minute. A deadline,
-//! attempt, priority or trace that cannot be read counts as absent, in `mainstay_server_header_ignored_total{header}`, and
-//! is logged likewise. A priority that is lowered and a deadline that is cut to the longest allowed are decisions on the
-//! trail.
+//! Every inner layer can then name the request, also in a refusal. Every reply carries the correlation id. A client's
+//! id is accepted only when it is 1 to 64 of `A-Za-z0-9._-`, because any other id could forge log lines. Otherwise it
+//! is replaced, counted in `mainstay_server_correlation_replaced_total`, and logged at most once a minute. A
+//! deadline, attempt, priority or trace that cannot be read counts as absent, is counted in
+//! `mainstay_server_header_ignored_total{header}`, and is logged at most once a minute. A lowered priority and a
+//! deadline cut to the maximum are decisions on the trail.
 
 use std::fmt;
 use std::future::Future;
@@ -22,16 +22,16 @@ use tower::{Layer, Service};
 
 use super::head::RequestHead;
 use super::{decide, names};
-use crate::context::{Party, Priority};
+use crate::context::{Priority, RequestSummary};
 use crate::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
 use crate::{CorrelationId, Deadline, DecisionTrail, RequestContext, TraceContext};
 
-/// How much time a request gets.
+/// Deadlines of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeadlinePolicy {
-    /// For a client that asks for nothing, or for something unreadable. Default 2 s, the contract's.
+    /// Time for a client without a readable deadline. Default 2 s, as in the contract.
     pub default: Duration,
-    /// For a client that asks for more. Default 30 s.
+    /// Longest time for a client that asks for more. Default 30 s.
     pub max: Duration,
 }
 
@@ -48,11 +48,11 @@ impl DeadlinePolicy {
     }
 }
 
-/// Says how much a request may claim to matter.
+/// Function that returns the highest priority that a request may claim.
 pub type PriorityFn = Arc<dyn Fn(&RequestHead<'_>) -> Priority + Send + Sync>;
 
-/// Puts a [`RequestContext`] into the request's extensions, and the correlation id onto the reply. A context that an
-/// outer layer has put there is left alone.
+/// Layer that puts a [`RequestContext`] into the request's extensions and the correlation id onto the reply. It keeps
+/// a context that an outer layer has already inserted.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -81,13 +81,13 @@ pub struct ContextLayer {
 }
 
 impl ContextLayer {
-    /// With this deadline policy.
+    /// A layer with this deadline policy.
     pub fn new(policy: DeadlinePolicy) -> Self {
         Self { policy, ..Self::default() }
     }
 
-    /// Lowers the priority of requests that claim more than `ceiling` says. Without it `X-Priority` is believed, which
-    /// is right only when all callers are.
+    /// Lowers the priority of requests that claim more than `ceiling` allows. Without it `X-Priority` is accepted as
+    /// claimed, which is right only when every caller is trusted.
     #[must_use]
     pub fn priority_ceiling(mut self, ceiling: Option<PriorityFn>) -> Self {
         self.ceiling = ceiling;
@@ -101,11 +101,11 @@ impl ContextLayer {
         let Some(claimed) = claimed.filter(|claimed| *claimed > most) else {
             return ensure(request, &self.policy, Some(&self.complaints));
         };
-        // What reads the header later must not see the claim either.
+        // Layers and handlers that read the header later must see the lowered priority too.
         request.headers_mut().insert(X_PRIORITY, HeaderValue::from_static(most.as_str()));
         let context = ensure(request, &self.policy, Some(&self.complaints));
         metrics::counter!(names::PRIORITY_LOWERED).increment(1);
-        let why = format!("claimed {}, may be {} at most", claimed.as_str(), most.as_str());
+        let why = format!("claimed {}, at most {} allowed", claimed.as_str(), most.as_str());
         decide::note(&context, "context", "lower_priority", why.into());
         context
     }
@@ -151,8 +151,8 @@ where
     }
 }
 
-/// The request's context; made from its headers and inserted when an outer layer has not done so. `complaints` is where
-/// it is said that headers could not be read; they are counted in any case.
+/// The request's context. It is made from the headers and inserted if no outer layer has done so. `complaints` limits
+/// the log messages about headers that cannot be read; without it they are only counted.
 pub(super) fn ensure<B>(
     request: &mut Request<B>,
     policy: &DeadlinePolicy,
@@ -178,22 +178,22 @@ pub(super) fn ensure<B>(
         correlation_id,
     };
     if let Some(asked) = asked.filter(|asked| *asked > policy.max) {
-        let why = format!("{} ms asked for, {} at most", asked.as_millis(), policy.max.as_millis());
+        let why = format!("{} ms requested, at most {} allowed", asked.as_millis(), policy.max.as_millis());
         decide::note(&context, "context", "cut_deadline", why.into());
     }
     request.extensions_mut().insert(context.clone());
     context
 }
 
-/// As much of it as a layer needs that may have to speak of its request later.
-pub(super) fn whose<B>(request: &mut Request<B>, policy: &DeadlinePolicy) -> Party {
+/// The summary for a layer that may later record a decision about its request.
+pub(super) fn summary_of<B>(request: &mut Request<B>, policy: &DeadlinePolicy) -> RequestSummary {
     match request.extensions().get::<RequestContext>() {
-        Some(context) => Party::from(context),
-        None => Party::from(&ensure(request, policy, None)),
+        Some(context) => RequestSummary::from(context),
+        None => RequestSummary::from(&ensure(request, policy, None)),
     }
 }
 
-/// Reads headers, and does not let one that is there and cannot be read pass in silence.
+/// Reader of headers that counts and logs each header that is present and cannot be read.
 struct Reader<'a> {
     headers: &'a HeaderMap,
     complaints: Option<&'a Complaints>,
@@ -218,7 +218,7 @@ impl Reader<'_> {
                 values = self.headers.get_all(name).iter().count(),
                 length = self.headers.get(name).map(HeaderValue::len),
                 correlation_id = %self.correlation_id,
-                "ignored a header that cannot be read, as if it were absent; counted, and logged once a minute"
+                "request header cannot be read and counts as absent; logged at most once a minute"
             );
         }
     }
@@ -236,7 +236,7 @@ fn correlation_id(headers: &HeaderMap, complaints: Option<&Complaints>) -> Corre
             tracing::warn!(
                 correlation_id = %minted,
                 length = value.len(),
-                "replaced a correlation id that is not 1 to 64 of A-Za-z0-9._-; counted, and logged once a minute"
+                "correlation id is not 1 to 64 of A-Za-z0-9._- and was replaced; logged at most once a minute"
             );
         }
         minted
@@ -261,7 +261,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a str
     value.to_str().ok()
 }
 
-/// When a complaint about each header was last logged: whoever sends nonsense, sends a lot of it.
+/// Time of the last log message about each header. A client that sends malformed headers usually sends many of them.
 #[derive(Debug, Default)]
 pub(super) struct Complaints([OncePerMinute; 6]);
 
@@ -275,11 +275,11 @@ impl Complaints {
     }
 }
 
-/// True for the first caller in any minute.
+/// A limit of one log message per minute: true for the first caller in each minute.
 #[derive(Debug)]
 struct OncePerMinute {
     began: Instant,
-    /// Milliseconds from `began` to the last time it was true, plus one; 0 before that.
+    /// Milliseconds from `began` to the last time it was true, plus one; 0 before the first.
     last: AtomicU64,
 }
 

@@ -1,9 +1,10 @@
-//! Work whose deadline has passed is refused before it starts, and work that overruns it is cut off.
+//! Enforces deadlines: work whose deadline has passed is refused before it starts, and work that overruns its
+//! deadline is cut off.
 //!
-//! Outside the rate limit and the queue, so that dead requests cost neither a quota nor a place in line. A handler
-//! is expected to watch its own deadline and to answer in time (with 202, say); the backstop fires a grace later, and
-//! says `unknown`, because only the handler could know. The handler is always polled before the timer, so a reply
-//! that is finished is never thrown away.
+//! The layer is outside the rate limit and the queue, so that expired requests use neither quota nor queue. A handler
+//! should watch its own deadline and answer in time (for example with 202). The backstop fires a grace period after
+//! the deadline and answers `unknown`, because only the handler could know the outcome. The handler is polled before
+//! the timer, so that a finished reply is not lost.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,14 +17,14 @@ use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep_until};
 use tower::{Layer, Service};
 
-use super::context::{DeadlinePolicy, whose};
+use super::context::{DeadlinePolicy, summary_of};
 use super::decide;
 use super::drain::OrRefused;
 use super::names;
-use crate::context::Party;
+use crate::context::RequestSummary;
 use crate::problem::{Effect, Problem};
 
-/// Enforces the deadline in the request's context.
+/// Layer that enforces the deadline in the request's context.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -50,11 +51,12 @@ pub struct DeadlineLayer {
 }
 
 impl DeadlineLayer {
-    /// What a handler that answers right at its deadline may take to get the words out. 50 ms is one scheduling
-    /// hiccup on a busy two-core machine, and short beside the default deadline of 2 s.
+    /// Time after its deadline that a handler has for sending its answer. 50 ms is one scheduling delay on a busy
+    /// two-core machine, and short compared with the default deadline of 2 s.
     pub const GRACE: Duration = Duration::from_millis(50);
 
-    /// The backstop fires `grace` after the deadline. `policy` is used only when no context layer is outside.
+    /// A layer whose backstop fires `grace` after the deadline. `policy` is used only when no context layer is
+    /// outside.
     pub fn new(policy: DeadlinePolicy, grace: Duration) -> Self {
         Self { policy, grace }
     }
@@ -95,26 +97,30 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let whose = whose(&mut request, &self.layer.policy);
-        if whose.deadline.has_passed() {
-            return OrRefused::refused(expired(&whose, "deadline", "the deadline had passed on arrival"));
+        let summary = summary_of(&mut request, &self.layer.policy);
+        if summary.deadline.has_passed() {
+            return OrRefused::refused(expired(&summary, "deadline", "the deadline had passed on arrival"));
         }
-        let backstop = sleep_until(whose.deadline.instant() + self.layer.grace);
+        let backstop = sleep_until(summary.deadline.instant() + self.layer.grace);
         let inner = self.inner.call(request);
-        OrRefused::inner(DeadlineFuture { inner, backstop, whose, grace: self.layer.grace })
+        OrRefused::inner(DeadlineFuture { inner, backstop, summary, grace: self.layer.grace })
     }
 }
 
-/// The refusal of work whose deadline passed before it was started.
-pub(super) fn expired<B: From<Bytes>>(whose: &Party, reason: &'static str, why: &'static str) -> Response<B> {
-    decide::shed(whose, "deadline", reason, why.into());
+/// The refusal of work whose deadline passed before it started.
+pub(super) fn expired<B: From<Bytes>>(
+    summary: &RequestSummary,
+    reason: &'static str,
+    why: &'static str,
+) -> Response<B> {
+    decide::shed(summary, "deadline", reason, why.into());
     let mut problem = Problem::new(
         StatusCode::GATEWAY_TIMEOUT,
         "deadline-exceeded",
-        "The deadline had passed before it began",
+        "The deadline passed before the request started",
     )
     .outcome(Effect::NotExecuted)
-    .correlated(&whose.correlation_id);
+    .correlated(&summary.correlation_id);
     (problem.retryable, problem.same_key) = (true, true);
     problem.into_response()
 }
@@ -127,7 +133,7 @@ pin_project! {
         inner: F,
         #[pin]
         backstop: Sleep,
-        whose: Party,
+        summary: RequestSummary,
         grace: Duration,
     }
 }
@@ -149,7 +155,7 @@ where
         }
         metrics::counter!(names::OVERRUN).increment(1);
         let why = format!("no answer {} ms after the deadline", this.grace.as_millis());
-        decide::note(this.whose, "deadline", "cut_off", why.into());
+        decide::note(this.summary, "deadline", "cut_off", why.into());
         let mut problem = Problem::new(
             StatusCode::GATEWAY_TIMEOUT,
             "deadline-exceeded",
@@ -159,7 +165,7 @@ where
             "It is not known whether the request was carried out. Repeat it with the same idempotency key.",
         )
         .outcome(Effect::Unknown)
-        .correlated(&this.whose.correlation_id);
+        .correlated(&this.summary.correlation_id);
         (problem.retryable, problem.same_key) = (true, true);
         Poll::Ready(Ok(problem.into_response()))
     }

@@ -1,19 +1,29 @@
-//! One refusal, told once to everyone: the decision trail, the metrics, and an event for those who watch live.
+//! Records a server-side decision on the trail, in the metrics, and as an event.
 
 use std::borrow::Cow;
 
 use super::names;
-use crate::decision::{Concerns, Decided, Loudness};
+use crate::decision::{Decided, HasRequestIdentity, Level};
 
-/// Records that `layer` refused the request for `reason`; `why` has the threshold and the observed value.
-pub(super) fn shed(whose: &impl Concerns, layer: &'static str, reason: &'static str, why: Cow<'static, str>) {
+/// Records that `layer` refused the request for `reason`. `why` holds the threshold and the observed value.
+pub(super) fn shed(
+    request: &impl HasRequestIdentity,
+    layer: &'static str,
+    reason: &'static str,
+    why: Cow<'static, str>,
+) {
     metrics::counter!(names::SHED, "reason" => reason).increment(1);
-    note(whose, layer, "reject", why);
+    note(request, layer, "reject", why);
 }
 
-/// Records a decision of `layer` about the request in hand.
-pub(super) fn note(whose: &impl Concerns, layer: &'static str, action: &'static str, why: Cow<'static, str>) {
-    // The canonical line tells what became of the request; this is for those who look closer.
-    let loudness = Loudness::Debug;
-    Decided { layer, action, why, peer: None, endpoint: None, loudness }.record(Some(whose));
+/// Records a decision of `layer` about the current request.
+pub(super) fn note(
+    request: &impl HasRequestIdentity,
+    layer: &'static str,
+    action: &'static str,
+    why: Cow<'static, str>,
+) {
+    // Debug, because the canonical line already reports the request's outcome.
+    let level = Level::Debug;
+    Decided { layer, action, why, peer: None, endpoint: None, level }.record(Some(request));
 }

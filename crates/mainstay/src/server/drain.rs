@@ -1,6 +1,6 @@
-//! Shutting down without dropping anybody: new requests are sent elsewhere, those in hand are finished.
+//! Graceful shutdown: new requests are refused, and requests in flight are finished.
 //!
-//! Inside the log line, so that refusals are seen; outside everything that costs anything.
+//! The layer is inside the log line, so that refusals are logged, and outside every layer that costs anything.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,8 +19,9 @@ use super::decide;
 use crate::HeldBody;
 use crate::problem::{Effect, Problem};
 
-/// How many requests are in hand. Sequentially consistent, like the switch: one side counts and then looks at the switch, the
-/// other throws the switch and then looks at the count, and one of them must see the other.
+/// Counter of requests in flight. Count and switch are sequentially consistent: a request increments the count and
+/// then reads the switch, and a drain sets the switch and then reads the count, so at least one of them sees the
+/// other.
 #[derive(Debug, Default)]
 struct InFlight {
     count: AtomicUsize,
@@ -28,17 +29,17 @@ struct InFlight {
 }
 
 impl InFlight {
-    fn enter(self: &Arc<Self>) -> InHand {
+    fn enter(self: &Arc<Self>) -> InFlightRequest {
         self.count.fetch_add(1, Ordering::SeqCst);
-        InHand(Arc::clone(self))
+        InFlightRequest(Arc::clone(self))
     }
 }
 
-/// One request in hand, until this is dropped.
+/// One request in flight, until this is dropped.
 #[derive(Debug)]
-pub struct InHand(Arc<InFlight>);
+pub struct InFlightRequest(Arc<InFlight>);
 
-impl Drop for InHand {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.0.none.notify_waiters();
@@ -46,7 +47,7 @@ impl Drop for InHand {
     }
 }
 
-/// Tells a [`DrainLayer`], or the stack that has one, to take no more requests. Clones are one switch.
+/// Switch that makes a [`DrainLayer`], or the stack that contains one, refuse new requests. Clones are one switch.
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
     draining: Arc<AtomicBool>,
@@ -54,7 +55,8 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// From now on new requests get 503 `shutting-down`, `not-executed`, with `Connection: close`. Not undone.
+    /// Refuses every new request from now on with 503 `shutting-down`, `not-executed`, and `Connection: close`. It
+    /// cannot be undone.
     pub fn start(&self) {
         self.draining.store(true, Ordering::SeqCst);
     }
@@ -64,15 +66,15 @@ impl Drain {
         self.draining.load(Ordering::SeqCst)
     }
 
-    /// Requests in hand: let through, and their reply's body neither at its end nor dropped.
+    /// Requests in flight: admitted, and their reply's body has neither ended nor been dropped.
     pub fn in_flight(&self) -> usize {
         self.in_flight.count.load(Ordering::SeqCst)
     }
 
-    /// Waits until no request is in hand. Cancel safe. Bound it by a timeout: a client may read slowly for ever.
+    /// Waits until no request is in flight. Cancel safe. Give it a timeout: a client may read slowly for ever.
     pub async fn drained(&self) {
         loop {
-            // Listening before looking: the last request may leave in between.
+            // Subscribe before reading the count: the last request may end in between.
             let none = self.in_flight.none.notified();
             if self.in_flight() == 0 {
                 return;
@@ -82,7 +84,7 @@ impl Drain {
     }
 }
 
-/// Refuses requests once its [`Drain`] has been started, and counts those in hand until then.
+/// Layer that counts requests in flight, and refuses new requests once its [`Drain`] has started.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -116,7 +118,7 @@ pub struct DrainLayer {
 }
 
 impl DrainLayer {
-    /// Obeys `drain`.
+    /// A layer that follows `drain`.
     pub fn new(drain: Drain) -> Self {
         Self { drain }
     }
@@ -151,12 +153,15 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        // Counted before the switch is looked at: whoever has thrown it sees this request or has turned it away.
-        let in_hand = self.drain.in_flight.enter();
+        // Increment before reading the switch, so that a drain cannot miss the request.
+        let in_flight = self.drain.in_flight.enter();
         if !self.drain.is_draining() {
-            return OrRefused::inner(DrainFuture { inner: self.inner.call(request), in_hand: Some(in_hand) });
+            return OrRefused::inner(DrainFuture {
+                inner: self.inner.call(request),
+                in_flight: Some(in_flight),
+            });
         }
-        drop(in_hand);
+        drop(in_flight);
         let context = ensure(&mut request, &DeadlinePolicy::default(), None);
         decide::shed(&context, "drain", "draining", "the service is shutting down".into());
         let mut response =
@@ -171,13 +176,14 @@ where
 }
 
 pin_project! {
-    /// The future of [`Draining`]. Dropping it drops the request, which is then no longer in hand.
+    /// The future of [`Draining`]. Dropping it drops the request, which is then no longer in flight.
     #[derive(Debug)]
     pub struct DrainFuture<F> {
-        // Before `in_hand`: it is in hand until it is gone.
+        // Declared before `in_flight`, so that it is dropped first: the request is in flight until its future is
+        // dropped.
         #[pin]
         inner: F,
-        in_hand: Option<InHand>,
+        in_flight: Option<InFlightRequest>,
     }
 }
 
@@ -190,16 +196,16 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let reply = ready!(this.inner.poll(cx));
-        let in_hand = this.in_hand.take();
-        Poll::Ready(reply.map(|reply| reply.map(|body| HeldBody::new(body, in_hand))))
+        let in_flight = this.in_flight.take();
+        Poll::Ready(reply.map(|reply| reply.map(|body| HeldBody::new(body, in_flight))))
     }
 }
 
-/// A reply's body whose request is in hand until it ends or is dropped.
-pub type DrainedBody<B> = HeldBody<B, InHand>;
+/// A reply's body whose request is in flight until the body ends or is dropped.
+pub type DrainedBody<B> = HeldBody<B, InFlightRequest>;
 
 pin_project! {
-    /// Either the inner service's future, or a refusal that is ready.
+    /// The inner service's future, or a finished refusal.
     #[derive(Debug)]
     pub struct OrRefused<F, B> {
         #[pin]

@@ -1,4 +1,4 @@
-//! What closures supplied by the application see of a request: everything but its body.
+//! A request's head, as closures of the application see it: everything except its body.
 
 use http::{Extensions, HeaderMap, Method, Request, Uri};
 
@@ -11,7 +11,7 @@ pub struct RequestHead<'a> {
     pub uri: &'a Uri,
     /// The headers.
     pub headers: &'a HeaderMap,
-    /// What outer layers and the router have put there.
+    /// Extensions of outer layers and the router.
     pub extensions: &'a Extensions,
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serializer as _;
 use serde_json::Value;
 
-/// A handle in the request's extensions; clones share one set of fields. Never put a secret into it.
+/// A handle in the request's extensions; clones share one set of fields. Do not put a secret into it.
 ///
 /// ```
 /// # use mainstay::server::LogFields;
@@ -26,10 +26,11 @@ struct Fields {
 }
 
 impl LogFields {
-    /// At most this many; later ones are dropped, so that a loop in a handler cannot grow a log line without end.
+    /// Maximum number of fields of one request. Later ones are dropped, so that a loop in a handler cannot grow the log line
+    /// without end.
     pub const MAX: usize = 32;
 
-    /// Sets a field, replacing an earlier value of the same name. `principal` becomes a field of its own.
+    /// Sets a field and replaces an earlier value of the same name. `principal` is logged as a field of its own.
     pub fn set(&self, name: impl Into<Cow<'static, str>>, value: impl Into<Value>) {
         let (name, value) = (name.into(), value.into());
         let mut fields = self.lock();
@@ -40,7 +41,7 @@ impl LogFields {
         }
     }
 
-    /// What was set under `name`.
+    /// The value of the field `name`.
     pub fn get(&self, name: &str) -> Option<Value> {
         self.lock().set.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
     }
@@ -53,7 +54,7 @@ impl LogFields {
         self.lock().queued.unwrap_or_default()
     }
 
-    /// The fields but `principal`, as a JSON object; `None` when there are none.
+    /// The fields except `principal`, as a JSON object; `None` when there are none.
     pub(super) fn to_json(&self) -> Option<String> {
         let fields = self.lock();
         let mut shown = fields.set.iter().filter(|(name, _)| name != "principal").peekable();

@@ -1,9 +1,10 @@
-//! Handles of the metrics that every request moves, looked up once and kept.
+//! Handles of the metrics that every request updates, looked up once and kept.
 //!
-//! A recorder finds a metric by hashing its name and labels, which have to be put together first: half a microsecond
-//! and a handful of allocations for each. So handles are kept per route, method, status and outcome. Routes are
-//! templates, so there are few; past [`MAX_ROUTES`] (an application that labels by path has a problem of its own) they
-//! are looked up each time. Handles are made at the first request, so a recorder has to be installed before that.
+//! A recorder finds a metric by hashing its name and labels, which must first be put together: half a microsecond and
+//! several allocations for each metric. So handles are kept per route, method, status and outcome. Routes are
+//! templates, so there are few. Past [`MAX_ROUTES`] (an application that labels by path creates too many series
+//! anyway) handles are looked up each time. Handles are made at the first request, so install the recorder before
+//! that.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,9 +17,9 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use super::names;
 use crate::Outcome;
 
-/// Far more than one service has.
+/// Maximum number of routes with kept handles, far more than one service has.
 const MAX_ROUTES: usize = 512;
-/// Statuses times outcomes that one route and method can show, generously.
+/// Maximum number of pairs of status and outcome for one route and method, with a wide margin.
 const MAX_REPLIES: usize = 64;
 
 /// The metrics of one stack. Shared by all its services.
@@ -34,20 +35,20 @@ type Route = (Cow<'static, str>, &'static str);
 
 struct PerRoute {
     duration: Histogram,
-    /// A short list, walked: a route shows a few kinds of reply, not many.
+    /// A short list that is searched in order: a route has few kinds of reply.
     replies: RwLock<Vec<(Reply, Counter)>>,
 }
 
-/// What became of a request; no status when there was no reply.
+/// Status and outcome of a request; no status when there was no reply.
 type Reply = (Option<StatusCode>, Outcome);
 
 impl Meters {
-    /// A request has arrived.
+    /// Counts a request that has arrived.
     pub(super) fn enter(&self) {
         self.gauge().increment(1.0);
     }
 
-    /// It is over.
+    /// Counts a request that has ended.
     pub(super) fn leave(&self, route: &Route, status: Option<StatusCode>, outcome: Outcome, took: Duration) {
         let per_route = self.per_route(route);
         per_route.duration.record(took.as_secs_f64());
@@ -97,7 +98,7 @@ impl PerRoute {
         );
         made.increment(1);
         let mut replies = self.replies.write().unwrap_or_else(PoisonError::into_inner);
-        // Two first requests at once may both have made it; two handles of one metric do no harm.
+        // Two concurrent first requests may both have made the handle; two handles of one metric do no harm.
         if replies.len() < MAX_REPLIES {
             replies.push((kind, made));
         }

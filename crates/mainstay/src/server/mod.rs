@@ -1,20 +1,24 @@
-//! What stands between a listener and its handlers.
+//! The server side: the layers between a listener and its handlers.
 //!
 //! [`stack`] puts the layers together in the one order that works, outermost first:
 //!
-//! 1. [`context`]: correlation id, trace, deadline, attempt, priority. First, so that everything inside can name the
+//! 1. [`context`]: correlation id, trace, deadline, attempt, priority. First, so that every inner layer can name the
 //!    request, and last on the way out, so that every reply carries its id.
-//! 2. [`observe`]: the canonical log line, metrics and a span. It must see refusals and panics of all that follows.
-//! 3. [`drain`]: once shutting down, nothing new is begun; cheapest refusal first.
-//! 4. [`panic`](mod@panic): a panic becomes a reply. Outside whatever holds permits and timers, which unwinding gives back.
-//! 5. [`deadline`]: dead work costs neither quota nor a place in the queue.
-//! 6. [`rate_limit`]: a principal over its quota costs nobody else a place in the queue.
-//! 7. [`body_limit`]: what is announced as too large takes no place in the queue; the rest is cut off while it is read.
-//! 8. [`read_body`]: a body is read before a permit is taken, so that slow bodies hold none. Inside the quota, which a slow
-//!    body must cost.
-//! 9. [`shed`]: permits are taken last and held only while there is work.
+//! 2. [`observe`]: the canonical log line, metrics and a span. Outside the layers that refuse or panic, so that it
+//!    records their replies.
+//! 3. [`drain`]: refuses new requests during shutdown. Early, because this refusal is the cheapest.
+//! 4. [`panic`](mod@panic): turns a panic into a reply. Outside the layers that hold permits and timers, which
+//!    unwinding returns.
+//! 5. [`deadline`]: refuses expired requests before they use quota or a slot in the queue.
+//! 6. [`rate_limit`]: refuses a principal over its quota before it takes another principal's slot in the queue.
+//! 7. [`body_limit`]: refuses a body announced as too large before it takes a slot in the queue; other bodies are cut
+//!    off while they are read.
+//! 8. [`read_body`]: reads the body before a permit is taken, so that slow bodies hold none. Inside the quota,
+//!    because a slow body must use quota.
+//! 9. [`shed`]: takes a permit last, and holds it only while there is work.
 //!
-//! Each layer works alone: it makes what it needs of the request's context when no outer layer has.
+//! Each layer also works alone: it makes the parts of the request's context that it needs when no outer layer has
+//! made them.
 
 pub mod body_limit;
 pub mod config;
@@ -51,8 +55,9 @@ pub use record::CANONICAL;
 pub use crate::config_error::ConfigError;
 use crate::limit::{Limiter, LimiterSnapshot};
 
-/// All layers, in order. A clone, and every service it is applied to, shares one limit, one queue, one set of quotas
-/// and one drain, so applying it again (as routers do for each route and connection) never multiplies a limit.
+/// All layers, in order. Clones, and every service to which the stack is applied, share one limit, one queue, one set
+/// of quotas and one drain. So applying it again (as routers do for each route and connection) does not multiply a
+/// limit.
 #[derive(Debug, Clone)]
 pub struct ServerStack {
     context: context::ContextLayer,
@@ -68,11 +73,11 @@ pub struct ServerStack {
 /// A stack's state at one moment. Its parts are read one after the other, so under load they may differ by a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServerSnapshot {
-    /// Requests let in, whose reply has not ended.
+    /// Requests admitted, whose reply has not ended.
     pub in_flight: usize,
-    /// Of these, requests whose body is being read.
+    /// Those of the requests in flight whose body is being read.
     pub reading: usize,
-    /// Whether new requests are turned away.
+    /// Whether new requests are refused.
     pub draining: bool,
     /// Permits and queue.
     pub limiter: LimiterSnapshot,
@@ -80,8 +85,9 @@ pub struct ServerSnapshot {
     pub rate_limit: Option<RateLimitSnapshot>,
 }
 
-/// What [`ServerStack`] makes of a service. That one gets its requests with a body that has been read, or that is unread
-/// and ends at the limit: a [`ReceivedBody`](read_body::ReceivedBody) of a [`LimitedBody`](body_limit::LimitedBody).
+/// The service that [`ServerStack`] makes from an inner service. The inner service gets requests with a body that has
+/// been read, or that is unread and ends at the limit: a [`ReceivedBody`](read_body::ReceivedBody) of a
+/// [`LimitedBody`](body_limit::LimitedBody).
 pub type ServerService<S> = context::Context<
     observe::Observe<
         drain::Draining<
@@ -94,7 +100,7 @@ pub type ServerService<S> = context::Context<
     >,
 >;
 
-/// The server stack; see the [module](self) for what is in it and why in that order.
+/// The server stack. The [module](self) lists its layers and the reason for their order.
 ///
 /// ```
 /// use axum::extract::MatchedPath;
@@ -125,12 +131,12 @@ pub fn stack(config: ServerConfig) -> Result<ServerStack, ConfigError> {
 }
 
 impl ServerStack {
-    /// The switch that turns new requests away.
+    /// The switch that refuses new requests.
     pub fn drain(&self) -> Drain {
         self.drain.clone()
     }
 
-    /// What the stack is doing now, for a registry or an admin page. Takes the limiter's lock for a moment.
+    /// The stack's current state, for a registry or an admin page. Takes the limiter's lock for a short time.
     pub fn snapshot(&self) -> ServerSnapshot {
         ServerSnapshot {
             in_flight: self.drain.in_flight(),
@@ -145,7 +151,7 @@ impl ServerStack {
         &self.rate_limit
     }
 
-    /// The concurrency limit and its queue, to look at.
+    /// The concurrency limit and its queue, for reading its state.
     pub fn limiter(&self) -> Arc<Limiter> {
         Arc::clone(&self.limiter)
     }

@@ -1,6 +1,7 @@
-//! Metric names. Runbooks, alerts and dashboards quote them, so they change only with those.
+//! Metric names. Runbooks, alerts and dashboards quote them, so they change only together with those.
 
-/// Requests answered or given up, by `route`, `method`, `status` (`none` when there was no reply) and `outcome`.
+/// Requests that were answered or cancelled, by `route`, `method`, `status` (`none` when there was no reply) and
+/// `outcome`.
 pub const REQUESTS: &str = "mainstay_server_requests_total";
 /// Seconds from arrival to the end of the reply's body, by `route` and `method`. Cancelled requests count.
 pub const DURATION: &str = "mainstay_server_request_duration_seconds";
@@ -11,28 +12,29 @@ pub const CANCELLED: &str = "mainstay_server_cancelled_total";
 /// Handlers that panicked.
 pub const PANICS: &str = "mainstay_server_panics_total";
 /// Requests refused before the handler, by `reason`: `queue-full`, `displaced`, `standing`, `expired` (all from the
-/// queue), `deadline` (expired on arrival), `rate-limit`, `body-limit`, `body-timeout`, `body-share` (as many bodies of the
-/// principal are being read as may be), `bodies-full` (as many in all), `draining`.
+/// queue), `deadline` (expired on arrival), `rate-limit`, `body-limit`, `body-timeout`, `body-share` (the principal
+/// has its maximum of bodies being read), `bodies-full` (all principals together have the maximum), `draining`.
 pub const SHED: &str = "mainstay_server_shed_total";
 /// Bodies of unannounced length that were cut off at the limit while they were read.
 pub const BODY_CUT_OFF: &str = "mainstay_server_body_cut_off_total";
 /// Bodies that are being read, before a permit is taken.
 pub const BODIES_READING: &str = "mainstay_server_bodies_reading";
-/// Requests that claimed more in `X-Priority` than they may.
+/// Requests that claimed a higher `X-Priority` than they may.
 pub const PRIORITY_LOWERED: &str = "mainstay_server_priority_lowered_total";
-/// Requests whose handler had not answered a grace after the deadline.
+/// Requests whose handler had not answered a grace period after the deadline.
 pub const OVERRUN: &str = "mainstay_server_deadline_overrun_total";
-/// Seconds that requests waited in the queue, whether they were admitted or not; those with room at once not counted.
+/// Seconds that requests waited in the queue, whether they were admitted or not. Requests admitted at once are not
+/// counted.
 pub const QUEUE: &str = "mainstay_server_queue_seconds";
-/// The concurrency limit now. One for the process: with several limiters it shows the one that last changed, and
-/// [`Registry`](crate::Registry) shows all.
+/// The current concurrency limit. One gauge for the process: with several limiters it shows the one that last
+/// changed, and [`Registry`](crate::Registry) lists all of them.
 pub const LIMIT: &str = "mainstay_server_concurrency_limit";
 /// Correlation ids that were not acceptable.
 pub const CORRELATION_REPLACED: &str = "mainstay_server_correlation_replaced_total";
-/// Headers that were there and could not be read, by `header`: they count as absent.
+/// Headers that were present and could not be read, by `header`. They count as absent.
 pub const HEADER_IGNORED: &str = "mainstay_server_header_ignored_total";
 
-/// Registers help texts and units with the recorder that is installed. [`super::stack`] calls it.
+/// Registers help texts and units with the installed recorder. [`super::stack`] calls it.
 pub(super) fn describe() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_counter!(REQUESTS, "Requests by route, method, status and outcome");
@@ -47,7 +49,7 @@ pub(super) fn describe() {
     describe_counter!(SHED, "Requests refused before the handler, by reason");
     describe_counter!(BODY_CUT_OFF, "Bodies of unannounced length cut off at the limit");
     describe_gauge!(BODIES_READING, "Request bodies that are being read, before a permit is taken");
-    describe_counter!(PRIORITY_LOWERED, "Requests that claimed more than they may");
+    describe_counter!(PRIORITY_LOWERED, "Requests that claimed a higher priority than they may");
     describe_counter!(OVERRUN, "Requests whose handler had not answered shortly after the deadline");
     describe_histogram!(QUEUE, Unit::Seconds, "Time spent waiting for a permit");
     describe_gauge!(LIMIT, "Requests allowed at once");

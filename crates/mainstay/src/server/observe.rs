@@ -1,8 +1,8 @@
-//! The canonical log line, the metrics of rate, errors and duration, and a span around it all.
+//! The canonical log line, the metrics of rate, errors and duration, and a span around the request.
 //!
-//! Second from outside: it must see every reply, refusals of the layers inside included, and it needs the ids that
-//! the context layer found. A request is over when its reply's body has been sent or dropped, not when its head is
-//! ready, so a slow or cut download is timed and told as what it is.
+//! This layer is second from outside: it must see every reply, also the refusals of inner layers, and it needs the
+//! ids from the context layer. A request ends when its reply's body has been sent or dropped, and not when its head
+//! is ready, so that a slow or cut download is measured and reported as one.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,15 +24,15 @@ use super::meters::Meters;
 use super::record::{Record, method_label};
 use crate::Outcome;
 
-/// The route of a request, as a template of bounded variety (`/v1/orders/{id}`), for metrics and logs. Put it into
-/// the request's extensions outside the stack, or supply a closure; without either it is `unmatched`.
+/// The route of a request, as a template from a small fixed set (`/v1/orders/{id}`), for metrics and logs. Put it
+/// into the request's extensions outside the stack, or supply a closure; without either it is `unmatched`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteLabel(pub Cow<'static, str>);
 
-/// Finds the route of a request.
+/// Function that finds the route of a request.
 pub type RouteFn = Arc<dyn Fn(&RequestHead<'_>) -> Option<Cow<'static, str>> + Send + Sync>;
 
-/// Writes one canonical log line per request, and its metrics.
+/// Layer that writes one canonical log line per request, and its metrics.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -60,7 +60,7 @@ pub struct ObserveLayer {
 }
 
 impl ObserveLayer {
-    /// With `route` to label requests that carry no [`RouteLabel`].
+    /// A layer that uses `route` for requests without a [`RouteLabel`].
     pub fn new(route: Option<RouteFn>) -> Self {
         Self { route, meters: Arc::default() }
     }
@@ -135,10 +135,11 @@ where
 }
 
 pin_project! {
-    /// The future of [`Observe`]. Dropped before it is ready, it records the request as cancelled.
+    /// The future of [`Observe`]. If it is dropped before it is ready, it records the request as cancelled.
     #[derive(Debug)]
     pub struct ObserveFuture<F> {
-        // Before `record`: what the handler says while it is dropped still belongs to the request.
+        // Declared before `record`, so that log lines that the handler writes while it is dropped still belong to the
+        // request.
         #[pin]
         inner: Instrumented<F>,
         record: Option<Record>,
@@ -186,7 +187,7 @@ pin_project! {
 
     impl<B: Body> PinnedDrop for ObservedBody<B> {
         fn drop(this: Pin<&mut Self>) {
-            // A server stops polling once it has sent all there is to send, without waiting for the end to be said.
+            // A server stops polling after the last bytes and does not wait for the end of the stream.
             let this = this.project();
             let complete = this.inner.is_end_stream() || this.expected.is_some_and(|all| this.record.bytes >= all);
             let outcome = this.record.outcome.filter(|_| complete).unwrap_or(Outcome::Cancelled);
@@ -211,7 +212,7 @@ impl<B: Body> Body for ObservedBody<B> {
                 let sent = frame.data_ref().map_or(0, bytes::Buf::remaining);
                 this.record.bytes += u64::try_from(sent).unwrap_or(u64::MAX);
             }
-            // The head is gone, so the caller sees a cut reply: it cannot tell what became of its request.
+            // The head was already sent, so the caller sees a cut reply and cannot know its request's outcome.
             Some(Err(_)) => this.record.close(Outcome::Unknown),
             None => this.record.close(this.record.outcome.unwrap_or(Outcome::Unknown)),
         }

@@ -1,7 +1,8 @@
-//! A handler that panics answers 500 `internal` with outcome `unknown`: it may have done its work before it died.
+//! Turns a handler's panic into 500 `internal` with outcome `unknown`: the handler may have had its effect before it
+//! panicked.
 //!
-//! Inside the log line, so that the panic is counted and named; outside everything that holds permits and timers,
-//! which the unwinding then gives back.
+//! The layer is inside the log line, so that the panic is counted and named. It is outside every layer that holds
+//! permits and timers, so that unwinding returns them.
 
 use std::any::Any;
 use std::future::Future;
@@ -14,13 +15,13 @@ use http::{Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::context::{DeadlinePolicy, whose};
+use super::context::{DeadlinePolicy, summary_of};
 use super::decide;
 use super::names;
-use crate::context::Party;
+use crate::context::RequestSummary;
 use crate::problem::{Effect, Problem};
 
-/// Turns panics of the inner service into problem replies.
+/// Layer that turns panics of the inner service into problem replies.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -71,15 +72,15 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let whose = whose(&mut request, &DeadlinePolicy::default());
-        // Unwind safety: a service that panicked in `call` is used again only if it is a clone, as every server
-        // does; its shared state is this crate's, which is consistent at every point that can unwind.
+        let summary = summary_of(&mut request, &DeadlinePolicy::default());
+        // Unwind safety: after a panic in `call`, a server uses only another clone of the service. The shared state
+        // belongs to this crate and is consistent at every point that can unwind.
         let started = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
         let (inner, panicked) = match started {
             Ok(future) => (Some(future), None),
             Err(payload) => (None, Some(message_of(&*payload))),
         };
-        CatchPanicFuture { inner, panicked, whose }
+        CatchPanicFuture { inner, panicked, summary }
     }
 }
 
@@ -87,11 +88,11 @@ pin_project! {
     /// The future of [`CatchPanic`].
     #[derive(Debug)]
     pub struct CatchPanicFuture<F> {
-        // `None` once it has panicked: it is dropped at once, so that what it held is free.
+        // `None` after a panic: the future is dropped at once, so that its permits and timers are returned.
         #[pin]
         inner: Option<F>,
         panicked: Option<String>,
-        whose: Party,
+        summary: RequestSummary,
     }
 }
 
@@ -109,31 +110,31 @@ where
                 Ok(polled) => return polled,
                 Err(payload) => *this.panicked = Some(message_of(&*payload)),
             }
-            // Dropping a half-unwound future may panic again; the first panic is the one to report.
+            // Dropping a half-unwound future may panic again; only the first panic is reported.
             drop(catch_unwind(AssertUnwindSafe(|| this.inner.set(None))));
         }
         let message = this.panicked.take().unwrap_or_default();
-        Poll::Ready(Ok(answer(this.whose, &message)))
+        Poll::Ready(Ok(answer(this.summary, &message)))
     }
 }
 
-fn answer<B: From<Bytes>>(whose: &Party, message: &str) -> Response<B> {
+fn answer<B: From<Bytes>>(summary: &RequestSummary, message: &str) -> Response<B> {
     metrics::counter!(names::PANICS).increment(1);
     tracing::error!(
         target: "mainstay::panic",
-        correlation_id = whose.correlation_id.as_str(),
+        correlation_id = summary.correlation_id.as_str(),
         panic = message,
-        "a handler panicked"
+        "request handler panicked"
     );
-    decide::note(whose, "catch_panic", "answer", "the handler panicked".into());
+    decide::note(summary, "catch_panic", "answer", "the handler panicked".into());
     let mut problem = Problem::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "internal",
-        "Something went wrong here",
+        "The server failed while handling the request",
     )
     .detail("It is not known whether the request was carried out. Repeat it with the same idempotency key.")
     .outcome(Effect::Unknown)
-    .correlated(&whose.correlation_id);
+    .correlated(&summary.correlation_id);
     (problem.retryable, problem.same_key) = (true, true);
     problem.into_response()
 }

@@ -1,8 +1,8 @@
-//! A quota for each principal, so that one of them cannot use up what is meant for all.
+//! A quota for each principal, so that one principal cannot use up the capacity of all.
 //!
-//! Outside the queue: a principal over its quota must not take a place in line. Inside the deadline: a dead request
-//! must not cost quota. Every counted reply carries `RateLimit-Policy` and `RateLimit` (the IETF httpapi draft's
-//! fields), so that a client can slow down before it is refused.
+//! The layer is outside the queue, because a principal over its quota must not take a slot there, and inside the
+//! deadline, because an expired request must not use quota. Every counted reply carries `RateLimit-Policy` and
+//! `RateLimit` (fields of the IETF httpapi draft), so that a client can slow down before it is refused.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -31,19 +31,19 @@ use crate::problem::{Effect, Problem};
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Says whose quota a request counts against; `None` counts against nobody's.
+/// Function that returns the key whose quota a request uses; `None` uses no quota.
 pub type KeyFn = Arc<dyn for<'a> Fn(&RequestHead<'a>) -> Option<Cow<'a, str>> + Send + Sync>;
 
-/// A quota per key.
+/// Settings of the quota per key.
 #[derive(Clone)]
 pub struct RateLimitConfig {
-    /// Requests per window and key; a key at rest may spend them all at once.
+    /// Requests per window and key. An idle key may spend them all at once.
     pub quota: NonZeroU32,
     /// The window, at least a millisecond.
     pub window: Duration,
-    /// Keys remembered at a time; a forgotten one starts afresh. Default 10,000, some 200 KiB.
+    /// Keys remembered at the same time. A forgotten key starts with a whole quota. Default 10,000, some 200 KiB.
     pub max_keys: usize,
-    /// Whose quota it is.
+    /// Function that returns the key of a request.
     pub key: KeyFn,
 }
 
@@ -68,7 +68,7 @@ impl fmt::Debug for RateLimitConfig {
     }
 }
 
-/// Refuses requests of a key that is over its quota. Without a configuration it lets everything pass.
+/// Layer that refuses requests of a key over its quota. Without a configuration it passes everything on.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -111,7 +111,7 @@ impl fmt::Debug for Quota {
 }
 
 impl RateLimitLayer {
-    /// All services of this layer and its clones share the quotas.
+    /// A layer whose services and clones share the quotas.
     pub fn new(config: Option<RateLimitConfig>) -> Self {
         let quota = config.map(|config| {
             let policy = format!("\"principal\";q={};w={}", config.quota, whole_seconds(config.window));
@@ -132,7 +132,7 @@ pub struct RateLimitSnapshot {
     pub quota: u32,
     /// The window, in milliseconds.
     pub window_ms: u64,
-    /// Keys remembered.
+    /// Keys remembered now.
     pub keys: usize,
 }
 
@@ -141,7 +141,7 @@ impl RateLimitLayer {
         self.quota.as_ref().map(|quota| quota.snapshot())
     }
 
-    /// To watch the quotas, if there are any, without keeping them.
+    /// A weak reference to the quotas, if there are any, for a registry that does not keep them alive.
     pub(crate) fn downgrade(&self) -> Option<Weak<Quota>> {
         self.quota.as_ref().map(Arc::downgrade)
     }
@@ -225,7 +225,7 @@ fn write_headers(headers: &mut HeaderMap, quota: &Quota, remaining: u32, reset: 
     headers.insert(RATELIMIT_POLICY, quota.policy.clone());
 }
 
-/// Rounded up: a client that waits this long has waited long enough.
+/// Whole seconds, rounded up, so that a client that waits this long has waited long enough.
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

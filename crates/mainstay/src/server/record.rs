@@ -1,7 +1,7 @@
-//! One request's record: opened on arrival, closed exactly once, on whichever way the request ends.
+//! One request's record: opened on arrival, and closed exactly once, however the request ends.
 //!
-//! Closing happens on drop at the latest, so a caller that leaves is counted, timed and logged like any other, and
-//! the gauge goes back to where it was.
+//! The record closes on drop at the latest, so that a request whose caller left is counted, timed and logged like any
+//! other, and the gauge is decremented.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -55,13 +55,13 @@ impl Record {
         }
     }
 
-    /// The head of the reply is known.
+    /// Notes the reply's status and headers.
     pub(super) fn replied(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = Some(status);
         self.outcome = Some(classify::reply(status, headers));
     }
 
-    /// The request is over.
+    /// Closes the record with the request's outcome.
     pub(super) fn close(&mut self, outcome: Outcome) {
         if std::mem::replace(&mut self.closed, true) {
             return;
@@ -125,12 +125,13 @@ pub(super) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds to the microsecond, without the digits that binary fractions add.
+/// Milliseconds with microsecond precision, without the further digits of binary fractions.
 fn millis_f64(duration: std::time::Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// A method's label: only the standard names, so that a client cannot add series (OpenTelemetry's `_OTHER`).
+/// The label of a method. Only the standard names have their own label, so that a client cannot add series
+/// (OpenTelemetry's `_OTHER`).
 pub(super) fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

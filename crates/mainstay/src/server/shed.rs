@@ -1,8 +1,9 @@
-//! Innermost: only so many requests at once, a bounded queue for a few more, and a cheap, honest refusal for the rest.
+//! The innermost layer: a limit of requests in flight, a bounded queue in front of it, and a cheap refusal for the
+//! rest.
 //!
-//! Next to the handler, so that a permit is held for as long as there is work and no longer. It is taken inside
-//! `call`, never in `poll_ready`: a clone of the service that is ready but idle holds nothing. The permit ends when
-//! the reply's body does.
+//! The layer is next to the handler, so that a permit is held only while there is work. The permit is taken inside
+//! `call` and not in `poll_ready`: a clone of the service that is ready but idle holds no permit. The permit is
+//! returned when the reply's body ends.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,21 +17,21 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use super::context::{DeadlinePolicy, whose};
+use super::context::{DeadlinePolicy, summary_of};
 use super::deadline::expired;
 use super::decide;
 use super::log_fields::LogFields;
 use super::names;
 use crate::HeldBody;
-use crate::context::Party;
+use crate::context::RequestSummary;
 use crate::limit::{Acquire, Admission, Limiter, Permit, Refusal, Verdict};
 use crate::problem::{Effect, Problem};
 
-/// Seconds after which a shed client may come back: the least that `Retry-After` can say above "now". A queue that
-/// stands has been full for a tenth of that.
+/// Seconds after which a shed client may come back: the smallest `Retry-After` above zero. A standing queue has been
+/// full for a tenth of that time.
 const RETRY_AFTER_SECS: u64 = 1;
 
-/// Admits requests through a shared [`Limiter`].
+/// Layer that admits requests through a shared [`Limiter`].
 ///
 /// ```
 /// use bytes::Bytes;
@@ -60,7 +61,7 @@ pub struct ShedLayer {
 }
 
 impl ShedLayer {
-    /// All services of this layer, and of every other layer with the same limiter, share one limit.
+    /// A layer that shares one limit with every other layer of the same limiter, and with all their services.
     pub fn new(limiter: Arc<Limiter>) -> Self {
         Self { limiter }
     }
@@ -95,37 +96,38 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let whose = whose(&mut request, &DeadlinePolicy::default());
-        let stage = match self.limiter.admit(whose.priority, whose.deadline) {
+        let summary = summary_of(&mut request, &DeadlinePolicy::default());
+        let stage = match self.limiter.admit(summary.priority, summary.deadline) {
             Admission::Admitted(permit) => {
                 Stage::Running { inner: self.inner.call(request), permit: Some(permit) }
             }
             Admission::Queued(acquire) => {
-                // The ready service goes with the request; its clone becomes ready by the next `poll_ready`.
+                // The ready service serves this request; its clone becomes ready by the next `poll_ready`.
                 let clone = self.inner.clone();
                 let service = std::mem::replace(&mut self.inner, clone);
                 Stage::Queued { acquire, since: Instant::now(), waiting: Some((service, request)) }
             }
             Admission::Refused(refusal) => Stage::Refused { refusal },
         };
-        ShedFuture { stage, whose }
+        ShedFuture { stage, summary }
     }
 }
 
 pin_project! {
-    /// The future of [`Shed`]. Dropped while it waits, it leaves the queue; while it runs, it gives its permit back.
+    /// The future of [`Shed`]. If it is dropped while it waits, it leaves the queue; while it runs, it returns its
+    /// permit.
     pub struct ShedFuture<S, ReqBody> where S: Service<Request<ReqBody>> {
         #[pin]
         stage: Stage<S, S::Future, ReqBody>,
-        whose: Party,
+        summary: RequestSummary,
     }
 
     impl<S: Service<Request<ReqBody>>, ReqBody> PinnedDrop for ShedFuture<S, ReqBody> {
         fn drop(this: Pin<&mut Self>) {
-            // A caller that left says nothing of load; work cut off after its deadline may have been too slow.
+            // A caller that left shows nothing of load. Work cut off after its deadline may have been too slow.
             let this = this.project();
             match this.stage.project() {
-                StageProj::Running { permit: Some(permit), .. } if this.whose.deadline.has_passed() => {
+                StageProj::Running { permit: Some(permit), .. } if this.summary.deadline.has_passed() => {
                     permit.cut_off();
                 }
                 StageProj::Queued { since, waiting: Some((_, request)), .. } => {
@@ -139,7 +141,7 @@ pin_project! {
 
 impl<S: Service<Request<ReqBody>>, ReqBody> std::fmt::Debug for ShedFuture<S, ReqBody> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ShedFuture").field("whose", &self.whose).finish_non_exhaustive()
+        f.debug_struct("ShedFuture").field("summary", &self.summary).finish_non_exhaustive()
     }
 }
 
@@ -147,7 +149,7 @@ pin_project! {
     #[project = StageProj]
     enum Stage<S, F, ReqBody> {
         Queued { #[pin] acquire: Acquire, since: Instant, waiting: Option<(S, Request<ReqBody>)> },
-        // The handler's future goes before its permit: there is no room until it is gone.
+        // The handler's future is dropped before its permit is returned: until then there is no room.
         Running { #[pin] inner: F, permit: Option<Permit> },
         Refused { refusal: Refusal },
     }
@@ -172,7 +174,7 @@ where
                     match outcome {
                         Ok(permit) => {
                             let why = format!("admitted after {} ms in the queue", waited.as_millis());
-                            decide::note(this.whose, "load_shed", "admit", why.into());
+                            decide::note(this.summary, "load_shed", "admit", why.into());
                             Stage::Running { inner: service.call(request), permit: Some(permit) }
                         }
                         Err(refusal) => Stage::Refused { refusal },
@@ -182,21 +184,21 @@ where
                     let reply = ready!(inner.poll(cx));
                     let permit = permit.take().expect("a ShedFuture is not polled again after it was ready");
                     match &reply {
-                        // "No time": for want of it here, or because the caller had none.
+                        // A 504: the handler ran out of time here, or the caller had little time to begin with.
                         Ok(response) if response.status() == StatusCode::GATEWAY_TIMEOUT => permit.cut_off(),
                         Ok(response) => permit.observe(verdict_of(response.status())),
                         Err(_) => permit.observe(Verdict::Dropped),
                     }
                     return Poll::Ready(reply.map(|r| r.map(|body| HeldBody::new(body, Some(permit)))));
                 }
-                StageProj::Refused { refusal } => return Poll::Ready(Ok(refuse(this.whose, *refusal))),
+                StageProj::Refused { refusal } => return Poll::Ready(Ok(refuse(this.summary, *refusal))),
             };
             this.stage.set(next);
         }
     }
 }
 
-/// Tells how long a request was in the queue, whatever came of it.
+/// Records how long a request waited in the queue, whatever the result.
 fn waited(since: Instant, extensions: &Extensions) -> Duration {
     let waited = since.elapsed();
     metrics::histogram!(names::QUEUE).record(waited.as_secs_f64());
@@ -206,7 +208,8 @@ fn waited(since: Instant, extensions: &Extensions) -> Duration {
     waited
 }
 
-/// A handler that answers "no room" was short of something behind it: the limit should hear of it.
+/// Reads the reply's status. A handler that answers "no room" lacked some resource behind it, and the limit should
+/// learn of it.
 fn verdict_of(status: StatusCode) -> Verdict {
     match status {
         StatusCode::SERVICE_UNAVAILABLE => Verdict::Dropped,
@@ -214,15 +217,15 @@ fn verdict_of(status: StatusCode) -> Verdict {
     }
 }
 
-fn refuse<B: From<Bytes>>(whose: &Party, refusal: Refusal) -> Response<B> {
+fn refuse<B: From<Bytes>>(summary: &RequestSummary, refusal: Refusal) -> Response<B> {
     if refusal == Refusal::Expired {
-        return expired(whose, refusal.as_str(), refusal.why());
+        return expired(summary, refusal.as_str(), refusal.why());
     }
-    decide::shed(whose, "load_shed", refusal.as_str(), refusal.why().into());
+    decide::shed(summary, "load_shed", refusal.as_str(), refusal.why().into());
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "There is no room for this request now")
         .outcome(Effect::NotExecuted)
         .retry_after(RETRY_AFTER_SECS)
-        .correlated(&whose.correlation_id)
+        .correlated(&summary.correlation_id)
         .into_response()
 }
 

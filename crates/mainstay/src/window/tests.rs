@@ -1,4 +1,4 @@
-//! The ring against a list that forgets nothing.
+//! The ring compared with a complete list of events.
 
 use proptest::prelude::*;
 
@@ -13,7 +13,7 @@ fn window() -> Window<SLOTS> {
 
 proptest! {
     #[test]
-    fn what_it_remembers_is_what_the_last_slots_hold(
+    fn the_sum_is_the_sum_of_the_last_slots(
         events in prop::collection::vec((0_u64..450, any::<bool>(), any::<bool>()), 1..400),
     ) {
         let (window, mut now, mut all) = (window(), 0, Vec::new());
@@ -31,9 +31,9 @@ proptest! {
         }
     }
 
-    /// Threads read the clock before they count, so events come a little out of order.
+    /// Threads read the clock before they count, so events arrive slightly out of order.
     #[test]
-    fn late_comers_count_where_they_belong(lags in prop::collection::vec(0_u64..300, 1..100)) {
+    fn late_events_count_in_their_own_slot(lags in prop::collection::vec(0_u64..300, 1..100)) {
         let window = window();
         for (n, lag) in lags.iter().enumerate() {
             window.add((10_000 + n as u64).saturating_sub(*lag), Counts { a: 1, ..Counts::default() });
@@ -43,7 +43,7 @@ proptest! {
 }
 
 #[test]
-fn a_full_slot_stops_counting_and_spoils_nothing() {
+fn a_full_slot_stops_counting_and_keeps_its_neighbours() {
     let window = window();
     for _ in 0..100_000 {
         window.add(5, Counts { a: 1, b: 1, c: 0 });
@@ -59,7 +59,7 @@ fn an_event_older_than_the_window_is_not_counted_as_new() {
     let window = window();
     window.add(50 * SLOT, Counts { a: 1, ..Counts::default() });
     window.add(40 * SLOT, Counts { a: 1, ..Counts::default() });
-    assert_eq!(window.sum(50 * SLOT).a, 1, "a thread that slept for a whole window");
+    assert_eq!(window.sum(50 * SLOT).a, 1, "a thread that was delayed for a whole window");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn memory_does_not_depend_on_the_rate() {
     assert_eq!(size_of::<Window<100>>(), 101 * 8);
 }
 
-/// Turns are numbers of 16 bits that come around: at any age of the window, and after a rest of any length.
+/// Turns are 16-bit numbers that repeat. The window must count at any age and after a pause of any length.
 #[test]
 fn a_window_that_was_cleared_or_left_alone_counts_on_at_any_age() {
     let one = Counts { a: 1, ..Counts::default() };
@@ -84,6 +84,6 @@ fn a_window_that_was_cleared_or_left_alone_counts_on_at_any_age() {
         let rested = window();
         rested.add(0, one);
         rested.add(now, one);
-        assert_eq!(rested.sum(now).a, if lap % 65_536 == 0 { 2 } else { 1 }, "after a rest of {lap} laps");
+        assert_eq!(rested.sum(now).a, if lap % 65_536 == 0 { 2 } else { 1 }, "after a pause of {lap} laps");
     }
 }

@@ -1,4 +1,4 @@
-//! Each layer used alone, over a bare transport: what it decides is one event, one line of the trail and one metric.
+//! Each layer used alone, over a bare transport: each decision is one event, one entry of the trail and one metric.
 
 use std::time::Duration;
 
@@ -20,15 +20,15 @@ use mainstay::{CallError, Endpoint, RequestContext};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt as _};
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{DepositMany as _, Do, HOST, Peer, With as _, begin, get};
 
-/// One second, and a trail of its own.
+/// A context with one second and its own trail.
 fn context() -> RequestContext {
     RequestContext::background(Duration::from_secs(1))
 }
 
-/// Asks once through `layer` alone.
+/// Sends one request through `layer` alone.
 async fn ask<L>(layer: &L, peer: &Peer, context: &RequestContext)
 where
     L: Layer<Peer>,
@@ -37,15 +37,15 @@ where
     drop(layer.layer(peer.clone()).oneshot(get().with(context)).await);
 }
 
-/// That `layer` has decided `action` for `context`, said so in one event with its reason, and counted it in `metric`.
+/// Asserts that `layer` has recorded `action` for `context` in one event with its reason, and counted it in `metric`.
 #[track_caller]
-fn told(ears: &Ears, context: &RequestContext, layer: &str, action: &str, metric: &str) {
+fn assert_recorded(recorder: &Recorder, context: &RequestContext, layer: &str, action: &str, metric: &str) {
     let kept: Vec<_> = context.trail.snapshot();
     let kept: Vec<_> = kept.iter().filter(|d| d.layer == layer && d.action == action).collect();
     assert_eq!(kept.len(), 1, "{layer} {action}: {:?}", context.trail.snapshot());
     assert!(!kept[0].why.is_empty() && kept[0].endpoint.is_some(), "{kept:?}");
-    let events = ears.at("mainstay::decision");
-    let of_mine = |e: &&crate::ears::Fields| {
+    let events = recorder.at("mainstay::decision");
+    let of_mine = |e: &&crate::recorder::Fields| {
         e["layer"] == layer
             && e["action"] == action
             && e.get("correlation_id") == Some(&context.correlation_id.as_str().into())
@@ -54,19 +54,19 @@ fn told(ears: &Ears, context: &RequestContext, layer: &str, action: &str, metric
     assert_eq!(said.len(), 1, "{layer} {action}: {events:?}");
     assert_eq!(said[0]["why"], *kept[0].why);
     assert_eq!(said[0]["peer"], "inventory");
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics.get(metric), Some(&vec![1.0]), "{metric}: {metrics:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_total_deadline_refuses_and_cuts_off() {
-    let (ears, peer) = (Ears::new(), Peer::always(Do::Hang));
+    let (recorder, peer) = (Recorder::new(), Peer::always(Do::Hang));
     let layer = TotalDeadlineLayer::new("inventory", Duration::from_millis(300), Duration::from_millis(50));
     let late = RequestContext::background(Duration::from_millis(50));
     ask(&layer, &peer, &late).await;
     assert_eq!(peer.calls(), 0);
-    told(
-        &ears,
+    assert_recorded(
+        &recorder,
         &late,
         "deadline",
         "reject",
@@ -74,73 +74,79 @@ async fn the_total_deadline_refuses_and_cuts_off() {
     );
     let slow = context();
     ask(&layer, &peer, &slow).await;
-    told(&ears, &slow, "deadline", "cut_off", "mainstay_client_timeouts_total{peer=inventory,limit=total}");
+    assert_recorded(
+        &recorder,
+        &slow,
+        "deadline",
+        "cut_off",
+        "mainstay_client_timeouts_total{peer=inventory,limit=total}",
+    );
     assert_eq!(slow.trail.snapshot()[0].why, "no reply within 300 ms");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_attempt_timeout_refuses_and_cuts_off_and_says_which_limit_it_was() {
-    let (ears, peer) = (Ears::new(), Peer::always(Do::Hang));
+async fn the_attempt_timeout_refuses_and_cuts_off_and_reports_its_limit() {
+    let (recorder, peer) = (Recorder::new(), Peer::always(Do::Hang));
     let layer = AttemptTimeoutLayer::new("inventory", Duration::from_millis(300)).unwrap();
     let late = RequestContext::background(Duration::ZERO);
     ask(&layer, &peer, &late).await;
     assert_eq!(peer.calls(), 0);
     let rejected = "mainstay_client_rejected_total{peer=inventory,reason=deadline-too-near}";
-    told(&ears, &late, "attempt_timeout", "reject", rejected);
-    // Time runs out between the call and its first poll: still nothing is sent.
+    assert_recorded(&recorder, &late, "attempt_timeout", "reject", rejected);
+    // The time ends between the call and its first poll: the attempt is not sent.
     let call = layer.layer(peer.clone()).call(get().within_ms(100));
     tokio::time::advance(Duration::from_millis(101)).await;
     assert!(matches!(call.await, Err(CallError::DeadlineTooNear { .. })));
-    assert_eq!((peer.calls(), &ears.metrics()[rejected]), (0, &vec![1.0]));
+    assert_eq!((peer.calls(), &recorder.metrics()[rejected]), (0, &vec![1.0]));
     for (left, why) in [
-        (1_000, "no reply within 300 ms, an attempt's time"),
-        (200, "no reply within 200 ms, what the deadline left"),
+        (1_000, "no reply within 300 ms, the attempt timeout"),
+        (200, "no reply within 200 ms, the time left to the deadline"),
     ] {
         let slow = RequestContext::background(Duration::from_millis(left));
         ask(&layer, &peer, &slow).await;
         let counted = "mainstay_client_timeouts_total{peer=inventory,limit=attempt}";
-        told(&ears, &slow, "attempt_timeout", "cut_off", counted);
+        assert_recorded(&recorder, &slow, "attempt_timeout", "cut_off", counted);
         assert_eq!(slow.trail.snapshot()[0].why, why);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_stamp_sends_nothing_on_that_has_no_time_left() {
-    let (ears, peer) = (Ears::new(), Peer::always(Do::Reply(200)));
+async fn the_stamp_does_not_send_an_attempt_without_time() {
+    let (recorder, peer) = (Recorder::new(), Peer::always(Do::Reply(200)));
     let late = RequestContext::background(Duration::from_micros(900));
     let layer = StampLayer::new("inventory");
     let refused = layer.layer(peer.clone()).oneshot(get().with(&late)).await;
     assert!(matches!(refused, Err(CallError::DeadlineTooNear { .. })), "{refused:?}");
     assert_eq!(peer.calls(), 0);
     let rejected = "mainstay_client_rejected_total{peer=inventory,reason=deadline-too-near}";
-    told(&ears, &late, "stamp", "reject", rejected);
+    assert_recorded(&recorder, &late, "stamp", "reject", rejected);
     ask(&layer, &peer, &RequestContext::background(Duration::from_millis(1))).await;
     assert_eq!(peer.seen()[0].deadline_ms(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_retry_tries_again_and_gives_up() {
-    let (ears, peer) = (Ears::new(), Peer::always(Do::Refuse));
+async fn the_retry_repeats_and_gives_up() {
+    let (recorder, peer) = (Recorder::new(), Peer::always(Do::Refuse));
     let budget = RetryBudget::new(&BudgetConfig::default()).unwrap();
     let retry = RetryConfig { max_attempts: 2, ..RetryConfig::default() };
     let context = context();
     ask(&RetryLayer::new("inventory", retry, budget, Random::seeded(1)).unwrap(), &peer, &context).await;
     assert_eq!(peer.calls(), 2);
-    told(&ears, &context, "retry", "retry", "mainstay_retries_total{peer=inventory}");
+    assert_recorded(&recorder, &context, "retry", "retry", "mainstay_retries_total{peer=inventory}");
     let again = RequestContext { attempt: 2, ..context.clone() };
     let budget = RetryBudget::new(&BudgetConfig::default()).unwrap();
     let layer = RetryLayer::new("inventory", RetryConfig::default(), budget, Random::seeded(1)).unwrap();
     let ours = RequestContext { trail: mainstay::DecisionTrail::new(), ..again };
-    ears.metrics();
+    recorder.metrics();
     ask(&layer, &peer, &ours).await;
     let given_up = "mainstay_retry_given_up_total{peer=inventory,reason=caller-retries}";
     assert_eq!(ours.trail.snapshot()[0].action, "give_up");
-    assert_eq!(ears.metrics()[given_up], [1.0]);
+    assert_eq!(recorder.metrics()[given_up], [1.0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_hedge_asks_again_or_tells_that_it_may_not() {
-    let (ears, peer) = (Ears::new(), Peer::script([Do::Reply(200)]));
+async fn the_hedge_sends_a_second_request_or_records_why_not() {
+    let (recorder, peer) = (Recorder::new(), Peer::script([Do::Reply(200)]));
     let budget = RetryBudget::new(&BudgetConfig { floor_per_second: 0, ..BudgetConfig::default() }).unwrap();
     let config = HedgeConfig { min_samples: 1, ..HedgeConfig::default() };
     let layer = HedgeLayer::new("inventory", config, budget.clone()).unwrap();
@@ -148,17 +154,17 @@ async fn the_hedge_asks_again_or_tells_that_it_may_not() {
     peer.turn([Do::after_ms(500, Do::Reply(200))]);
     let poor = context();
     ask(&layer, &peer, &poor).await;
-    told(&ears, &poor, "hedge", "give_up", "mainstay_hedges_denied_total{peer=inventory}");
+    assert_recorded(&recorder, &poor, "hedge", "give_up", "mainstay_hedges_denied_total{peer=inventory}");
     budget.deposit_many(100);
     peer.turn([Do::Hang, Do::Reply(200)]);
     let rich = context();
     ask(&layer, &peer, &rich).await;
-    told(&ears, &rich, "hedge", "hedge", "mainstay_hedges_total{peer=inventory}");
+    assert_recorded(&recorder, &rich, "hedge", "hedge", "mainstay_hedges_total{peer=inventory}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_throttle_holds_back() {
-    let (ears, peer) = (Ears::new(), Peer::always(Do::Reply(429)));
+    let (recorder, peer) = (Recorder::new(), Peer::always(Do::Reply(429)));
     let config = ThrottleConfig { min_calls: 1, ..ThrottleConfig::default() };
     let layer = ThrottleLayer::new("inventory", config, Random::seeded(1)).unwrap();
     let mut held_back = context();
@@ -170,8 +176,8 @@ async fn the_throttle_holds_back() {
             break;
         }
     }
-    told(
-        &ears,
+    assert_recorded(
+        &recorder,
         &held_back,
         "throttle",
         "reject",
@@ -181,19 +187,19 @@ async fn the_throttle_holds_back() {
 
 #[tokio::test(start_paused = true)]
 async fn the_bulkhead_refuses() {
-    let (ears, peer) = (Ears::new(), Peer::always(Do::Hang));
+    let (recorder, peer) = (Recorder::new(), Peer::always(Do::Hang));
     let layer = BulkheadLayer::new("inventory", 1).unwrap();
     let mut held = Box::pin(layer.layer(peer.clone()).oneshot(get()));
     begin(&mut held).await;
     let refused = context();
     ask(&layer, &peer, &refused).await;
     let full = "mainstay_client_rejected_total{peer=inventory,reason=bulkhead-full}";
-    told(&ears, &refused, "bulkhead", "reject", full);
+    assert_recorded(&recorder, &refused, "bulkhead", "reject", full);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_breaker_opens_and_refuses() {
-    let (ears, peer) = (Ears::new(), Peer::always(Do::Refuse));
+    let (recorder, peer) = (Recorder::new(), Peer::always(Do::Refuse));
     let breakers = Breakers::new("inventory", BreakerConfig::default(), Random::seeded(1)).unwrap();
     let layer = BreakerLayer::new(breakers);
     for _ in 0..4 {
@@ -202,50 +208,56 @@ async fn the_breaker_opens_and_refuses() {
     let last = context();
     ask(&layer, &peer, &last).await;
     let opened = format!("mainstay_breaker_transitions_total{{peer=inventory,endpoint={HOST},to=open}}");
-    told(&ears, &last, "circuit_breaker", "open", &opened);
+    assert_recorded(&recorder, &last, "circuit_breaker", "open", &opened);
     let refused = context();
     ask(&layer, &peer, &refused).await;
     let rejected = "mainstay_client_rejected_total{peer=inventory,reason=breaker-rejected}";
-    told(&ears, &refused, "circuit_breaker", "reject", rejected);
+    assert_recorded(&recorder, &refused, "circuit_breaker", "reject", rejected);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_is_told_with_its_outcome() {
-    let (ears, peer) = (Ears::new(), Peer::always(Do::Lose));
+async fn an_attempt_is_recorded_with_its_outcome() {
+    let (recorder, peer) = (Recorder::new(), Peer::always(Do::Lose));
     let context = context();
     ask(&AttemptLayer::new("inventory"), &peer, &context).await;
     let counted = "mainstay_client_attempts_total{peer=inventory,outcome=unknown}";
-    told(&ears, &context, "attempt", "unknown", counted);
+    assert_recorded(&recorder, &context, "attempt", "unknown", counted);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_joined_read_and_a_substitute_are_told() {
-    let (ears, peer) = (Ears::new(), Peer::always(Do::after_ms(10, Do::Reply(503))));
+async fn a_joined_read_and_a_substitute_are_recorded() {
+    let (recorder, peer) = (Recorder::new(), Peer::always(Do::after_ms(10, Do::Reply(503))));
     let layer = CoalesceLayer::new("inventory");
     let (first, joined) = (context(), context());
     tokio::join!(ask(&layer, &peer, &first), ask(&layer, &peer, &joined));
     assert_eq!(peer.calls(), 1);
-    told(&ears, &joined, "coalesce", "join", "mainstay_client_coalesced_total{peer=inventory}");
+    assert_recorded(
+        &recorder,
+        &joined,
+        "coalesce",
+        "join",
+        "mainstay_client_coalesced_total{peer=inventory}",
+    );
     let layer = FallbackLayer::new("inventory", |_| Some(Response::new(Bytes::new())));
     let substituted = context();
     ask(&layer, &peer, &substituted).await;
     let counted = "mainstay_client_fallbacks_total{peer=inventory,outcome=unknown}";
-    told(&ears, &substituted, "fallback", "substitute", counted);
+    assert_recorded(&recorder, &substituted, "fallback", "substitute", counted);
 }
 
 #[cfg(feature = "faults")]
 #[tokio::test(start_paused = true)]
-async fn an_injected_fault_is_told() {
+async fn an_injected_fault_is_recorded() {
     use mainstay::fault::{ClientFaultLayer, Fault, FaultSpec, Faults};
 
-    let (ears, peer) = (Ears::new(), Peer::always(Do::Reply(200)));
+    let (recorder, peer) = (Recorder::new(), Peer::always(Do::Reply(200)));
     let faults = Faults::new(Random::seeded(1));
     let layer = ClientFaultLayer::new(&faults, "inventory");
     faults.put("inventory", FaultSpec::always(Fault::Garbage)).unwrap();
     let context = context();
     ask(&layer, &peer, &context).await;
-    told(
-        &ears,
+    assert_recorded(
+        &recorder,
         &context,
         "fault",
         "garbage",
@@ -253,16 +265,16 @@ async fn an_injected_fault_is_told() {
     );
 }
 
-/// A permit taken by hand tells what a call through the layer would.
+/// A permit from `try_acquire` records the same decisions as a call through the layer.
 #[tokio::test(start_paused = true)]
-async fn a_permit_by_hand_tells_the_same() {
-    let ears = Ears::new();
+async fn a_permit_from_try_acquire_records_the_same_decisions() {
+    let recorder = Recorder::new();
     let breakers = Breakers::new("inventory", BreakerConfig::default(), Random::seeded(1)).unwrap();
     let breaker = breakers.endpoint(&Endpoint::parse(HOST).unwrap());
     breaker.force_open();
     let context = context();
     breaker.try_acquire(Some(&context)).unwrap_err();
     let rejected = "mainstay_client_rejected_total{peer=inventory,reason=breaker-rejected}";
-    told(&ears, &context, "circuit_breaker", "reject", rejected);
+    assert_recorded(&recorder, &context, "circuit_breaker", "reject", rejected);
     assert!(context.deadline.instant() > Instant::now());
 }

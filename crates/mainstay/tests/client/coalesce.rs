@@ -1,4 +1,4 @@
-//! Identical reads share one call, and nothing else does.
+//! Identical reads share one call, and other calls do not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use mainstay::{CallError, RepeatedWork, RequestContext};
 use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{Do, Peer, With as _, begin, get, get_from, post_with_key};
 
 fn slow() -> Peer {
@@ -28,22 +28,22 @@ async fn a_thousand_identical_reads_are_one_call() {
     assert!(replies.into_iter().all(|reply| reply.unwrap().body() == "body"));
     assert_eq!((peer.calls(), layer.under_way()), (1, 0));
     client.oneshot(get()).await.unwrap();
-    assert_eq!(peer.calls(), 2, "what has ended is not shared: this is no cache");
+    assert_eq!(peer.calls(), 2, "a call that has ended is not shared: this is no cache");
 }
 
 #[tokio::test(start_paused = true)]
-async fn different_reads_and_all_writes_go_their_own_way() {
+async fn different_reads_and_all_writes_are_not_shared() {
     let peer = slow();
     let client = CoalesceLayer::new("inventory").layer(peer.clone());
     let mut other = get();
     other.headers_mut().insert(header::AUTHORIZATION, "Bearer other".parse().unwrap());
     let requests = [get(), get_from("10.0.0.2:80"), other, post_with_key(), post_with_key()];
     join_all(requests.map(|request| client.clone().oneshot(request))).await;
-    assert_eq!(peer.calls(), 5, "another principal's answer is not ours");
+    assert_eq!(peer.calls(), 5, "another principal's answer must not be shared");
 }
 
 #[tokio::test(start_paused = true)]
-async fn reads_that_differ_in_any_header_but_ours_or_have_a_body_are_not_the_same() {
+async fn reads_with_a_body_or_with_other_headers_of_the_caller_are_not_shared() {
     let peer = slow();
     let client = CoalesceLayer::new("inventory").layer(peer.clone());
     let of = |name: &'static str, value: &'static str| {
@@ -71,12 +71,12 @@ async fn reads_that_differ_in_any_header_but_ours_or_have_a_body_are_not_the_sam
     assert_eq!(peer.calls(), count);
     let ours = ["x-correlation-id", "traceparent", "x-deadline-ms", "x-attempt", "x-priority", "tracestate"];
     join_all(ours.map(|name| client.clone().oneshot(of(name, "1")))).await;
-    assert_eq!(peer.calls(), count + 1, "what tells callers apart does not tell reads apart");
+    assert_eq!(peer.calls(), count + 1, "the headers of this crate do not distinguish reads");
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_longer_than_its_own_deadline() {
-    let (ears, peer) = (Ears::new(), Peer::always(Do::after_ms(1_500, Do::Reply(200))));
+async fn no_caller_waits_for_longer_than_its_own_deadline() {
+    let (recorder, peer) = (Recorder::new(), Peer::always(Do::after_ms(1_500, Do::Reply(200))));
     let client = CoalesceLayer::new("inventory").layer(peer.clone());
     let patient = tokio::spawn(client.clone().oneshot(get()));
     tokio::task::yield_now().await;
@@ -84,17 +84,17 @@ async fn nobody_waits_for_longer_than_its_own_deadline() {
     let hurried = client.oneshot(get().within_ms(100)).await.unwrap_err();
     assert!(matches!(hurried, CallError::DeadlineExceeded { .. }), "{hurried:?}");
     assert_eq!(began.elapsed().as_millis(), 100);
-    assert_eq!(ears.metrics()["mainstay_client_timeouts_total{peer=inventory,limit=joined}"], [1.0]);
-    assert_eq!(ears.at("mainstay::decision").last().unwrap()["action"], "cut_off");
+    assert_eq!(recorder.metrics()["mainstay_client_timeouts_total{peer=inventory,limit=joined}"], [1.0]);
+    assert_eq!(recorder.at("mainstay::decision").last().unwrap()["action"], "cut_off");
     assert_eq!(patient.await.unwrap().unwrap().status(), 200);
     assert_eq!(peer.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transport_that_panics_strands_nobody() {
+async fn a_transport_that_panics_fails_the_call_for_every_waiter() {
     let panics = tower::service_fn(|_: ClientRequest| async {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        panic!("a bug");
+        panic!("transport bug");
         #[allow(unreachable_code)]
         Err::<http::Response<bytes::Bytes>, _>(CallError::InvalidRequest { reason: "" })
     });
@@ -107,7 +107,7 @@ async fn a_transport_that_panics_strands_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_leaves_leaves_alone() {
+async fn a_caller_that_leaves_does_not_end_the_shared_call() {
     let (peer, layer) = (slow(), CoalesceLayer::new("inventory"));
     let client = layer.layer(peer.clone());
     let mut first = Box::pin(client.clone().oneshot(get()));
@@ -115,14 +115,14 @@ async fn whoever_leaves_leaves_alone() {
     let mut second = Box::pin(client.clone().oneshot(get()));
     begin(&mut second).await;
     drop(first);
-    assert_eq!(second.await.unwrap().status(), 200, "the one who began it has left");
+    assert_eq!(second.await.unwrap().status(), 200, "the first caller has left");
     assert_eq!(peer.calls(), 1);
 
     let mut only = Box::pin(client.oneshot(get()));
     begin(&mut only).await;
     assert_eq!((peer.inside(), layer.under_way()), (1, 1));
     drop(only);
-    assert_eq!((peer.inside(), layer.under_way()), (0, 0), "nobody waits, so nothing runs");
+    assert_eq!((peer.inside(), layer.under_way()), (0, 0), "no caller waits, so no call runs");
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,7 +142,7 @@ async fn calls_with_the_same_timeout_are_shared_though_each_begins_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_inherits_less_than_half_of_the_time_it_has() {
+async fn no_joiner_gets_less_than_half_of_its_own_time() {
     let (peer, layer) = (slow(), CoalesceLayer::new("inventory"));
     let client = layer.layer(peer.clone());
     let ask = |ms| {
@@ -153,14 +153,14 @@ async fn nobody_inherits_less_than_half_of_the_time_it_has() {
     for call in [&mut short, &mut long, &mut shorter] {
         begin(call).await;
     }
-    assert_eq!(peer.calls(), 2, "the longer wait has a call of its own, which the shortest joins");
+    assert_eq!(peer.calls(), 2, "the longer wait has its own call, which the shortest joins");
     join_all([short, long, shorter]).await.into_iter().for_each(|reply| assert!(reply.is_ok()));
     assert_eq!(layer.under_way(), 0);
 }
 
-/// 1.08 million polls in 490 ms, from a waiter that woke itself.
+/// A waiter that woke itself: 1.08 million polls in 490 ms.
 #[tokio::test(start_paused = true)]
-async fn waiting_for_somebody_elses_call_is_not_polling() {
+async fn waiting_for_a_shared_call_does_not_poll_in_a_loop() {
     let client = CoalesceLayer::new("inventory").layer(slow());
     let polls = Arc::new(AtomicUsize::new(0));
     let waiters = (0..10).map(|_| {

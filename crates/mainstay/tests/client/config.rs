@@ -1,4 +1,4 @@
-//! Settings that cannot work are refused when the stack is built, by the name of the setting.
+//! Wrong settings are refused when the stack is built, by the name of the setting.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tower::{Layer as _, ServiceExt as _};
 use crate::support::{Do, Peer, config, get};
 
 #[test]
-fn what_cannot_work_is_refused_by_name() {
+fn a_wrong_setting_is_refused_by_name() {
     let ms = Duration::from_millis;
     let breaker = |breaker| ClientConfig { breaker, ..config() };
     let budget =
@@ -50,12 +50,12 @@ fn what_cannot_work_is_refused_by_name() {
             breaker(BreakerConfig { probe_timeout: Duration::MAX, ..BreakerConfig::default() }),
             "breaker.probe_timeout",
         ),
-        // The attempt is over before it would be asked again.
+        // The attempt ends before the hedge could begin.
         (hedge(HedgeConfig { least_delay: ms(1_000), ..HedgeConfig::default() }), "hedge.least_delay"),
     ];
     for (config, field) in wrong {
         let error = mainstay::client::stack(config, Peer::always(Do::Reply(200))).unwrap_err();
-        // Others may follow from it: no attempt fits into a total of zero.
+        // Other problems may follow from it: no attempt fits into a total of zero.
         let problem = &error.problems[0];
         assert_eq!(problem.field, field);
         assert!(error.to_string().contains(field) && error.to_string().contains(problem.range), "{error}");
@@ -63,7 +63,7 @@ fn what_cannot_work_is_refused_by_name() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_at_once_with_what_was_given() {
+fn all_wrong_settings_are_reported_at_once_with_their_values() {
     let retry = RetryConfig { max_attempts: 11, ..RetryConfig::default() };
     let wrong = ClientConfig { retry, max_in_flight: 0, ..config() };
     let error = mainstay::client::stack(wrong, Peer::always(Do::Reply(200))).unwrap_err();
@@ -73,14 +73,14 @@ fn everything_that_is_wrong_is_told_at_once_with_what_was_given() {
     );
 }
 
-/// "No limit" is no number that a clock can add: it is refused, or taken as a day.
+/// A duration that stands for "no limit" cannot be added to a clock: it is refused, or taken as a day.
 #[tokio::test(start_paused = true)]
-async fn a_layer_alone_takes_no_setting_that_panics_later() {
+async fn a_layer_alone_accepts_no_setting_that_panics_later() {
     let budget = RetryBudget::new(&BudgetConfig::default()).unwrap();
     let config = HedgeConfig { least_delay: Duration::MAX, ..HedgeConfig::default() };
     let error = HedgeLayer::new("inventory", config, budget).unwrap_err();
     assert_eq!(error.problems[0].field, "hedge.least_delay");
     let layer = TotalDeadlineLayer::new("inventory", Duration::MAX, Duration::ZERO).least(Duration::MAX);
     let reply = layer.layer(Peer::always(Do::Reply(200))).oneshot(get()).await.unwrap();
-    assert_eq!(reply.status(), 200, "there is a day, and a day is enough");
+    assert_eq!(reply.status(), 200, "the duration is taken as a day");
 }

@@ -1,4 +1,4 @@
-//! A substitute is told as one, and only a read gets it.
+//! A substitute is marked as one, and only a read gets it.
 
 use bytes::Bytes;
 use http::Response;
@@ -6,7 +6,7 @@ use mainstay::fallback::{FallbackLayer, Substituted};
 use mainstay::{Outcome, RequestContext};
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{Do, Peer, With as _, get, post_with_key};
 
 fn substitute(became: Outcome) -> Option<Response<Bytes>> {
@@ -14,24 +14,24 @@ fn substitute(became: Outcome) -> Option<Response<Bytes>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_brought_no_answer_gets_a_substitute_that_says_so() {
-    let ears = Ears::new();
+async fn a_read_without_an_answer_gets_a_marked_substitute() {
+    let recorder = Recorder::new();
     let client = FallbackLayer::new("prices", substitute).layer(Peer::always(Do::Reply(503)));
     let context = RequestContext::background(std::time::Duration::from_secs(1));
     let reply = client.oneshot(get().with(&context)).await.unwrap();
     assert_eq!((reply.body().as_ref(), reply.status().as_u16()), (&b"yesterday's"[..], 200));
     assert_eq!(reply.extensions().get(), Some(&Substituted(Outcome::Unknown)));
-    let told = context.trail.snapshot().pop().unwrap();
+    let decision = context.trail.snapshot().pop().unwrap();
     assert_eq!(
-        (&*told.layer, &*told.action, &*told.why),
+        (&*decision.layer, &*decision.action, &*decision.why),
         ("fallback", "substitute", "the call ended as unknown")
     );
     let name = "mainstay_client_fallbacks_total{peer=prices,outcome=unknown}";
-    assert_eq!(ears.metrics()[name], [1.0]);
+    assert_eq!(recorder.metrics()[name], [1.0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_an_answer_also_when_it_is_no() {
+async fn a_refusal_is_an_answer_and_gets_no_substitute() {
     for status in [200, 404, 400] {
         let client = FallbackLayer::new("prices", substitute).layer(Peer::always(Do::Reply(status)));
         assert_eq!(client.oneshot(get()).await.unwrap().status(), status);
@@ -39,7 +39,7 @@ async fn an_answer_is_an_answer_also_when_it_is_no() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_never_gets_one_and_neither_does_what_has_none() {
+async fn a_write_and_a_read_without_a_substitute_return_the_failure() {
     let client = FallbackLayer::new("prices", substitute).layer(Peer::always(Do::Reply(503)));
     assert_eq!(client.oneshot(post_with_key()).await.unwrap().status(), 503);
     let client = FallbackLayer::new("prices", substitute).layer(Peer::always(Do::Reply(429)));

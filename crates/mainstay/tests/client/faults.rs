@@ -1,4 +1,4 @@
-//! Injected faults look like the real ones, on both sides of a connection, and end when they are told to.
+//! Injected faults look like real ones, on both sides of a connection, and end as specified.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use mainstay::{CallError, Outcome, classify};
 use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{Called, Do, Peer, begin, call, config, get, post, post_with_key, stack};
 
 const POINT: &str = "inventory-client";
@@ -56,7 +56,7 @@ async fn each_fault_has_the_outcome_of_the_real_one() {
 
 #[tokio::test(start_paused = true)]
 async fn garbage_is_no_success_for_a_client_that_reads_its_replies() {
-    let (ears, faults) = (Ears::new(), Faults::default());
+    let (recorder, faults) = (Recorder::new(), Faults::default());
     let config = ClientConfig { faults: Some((faults.clone(), POINT.to_owned())), ..config() };
     let stack = stack(config, &Peer::always(Do::Reply(201)));
     faults.put(POINT, FaultSpec::always(Fault::Garbage)).unwrap();
@@ -68,7 +68,7 @@ async fn garbage_is_no_success_for_a_client_that_reads_its_replies() {
         }));
         call(&stack, request).await.unwrap_err();
     }
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     let calls =
         |outcome| metrics[&format!("mainstay_client_requests_total{{peer=inventory,outcome={outcome}}}")][0];
     assert!(calls("success") == 0.0 && calls("unknown") > 0.0, "{metrics:?}");
@@ -77,7 +77,7 @@ async fn garbage_is_no_success_for_a_client_that_reads_its_replies() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn latency_is_in_milliseconds_and_its_jitter_on_top() {
+async fn latency_is_in_milliseconds_and_its_jitter_is_added() {
     let faults = Faults::new(Random::seeded(1));
     for _ in 0..20 {
         let began = Instant::now();
@@ -94,12 +94,12 @@ async fn a_lost_reply_is_settled_by_the_same_key() {
     faults.put(POINT, FaultSpec::always(Fault::ReplyLost { how: Loss::Reset }).times(1)).unwrap();
     assert_eq!(call(&stack, post_with_key()).await.unwrap().status(), 201);
     let keys: Vec<_> = peer.seen().iter().map(|s| s.header("idempotency-key").to_owned()).collect();
-    assert_eq!(keys, ["0123456789abcdef"; 2], "the effect was asked for twice, under one key");
+    assert_eq!(keys, ["0123456789abcdef"; 2], "the write was sent twice with one key");
 }
 
 #[tokio::test(start_paused = true)]
-async fn faults_are_found_by_name_method_and_path_and_end_when_told() {
-    let ears = Ears::new();
+async fn faults_are_found_by_name_method_and_path_and_end_as_specified() {
+    let recorder = Recorder::new();
     let faults = Faults::default();
     let client = ClientFaultLayer::new(&faults, POINT).layer(Peer::always(Do::Reply(200)));
     let refused = async |request| client.clone().oneshot(request).await.is_err();
@@ -132,9 +132,9 @@ async fn faults_are_found_by_name_method_and_path_and_end_when_told() {
     faults.put(POINT, error()).unwrap();
     faults.clear();
     assert!(!refused(get()).await);
-    let hits = ears.metrics()["mainstay_faults_injected_total{point=inventory-client,fault=error}"][0];
+    let hits = recorder.metrics()["mainstay_faults_injected_total{point=inventory-client,fault=error}"][0];
     assert!((hits - 5.0).abs() < 0.1, "{hits}");
-    assert_eq!(ears.at("mainstay::decision").len(), 5);
+    assert_eq!(recorder.at("mainstay::decision").len(), 5);
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,7 +180,7 @@ fn a_spec_reads_as_an_operator_writes_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hang_and_a_lost_reply_give_everything_back_when_dropped() {
+async fn a_hang_and_a_lost_reply_return_every_permit_when_dropped() {
     let faults = Faults::default();
     let peer = Peer::always(Do::Reply(200));
     let stack = stack(ClientConfig { faults: Some((faults.clone(), POINT.to_owned())), ..config() }, &peer);
@@ -195,7 +195,7 @@ async fn a_hang_and_a_lost_reply_give_everything_back_when_dropped() {
     }
 }
 
-/// On the server side, the connection closes when the service answers with an error.
+/// On the server side, the connection closes when the service returns an error.
 #[tokio::test(start_paused = true)]
 async fn a_server_runs_the_request_and_then_loses_the_reply() {
     let (faults, ran) = (Faults::default(), Arc::new(AtomicUsize::new(0)));
@@ -216,5 +216,5 @@ async fn a_server_runs_the_request_and_then_loses_the_reply() {
     assert!(ask().await.is_err());
     faults.put("inventory-server", error(Some(500))).unwrap();
     assert_eq!(ask().await.unwrap().status(), StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(ran.load(Ordering::SeqCst), 2, "and these did not run");
+    assert_eq!(ran.load(Ordering::SeqCst), 2, "these requests did not run");
 }

@@ -1,4 +1,4 @@
-//! A second request for a slow read: when it is made, what it costs, and which answer counts.
+//! A second request for a slow read: when it is sent, its cost, and which answer counts.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use mainstay::hedge::HedgeConfig;
 use mainstay::{Outcome, RequestContext};
 use tokio::time::Instant;
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{DepositMany as _, Do, HOST, Peer, With as _, call, config, get, post_with_key, stack};
 
-/// A stack that has seen a hundred reads of 20 ms.
+/// A stack that has observed a hundred reads of 20 ms.
 async fn warm(peer: &Peer) -> ClientStack<Peer> {
     peer.turn([Do::after_ms(20, Do::Reply(200))]);
     let stack = stack(ClientConfig { hedge: Some(HedgeConfig::default()), ..config() }, peer);
@@ -29,25 +29,25 @@ async fn timed(stack: &ClientStack<Peer>) -> (Result<u16, Outcome>, u128) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_read_is_asked_again_and_the_better_answer_counts() {
-    let ears = Ears::new();
+async fn a_slow_read_is_sent_again_and_the_better_answer_counts() {
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::Hang);
     let stack = warm(&peer).await;
     peer.turn([Do::after_ms(900, Do::Reply(200)), Do::after_ms(20, Do::Reply(204))]);
     let (answer, took) = timed(&stack).await;
     assert_eq!(answer, Ok(204));
-    assert!((40..50).contains(&took), "the percentile and the second answer: {took} ms");
-    assert_eq!(peer.inside(), 0, "the loser is given up");
+    assert!((40..50).contains(&took), "the percentile's delay and the second answer: {took} ms");
+    assert_eq!(peer.inside(), 0, "the slower call is dropped");
     let seen = peer.seen();
-    assert_eq!(seen[seen.len() - 1].header("x-attempt"), "2", "so that nobody further down retries it");
-    let metrics = ears.metrics();
+    assert_eq!(seen[seen.len() - 1].header("x-attempt"), "2", "so that no later hop retries it");
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_hedges_total{peer=inventory}"], [1.0]);
     assert_eq!(metrics["mainstay_hedge_wins_total{peer=inventory}"], [1.0]);
     assert_eq!(stack.breakers().get(HOST).unwrap().snapshot().failures, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_may_still_win() {
+async fn the_first_request_may_still_win() {
     let peer = Peer::always(Do::Hang);
     let stack = warm(&peer).await;
     peer.turn([Do::after_ms(60, Do::Reply(200)), Do::after_ms(500, Do::Reply(204))]);
@@ -55,9 +55,10 @@ async fn the_first_may_still_win() {
     assert_eq!(peer.inside(), 0);
 }
 
-/// First completion wins, even if it is an error: a fast failure beat a good answer that was under way.
+/// In other middleware the first completion wins even if it is an error: a fast failure won over a good answer that
+/// was in flight.
 #[tokio::test(start_paused = true)]
-async fn a_failure_does_not_beat_a_call_that_is_under_way() {
+async fn a_failure_does_not_win_over_a_call_in_flight() {
     let peer = Peer::always(Do::Hang);
     let stack = warm(&peer).await;
     peer.turn([Do::after_ms(100, Do::Reply(200)), Do::after_ms(5, Do::Reply(500))]);
@@ -67,7 +68,7 @@ async fn a_failure_does_not_beat_a_call_that_is_under_way() {
     assert_eq!(answer, Ok(204), "the first failed first");
     let before = peer.calls();
     peer.turn([Do::after_ms(60, Do::Reply(500)), Do::after_ms(60, Do::Reply(502)), Do::Reply(200)]);
-    assert_eq!(timed(&stack).await.0, Ok(200), "both failed: that is one failed attempt, and is retried");
+    assert_eq!(timed(&stack).await.0, Ok(200), "both failed: they are one failed attempt, which is retried");
     assert_eq!(peer.calls() - before, 3);
 }
 
@@ -85,7 +86,7 @@ async fn only_reads_whose_caller_does_not_retry_are_hedged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_hedged_before_enough_is_known() {
+async fn no_read_is_hedged_before_there_are_enough_samples() {
     let peer = Peer::always(Do::after_ms(500, Do::Reply(200)));
     let stack = stack(ClientConfig { hedge: Some(HedgeConfig::default()), ..config() }, &peer);
     stack.budget().deposit_many(1_000);
@@ -95,10 +96,11 @@ async fn nothing_is_hedged_before_enough_is_known() {
     assert_eq!(peer.calls(), 19);
 }
 
-/// Every read slow at once is a peer in trouble, not a tail: the budget, shared with retries, keeps the extra load small.
+/// When every read is slow, the peer is in trouble and there is no tail. The budget, shared with retries, keeps the
+/// extra load small.
 #[tokio::test(start_paused = true)]
 async fn law_04_hedges_draw_from_the_shared_budget() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::Hang);
     let stack = warm(&peer).await;
     let before = peer.calls();
@@ -106,15 +108,15 @@ async fn law_04_hedges_draw_from_the_shared_budget() {
     let reads = futures_util::future::join_all((0..200).map(|_| call(&stack, get())));
     assert!(reads.await.into_iter().all(|reply| reply.is_ok()));
     let extra = peer.calls() - before - 200;
-    assert!((10..=12).contains(&extra), "a tenth of the hundred that went well, and one: {extra}");
-    assert!(stack.budget().withdraw(Instant::now()).is_ok(), "and 20 more have been earned since");
-    let metrics = ears.metrics();
+    assert!((10..=12).contains(&extra), "a tenth of the hundred successes, and one: {extra}");
+    assert!(stack.budget().withdraw(Instant::now()).is_ok(), "20 more have been deposited since");
+    let metrics = recorder.metrics();
     assert!((metrics["mainstay_hedges_denied_total{peer=inventory}"][0] - 188.0).abs() < 2.0);
 }
 
-/// Losers left out of the percentile make it drift low until everything is hedged.
+/// If the slower calls are left out of the percentile, it falls until every read is hedged.
 #[tokio::test(start_paused = true)]
-async fn what_was_given_up_counts_with_the_time_it_had_taken() {
+async fn a_dropped_call_counts_with_its_time_so_far() {
     let peer = Peer::always(Do::Hang);
     let stack = stack(ClientConfig { hedge: Some(HedgeConfig::default()), ..config() }, &peer);
     stack.budget().deposit_many(10_000);
@@ -122,7 +124,7 @@ async fn what_was_given_up_counts_with_the_time_it_had_taken() {
     for _ in 0..60 {
         let before = peer.calls();
         for step in 1..=40 {
-            // Anything from 10 to 400 ms, and a second call that always wins.
+            // The first call takes 10 to 400 ms, and a second call always wins.
             peer.turn([Do::after_ms(step * 10, Do::Reply(200)), Do::after_ms(1, Do::Reply(200))]);
             call(&stack, get()).await.unwrap();
         }
@@ -130,12 +132,13 @@ async fn what_was_given_up_counts_with_the_time_it_had_taken() {
         hedged.push(peer.calls() - before - 40);
     }
     let last: usize = hedged[50..].iter().sum();
-    assert!((1..=60).contains(&last), "a few of 400, however long it goes on: {hedged:?}");
+    assert!((1..=60).contains(&last), "few of 400 at any time: {hedged:?}");
 }
 
-/// A refusal of our own takes no time: as a latency it would have every read asked twice once the peer is back.
+/// A refusal of our own layers takes no time. As a latency it would cause a hedge of every read once the peer has
+/// recovered.
 #[tokio::test(start_paused = true)]
-async fn refusals_say_nothing_of_how_long_reads_take() {
+async fn refusals_do_not_count_as_latencies() {
     let peer = Peer::always(Do::Hang);
     let stack = warm(&peer).await;
     stack.breakers().get(HOST).unwrap().force_open();
@@ -146,11 +149,11 @@ async fn refusals_say_nothing_of_how_long_reads_take() {
     let before = peer.calls();
     peer.turn([Do::after_ms(18, Do::Reply(200))]);
     call(&stack, get()).await.unwrap();
-    assert_eq!(peer.calls(), before + 1, "quicker than most reads, it is not asked again");
+    assert_eq!(peer.calls(), before + 1, "a read faster than most is not hedged");
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_who_leave_early_do_not_have_other_reads_asked_twice() {
+async fn callers_that_leave_early_do_not_cause_hedges_of_other_reads() {
     let peer = Peer::always(Do::Hang);
     let stack = warm(&peer).await;
     for _ in 0..3_000 {
@@ -159,12 +162,12 @@ async fn callers_who_leave_early_do_not_have_other_reads_asked_twice() {
     let before = peer.calls();
     peer.turn([Do::after_ms(18, Do::Reply(200))]);
     call(&stack, get()).await.unwrap();
-    assert_eq!(peer.calls(), before + 1, "quicker than most reads, it is not asked again");
+    assert_eq!(peer.calls(), before + 1, "a read faster than most is not hedged");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_breaker_that_is_half_open_is_not_probed_twice_for_one_read() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::Hang);
     let stack = warm(&peer).await;
     stack.budget().deposit_many(1_000);
@@ -174,13 +177,13 @@ async fn a_breaker_that_is_half_open_is_not_probed_twice_for_one_read() {
         drop(call(&stack, get()).await);
     }
     tokio::time::sleep(Duration::from_millis(breaker.snapshot().open_for_ms)).await;
-    ears.metrics();
+    recorder.metrics();
     peer.turn([Do::after_ms(300, Do::Reply(200))]);
     for _ in 0..3 {
         call(&stack, get()).await.unwrap();
     }
     assert_eq!(breaker.state(), BreakerState::Ramping, "three slow probes, none of them dropped for another");
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_client_rejected_total{peer=inventory,reason=breaker-rejected}"], [3.0]);
     assert_eq!(metrics["mainstay_hedge_wins_total{peer=inventory}"], [0.0]);
 }

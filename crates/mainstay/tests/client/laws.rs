@@ -1,4 +1,4 @@
-//! One test, or a few, for each law of the middleware that concerns a client.
+//! The laws that concern a client. Each has one test or more, named after it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use mainstay::{CallError, Outcome, RequestContext, classify};
 use tokio::time::Instant;
 use tower::{Service as _, ServiceExt as _};
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{
     DepositMany as _, Do, HOST, Peer, With as _, begin, call, config, get, get_from, post, post_with_key,
     stack,
@@ -34,12 +34,12 @@ async fn law_01_every_layer_uses_the_same_verdict() {
         (Do::Hang, Outcome::Unknown),
     ];
     for (act, verdict) in table {
-        let ears = Ears::new();
+        let recorder = Recorder::new();
         let stack = stack(one_attempt(), &Peer::always(act.clone()));
         let context = RequestContext::background(Duration::from_secs(5));
         let result = call(&stack, get().with(&context)).await;
-        assert_eq!(classify::outcome(&result), verdict, "{act:?}: what the caller is told");
-        let metrics = ears.metrics();
+        assert_eq!(classify::outcome(&result), verdict, "{act:?}: the caller's outcome");
+        let metrics = recorder.metrics();
         let labels = format!("{{peer=inventory,outcome={verdict}}}");
         for name in ["mainstay_client_attempts_total", "mainstay_client_requests_total"] {
             assert_eq!(metrics[&format!("{name}{labels}")], [1.0], "{act:?}: {name}");
@@ -49,7 +49,7 @@ async fn law_01_every_layer_uses_the_same_verdict() {
         assert!(trail.iter().any(|d| d.layer == "attempt" && d.action == verdict.as_str()), "{trail:?}");
         let breaker = stack.breakers().get(HOST).unwrap().snapshot();
         let bad = matches!(verdict, Outcome::Unknown | Outcome::FailedKnown);
-        assert_eq!(breaker.failures, u64::from(bad), "{act:?}: what the breaker counted");
+        assert_eq!(breaker.failures, u64::from(bad), "{act:?}: the breaker's count");
     }
 }
 
@@ -61,7 +61,7 @@ async fn law_02_an_unknown_outcome_is_retried_only_when_that_is_safe() {
         stack.budget().deposit_many(100);
         let method = request.method().clone();
         let error = call(&stack, request).await.unwrap_err();
-        assert_eq!(error.outcome(), Outcome::Unknown, "{method}: a value the caller must handle");
+        assert_eq!(error.outcome(), Outcome::Unknown, "{method}: the caller must get unknown as a value");
         assert_eq!(peer.calls(), attempts, "{method}");
     }
 }
@@ -86,7 +86,8 @@ async fn law_02_the_key_stays_the_same_and_the_attempt_is_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn law_02_once_unknown_stays_unknown_until_the_peer_settles_it() {
-    // The first attempt of a write may have happened; what the second says is about the second only.
+    // The first attempt of a write may have had its effect. The second attempt's reply is about the second attempt
+    // only.
     let open_ended = [
         (Do::Refuse, "not sent"),
         (Do::Says(503, "not-executed"), "not executed"),
@@ -110,7 +111,7 @@ async fn law_02_once_unknown_stays_unknown_until_the_peer_settles_it() {
         let stack = stack(config(), &Peer::script([Do::Lose, settled]));
         call(&stack, post_with_key()).await.unwrap();
     }
-    // The first may still be worked on; without an unknown attempt before it, a conflict is an answer.
+    // The first attempt may still be in progress. Without an earlier unknown attempt, a conflict is an answer.
     for conflict in [409, 425] {
         let stack = stack(config(), &Peer::script([Do::Lose, Do::Reply(conflict)]));
         let error = call(&stack, post_with_key()).await.unwrap_err();
@@ -118,13 +119,13 @@ async fn law_02_once_unknown_stays_unknown_until_the_peer_settles_it() {
         let stack = crate::support::stack(config(), &Peer::always(Do::Reply(conflict)));
         assert_eq!(call(&stack, post_with_key()).await.unwrap().status(), conflict);
     }
-    // A read has no effect to be in doubt about.
+    // A read has no effect, so an unknown attempt leaves nothing to settle.
     let stack = stack(config(), &Peer::script([Do::Lose, Do::Reply(401)]));
     assert_eq!(call(&stack, get()).await.unwrap().status(), 401);
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_03_what_goes_out_is_the_time_that_remains_less_the_reserve() {
+async fn law_03_the_sent_deadline_is_the_time_left_less_the_reserve() {
     let peer = Peer::script([Do::after_ms(400, Do::Reply(500)), Do::Reply(200)]);
     let stack = stack(config(), &peer);
     call(&stack, get().within_ms(900)).await.unwrap();
@@ -132,34 +133,34 @@ async fn law_03_what_goes_out_is_the_time_that_remains_less_the_reserve() {
     assert_eq!(seen[0].deadline_ms(), 850, "50 ms are kept for this hop");
     let waited = seen[1].at - seen[0].at;
     assert!(waited >= Duration::from_millis(400));
-    assert!(seen[1].deadline_ms() <= 450, "time only ever falls");
+    assert!(seen[1].deadline_ms() <= 450, "the time left only falls");
     assert!(
         Duration::from_millis(seen[1].deadline_ms()) <= Duration::from_millis(850).saturating_sub(waited)
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_03_an_attempt_is_told_no_more_time_than_it_has() {
+async fn law_03_the_sent_deadline_is_at_most_the_attempt_timeout() {
     let peer = Peer::always(Do::Reply(200));
     call(&stack(config(), &peer), get().within_ms(60_000)).await.unwrap();
-    assert_eq!(peer.seen()[0].deadline_ms(), 1_000, "the attempt's timeout, not the caller's minute");
+    assert_eq!(peer.seen()[0].deadline_ms(), 1_000, "the attempt timeout, not the caller's minute");
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_03_a_process_that_was_stopped_begins_nothing_that_is_late_by_now() {
+async fn law_03_a_process_that_was_paused_starts_no_expired_attempt() {
     let peer = Peer::always(Do::Reply(200));
     let mut stack = stack(config(), &peer);
     let context = RequestContext::background(Duration::from_secs(1));
-    // Every layer has looked at the deadline; then the process stands still, and only then is the attempt begun.
+    // Every layer has checked the deadline. Then the process is paused, and only after that the attempt begins.
     let call = stack.ready().await.unwrap().call(get().with(&context));
     tokio::time::advance(Duration::from_secs(3)).await;
     let error = call.await.unwrap_err();
     assert!(matches!(error, CallError::DeadlineTooNear { .. }), "{error:?}");
-    assert_eq!(peer.calls(), 0, "the peer would have to be told that no time is left");
+    assert_eq!(peer.calls(), 0, "an attempt without time must not be sent");
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_03_what_cannot_fit_is_not_begun() {
+async fn law_03_a_call_or_wait_without_enough_time_does_not_begin() {
     let peer = Peer::always(Do::ComeBackAfter(1));
     let stack = stack(config(), &peer);
     let began = Instant::now();
@@ -168,8 +169,8 @@ async fn law_03_what_cannot_fit_is_not_begun() {
     assert_eq!((error.outcome(), peer.calls()), (Outcome::RejectedUnsent, 0), "expired work is not sent");
 
     let reply = call(&stack, get().within_ms(1_000)).await.unwrap();
-    assert_eq!(reply.status(), 503, "a wait of a second does not fit, so the reply is handed on");
-    assert_eq!((peer.calls(), began.elapsed()), (1, Duration::ZERO), "and no wait was begun");
+    assert_eq!(reply.status(), 503, "a wait of a second does not fit, so the reply is returned");
+    assert_eq!((peer.calls(), began.elapsed()), (1, Duration::ZERO), "no wait was begun");
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,13 +182,13 @@ async fn law_03_the_whole_call_ends_at_its_deadline() {
     let error = call(&stack, get().within_ms(1_550)).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::Unknown);
     assert_eq!(began.elapsed(), Duration::from_millis(1_500));
-    assert_eq!((peer.calls(), peer.inside()), (2, 0), "one second, then what was left of it");
+    assert_eq!((peer.calls(), peer.inside()), (2, 0), "one second, then the rest of the time");
 }
 
 #[tokio::test(start_paused = true)]
 async fn law_04_under_total_failure_retries_decay_to_the_floor() {
     let peer = Peer::always(Do::Reply(200));
-    // The breaker would hide the budget's work.
+    // The breaker would hide the effect of the budget.
     let breaker =
         BreakerConfig { min_calls: 10_000, consecutive_failures: 10_000, ..BreakerConfig::default() };
     let stack = stack(ClientConfig { breaker, ..config() }, &peer);
@@ -205,12 +206,12 @@ async fn law_04_under_total_failure_retries_decay_to_the_floor() {
     }
     let whole: usize = extra.iter().sum();
     assert!(extra[0] >= 100, "the budget of 1,000 answers is used: {extra:?}");
-    assert!(whole <= 100 + 31, "10 % of what succeeded, and one a second: {extra:?}");
+    assert!(whole <= 100 + 31, "10 % of the successes, and one a second: {extra:?}");
     assert!(extra[11..].iter().all(|&n| n <= 2), "then only the floor: {extra:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_04_local_rejections_spend_nothing() {
+async fn law_04_local_rejections_do_not_use_the_budget() {
     let peer = Peer::always(Do::Reply(200));
     let stack = stack(config(), &peer);
     stack.budget().deposit_many(100);
@@ -220,7 +221,7 @@ async fn law_04_local_rejections_spend_nothing() {
         let error = call(&stack, get()).await.unwrap_err();
         assert_eq!(error.outcome(), Outcome::RejectedUnsent);
     }
-    assert_eq!(peer.calls(), 1, "and are not retried");
+    assert_eq!(peer.calls(), 1, "local rejections are not retried");
     assert_eq!(stack.budget().available(Instant::now()), 10);
 }
 
@@ -233,23 +234,27 @@ async fn law_04_a_call_whose_caller_retries_is_not_retried_here() {
     context.attempt = 2;
     assert_eq!(call(&stack, get().with(&context)).await.unwrap().status(), 500);
     assert_eq!(peer.calls(), 1);
-    assert_eq!(peer.seen()[0].header("x-attempt"), "2", "and whoever is further down is told as well");
+    assert_eq!(peer.seen()[0].header("x-attempt"), "2", "later hops get the attempt number too");
     let trail = context.trail.snapshot();
     assert!(trail.iter().any(|d| d.layer == "retry" && d.action == "give_up"), "{trail:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_04_what_the_peer_asks_for_is_waited_out() {
+async fn law_04_a_retry_waits_for_the_time_the_peer_asks() {
     let peer = Peer::script([Do::ComeBackAfter(1), Do::Reply(200)]);
     let stack = stack(config(), &peer);
-    assert_eq!(call(&stack, post()).await.unwrap().status(), 200, "not executed, so even without a key");
+    assert_eq!(
+        call(&stack, post()).await.unwrap().status(),
+        200,
+        "not executed, so retried even without a key"
+    );
     let seen = peer.seen();
     let waited = seen[1].at - seen[0].at;
     assert!(waited >= Duration::from_secs(1) && waited <= Duration::from_millis(1_026), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_05_the_breaker_opens_at_half_and_at_twenty_and_not_before() {
+async fn law_05_the_breaker_opens_at_half_of_at_least_twenty_calls() {
     let peer = Peer::always(Do::Reply(200));
     let stack = stack(one_attempt(), &peer);
     for failed in [false, true].into_iter().cycle().take(19) {
@@ -265,7 +270,7 @@ async fn law_05_the_breaker_opens_at_half_and_at_twenty_and_not_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_05_slow_calls_open_it_too() {
+async fn law_05_slow_calls_open_the_breaker_too() {
     let peer = Peer::always(Do::after_ms(600, Do::Reply(200)));
     let stack = stack(one_attempt(), &peer);
     join_all((0..20).map(|_| call(&stack, get()))).await.into_iter().for_each(|r| assert!(r.is_ok()));
@@ -273,7 +278,7 @@ async fn law_05_slow_calls_open_it_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_05_a_quiet_client_trips_after_five_failures_in_a_row() {
+async fn law_05_the_breaker_of_a_quiet_client_opens_after_five_failures_in_a_row() {
     let peer = Peer::always(Do::Refuse);
     let stack = stack(one_attempt(), &peer);
     for _ in 0..5 {
@@ -281,7 +286,7 @@ async fn law_05_a_quiet_client_trips_after_five_failures_in_a_row() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let error = call(&stack, get()).await.unwrap_err();
-    // The wait of the first trip is at most a second, which has passed; the next call is a probe.
+    // The wait after the first opening is at most a second, which has passed; the next call is a probe.
     assert_eq!(error.outcome(), Outcome::FailedKnown);
     let error = call(&stack, get()).await.unwrap_err();
     let CallError::BreakerRejected { open_for, state, .. } = error else { panic!("{error:?}") };
@@ -310,7 +315,7 @@ async fn law_05_open_waits_are_spread_between_half_a_second_and_two() {
     }
     waits.sort_unstable();
     waits.dedup();
-    assert!(waits.len() > 30, "no two clients in step: {waits:?}");
+    assert!(waits.len() > 30, "the clients' waits must differ: {waits:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -355,17 +360,17 @@ async fn law_06_probes_are_bounded_in_number_and_in_time() {
     let before = peer.calls();
     let began = Instant::now();
     let results = join_all((0..100).map(|_| call(&stack, get()))).await;
-    assert_eq!(peer.calls() - before, 3, "of a hundred");
-    assert_eq!(began.elapsed(), Duration::from_millis(500), "a probe is short");
-    assert!(peer.seen()[before].deadline_ms() <= 500, "and the peer is told so");
+    assert_eq!(peer.calls() - before, 3, "three probes of a hundred calls");
+    assert_eq!(began.elapsed(), Duration::from_millis(500), "a probe ends at its own timeout");
+    assert!(peer.seen()[before].deadline_ms() <= 500, "the peer gets the probe's deadline");
     let unsent = |r: &Result<_, CallError>| r.as_ref().is_err_and(|e| e.outcome() == Outcome::RejectedUnsent);
     assert_eq!(results.iter().filter(|r| unsent(r)).count(), 97);
     assert_eq!(breaker.state(), BreakerState::Open);
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_cancelled_calls_are_recorded_and_everything_is_given_back() {
-    let ears = Ears::new();
+async fn law_07_cancelled_calls_are_recorded_and_return_every_permit() {
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::Hang);
     let stack = stack(config(), &peer);
     let context = RequestContext::background(Duration::from_secs(5));
@@ -377,7 +382,7 @@ async fn law_07_cancelled_calls_are_recorded_and_everything_is_given_back() {
     tokio::time::advance(Duration::from_millis(100)).await;
     drop(calls);
     assert_eq!((stack.in_flight(), peer.inside()), (0, 0));
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_client_requests_total{peer=inventory,outcome=cancelled}"], [10.0]);
     assert_eq!(metrics["mainstay_client_attempts_total{peer=inventory,outcome=cancelled}"], [10.0]);
     assert_eq!(metrics["mainstay_client_in_flight{peer=inventory}"], [0.0]);
@@ -386,11 +391,11 @@ async fn law_07_cancelled_calls_are_recorded_and_everything_is_given_back() {
     assert!(took.iter().all(|&s| (0.099..0.102).contains(&s)), "{took:?}");
     assert_eq!(context.trail.snapshot().iter().filter(|d| d.action == "cancelled").count(), 10);
     let breaker = stack.breakers().get(HOST).unwrap().snapshot();
-    assert_eq!((breaker.calls, breaker.failures), (0, 0), "the caller left; that says nothing of the peer");
+    assert_eq!((breaker.calls, breaker.failures), (0, 0), "a caller that left shows nothing of the peer");
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_a_call_dropped_at_its_deadline_was_too_slow() {
+async fn law_07_a_call_dropped_at_its_deadline_counts_as_slow() {
     let peer = Peer::always(Do::Hang);
     let stack = stack(config(), &peer);
     let context = RequestContext::background(Duration::from_millis(600));
@@ -402,9 +407,10 @@ async fn law_07_a_call_dropped_at_its_deadline_was_too_slow() {
     assert_eq!((breaker.calls, breaker.failures), (1, 1));
 }
 
-/// Neither told of the endpoint nor of its load: the caller would not wait for as long as a call may take.
+/// A call cut short by its caller's deadline shows nothing of the endpoint or its load: the caller did not wait for
+/// as long as a call may take.
 #[tokio::test(start_paused = true)]
-async fn law_09_callers_without_patience_do_not_open_the_breaker_for_the_others() {
+async fn law_09_callers_with_short_deadlines_do_not_open_the_breaker_for_the_others() {
     let peer = Peer::always(Do::after_ms(100, Do::Reply(200)));
     let stack = stack(config(), &peer);
     for _ in 0..30 {
@@ -418,11 +424,11 @@ async fn law_09_callers_without_patience_do_not_open_the_breaker_for_the_others(
     for _ in 0..5 {
         call(&stack, post().within_ms(700)).await.unwrap_err();
     }
-    assert_eq!(breaker.state(), BreakerState::Open, "longer than any call should take is another matter");
+    assert_eq!(breaker.state(), BreakerState::Open, "a call that took longer than slow_call counts");
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_06_probes_that_nobody_gives_back_are_failed_ones() {
+async fn law_06_probes_that_are_not_returned_count_as_failed() {
     let peer = Peer::always(Do::Refuse);
     let stack = stack(one_attempt(), &peer);
     for _ in 0..5 {
@@ -435,7 +441,7 @@ async fn law_06_probes_that_nobody_gives_back_are_failed_ones() {
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
     tokio::time::sleep(Duration::from_millis(1_010)).await;
     breaker.try_acquire(None).unwrap_err();
-    assert_eq!(breaker.state(), BreakerState::Open, "twice a probe's time is over");
+    assert_eq!(breaker.state(), BreakerState::Open, "twice the probe timeout has passed");
     peer.turn([Do::Reply(200)]);
     tokio::time::sleep(Duration::from_millis(breaker.snapshot().open_for_ms)).await;
     for _ in 0..3 {
@@ -444,7 +450,7 @@ async fn law_06_probes_that_nobody_gives_back_are_failed_ones() {
     for permit in kept {
         permit.finish(Outcome::Unknown);
     }
-    assert_eq!(breaker.state(), BreakerState::Ramping, "what comes back so late changes nothing");
+    assert_eq!(breaker.state(), BreakerState::Ramping, "a result that arrives so late changes no state");
 }
 
 #[tokio::test(start_paused = true)]
@@ -459,7 +465,7 @@ async fn law_08_nothing_scarce_is_held_while_idle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_08_a_call_that_waits_to_try_again_holds_no_place() {
+async fn law_08_a_call_that_waits_for_a_retry_holds_no_permit() {
     let peer = Peer::script([Do::ComeBackAfter(1), Do::Reply(200)]);
     let stack = stack(ClientConfig { max_in_flight: 1, ..config() }, &peer);
     let mut waiting = Box::pin(call(&stack, get()));
@@ -486,7 +492,7 @@ async fn law_09_a_dead_endpoint_does_not_open_a_healthy_ones_breaker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_09_the_registry_is_bounded_and_keeps_what_matters() {
+async fn law_09_the_registry_is_bounded_and_keeps_open_and_forced_breakers() {
     let breaker = BreakerConfig { max_endpoints: 3, ..BreakerConfig::default() };
     let stack = stack(ClientConfig { breaker, ..one_attempt() }, &Peer::always(Do::Reply(200)));
     call(&stack, get_from("sick:80")).await.unwrap();
@@ -496,25 +502,25 @@ async fn law_09_the_registry_is_bounded_and_keeps_what_matters() {
         tokio::time::advance(Duration::from_secs(2)).await;
     }
     let names: Vec<_> = stack.breakers().list().into_iter().map(|b| b.name).collect();
-    assert_eq!(names, ["host-48:80", "host-49:80", "sick:80"], "an operator's order is not forgotten");
+    assert_eq!(names, ["host-48:80", "host-49:80", "sick:80"], "an operator's order must not be evicted");
     call(&stack, get_from("sick:80")).await.unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_12_each_decision_is_one_event_and_one_line_of_the_trail() {
-    let ears = Ears::new();
+async fn law_12_each_decision_is_one_event_and_one_entry_of_the_trail() {
+    let recorder = Recorder::new();
     let peer = Peer::script([Do::Reply(502), Do::Reply(200)]);
     let stack = stack(config(), &peer);
     let context = RequestContext::background(Duration::from_secs(1));
     call(&stack, get().with(&context)).await.unwrap();
-    let told = ears.at("mainstay::decision");
+    let events = recorder.at("mainstay::decision");
     let trail = context.trail.snapshot();
     let said: Vec<_> =
-        told.iter().map(|e| (e["layer"].as_str().unwrap(), e["action"].as_str().unwrap())).collect();
+        events.iter().map(|e| (e["layer"].as_str().unwrap(), e["action"].as_str().unwrap())).collect();
     assert_eq!(said, [("attempt", "unknown"), ("retry", "retry"), ("attempt", "success")]);
     let kept: Vec<_> = trail.iter().map(|d| (&*d.layer, &*d.action)).collect();
     assert_eq!(kept, said);
-    let retry = &told[1];
+    let retry = &events[1];
     assert_eq!(retry["correlation_id"], context.correlation_id.as_str());
     assert_eq!((&retry["peer"], &retry["attempt"]), (&"inventory".into(), &1.into()));
     assert!(retry["deadline_left_ms"].as_u64().unwrap() <= 950);
@@ -522,13 +528,13 @@ async fn law_12_each_decision_is_one_event_and_one_line_of_the_trail() {
     assert_eq!((trail[0].attempt, trail[2].attempt), (1, 2));
     assert_eq!(trail[2].endpoint.as_deref(), Some(HOST));
     assert!(trail[2].deadline_left_ms.unwrap() <= 950);
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_retries_total{peer=inventory}"], [1.0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_12_the_budget_is_shown_while_nothing_is_retried() {
-    let ears = Ears::new();
+async fn law_12_the_budget_gauge_is_set_while_no_call_is_retried() {
+    let recorder = Recorder::new();
     let stack = stack(config(), &Peer::always(Do::Reply(200)));
     for _ in 0..2 {
         for _ in 0..50 {
@@ -536,26 +542,26 @@ async fn law_12_the_budget_is_shown_while_nothing_is_retried() {
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(ears.metrics()["mainstay_retry_budget_tokens{peer=inventory}"], [5.0]);
+    assert_eq!(recorder.metrics()["mainstay_retry_budget_tokens{peer=inventory}"], [5.0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_12_a_trip_is_told_with_its_rule_and_what_was_observed() {
-    let ears = Ears::new();
+async fn law_12_an_opening_is_recorded_with_its_rule_and_the_observed_value() {
+    let recorder = Recorder::new();
     let stack = stack(one_attempt(), &Peer::always(Do::Refuse));
     let context = RequestContext::background(Duration::from_secs(10));
     for _ in 0..6 {
         call(&stack, get().with(&context)).await.unwrap_err();
     }
-    let told = ears.at("mainstay::decision");
+    let events = recorder.at("mainstay::decision");
     let of = |action: &str| {
-        told.iter().find(|e| e["layer"] == "circuit_breaker" && e["action"] == action).unwrap()
+        events.iter().find(|e| e["layer"] == "circuit_breaker" && e["action"] == action).unwrap()
     };
     assert_eq!(of("open")["why"], "was closed: 5 failures in a row >= 5");
     assert_eq!(of("open")["endpoint"], HOST);
     assert_eq!(of("open")["correlation_id"], context.correlation_id.as_str());
     assert!(of("reject")["why"].as_str().unwrap().starts_with("open for another"));
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_client_rejected_total{peer=inventory,reason=breaker-rejected}"], [1.0]);
 }
 
@@ -595,7 +601,7 @@ async fn law_14_the_same_seed_makes_the_same_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn operators_can_force_watch_and_reset_a_breaker() {
+async fn operators_can_force_observe_and_reset_a_breaker() {
     let peer = Peer::always(Do::Reply(200));
     let stack = stack(one_attempt(), &peer);
     call(&stack, get()).await.unwrap();
@@ -610,11 +616,11 @@ async fn operators_can_force_watch_and_reset_a_breaker() {
     for _ in 0..50 {
         assert_eq!(call(&stack, get()).await.unwrap_err().outcome(), Outcome::FailedKnown);
     }
-    assert_eq!(*watch.borrow(), BreakerState::ForcedClosed, "whatever comes back");
+    assert_eq!(*watch.borrow(), BreakerState::ForcedClosed, "in force for any result");
     breaker.reset();
     for _ in 0..5 {
         assert_eq!(call(&stack, get()).await.unwrap_err().outcome(), Outcome::FailedKnown);
     }
-    assert_eq!(*watch.borrow(), BreakerState::Open, "on its own again, counting from nothing");
+    assert_eq!(*watch.borrow(), BreakerState::Open, "automatic again, with an empty window");
     assert_eq!(breaker.snapshot().trips, 1);
 }

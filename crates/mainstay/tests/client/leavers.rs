@@ -1,4 +1,4 @@
-//! Callers who leave before the answer, by dropping the call or by a short deadline: they say nothing of the endpoint.
+//! Callers that leave before the answer, by dropping the call or by a short deadline, show nothing of the endpoint.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{Do, HOST, Peer, With as _, begin, call, config, get, stack}
 
 const SOON: Duration = Duration::from_millis(5);
 
-/// A stack whose breaker has opened, and would let a probe through now.
+/// A stack whose breaker has opened, and would admit a probe now.
 async fn half_open(peer: &Peer) -> (ClientStack<Peer>, BreakerHandle) {
     let retry = RetryConfig { max_attempts: 1, ..RetryConfig::default() };
     let stack = stack(ClientConfig { retry, ..config() }, peer);
@@ -27,7 +27,7 @@ async fn half_open(peer: &Peer) -> (ClientStack<Peer>, BreakerHandle) {
     (stack, breaker)
 }
 
-/// A caller who leaves after [`SOON`].
+/// A caller that leaves after [`SOON`].
 async fn leave(stack: ClientStack<Peer>, by_deadline: bool) {
     if by_deadline {
         // The stack keeps 50 ms of a deadline for itself.
@@ -37,7 +37,8 @@ async fn leave(stack: ClientStack<Peer>, by_deadline: bool) {
     }
 }
 
-/// How long an endpoint that answers in 20 ms stays cut off, while `percent` of 100 callers a second leave early.
+/// The time for which an endpoint that answers in 20 ms stays unavailable, while `percent` of 100 callers a second
+/// leave early.
 async fn cut_off(percent: u32, by_deadline: bool, seed: u64) -> Duration {
     let peer = Peer::always(Do::Refuse);
     let retry = RetryConfig { max_attempts: 1, ..RetryConfig::default() };
@@ -80,7 +81,7 @@ async fn law_06_a_healthy_endpoint_is_readmitted_within_two_seconds_while_caller
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_06_the_place_of_a_probe_whose_caller_left_goes_to_the_next_caller_at_once() {
+async fn law_06_the_probe_of_a_caller_that_left_goes_to_the_next_caller_at_once() {
     let peer = Peer::always(Do::Refuse);
     let (stack, breaker) = half_open(&peer).await;
     let trips = breaker.snapshot().trips;
@@ -97,7 +98,11 @@ async fn law_06_the_place_of_a_probe_whose_caller_left_goes_to_the_next_caller_a
     for probe in &mut probes {
         begin(probe).await;
     }
-    assert_eq!(call(&stack, get()).await.unwrap_err().outcome(), Outcome::RejectedUnsent, "three at a time");
+    assert_eq!(
+        call(&stack, get()).await.unwrap_err().outcome(),
+        Outcome::RejectedUnsent,
+        "three probes at the same time"
+    );
     drop(probes);
     peer.turn([Do::Reply(200)]);
     for _ in 0..3 {
@@ -107,7 +112,7 @@ async fn law_06_the_place_of_a_probe_whose_caller_left_goes_to_the_next_caller_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_06_an_endpoint_that_hangs_is_not_hammered_by_probes_whose_callers_all_leave() {
+async fn law_06_an_endpoint_that_hangs_gets_few_probes_while_all_callers_leave() {
     for by_deadline in [false, true] {
         let peer = Peer::always(Do::Refuse);
         let (stack, breaker) = half_open(&peer).await;
@@ -121,14 +126,14 @@ async fn law_06_an_endpoint_that_hangs_is_not_hammered_by_probes_whose_callers_a
             sleep(Duration::from_millis(10)).await;
         }
         let (sent, periods) = (peer.calls() - before, breaker.snapshot().trips - trips);
-        assert!(periods >= 7, "half-open ends: {periods}");
+        assert!(periods >= 7, "half-open periods must end: {periods}");
         assert!(sent as u64 <= (periods + 1) * 60, "{sent} of 20,000 in {periods} periods");
         assert_eq!(peer.most(), 3);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_06_a_probe_without_an_answer_in_its_own_time_is_a_failure_whatever_its_caller_does() {
+async fn law_06_a_probe_without_an_answer_in_its_timeout_is_a_failure_also_if_its_caller_leaves() {
     for by_deadline in [false, true] {
         let peer = Peer::always(Do::Refuse);
         let (stack, breaker) = half_open(&peer).await;
@@ -156,7 +161,7 @@ async fn a_probe_that_is_throttled_opens_the_breaker_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn repeats_take_one_place_of_half_open_and_leave_the_others_to_first_tries() {
+async fn repeats_take_one_half_open_probe_and_leave_the_others_to_first_tries() {
     let peer = Peer::always(Do::Refuse);
     let (stack, breaker) = half_open(&peer).await;
     peer.turn([Do::Hang]);

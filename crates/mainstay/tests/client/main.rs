@@ -1,13 +1,10 @@
-//! The client stack, tested without a network and on a paused clock, but for the transport's own tests.
-// Clippy lets `#[test]` functions unwrap, but not what they share.
+//! The client stack, tested without a network and on a paused clock, except for the transport's own tests.
+// Clippy lets `#[test]` functions unwrap, but not their helpers.
 #![allow(clippy::unwrap_used)]
 
 mod alone;
 mod coalesce;
 mod config;
-#[path = "../ears/mod.rs"]
-#[allow(dead_code)] // canonical lines are of the server
-mod ears;
 mod fallback;
 #[cfg(feature = "faults")]
 mod faults;
@@ -16,6 +13,9 @@ mod laws;
 mod leavers;
 mod order;
 mod overload;
+#[path = "../recorder/mod.rs"]
+#[allow(dead_code)] // only server tests read canonical lines
+mod recorder;
 mod repeats;
 #[cfg(feature = "hyper")]
 mod sockets;

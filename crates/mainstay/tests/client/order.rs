@@ -1,4 +1,4 @@
-//! Each layer is where it is for a reason; each test fails if two are swapped.
+//! The order of the client stack. Each test fails if its two layers are swapped.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use mainstay::retry::RetryConfig;
 use mainstay::{CallError, Outcome, RequestContext};
 use tokio::time::Instant;
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{DepositMany as _, Do, HOST, Peer, With as _, begin, call, config, get, stack};
 
 #[tokio::test(start_paused = true)]
@@ -34,7 +34,7 @@ async fn the_breaker_is_inside_the_retry_and_judges_each_attempt() {
     let error = call(&stack, get()).await.unwrap_err();
     assert!(
         matches!(error, CallError::BreakerRejected { .. }),
-        "opened between two attempts of one call: {error:?}"
+        "the breaker must open between two attempts of one call: {error:?}"
     );
     assert_eq!(peer.calls(), 5);
 }
@@ -58,13 +58,13 @@ async fn the_bulkhead_is_outside_the_breaker_and_spends_no_probe() {
     assert_eq!(
         breaker.state(),
         BreakerState::HalfOpen,
-        "one of three, and none was lost to the full bulkhead"
+        "one of three probes, and none was lost to the full bulkhead"
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_bulkhead_is_inside_the_retry_and_its_refusal_is_final() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::Hang);
     let stack = stack(ClientConfig { max_in_flight: 1, ..config() }, &peer);
     let mut held = Box::pin(call(&stack, get()));
@@ -72,19 +72,19 @@ async fn the_bulkhead_is_inside_the_retry_and_its_refusal_is_final() {
     let began = Instant::now();
     let error = call(&stack, get()).await.unwrap_err();
     assert_eq!((error.outcome(), began.elapsed()), (Outcome::RejectedUnsent, Duration::ZERO));
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_client_rejected_total{peer=inventory,reason=bulkhead-full}"], [1.0]);
     assert_eq!(metrics["mainstay_retries_total{peer=inventory}"], [0.0]);
     assert_eq!(
         metrics["mainstay_client_attempts_total{peer=inventory,outcome=rejected-unsent}"],
         [0.0],
-        "what was not sent is no attempt"
+        "a call that was not sent is no attempt"
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_throttle_is_inside_the_retry_and_outside_the_bulkhead() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::ComeBackAfter(60));
     let stack = stack(ClientConfig { max_in_flight: 1, ..config() }, &peer);
     let mut held_back = 0;
@@ -92,10 +92,13 @@ async fn the_throttle_is_inside_the_retry_and_outside_the_bulkhead() {
         held_back += u32::from(matches!(call(&stack, get()).await, Err(CallError::HeldBack { .. })));
     }
     assert!(held_back > 100, "{held_back}");
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     let rejected =
         |reason| metrics[&format!("mainstay_client_rejected_total{{peer=inventory,reason={reason}}}")][0];
-    assert!((rejected("held-back") - f64::from(held_back)).abs() < 0.1, "each once: none was tried again");
+    assert!(
+        (rejected("held-back") - f64::from(held_back)).abs() < 0.1,
+        "each counted once: none was retried"
+    );
     peer.turn([Do::Hang]);
     let mut busy = Box::pin(call(&stack, get()));
     while std::pin::Pin::new(&mut busy).now_or_never().is_some() {
@@ -107,7 +110,7 @@ async fn the_throttle_is_inside_the_retry_and_outside_the_bulkhead() {
         let error = call(&stack, get()).await.unwrap_err();
         held_back += u32::from(matches!(error, CallError::HeldBack { .. }));
     }
-    assert!(held_back > 30, "asked before the full bulkhead is: {held_back}");
+    assert!(held_back > 30, "the throttle must decide before the full bulkhead: {held_back}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,7 +121,7 @@ async fn the_total_deadline_is_outside_the_retry_and_bounds_its_waits() {
     let began = Instant::now();
     let reply = call(&stack, get()).await.unwrap();
     assert_eq!(reply.status(), 503);
-    assert_eq!(peer.calls(), 2, "a second wait of a second does not fit into what is left");
+    assert_eq!(peer.calls(), 2, "a second wait of a second does not fit into the time left");
     assert!(began.elapsed() < Duration::from_millis(1_100));
 }
 
@@ -149,7 +152,7 @@ async fn injected_faults_pass_through_every_layer() {
     stack.budget().deposit_many(1_000);
     faults.put("inventory-client", FaultSpec::always(Fault::Hang)).unwrap();
     let error = call(&stack, get()).await.unwrap_err();
-    assert_eq!(error.outcome(), Outcome::Unknown, "timed out, tried again, and timed out");
+    assert_eq!(error.outcome(), Outcome::Unknown, "timed out, retried, and timed out again");
     for _ in 0..2 {
         call(&stack, get()).await.unwrap_err();
     }

@@ -1,5 +1,5 @@
-//! How many clients together behave towards one peer: while it is down, when it heals, when it has no room, and when one of
-//! its instances is dead. Arrivals are scheduled, never waiting for answers; time is the paused clock's.
+//! Many clients together against one peer: while it is down, when it recovers, when it has no room, and when one of
+//! its instances is dead. Arrivals are scheduled and do not wait for answers; the clock is paused.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::support::{Do, Peer, With as _, begin, call, config, get, get_from, post_with_key, stack};
 
-/// `clients` independent clients that each make `rate` calls a second for `secs` seconds. Returns for each 100 ms of
-/// arrivals how many of them went well.
+/// `clients` independent clients that each make `rate` calls a second for `secs` seconds. Returns the number of
+/// successful calls for each 100 ms of arrivals.
 async fn offered(stacks: &[ClientStack<Peer>], rate: u64, secs: u64) -> Vec<usize> {
     let began = Instant::now();
     let mut good = vec![0; usize::try_from(secs * 10).unwrap()];
@@ -55,11 +55,11 @@ fn load(peer: &Peer, began: Instant, slots: usize) -> Vec<usize> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_is_down_is_called_less_than_a_tenth_as_often_and_a_healed_one_is_not_overrun() {
+async fn a_peer_that_is_down_gets_less_than_a_tenth_of_the_calls_and_a_recovered_one_is_not_overloaded() {
     let peer = Peer::always(Do::after_ms(5, Do::Reply(200)));
     let stacks = clients(40, &peer);
     let well = offered(&stacks, 20, 5).await;
-    assert!(well.iter().all(|&good| good == 80), "800 a second when all is well: {well:?}");
+    assert!(well.iter().all(|&good| good == 80), "800 a second with a healthy peer: {well:?}");
 
     peer.turn([Do::Refuse]);
     let down = Instant::now();
@@ -72,10 +72,10 @@ async fn a_peer_that_is_down_is_called_less_than_a_tenth_as_often_and_a_healed_o
     let good = offered(&stacks, 20, 6).await;
     let seen = load(&peer, healed, 60);
     let most = seen.iter().max().unwrap();
-    assert!(*most <= 88, "never more than 1.1 times what is offered: {seen:?}");
+    assert!(*most <= 88, "never more than 1.1 times the offered load: {seen:?}");
     let at_95 = good.windows(5).position(|half| half.iter().sum::<usize>() >= 380).unwrap();
-    assert!(at_95 + 5 <= 20, "95 % of the calls go well within two seconds: {good:?}");
-    assert!(good[40..].iter().all(|&good| good == 80), "and then all: {good:?}");
+    assert!(at_95 + 5 <= 20, "95 % of the calls succeed within two seconds: {good:?}");
+    assert!(good[40..].iter().all(|&good| good == 80), "after that, all calls succeed: {good:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -93,8 +93,8 @@ async fn a_peer_that_shed_everything_for_ten_seconds_is_used_in_full_again_withi
     peer.turn([Do::after_ms(5, Do::Reply(200))]);
     let good = offered(&stacks, 40, 5).await;
     let at_95 = good.windows(5).position(|half| half.iter().sum::<usize>() >= 380).unwrap();
-    assert!(at_95 + 5 <= 20, "95 % of the calls go well within two seconds: {good:?}");
-    assert!(good[30..].iter().all(|&good| good == 80), "and then all: {good:?}");
+    assert!(at_95 + 5 <= 20, "95 % of the calls succeed within two seconds: {good:?}");
+    assert!(good[30..].iter().all(|&good| good == 80), "after that, all calls succeed: {good:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,21 +103,21 @@ async fn a_peer_that_hung_while_it_shed_is_used_in_full_again_within_two_seconds
     let stacks = clients(40, &peer);
     offered(&stacks, 20, 5).await;
 
-    // What it takes in hangs; what it has no room for is shed.
+    // The peer hangs on the calls that it admits and sheds the others.
     peer.turn([Do::Hang, Do::ComeBackAfter(1), Do::ComeBackAfter(1)].into_iter().cycle().take(9_000));
     offered(&stacks, 20, 10).await;
 
     peer.turn([Do::after_ms(5, Do::Reply(200))]);
     let good = offered(&stacks, 20, 5).await;
     let at_95 = good.windows(5).position(|half| half.iter().sum::<usize>() >= 380).unwrap();
-    assert!(at_95 + 5 <= 20, "95 % of the calls go well within two seconds: {good:?}");
+    assert!(at_95 + 5 <= 20, "95 % of the calls succeed within two seconds: {good:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_spike_that_is_over_leaves_nothing_held_back() {
+async fn after_a_spike_no_call_is_held_back() {
     let peer = Peer::always(Do::after_ms(5, Do::Reply(200)));
     let stacks = clients(10, &peer);
-    // Of each ten calls that come, one is let in: ten times the capacity.
+    // One of each ten calls is admitted: the load is ten times the capacity.
     let mut tenth = vec![Do::ComeBackAfter(1); 9];
     tenth.push(Do::after_ms(5, Do::Reply(200)));
     peer.turn(tenth.into_iter().cycle().take(100_000));
@@ -126,12 +126,12 @@ async fn a_spike_that_is_over_leaves_nothing_held_back() {
     peer.turn([Do::after_ms(5, Do::Reply(200))]);
     let good = offered(&stacks, 40, 4).await;
     let at_95 = good.windows(5).position(|half| half.iter().sum::<usize>() >= 190).unwrap();
-    assert!(at_95 + 5 <= 20, "95 % of the calls go well within two seconds: {good:?}");
-    assert!(good[30..].iter().all(|&good| good == 40), "and then all: {good:?}");
+    assert!(at_95 + 5 <= 20, "95 % of the calls succeed within two seconds: {good:?}");
+    assert!(good[30..].iter().all(|&good| good == 40), "after that, all calls succeed: {good:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_dead_instance_of_five_takes_nothing_from_the_other_four() {
+async fn one_dead_instance_of_five_does_not_affect_the_other_four() {
     let healthy = Peer::always(Do::after_ms(5, Do::Reply(200)));
     let dead = Peer::always(Do::Hang);
     let stack = stack(config(), &Peer::by_host("10.0.0.5:80", &dead, &healthy));
@@ -147,16 +147,16 @@ async fn one_dead_instance_of_five_takes_nothing_from_the_other_four() {
     while let Some((of_dead, ok)) = calls.next().await {
         failed += usize::from(!of_dead && !ok);
     }
-    assert_eq!(failed, 0, "collateral failures");
+    assert_eq!(failed, 0, "failures on the healthy instances");
     let trips: u64 =
         stack.breakers().list().iter().filter(|b| b.name != "10.0.0.5:80").map(|b| b.trips).sum();
     assert_eq!(trips, 0);
-    assert!(dead.calls() < 150, "and the dead one is hardly asked: {} of 1,000", dead.calls());
+    assert!(dead.calls() < 150, "the dead instance gets few calls: {} of 1,000", dead.calls());
 }
 
-/// Whatever the peer does and whenever callers leave, nothing stays behind.
+/// For any reply of the peer and any time at which callers leave, every permit is returned.
 #[tokio::test(start_paused = true)]
-async fn law_07_nothing_leaks_whatever_happens() {
+async fn law_07_no_permit_leaks_for_any_reply_or_caller() {
     let random = Random::seeded(11);
     let acts = || {
         let pick = random.next_u64();
@@ -184,7 +184,7 @@ async fn law_07_nothing_leaks_whatever_happens() {
     }
     while calls.next().await.is_some() {}
     assert_eq!((stack.in_flight(), peer.inside()), (0, 0));
-    // And it is as good as new once the peer is.
+    // The stack works as a new one does once the peer is healthy.
     peer.turn([Do::Reply(200)]);
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -195,7 +195,7 @@ async fn law_07_nothing_leaks_whatever_happens() {
     for call in &mut whole {
         begin(call).await;
     }
-    assert_eq!(stack.in_flight(), 40, "every place is there to be taken");
+    assert_eq!(stack.in_flight(), 40, "every permit can be taken");
     for call in whole {
         assert!(call.await.is_ok());
     }

@@ -1,4 +1,4 @@
-//! Work that has failed before and is repeated: it must not take the endpoint away from other calls.
+//! Repeats of work that has failed before do not make the endpoint unavailable for other calls.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use mainstay::retry::RetryConfig;
 use mainstay::{Registry, RepeatedWork};
 use tokio::time::sleep;
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{DepositMany as _, Do, HOST, Peer, With as _, call, config, get, post_with_key, stack};
 
 fn repeat(mut request: ClientRequest) -> ClientRequest {
@@ -21,11 +21,11 @@ fn breaker(stack: &ClientStack<Peer>) -> BreakerSnapshot {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_09_poisoned_repeats_at_a_high_rate_never_open_the_breaker_of_first_tries() {
+async fn law_09_repeats_that_always_fail_do_not_open_the_breaker_for_first_tries() {
     let peer = Peer::always(Do::Reply(200));
     let stack = stack(config(), &peer);
     for _ in 0..30 {
-        // A second: twenty repeats that can never succeed, and two good first tries.
+        // One second: twenty repeats that cannot succeed, and two good first tries.
         peer.turn([Do::Reply(500)]);
         for _ in 0..20 {
             assert_eq!(call(&stack, repeat(post_with_key())).await.unwrap().status(), 500);
@@ -58,7 +58,7 @@ async fn law_09_a_repeat_changes_no_window_and_a_first_try_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeat_neither_makes_nor_pays_debt_with_the_throttle() {
+async fn a_repeat_does_not_change_the_balance_of_the_throttle() {
     let peer = Peer::always(Do::ComeBackAfter(1));
     let stack = stack(config(), &peer);
     let registry = Registry::default();
@@ -99,7 +99,7 @@ async fn half_open(peer: &Peer) -> ClientStack<Peer> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_09_a_repeat_that_fails_as_a_probe_reopens_nothing() {
+async fn law_09_a_repeat_that_fails_as_a_probe_does_not_open_the_breaker() {
     let peer = Peer::always(Do::Refuse);
     let stack = half_open(&peer).await;
     let trips = breaker(&stack).trips;
@@ -111,11 +111,11 @@ async fn law_09_a_repeat_that_fails_as_a_probe_reopens_nothing() {
     }
     peer.turn([Do::Reply(500)]);
     let _ = call(&stack, get()).await;
-    assert_eq!(breaker(&stack).trips, trips + 1, "a first try that fails does");
+    assert_eq!(breaker(&stack).trips, trips + 1, "a failed first try must open the breaker");
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_09_a_client_that_has_only_repeats_to_send_gets_its_peer_back() {
+async fn law_09_a_client_that_sends_only_repeats_closes_its_breaker_again() {
     let peer = Peer::always(Do::Refuse);
     let stack = half_open(&peer).await;
     peer.turn([Do::Reply(200)]);
@@ -137,12 +137,12 @@ async fn law_04_a_repeat_is_sent_once_and_leaves_the_retry_budget_to_first_tries
 }
 
 #[tokio::test(start_paused = true)]
-async fn repeats_are_told_apart_from_first_tries_in_metrics() {
-    let ears = Ears::new();
+async fn metrics_distinguish_repeats_from_first_tries() {
+    let recorder = Recorder::new();
     let stack = stack(config(), &Peer::always(Do::Reply(500)));
     call(&stack, post_with_key().within_ms(1_000)).await.unwrap();
     call(&stack, repeat(post_with_key().within_ms(1_000))).await.unwrap();
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_client_requests_total{peer=inventory,outcome=unknown}"], [2.0]);
     assert_eq!(metrics["mainstay_client_repeats_total{peer=inventory,outcome=unknown}"], [1.0]);
 }

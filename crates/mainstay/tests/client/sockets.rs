@@ -1,4 +1,4 @@
-//! The hyper transport against real sockets on loopback: which failure is known to have had no effect, and which is not.
+//! The hyper transport against real sockets on loopback: which failures had no effect, and which are unknown.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tower::ServiceExt as _;
 
 use crate::support::Called;
 
-/// A server that reads one request on each connection, sends these bytes, and closes.
+/// A server that reads one request on each connection, sends these bytes, and closes the connection.
 async fn server(reply: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -55,23 +55,23 @@ async fn ask(address: SocketAddr, transport: TransportConfig) -> Called {
 }
 
 #[tokio::test]
-async fn a_whole_reply_is_a_reply() {
+async fn a_complete_reply_is_returned() {
     let address = server(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine").await;
     let reply = ask(address, TransportConfig::default()).await.unwrap();
     assert_eq!(reply.body(), &Bytes::from("fine"));
 }
 
 #[tokio::test]
-async fn what_never_connected_had_no_effect() {
+async fn a_call_without_a_connection_had_no_effect() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let error = ask(closed, TransportConfig::default()).await.unwrap_err();
     assert!(matches!(error, CallError::Connect { .. }), "{error:?}");
     assert_eq!(error.outcome(), Outcome::FailedKnown);
-    assert!(error.to_string().contains("refused"), "the telling part is in the text: {error}");
+    assert!(error.to_string().contains("refused"), "the text has the innermost cause: {error}");
 }
 
 #[tokio::test]
-async fn whatever_breaks_after_the_request_was_sent_is_unknown() {
+async fn any_failure_after_the_request_was_sent_is_unknown() {
     let broken: [&'static [u8]; 4] = [
         b"",
         b"HTTP/1.1 200 OK\r\ncontent-le",
@@ -87,16 +87,17 @@ async fn whatever_breaks_after_the_request_was_sent_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_body_beyond_the_cap_is_not_read() {
+async fn a_body_larger_than_the_limit_is_not_read() {
     let address = server(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlong").await;
     let error =
         ask(address, TransportConfig { max_body: 3, ..TransportConfig::default() }).await.unwrap_err();
     assert!(matches!(error, CallError::ReplyTooLarge { limit: 3 }), "{error:?}");
-    assert_eq!(error.outcome(), Outcome::Unknown, "a reply came, and what it said is not known");
+    assert_eq!(error.outcome(), Outcome::Unknown, "a reply arrived, and its content is not known");
     ask(address, TransportConfig { max_body: 4, ..TransportConfig::default() }).await.unwrap();
 }
 
-/// The head comes at once and the body never: a transport that answers with the head would be past its timeout's reach.
+/// The head arrives at once and the body never does. If the transport answered with the head, the timeout would not
+/// cover the body.
 #[tokio::test]
 async fn a_slow_body_is_part_of_the_attempt_and_of_its_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -117,7 +118,7 @@ async fn a_slow_body_is_part_of_the_attempt_and_of_its_timeout() {
 }
 
 #[tokio::test]
-async fn the_request_arrives_as_it_was_stamped() {
+async fn the_request_arrives_with_its_headers() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let seen = tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! What the client tests share: a peer that does as it is told, and stacks in front of it.
+//! Shared parts of the client tests: a scripted peer, and stacks in front of it.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -21,22 +21,22 @@ use tower::{Service, ServiceExt as _};
 pub(crate) const HOST: &str = "10.0.0.1:8081";
 pub(crate) type Called = Result<Response<Bytes>, CallError>;
 
-/// What the peer does with one request.
+/// The peer's reaction to one request.
 #[derive(Debug, Clone)]
 pub(crate) enum Do {
     /// Answers with this status.
     Reply(u16),
     /// Answers with this status and `X-Outcome`.
     Says(u16, &'static str),
-    /// 503, not executed, come back after so many seconds.
+    /// Answers 503 `not-executed` with this `Retry-After` in seconds.
     ComeBackAfter(u64),
-    /// Nobody listens.
+    /// Refuses the connection.
     Refuse,
-    /// The connection is lost after the request was sent.
+    /// Loses the connection after the request was sent.
     Lose,
     /// Never answers.
     Hang,
-    /// Does the other after a while.
+    /// Reacts in the second way after this delay.
     After(Duration, Box<Do>),
 }
 
@@ -63,7 +63,7 @@ impl Seen {
     }
 }
 
-/// Follows its script, and repeats the script's last line for ever.
+/// A peer that follows its script, and repeats the script's last line for ever.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer(Arc<Inner>);
 
@@ -93,7 +93,7 @@ impl Peer {
         Self(Arc::new(Inner::new(script)))
     }
 
-    /// Sends what is for `host` to one peer and everything else to the other.
+    /// Sends requests for `host` to one peer and all others to the other.
     pub(crate) fn by_host(host: &'static str, this: &Self, other: &Self) -> Self {
         let mut both = Inner::new([]);
         both.routes = Some((host, this.clone(), other.clone()));
@@ -104,7 +104,7 @@ impl Peer {
         Self::script([what])
     }
 
-    /// A new script from now on.
+    /// Replaces the script.
     pub(crate) fn turn(&self, script: impl IntoIterator<Item = Do>) {
         *self.0.script.lock().unwrap() = script.into_iter().collect();
     }
@@ -117,12 +117,12 @@ impl Peer {
         self.0.seen.lock().unwrap().len()
     }
 
-    /// Requests it is working on now.
+    /// Requests in progress.
     pub(crate) fn inside(&self) -> usize {
         self.0.inside.load(Ordering::SeqCst)
     }
 
-    /// The most it ever worked on at once.
+    /// The highest number of requests in progress so far.
     pub(crate) fn most(&self) -> usize {
         self.0.most.load(Ordering::SeqCst)
     }
@@ -167,7 +167,7 @@ impl Service<ClientRequest> for Peer {
 }
 
 async fn act_out(act: Do, endpoint: Endpoint) -> Called {
-    let cause = || Arc::new(std::io::Error::other("as the script says"));
+    let cause = || Arc::new(std::io::Error::other("failure from the script"));
     match act {
         Do::Reply(status) => Ok(reply(status)),
         Do::Says(status, outcome) => {
@@ -195,7 +195,7 @@ fn reply(status: u16) -> Response<Bytes> {
     Response::builder().status(status).body(Bytes::from_static(b"body")).unwrap()
 }
 
-/// The default settings with a seed, so that every run draws the same.
+/// The default settings with a seed, so that every run draws the same random numbers.
 pub(crate) fn config() -> ClientConfig {
     ClientConfig { seed: Some(7), ..ClientConfig::new("inventory") }
 }
@@ -240,7 +240,7 @@ impl With for ClientRequest {
 }
 
 pub(crate) trait DepositMany {
-    /// As after so many good answers.
+    /// Deposits `count` good answers.
     fn deposit_many(&self, count: usize);
 }
 
@@ -254,7 +254,7 @@ pub(crate) async fn call(stack: &ClientStack<Peer>, request: ClientRequest) -> C
     stack.clone().oneshot(request).await
 }
 
-/// Polls a call once, so that it has begun.
+/// Polls a call once, so that it starts.
 pub(crate) async fn begin<F: Future + Unpin>(call: &mut F) {
     std::future::poll_fn(|cx| {
         assert!(Pin::new(&mut *call).poll(cx).is_pending());

@@ -1,4 +1,4 @@
-//! Faults seen in other client middleware, each reproduced against this one.
+//! Faults of other client middleware, each reproduced against this one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,14 +19,14 @@ use mainstay::{CallError, Outcome};
 use tokio::time::Instant;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{DepositMany as _, Do, HOST, Peer, begin, call, config, get, post, stack};
 
 fn one_attempt() -> ClientConfig {
     ClientConfig { retry: RetryConfig { max_attempts: 1, ..RetryConfig::default() }, ..config() }
 }
 
-/// After 10,000 successes, a cumulative "window" needed 10,000 failures.
+/// After 10,000 successes, a cumulative "window" needed 10,000 failures to open.
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_successes_do_not_hide_a_dead_peer() {
     let peer = Peer::always(Do::Reply(200));
@@ -37,7 +37,7 @@ async fn ten_thousand_successes_do_not_hide_a_dead_peer() {
     let breaker = stack.breakers().get(HOST).unwrap();
     assert_eq!(breaker.snapshot().calls, 10_000);
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(breaker.snapshot().calls, 0, "ten seconds later they have left the window");
+    assert_eq!(breaker.snapshot().calls, 0, "the calls have left the window ten seconds later");
     peer.turn([Do::Refuse]);
     let before = peer.calls();
     while breaker.state() == BreakerState::Closed {
@@ -46,7 +46,7 @@ async fn ten_thousand_successes_do_not_hide_a_dead_peer() {
     assert_eq!(peer.calls() - before, 5);
 }
 
-/// Within the window as well: what counts is the last ten seconds, not the last transition.
+/// The window slides under traffic too: it holds the last ten seconds, and does not restart at a change of state.
 #[tokio::test(start_paused = true)]
 async fn the_window_slides_under_steady_traffic() {
     let peer = Peer::always(Do::Reply(200));
@@ -60,7 +60,7 @@ async fn the_window_slides_under_steady_traffic() {
     for _ in 0..60 {
         second().await;
     }
-    // Two of three fail, so that no run of failures decides it.
+    // Two of three calls fail, so that no run of failures opens the breaker.
     peer.turn([Do::Refuse, Do::Refuse, Do::Reply(200)].into_iter().cycle().take(5_000));
     let mut seconds = 0;
     while stack.breakers().get(HOST).unwrap().snapshot().trips == 0 {
@@ -73,9 +73,9 @@ async fn the_window_slides_under_steady_traffic() {
     );
 }
 
-/// Ten good seconds are no reason to call a peer that is gone for another five.
+/// Ten seconds of successes are no reason to call a peer that is gone for another five seconds.
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_is_gone_is_noticed_after_twenty_calls_whatever_came_before() {
+async fn a_peer_that_is_gone_opens_the_breaker_after_twenty_calls_in_any_window() {
     let peer = Peer::always(Do::Reply(200));
     let stack = stack(one_attempt(), &peer);
     for _ in 0..1_000 {
@@ -88,7 +88,8 @@ async fn a_peer_that_is_gone_is_noticed_after_twenty_calls_whatever_came_before(
     assert_eq!(call(&stack, get()).await.unwrap_err().outcome(), Outcome::RejectedUnsent);
 }
 
-/// Three good probes spaced out, and a time-windowed half-open state that never closed: 20 of 20 healthy calls refused.
+/// Three good probes with pauses between them, and a time-windowed half-open state that never closed: 20 of 20
+/// healthy calls refused.
 #[tokio::test(start_paused = true)]
 async fn half_open_closes_however_far_apart_its_probes_are() {
     let peer = Peer::always(Do::Refuse);
@@ -110,12 +111,12 @@ async fn half_open_closes_however_far_apart_its_probes_are() {
 
 /// A gauge that read 1 for open, half-open and closed at once.
 #[tokio::test(start_paused = true)]
-async fn exactly_one_state_reads_one() {
-    let ears = Ears::new();
+async fn exactly_one_state_gauge_reads_one() {
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::Refuse);
     let stack = stack(one_attempt(), &peer);
     let shown = || {
-        let metrics = ears.metrics();
+        let metrics = recorder.metrics();
         let prefix = format!("mainstay_breaker_state{{peer=inventory,endpoint={HOST},state=");
         let on: Vec<_> = metrics.iter().filter(|(k, v)| k.starts_with(&prefix) && v[0] > 0.0).collect();
         assert_eq!(on.len(), 1, "{on:?}");
@@ -140,7 +141,7 @@ async fn exactly_one_state_reads_one() {
     assert_eq!(shown(), "closed");
 }
 
-/// Fifty timed-out calls, of which the breaker outside saw none, because the timeout was outside of it.
+/// The breaker counted none of fifty timed-out calls, because the timeout was outside of it.
 #[tokio::test(start_paused = true)]
 async fn timeouts_reach_the_breaker_also_from_the_total_deadline() {
     let peer = Peer::always(Do::Hang);
@@ -152,9 +153,9 @@ async fn timeouts_reach_the_breaker_also_from_the_total_deadline() {
     assert_eq!(stack.breakers().get(HOST).unwrap().state(), BreakerState::Open);
 }
 
-/// A straggler from before the trip that closed the circuit while the probe still ran.
+/// A late result from before the trip closed the circuit while the probe was still in flight.
 #[tokio::test(start_paused = true)]
-async fn a_straggler_changes_nothing() {
+async fn a_late_result_changes_no_state() {
     let peer = Peer::script([Do::after_ms(900, Do::Reply(200)), Do::after_ms(900, Do::Refuse), Do::Refuse]);
     let stack = stack(one_attempt(), &peer);
     let mut good = Box::pin(call(&stack, get()));
@@ -172,13 +173,13 @@ async fn a_straggler_changes_nothing() {
     let mut probe = Box::pin(call(&stack, get()));
     begin(&mut probe).await;
     good.await.unwrap();
-    assert_eq!(breaker.state(), BreakerState::HalfOpen, "a late success closes nothing");
+    assert_eq!(breaker.state(), BreakerState::HalfOpen, "a late success must not close the breaker");
     bad.await.unwrap_err();
-    assert_eq!(breaker.state(), BreakerState::HalfOpen, "a late failure opens nothing");
+    assert_eq!(breaker.state(), BreakerState::HalfOpen, "a late failure must not open the breaker");
     assert_eq!(breaker.snapshot().calls, 0);
 }
 
-/// A hundred concurrent calls all let through as half-open probes.
+/// A hundred concurrent calls were all admitted as half-open probes.
 #[tokio::test(start_paused = true)]
 async fn a_hundred_callers_make_three_probes() {
     let breakers = Breakers::new("inventory", BreakerConfig::default(), Random::seeded(1)).unwrap();
@@ -208,11 +209,11 @@ async fn a_budget_of_n_per_cent_is_n_per_cent() {
         let granted = (0..2_000).filter(|_| budget.withdraw(now).is_ok()).count();
         assert_eq!(granted, usize::try_from(percent).unwrap() * 10);
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert!(budget.withdraw(Instant::now()).is_err(), "what was earned is gone with its window");
+        assert!(budget.withdraw(Instant::now()).is_err(), "deposits end with their window");
     }
 }
 
-/// tower's jitter vanished at the cap, so that clients came back in step.
+/// tower's jitter vanished at the cap, so that clients retried at the same time.
 #[tokio::test(start_paused = true)]
 async fn jitter_is_full_at_the_cap_too() {
     let mut waits = Vec::new();
@@ -238,9 +239,9 @@ async fn jitter_is_full_at_the_cap_too() {
     }
 }
 
-/// LoadShed over a shared ConcurrencyLimit shed everything with nothing in flight: an idle clone held the permit.
+/// LoadShed over a shared ConcurrencyLimit shed every call while none was in flight: an idle clone held the permit.
 #[tokio::test(start_paused = true)]
-async fn an_idle_clone_holds_no_place_in_the_bulkhead() {
+async fn an_idle_clone_holds_no_permit_of_the_bulkhead() {
     let peer = Peer::always(Do::after_ms(10, Do::Reply(200)));
     let layer = BulkheadLayer::new("inventory", 1).unwrap();
     let client = layer.layer(peer.clone());
@@ -254,9 +255,9 @@ async fn an_idle_clone_holds_no_place_in_the_bulkhead() {
     drop(idle);
 }
 
-/// A permit that dies with the reply's head lets streaming bodies escape the limit.
+/// A permit that ends with the reply's head does not limit streaming bodies.
 #[tokio::test(start_paused = true)]
-async fn a_streaming_body_keeps_its_place_until_it_ends_or_is_dropped() {
+async fn a_streaming_body_holds_its_permit_until_it_ends_or_is_dropped() {
     use http_body_util::{BodyExt as _, Full};
 
     let streams = service_fn(|_: Request<Bytes>| async {
@@ -266,7 +267,10 @@ async fn a_streaming_body_keeps_its_place_until_it_ends_or_is_dropped() {
     let client = layer.streaming().layer(streams);
     let ask = || client.clone().oneshot(Request::new(Bytes::new()));
     let mut reply = ask().await.unwrap();
-    assert!(matches!(ask().await, Err(CallError::BulkheadFull { .. })), "the head is here, the body is not");
+    assert!(
+        matches!(ask().await, Err(CallError::BulkheadFull { .. })),
+        "the head has arrived and the body has not"
+    );
     assert_eq!(reply.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "part");
     assert_eq!(layer.in_flight(), 1);
     assert!(reply.body_mut().frame().await.is_none());
@@ -277,7 +281,7 @@ async fn a_streaming_body_keeps_its_place_until_it_ends_or_is_dropped() {
     assert_eq!(layer.in_flight(), 0);
 }
 
-/// A limit for each connection is no limit.
+/// A limit for each connection does not limit the total.
 #[tokio::test(start_paused = true)]
 async fn layering_twice_shares_the_limit() {
     let peer = Peer::always(Do::after_ms(10, Do::Reply(200)));
@@ -287,9 +291,9 @@ async fn layering_twice_shares_the_limit() {
     assert_eq!(peer.most(), 2);
 }
 
-/// A timeout that polls its timer first throws a finished reply away.
+/// A timeout that polls its timer first loses a finished reply.
 #[tokio::test(start_paused = true)]
-async fn a_reply_that_is_there_beats_a_timer_that_is_due() {
+async fn a_reply_that_has_arrived_wins_over_a_timer_that_has_fired() {
     let timeout = Duration::from_millis(100);
     let peer = service_fn(move |_: Request<Bytes>| async move {
         tokio::time::sleep(timeout).await;
@@ -301,7 +305,7 @@ async fn a_reply_that_is_there_beats_a_timer_that_is_due() {
     }
 }
 
-/// tower's timeout does not cover readiness: a transport that never becomes ready hung the call.
+/// tower's timeout does not cover readiness: a transport that never became ready left the call pending for ever.
 #[tokio::test(start_paused = true)]
 async fn a_transport_that_is_never_ready_is_timed_out() {
     #[derive(Clone)]
@@ -322,9 +326,9 @@ async fn a_transport_that_is_never_ready_is_timed_out() {
     assert!(matches!(error, CallError::AttemptTimedOut { .. }));
 }
 
-/// 1.08 million polls in 490 ms from a waiter that woke itself.
+/// A waiter that woke itself: 1.08 million polls in 490 ms.
 #[tokio::test(start_paused = true)]
-async fn waiting_is_not_polling() {
+async fn waiting_does_not_poll_in_a_loop() {
     let polls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&polls);
     let peer = Peer::script([Do::after_ms(400, Do::Reply(502)), Do::after_ms(400, Do::Reply(200))]);
@@ -339,7 +343,7 @@ async fn waiting_is_not_polling() {
     assert!(polls.load(Ordering::SeqCst) < 10, "{} polls in 800 ms", polls.load(Ordering::SeqCst));
 }
 
-/// POST retried by default on timeout.
+/// POST was retried by default on timeout.
 #[tokio::test(start_paused = true)]
 async fn a_write_without_a_key_is_sent_once() {
     for act in [Do::Hang, Do::Lose, Do::Reply(500), Do::Reply(503)] {
@@ -352,11 +356,10 @@ async fn a_write_without_a_key_is_sent_once() {
     }
 }
 
-/// An open breaker that drained the retry budget, and a tripped dependency that was counted as failing because we did
-/// not call it.
+/// An open breaker used up the retry budget, and its refusals counted as failures of the dependency.
 #[tokio::test(start_paused = true)]
-async fn what_was_never_sent_counts_for_nothing() {
-    let ears = Ears::new();
+async fn a_call_that_was_not_sent_is_not_counted() {
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::Refuse);
     let stack = stack(config(), &peer);
     let breaker = stack.breakers().endpoint(&mainstay::Endpoint::parse(HOST).unwrap());
@@ -366,12 +369,12 @@ async fn what_was_never_sent_counts_for_nothing() {
     }
     assert_eq!(peer.calls(), 0);
     assert_eq!((breaker.snapshot().calls, breaker.snapshot().failures), (0, 0));
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_client_requests_total{peer=inventory,outcome=rejected-unsent}"], [100.0]);
     assert_eq!(metrics["mainstay_client_requests_total{peer=inventory,outcome=failed-known}"], [0.0]);
 }
 
-/// A peer that sheds a part of the load keeps serving the rest; opening would take the rest away.
+/// A peer that sheds a part of the load still serves the rest; an open breaker would refuse the rest too.
 #[tokio::test(start_paused = true)]
 async fn shedding_does_not_open_the_breaker() {
     let peer = Peer::always(Do::ComeBackAfter(5));
@@ -387,7 +390,7 @@ async fn shedding_does_not_open_the_breaker() {
     for _ in 0..1_000 {
         refused += usize::from(call(&stack, get()).await.is_err());
     }
-    assert!(refused < 600, "it is asked again and again, and so seen to be well: {refused}");
+    assert!(refused < 600, "calls continue to probe the peer and find its recovery: {refused}");
     tokio::time::sleep(Duration::from_secs(10)).await;
     for _ in 0..100 {
         call(&stack, get()).await.unwrap();

@@ -10,12 +10,12 @@ use mainstay::retry::RetryConfig;
 use mainstay::{CallError, Outcome, RequestContext};
 use tokio::time::Instant;
 
-use crate::ears::Ears;
+use crate::recorder::Recorder;
 use crate::support::{
     DepositMany as _, Do, HOST, Peer, With as _, call, config, get, post, post_with_key, stack,
 };
 
-/// The scripted peer's replies have a body that is no JSON.
+/// A request whose reader cannot read the scripted peer's replies, because their bodies are not JSON.
 fn typed(mut request: ClientRequest) -> ClientRequest {
     request.extensions_mut().insert(ReplyReader::new(|reply: &mut Response<Bytes>| {
         serde_json::from_slice::<u64>(reply.body()).map(drop).map_err(|error| error.to_string())
@@ -26,14 +26,17 @@ fn typed(mut request: ClientRequest) -> ClientRequest {
 #[tokio::test(start_paused = true)]
 async fn law_01_a_reply_that_cannot_be_read_is_unknown_to_every_layer_and_never_a_success() {
     for status in [200, 201, 404, 409, 503] {
-        let ears = Ears::new();
+        let recorder = Recorder::new();
         let retry = RetryConfig { max_attempts: 1, ..RetryConfig::default() };
         let stack = stack(ClientConfig { retry, ..config() }, &Peer::always(Do::Says(status, "refused")));
         let context = RequestContext::background(Duration::from_secs(5));
         let error = call(&stack, typed(post_with_key()).with(&context)).await.unwrap_err();
         assert_eq!((error.outcome(), error.reason()), (Outcome::Unknown, "unreadable-reply"));
-        assert!(error.to_string().starts_with(&format!("status {status}, which cannot be read")), "{error}");
-        let metrics = ears.metrics();
+        assert!(
+            error.to_string().starts_with(&format!("reply with status {status} cannot be read")),
+            "{error}"
+        );
+        let metrics = recorder.metrics();
         for name in ["mainstay_client_attempts_total", "mainstay_client_requests_total"] {
             assert_eq!(metrics[&format!("{name}{{peer=inventory,outcome=unknown}}")], [1.0]);
         }

@@ -1,11 +1,11 @@
-//! Every header parser against any bytes, and against what is nearly right.
+//! Every header parser against any bytes, and against nearly valid values.
 #![allow(clippy::unwrap_used)]
 
 mod properties;
 
 use proptest::prelude::*;
 
-/// Any bytes, or text that looks like what the parser is after.
+/// Any bytes, or text close to the parser's format.
 fn near(pattern: &'static str) -> impl Strategy<Value = Vec<u8>> {
     let text = proptest::string::string_regex(pattern).unwrap().prop_map(String::into_bytes);
     prop_oneof![3 => text, 1 => proptest::collection::vec(any::<u8>(), 0..100)]

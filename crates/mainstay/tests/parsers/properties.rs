@@ -1,5 +1,5 @@
-//! What holds for every header value that anybody can send. Each function takes any bytes; the fuzz targets of `fuzz/`
-//! call the very same ones.
+//! Properties that hold for every header value a client can send. Each function takes any bytes; the fuzz targets in
+//! `fuzz/` call the same functions.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -17,19 +17,19 @@ fn with(name: HeaderName, value: &[u8]) -> Option<HeaderMap> {
     Some(HeaderMap::from_iter([(name, HeaderValue::from_bytes(value).ok()?)]))
 }
 
-/// What the server makes of a request with these headers.
+/// The server's context for a request with these headers.
 fn context(headers: HeaderMap) -> RequestContext {
     let mut service = ContextLayer::default().layer(service_fn(|request: Request<()>| async move {
         let context = request.extensions().get::<RequestContext>().cloned();
-        Ok::<_, Infallible>(Response::new(context.expect("the layer puts it there")))
+        Ok::<_, Infallible>(Response::new(context.expect("the layer inserts the context")))
     }));
     let mut request = Request::new(());
     *request.headers_mut() = headers;
-    let Ok(reply) = service.call(request).now_or_never().expect("nothing has to be waited for");
+    let Ok(reply) = service.call(request).now_or_never().expect("the service is always ready");
     reply.into_body()
 }
 
-/// A deadline is digits and nothing else, and never grows when it is sent on.
+/// A deadline is only digits, and the deadline that is sent on is not longer.
 pub(crate) fn deadline(value: &[u8]) {
     let Some(headers) = with(X_DEADLINE_MS, value) else { return };
     let left = Deadline::left_from_headers(&headers);
@@ -51,11 +51,11 @@ pub(crate) fn attempt(value: &[u8]) {
     assert_eq!(context(headers).attempt, number.unwrap_or(1));
 }
 
-/// A trace context is one that can be written, and is then read as the same.
+/// A trace context can be written, and reads back as the same value.
 pub(crate) fn trace(value: &[u8]) {
     let at = value.iter().position(|b| *b == b'\n').unwrap_or(value.len());
     let Some(mut headers) = with(TRACEPARENT, &value[..at]) else { return };
-    // What follows the first line is the vendors' part.
+    // The text after the first line is the vendors' part.
     if let Some(state) = value.get(at + 1..).and_then(|rest| HeaderValue::from_bytes(rest).ok()) {
         headers.insert(TRACESTATE, state);
     }
@@ -67,7 +67,7 @@ pub(crate) fn trace(value: &[u8]) {
     assert_eq!(TraceContext::from_headers(&written), Some(read));
 }
 
-/// A correlation id can go into a header and a log line as it is; what cannot is replaced.
+/// A correlation id can be written to a header and a log line unchanged; any other value is replaced.
 pub(crate) fn correlation_id(value: &[u8]) {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"._-".contains(b);
     let legal = (1..=CorrelationId::MAX_LEN).contains(&value.len()) && value.iter().all(plain);
@@ -93,13 +93,13 @@ pub(crate) fn retry_after(value: &[u8]) {
     let Some(mut headers) = with(header::RETRY_AFTER, &value[..at]) else { return };
     let alone = classify::retry_after(&headers);
     let digits = at > 0 && value[..at].iter().all(u8::is_ascii_digit);
-    assert_eq!(alone.is_some(), digits, "without a Date only seconds count");
+    assert_eq!(alone.is_some(), digits, "without a Date only seconds are accepted");
     if let Some(date) = value.get(at + 1..).and_then(|rest| HeaderValue::from_bytes(rest).ok()) {
         headers.insert(header::DATE, date);
     }
     let asked = classify::retry_after(&headers);
     assert!(asked.is_none_or(|asked| asked <= Duration::from_hours(24)));
-    assert!(!digits || asked == alone, "a Date changes nothing about seconds");
+    assert!(!digits || asked == alone, "a Date must not change a value in seconds");
 }
 
 /// `X-Outcome` is one of three names.

@@ -1,4 +1,4 @@
-//! Each layer used alone, with no context layer outside: what it decides is one event, one line of the trail and one
+//! Each layer used alone, with no context layer outside: each decision is one event, one entry of the trail and one
 //! metric.
 
 use std::convert::Infallible;
@@ -23,7 +23,7 @@ use mainstay::server::shed::ShedLayer;
 use mainstay::server::{DeadlinePolicy, RateLimitConfig};
 use tower::{Layer, Service, ServiceExt as _};
 
-use crate::support::{Ears, request};
+use crate::support::{Recorder, request};
 
 type Answer = Response<Full<Bytes>>;
 
@@ -31,7 +31,7 @@ async fn ok(_: Request<Full<Bytes>>) -> Result<Answer, Infallible> {
     Ok(Response::new(Full::from("ok")))
 }
 
-/// Asks once, under the id `c-1`.
+/// Sends one request with the correlation id `c-1`.
 async fn ask<S, R>(service: &S, headers: &[(&'static str, &str)]) -> Response<R>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<R>, Error = Infallible> + Clone,
@@ -41,23 +41,23 @@ where
     service.clone().oneshot(request).await.unwrap()
 }
 
-/// That `layer` has decided `action` once, for `c-1`, and counted it in `metric`.
+/// Asserts that `layer` has recorded `action` once for `c-1`, and counted it in `metric`.
 #[track_caller]
-fn told(ears: &Ears, layer: &str, action: &str, metric: &str) {
-    let events = ears.at("mainstay::decision");
+fn assert_recorded(recorder: &Recorder, layer: &str, action: &str, metric: &str) {
+    let events = recorder.at("mainstay::decision");
     let said: Vec<_> = events.iter().filter(|e| e["layer"] == layer && e["action"] == action).collect();
     assert_eq!(said.len(), 1, "{layer} {action}: {events:?}");
     assert_eq!(said[0]["correlation_id"], "c-1");
     assert!(!said[0]["why"].as_str().unwrap().is_empty());
     if !metric.is_empty() {
-        let metrics = ears.metrics();
+        let metrics = recorder.metrics();
         assert_eq!(metrics.get(metric), Some(&vec![1.0]), "{metric}: {metrics:?}");
     }
 }
 
 #[tokio::test]
 async fn the_context_lowers_a_priority_and_cuts_a_deadline() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let service =
         ContextLayer::new(DeadlinePolicy { max: Duration::from_secs(5), ..DeadlinePolicy::default() })
             .priority_ceiling(Some(std::sync::Arc::new(|_| Priority::Degraded)))
@@ -73,27 +73,28 @@ async fn the_context_lowers_a_priority_and_cuts_a_deadline() {
                 Ok::<_, Infallible>(Response::new(()))
             }));
     ask(&service, &[("x-priority", "critical"), ("x-deadline-ms", "9000")]).await;
-    told(&ears, "context", "lower_priority", "mainstay_server_priority_lowered_total");
-    told(&ears, "context", "cut_deadline", "");
-    let why =
-        |action| ears.at("mainstay::decision").iter().find(|e| e["action"] == action).unwrap()["why"].clone();
-    assert_eq!(why("lower_priority"), "claimed critical, may be degraded at most");
-    assert_eq!(why("cut_deadline"), "9000 ms asked for, 5000 at most");
+    assert_recorded(&recorder, "context", "lower_priority", "mainstay_server_priority_lowered_total");
+    assert_recorded(&recorder, "context", "cut_deadline", "");
+    let why = |action| {
+        recorder.at("mainstay::decision").iter().find(|e| e["action"] == action).unwrap()["why"].clone()
+    };
+    assert_eq!(why("lower_priority"), "claimed critical, at most degraded allowed");
+    assert_eq!(why("cut_deadline"), "9000 ms requested, at most 5000 allowed");
 }
 
 #[tokio::test]
-async fn a_claim_that_is_allowed_is_no_decision() {
-    let ears = Ears::new();
+async fn an_allowed_priority_is_no_decision() {
+    let recorder = Recorder::new();
     let service = ContextLayer::default()
         .priority_ceiling(Some(std::sync::Arc::new(|_| Priority::Default)))
         .layer(tower::service_fn(ok));
     ask(&service, &[("x-priority", "sheddable"), ("x-deadline-ms", "30000")]).await;
-    assert!(ears.at("mainstay::decision").is_empty());
+    assert!(recorder.at("mainstay::decision").is_empty());
 }
 
 #[tokio::test]
-async fn drain_panic_and_quota_tell() {
-    let (ears, drain) = (Ears::new(), Drain::default());
+async fn drain_panic_and_quota_record_their_decisions() {
+    let (recorder, drain) = (Recorder::new(), Drain::default());
     drain.start();
     let reply = ask(
         &DrainLayer::new(drain)
@@ -102,23 +103,23 @@ async fn drain_panic_and_quota_tell() {
     )
     .await;
     assert_eq!(reply.status(), StatusCode::SERVICE_UNAVAILABLE);
-    told(&ears, "drain", "reject", "mainstay_server_shed_total{reason=draining}");
+    assert_recorded(&recorder, "drain", "reject", "mainstay_server_shed_total{reason=draining}");
 
     let bug = tower::service_fn(|_: Request<Full<Bytes>>| async {
-        panic!("a bug") as Result<Response<Bytes>, Infallible>
+        panic!("handler bug") as Result<Response<Bytes>, Infallible>
     });
     ask(&CatchPanicLayer.layer(bug), &[]).await;
-    told(&ears, "catch_panic", "answer", "mainstay_server_panics_total");
+    assert_recorded(&recorder, "catch_panic", "answer", "mainstay_server_panics_total");
 
-    let config = RateLimitConfig::new(NonZeroU32::MIN, Duration::from_mins(1), |_| Some("everybody".into()));
+    let config = RateLimitConfig::new(NonZeroU32::MIN, Duration::from_mins(1), |_| Some("all".into()));
     let quota = RateLimitLayer::new(Some(config)).layer(tower::service_fn(ok));
     ask(&quota, &[]).await;
     ask(&quota, &[]).await;
-    told(&ears, "rate_limit", "reject", "mainstay_server_shed_total{reason=rate-limit}");
+    assert_recorded(&recorder, "rate_limit", "reject", "mainstay_server_shed_total{reason=rate-limit}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_alone_waits_for_what_is_in_hand_to_its_last_byte() {
+async fn a_drain_alone_waits_for_the_last_byte_of_each_request_in_flight() {
     let drain = Drain::default();
     let service = DrainLayer::new(drain.clone()).layer(tower::service_fn(|request| async {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -133,7 +134,7 @@ async fn a_drain_alone_waits_for_what_is_in_hand_to_its_last_byte() {
     assert!((&mut drained).now_or_never().is_none());
     left.abort();
     let reply = asked.await.unwrap().unwrap();
-    assert_eq!(drain.in_flight(), 1, "its body is still unread");
+    assert_eq!(drain.in_flight(), 1, "the reply's body is still unread");
     assert!((&mut drained).now_or_never().is_none());
     assert_eq!(reply.into_body().collect().await.unwrap().to_bytes(), "ok");
     drained.await;
@@ -141,31 +142,31 @@ async fn a_drain_alone_waits_for_what_is_in_hand_to_its_last_byte() {
 
 #[tokio::test(start_paused = true)]
 async fn the_deadline_refuses_and_cuts_off() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let hung = tower::service_fn(|_: Request<Full<Bytes>>| {
         std::future::pending::<Result<Response<Bytes>, Infallible>>()
     });
     let service = DeadlineLayer::default().layer(hung);
     ask(&service, &[("x-deadline-ms", "0")]).await;
-    told(&ears, "deadline", "reject", "mainstay_server_shed_total{reason=deadline}");
+    assert_recorded(&recorder, "deadline", "reject", "mainstay_server_shed_total{reason=deadline}");
     ask(&service, &[("x-deadline-ms", "100")]).await;
-    told(&ears, "deadline", "cut_off", "mainstay_server_deadline_overrun_total");
+    assert_recorded(&recorder, "deadline", "cut_off", "mainstay_server_deadline_overrun_total");
 }
 
 #[tokio::test]
 async fn shedding_refuses() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let limiter = Limiter::new(Fixed::new(1), QueueConfig { capacity: Some(0), ..QueueConfig::default() });
     let service = ShedLayer::new(limiter).layer(tower::service_fn(ok));
     let held = ask(&service, &[]).await;
     ask(&service, &[]).await;
-    told(&ears, "load_shed", "reject", "mainstay_server_shed_total{reason=queue-full}");
+    assert_recorded(&recorder, "load_shed", "reject", "mainstay_server_shed_total{reason=queue-full}");
     drop(held);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_that_leaves_has_waited_as_well() {
-    let ears = Ears::new();
+async fn the_wait_of_a_waiter_that_leaves_is_recorded() {
+    let recorder = Recorder::new();
     let limiter = Limiter::new(Fixed::new(1), QueueConfig::default());
     let service = ShedLayer::new(limiter).layer(tower::service_fn(ok));
     let held = ask(&service, &[]).await;
@@ -173,11 +174,11 @@ async fn a_waiter_that_leaves_has_waited_as_well() {
     assert!((&mut waiter).now_or_never().is_none());
     tokio::time::advance(Duration::from_millis(40)).await;
     drop(waiter);
-    assert_eq!(ears.metrics()["mainstay_server_queue_seconds"], [0.04]);
+    assert_eq!(recorder.metrics()["mainstay_server_queue_seconds"], [0.04]);
     drop(held);
 }
 
-/// Reads its request to the end, or to where it is cut off.
+/// Reads its request to the end, or to the point where it is cut off.
 async fn read<B: Body + Unpin>(request: Request<LimitedBody<B>>) -> Result<Response<Bytes>, Infallible>
 where
     B::Error: Into<tower::BoxError>,
@@ -190,8 +191,8 @@ where
 }
 
 #[tokio::test]
-async fn a_body_is_refused_by_what_it_announces_and_cut_off_by_what_comes() {
-    let ears = Ears::new();
+async fn a_body_is_refused_by_its_announced_length_and_cut_off_by_its_actual_length() {
+    let recorder = Recorder::new();
     let service = BodyLimitLayer::new(Some(4)).layer(tower::service_fn(read));
     let send = |announced: bool, pieces: &'static [&'static str]| {
         let all: usize = pieces.iter().map(|piece| piece.len()).sum();
@@ -204,16 +205,16 @@ async fn a_body_is_refused_by_what_it_announces_and_cut_off_by_what_comes() {
     };
     assert_eq!(send(false, &["12", "34"]).await.unwrap().status(), StatusCode::OK);
     assert_eq!(send(true, &["1234"]).await.unwrap().status(), StatusCode::OK);
-    assert!(ears.at("mainstay::decision").is_empty());
+    assert!(recorder.at("mainstay::decision").is_empty());
     assert_eq!(send(false, &["12", "345", "6"]).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
-    told(&ears, "body_limit", "cut_off", "mainstay_server_body_cut_off_total");
+    assert_recorded(&recorder, "body_limit", "cut_off", "mainstay_server_body_cut_off_total");
     assert_eq!(send(true, &["12345"]).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
-    told(&ears, "body_limit", "reject", "mainstay_server_shed_total{reason=body-limit}");
+    assert_recorded(&recorder, "body_limit", "reject", "mainstay_server_shed_total{reason=body-limit}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_that_moves_says_so() {
-    let ears = Ears::new();
+async fn a_change_of_the_limit_is_recorded() {
+    let recorder = Recorder::new();
     let bounds = Bounds { min: 1, start: 10, max: 100, ..Bounds::default() };
     let limiter = Limiter::new(Aimd::new(bounds), QueueConfig::default());
     for _ in 0..40 {
@@ -223,7 +224,7 @@ async fn a_limit_that_moves_says_so() {
     }
     let limit = limiter.snapshot().limit;
     assert!(limit < 10);
-    let events = ears.at("mainstay::decision");
+    let events = recorder.at("mainstay::decision");
     assert!(
         events.iter().all(|e| (&e["layer"], &e["action"]) == (&"concurrency_limit".into(), &"shrink".into()))
     );
@@ -234,7 +235,7 @@ async fn a_limit_that_moves_says_so() {
         "{last}"
     );
     assert_eq!(
-        ears.metrics()["mainstay_server_concurrency_limit"],
+        recorder.metrics()["mainstay_server_concurrency_limit"],
         [f64::from(u32::try_from(limit).unwrap())]
     );
 }

@@ -1,4 +1,4 @@
-//! Whatever a client puts into the headers, the request is identified, bounded in time, and answered.
+//! For any header values of a client, the request gets an identity, a deadline and an answer.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tower::{Layer as _, ServiceExt as _};
 
 use crate::support::{limited, ok, service};
 
-/// Values that are well-formed, nearly so, or any bytes that a header may hold.
+/// Well-formed values, nearly well-formed values, and any bytes that a header may hold.
 fn value(name: &HeaderName) -> BoxedStrategy<HeaderValue> {
     let near = match name.as_str() {
         "x-correlation-id" => "[A-Za-z0-9._ -]{0,70}",
@@ -44,7 +44,7 @@ fn headers() -> impl Strategy<Value = HeaderMap> {
     })
 }
 
-/// The header's text, if there is exactly one and it is text.
+/// The header's text, if there is exactly one value and it is text.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let all: Vec<_> = headers.get_all(name).iter().collect();
     if all.len() == 1 { all[0].to_str().ok() } else { None }
@@ -52,17 +52,17 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 
 proptest! {
     #[test]
-    fn any_headers_at_all_make_a_sound_context(headers in headers()) {
+    fn any_headers_make_a_valid_context(headers in headers()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let (reply, seen) = runtime.block_on(async {
-            let (tell, told) = std::sync::mpsc::channel();
+            let (sender, receiver) = std::sync::mpsc::channel();
             let stacked = limited(1, 0).layer(service(move |request| {
-                tell.send(request.extensions().get::<RequestContext>().unwrap().clone()).unwrap();
+                sender.send(request.extensions().get::<RequestContext>().unwrap().clone()).unwrap();
                 async { ok() }
             }));
             let mut request = Request::new(Full::default());
             *request.headers_mut() = headers.clone();
-            (stacked.oneshot(request).await.unwrap(), told.try_recv().ok())
+            (stacked.oneshot(request).await.unwrap(), receiver.try_recv().ok())
         });
 
         let asked = single(&headers, &X_DEADLINE_MS)
@@ -70,7 +70,7 @@ proptest! {
             .map(|digits| digits.parse::<u64>().unwrap());
         if asked == Some(0) {
             prop_assert_eq!(reply.status().as_u16(), 504);
-            prop_assert!(seen.is_none(), "no time was left, and yet it was begun");
+            prop_assert!(seen.is_none(), "the handler ran after the deadline");
             return Ok(());
         }
         prop_assert_eq!(reply.status().as_u16(), 200);
@@ -98,7 +98,7 @@ proptest! {
         prop_assert_ne!(context.trace.span_id, [0; 8]);
         let mut sent_on = HeaderMap::new();
         context.trace.write_to(&mut sent_on);
-        prop_assert!(TraceContext::from_headers(&sent_on).is_some(), "what is sent on is well-formed");
+        prop_assert!(TraceContext::from_headers(&sent_on).is_some(), "the written trace context is well-formed");
         if let Some(caller) = TraceContext::from_headers(&headers) {
             prop_assert_eq!(caller.trace_id, context.trace.trace_id);
             prop_assert_ne!(caller.span_id, context.trace.span_id);

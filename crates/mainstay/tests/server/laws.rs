@@ -1,4 +1,4 @@
-//! The laws of the crate that concern the server side, one test or more each, named after them.
+//! The laws that concern the server side. Each has one test or more, named after it.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use mainstay::RequestContext;
 use mainstay::server::{RateLimitConfig, ServerConfig, stack};
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::support::{Crowd, Ears, body, config, limited, ok, problem, request, send, service};
+use crate::support::{Crowd, Recorder, body, config, limited, ok, problem, request, send, service};
 
 fn answering(status: u16, outcome: Option<&'static str>) -> Response<Full<bytes::Bytes>> {
     let mut reply = ok();
@@ -39,20 +39,20 @@ async fn law_01_one_vocabulary_of_outcomes() {
         (504, Some("not-executed"), "failed-known"),
         (504, Some("unknown"), "unknown"),
     ];
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     for (status, outcome, expected) in cases {
         let stacked = limited(1, 0).layer(service(move |_| async move { answering(status, outcome) }));
         body(send(&stacked, &[]).await).await;
-        assert_eq!(ears.lines().last().unwrap()["outcome"], expected, "{status} {outcome:?}");
+        assert_eq!(recorder.lines().last().unwrap()["outcome"], expected, "{status} {outcome:?}");
         let counted = format!(
             "mainstay_server_requests_total{{route=unmatched,method=GET,status={status},outcome={expected}}}"
         );
-        assert_eq!(ears.metrics()[&counted], [1.0], "{counted}");
+        assert_eq!(recorder.metrics()[&counted], [1.0], "{counted}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_03_an_absolute_deadline_lives_in_the_extensions_and_bounds_everything() {
+async fn law_03_an_absolute_deadline_is_in_the_extensions_and_bounds_every_layer() {
     let stacked = limited(1, 0).layer(service(|request| async move {
         let context = request.extensions().get::<RequestContext>().unwrap().clone();
         let at_first = context.deadline.remaining();
@@ -82,7 +82,7 @@ async fn law_03_an_absolute_deadline_lives_in_the_extensions_and_bounds_everythi
 
 #[tokio::test(start_paused = true)]
 async fn law_03_expired_work_is_refused_before_the_handler() {
-    let (ears, crowd) = (Ears::new(), Crowd::default());
+    let (recorder, crowd) = (Recorder::new(), Crowd::default());
     let stacked = {
         let crowd = crowd.clone();
         limited(1, 4).layer(service(move |_| {
@@ -103,27 +103,27 @@ async fn law_03_expired_work_is_refused_before_the_handler() {
     tokio::task::yield_now().await;
     let began = tokio::time::Instant::now();
     let waited = send(&stacked, &[("x-deadline-ms", "100")]).await;
-    assert_eq!(began.elapsed().as_millis(), 100, "it leaves the queue when its deadline passes, not later");
+    assert_eq!(began.elapsed().as_millis(), 100, "the request leaves the queue when its deadline passes");
     assert_eq!(waited.headers()["x-outcome"], "not-executed");
     assert_eq!((problem(waited).await.as_str(), crowd.most()), ("deadline-exceeded", 1));
     body(busy.await.unwrap().unwrap()).await;
     assert_eq!(crowd.most(), 1);
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_server_shed_total{reason=deadline}"], [1.0]);
     assert_eq!(metrics["mainstay_server_shed_total{reason=expired}"], [1.0]);
     assert_eq!(metrics["mainstay_server_queue_seconds"], [0.1]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_a_caller_that_left_is_told_from_our_own_timeout() {
-    let ears = Ears::new();
+async fn law_07_a_caller_that_left_is_distinguished_from_our_own_timeout() {
+    let recorder = Recorder::new();
     let stacked = limited(2, 0).layer(service(|_| std::future::pending()));
     let left = tokio::spawn(stacked.clone().oneshot(request(&[])));
     tokio::task::yield_now().await;
     left.abort();
     assert!(left.await.unwrap_err().is_cancelled());
     body(send(&stacked, &[("x-deadline-ms", "10")]).await).await;
-    let lines = ears.lines();
+    let lines = recorder.lines();
     assert_eq!(lines[0]["outcome"], "cancelled");
     assert_eq!(
         (&lines[1]["outcome"], &lines[1]["http.response.status_code"]),
@@ -132,8 +132,8 @@ async fn law_07_a_caller_that_left_is_told_from_our_own_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_07_a_reply_that_is_cut_while_it_is_sent_is_cancelled_and_one_that_is_sent_is_not() {
-    let ears = Ears::new();
+async fn law_07_a_reply_cut_during_sending_is_cancelled_and_a_complete_one_is_not() {
+    let recorder = Recorder::new();
     let stacked = limited(2, 0).layer(service(|_| async { ok() }));
     drop(send(&stacked, &[]).await);
     body(send(&stacked, &[]).await).await;
@@ -141,9 +141,9 @@ async fn law_07_a_reply_that_is_cut_while_it_is_sent_is_cancelled_and_one_that_i
     drop(head);
     let empty = limited(1, 0).layer(service(|_| async { answering(204, None) }));
     drop(send(&empty, &[]).await);
-    let outcomes: Vec<_> = ears.lines().iter().map(|l| l["outcome"].clone()).collect();
+    let outcomes: Vec<_> = recorder.lines().iter().map(|l| l["outcome"].clone()).collect();
     assert_eq!(outcomes, ["cancelled", "success", "success", "success"]);
-    assert_eq!(ears.lines()[0]["http.response.status_code"], 200);
+    assert_eq!(recorder.lines()[0]["http.response.status_code"], 200);
 }
 
 #[tokio::test(start_paused = true)]

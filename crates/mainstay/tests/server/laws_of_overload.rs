@@ -12,11 +12,11 @@ use mainstay::{Deadline, RequestContext};
 use serde_json::Value;
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::support::{Ears, body, config, limited, ok, problem, request, send, service};
+use crate::support::{Recorder, body, config, limited, ok, problem, request, send, service};
 
 #[tokio::test(start_paused = true)]
 async fn law_10_the_queue_is_bounded_and_a_rejection_says_not_executed_and_when_to_return() {
-    let (ears, stack) = (Ears::new(), limited(1, 2));
+    let (recorder, stack) = (Recorder::new(), limited(1, 2));
     let stacked = stack.layer(service(|_| async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         ok()
@@ -32,18 +32,18 @@ async fn law_10_the_queue_is_bounded_and_a_rejection_says_not_executed_and_when_
     assert_eq!(rejected.headers()["x-outcome"], "not-executed");
     assert_eq!(rejected.headers()["content-type"], "application/problem+json");
     assert_eq!(problem(rejected).await, "overloaded");
-    assert_eq!(ears.metrics()["mainstay_server_shed_total{reason=queue-full}"], [1.0]);
+    assert_eq!(recorder.metrics()["mainstay_server_shed_total{reason=queue-full}"], [1.0]);
     for request in admitted {
         let reply = request.await.unwrap().unwrap();
         assert_eq!(reply.status(), StatusCode::OK);
         body(reply).await;
     }
-    let queued: Vec<_> = ears.lines().iter().map(|l| l["queue_ms"].as_f64().unwrap()).collect();
+    let queued: Vec<_> = recorder.lines().iter().map(|l| l["queue_ms"].as_f64().unwrap()).collect();
     assert_eq!(queued, [0.0, 0.0, 20.0, 40.0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_10_what_matters_more_goes_first_and_takes_the_place_of_what_matters_less() {
+async fn law_10_a_more_important_request_goes_first_and_displaces_a_less_important_one() {
     let stack = limited(2, 2);
     let stacked = stack.layer(service(|request| async move {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -60,7 +60,8 @@ async fn law_10_what_matters_more_goes_first_and_takes_the_place_of_what_matters
             (status, tokio::time::Instant::now())
         })
     };
-    // Sheddable work may fill four fifths of the limit: one permit of two. The second waits though one is free.
+    // Sheddable work may fill four fifths of the limit: one permit of two. The second one waits although a permit is
+    // free.
     let names = ["sheddable", "sheddable", "default", "degraded", "critical"];
     let mut requests = Vec::new();
     for name in names {
@@ -73,12 +74,12 @@ async fn law_10_what_matters_more_goes_first_and_takes_the_place_of_what_matters
         let (status, at) = request.await.unwrap();
         seen.push((status, at.duration_since(began).as_millis()));
     }
-    // The critical one finds the queue full and displaces the waiting sheddable one.
+    // The critical request finds the queue full and displaces the waiting sheddable one.
     assert_eq!(seen, [(200, 20), (503, 0), (200, 20), (200, 40), (200, 40)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_10_a_request_cannot_claim_more_priority_than_it_is_allowed() {
+async fn law_10_a_request_cannot_claim_a_higher_priority_than_it_may() {
     let settings = config(8, 0).priority_ceiling(|head| {
         if head.headers.contains_key("x-operator") { Priority::Critical } else { Priority::Default }
     });
@@ -100,7 +101,7 @@ async fn law_10_a_request_cannot_claim_more_priority_than_it_is_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_11_callers_without_patience_do_not_shrink_the_limit_of_the_others() {
+async fn law_11_callers_with_short_deadlines_do_not_shrink_the_limit_of_the_others() {
     let bounds = Bounds { start: 20, ..Bounds::default() };
     for limit in [LimitConfig::Gradient(bounds), LimitConfig::Aimd(bounds)] {
         let stack = stack(ServerConfig { limit, ..ServerConfig::default() }).unwrap();
@@ -118,21 +119,25 @@ async fn law_11_callers_without_patience_do_not_shrink_the_limit_of_the_others()
             assert_eq!(cut.status(), StatusCode::GATEWAY_TIMEOUT);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        assert_eq!(stack.limiter().snapshot().limit, 20, "cut off after 51 ms, where 80 are usual");
+        assert_eq!(
+            stack.limiter().snapshot().limit,
+            20,
+            "requests cut off after 51 ms, with a usual time of 80 ms"
+        );
         for _ in 0..50 {
             send(&stacked, &[("x-own-504", "1")]).await;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert!(
             stack.limiter().snapshot().limit < 20,
-            "no time, after as long as is usual, is a sign of overload"
+            "a timeout after the usual time is a sign of overload"
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_11_an_adaptive_limit_shrinks_on_what_the_stack_cuts_off_and_grows_only_when_used() {
-    let ears = Ears::new();
+async fn law_11_an_adaptive_limit_shrinks_when_requests_are_cut_off_and_grows_only_when_used() {
+    let recorder = Recorder::new();
     let settings = ServerConfig {
         limit: LimitConfig::Gradient(Bounds { start: 10, ..Bounds::default() }),
         queue: QueueConfig { capacity: Some(0), ..QueueConfig::default() },
@@ -149,18 +154,18 @@ async fn law_11_an_adaptive_limit_shrinks_on_what_the_stack_cuts_off_and_grows_o
     for _ in 0..300 {
         body(send(&stacked, &[]).await).await;
     }
-    assert_eq!(stack.limiter().snapshot().limit, 10, "one at a time does not use a limit of ten");
+    assert_eq!(stack.limiter().snapshot().limit, 10, "one request at a time does not use a limit of ten");
     for _ in 0..20 {
         body(send(&stacked, &[("x-hang", "1"), ("x-deadline-ms", "200")]).await).await;
     }
     let floor = stack.limiter().snapshot();
     assert_eq!((floor.limit, floor.algorithm), (4, "gradient"));
-    assert_eq!(ears.metrics()["mainstay_server_concurrency_limit"], [4.0]);
+    assert_eq!(recorder.metrics()["mainstay_server_concurrency_limit"], [4.0]);
     for _ in 0..300 {
         let four = (0..4).map(|_| async { body(send(&stacked, &[]).await).await });
         join_all(four).await;
     }
-    assert!(stack.limiter().snapshot().limit > 4, "four at a time do use a limit of four");
+    assert!(stack.limiter().snapshot().limit > 4, "four requests at a time use a limit of four");
     let cancelled = tokio::spawn(stacked.clone().oneshot(request(&[("x-hang", "1")])));
     tokio::time::sleep(Duration::from_millis(500)).await;
     let before = stack.limiter().snapshot().limit;
@@ -169,10 +174,10 @@ async fn law_11_an_adaptive_limit_shrinks_on_what_the_stack_cuts_off_and_grows_o
     for _ in 0..300 {
         body(send(&stacked, &[]).await).await;
     }
-    assert_eq!(stack.limiter().snapshot().limit, before, "a caller that left says nothing of load");
+    assert_eq!(stack.limiter().snapshot().limit, before, "a caller that left shows nothing of load");
 }
 
-/// Doubles at the first observation.
+/// An algorithm that doubles its limit at the first observation.
 #[derive(Debug)]
 struct Doubling(usize);
 
@@ -192,7 +197,7 @@ impl Algorithm for Doubling {
 }
 
 #[tokio::test(start_paused = true)]
-async fn law_11_when_a_limit_grows_those_who_wait_are_served_at_once() {
+async fn law_11_when_a_limit_grows_waiting_requests_are_served_at_once() {
     let settings =
         ServerConfig { limit: LimitConfig::Custom(Box::new(Doubling(1))), ..ServerConfig::default() };
     let stacked = stack(settings).unwrap().layer(service(|_| async {
@@ -204,13 +209,13 @@ async fn law_11_when_a_limit_grows_those_who_wait_are_served_at_once() {
     let second = tokio::spawn(stacked.clone().oneshot(request(&[])));
     let unread = first.await.unwrap().unwrap();
     let served = second.await.unwrap().unwrap();
-    assert_eq!(served.status(), StatusCode::OK, "though the first one's permit is still held");
+    assert_eq!(served.status(), StatusCode::OK, "admitted while the first request's permit is still held");
     drop(unread);
 }
 
 #[tokio::test(start_paused = true)]
 async fn law_12_every_decision_is_on_the_trail_and_on_the_canonical_line_with_its_numbers() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let stacked = limited(1, 1).layer(service(|request| async move {
         let context = request.extensions().get::<RequestContext>().unwrap();
         let fields = request.extensions().get::<LogFields>().unwrap();
@@ -234,7 +239,7 @@ async fn law_12_every_decision_is_on_the_trail_and_on_the_canonical_line_with_it
     body(first.await.unwrap().unwrap()).await;
     body(second.await.unwrap().unwrap()).await;
 
-    let line = ears.lines().pop().unwrap();
+    let line = recorder.lines().pop().unwrap();
     let expected: [(&str, Value); 14] = [
         ("http.request.method", "GET".into()),
         ("http.route", "unmatched".into()),
@@ -254,9 +259,9 @@ async fn law_12_every_decision_is_on_the_trail_and_on_the_canonical_line_with_it
     for (name, value) in expected {
         assert_eq!(line[name], value, "{name}");
     }
-    assert_ne!(line["span_id"], "00f067aa0ba902b7", "this hop has a span of its own");
-    let span = ears.at("span mainstay::server").pop().unwrap();
-    assert_eq!(span["parent_span_id"], "00f067aa0ba902b7", "whose parent is the caller's");
+    assert_ne!(line["span_id"], "00f067aa0ba902b7", "this hop has its own span");
+    let span = recorder.at("span mainstay::server").pop().unwrap();
+    assert_eq!(span["parent_span_id"], "00f067aa0ba902b7", "the parent span is the caller's");
     assert_eq!((&span["span_id"], &span["otel.kind"]), (&line["span_id"], &"server".into()));
     let decisions: Value = serde_json::from_str(line["decisions"].as_str().unwrap()).unwrap();
     assert_eq!(decisions[0]["layer"], "load_shed");
@@ -264,8 +269,8 @@ async fn law_12_every_decision_is_on_the_trail_and_on_the_canonical_line_with_it
     assert_eq!(decisions[0]["why"], "admitted after 25 ms in the queue");
     assert_eq!(decisions[0]["attempt"], 2);
     assert_eq!(decisions[0]["deadline_left_ms"], 975);
-    let told = ears.at("mainstay::decision").pop().unwrap();
-    assert_eq!((&told["layer"], &told["correlation_id"]), (&"load_shed".into(), &"order-9".into()));
+    let event = recorder.at("mainstay::decision").pop().unwrap();
+    assert_eq!((&event["layer"], &event["correlation_id"]), (&"load_shed".into(), &"order-9".into()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -274,7 +279,7 @@ async fn law_13_errors_are_typed_and_say_what_remains() {
     let Admission::Admitted(permit) =
         stack.limiter().admit(Priority::default(), Deadline::after(Duration::MAX))
     else {
-        panic!("there was room")
+        panic!("expected a permit")
     };
     let refused = stack.limiter().admit(Priority::default(), Deadline::after(Duration::from_secs(1)));
     assert!(matches!(refused, Admission::Refused(Refusal::QueueFull)));

@@ -1,4 +1,4 @@
-//! What single layers promise beyond the laws: quotas, draining, panics, the snapshot.
+//! Behaviour of single layers beyond the laws: quotas, drain, panics, the snapshot.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use http_body_util::Full;
 use mainstay::server::{LogFields, RateLimitConfig, ServerConfig, stack};
 use tower::{Layer as _, Service as _, ServiceExt as _};
 
-use crate::support::{Ears, body, config, limited, ok, problem, request, send, service};
+use crate::support::{Recorder, body, config, limited, ok, problem, request, send, service};
 
 #[tokio::test(start_paused = true)]
-async fn a_snapshot_says_what_the_stack_is_doing() {
+async fn a_snapshot_reports_the_state_of_the_stack() {
     let settings = ServerConfig {
         rate_limit: Some(RateLimitConfig::new(NonZeroU32::MIN, Duration::from_secs(5), |head| {
             Some(head.uri.path().into())
@@ -43,8 +43,8 @@ async fn a_snapshot_says_what_the_stack_is_doing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_is_per_principal_and_told_in_the_standard_headers() {
-    let ears = Ears::new();
+async fn a_quota_is_per_principal_and_reported_in_the_standard_headers() {
+    let recorder = Recorder::new();
     let settings = ServerConfig {
         rate_limit: Some(RateLimitConfig::new(
             NonZeroU32::new(2).unwrap(),
@@ -66,23 +66,26 @@ async fn a_quota_is_per_principal_and_told_in_the_standard_headers() {
     assert_eq!(seen[0], (200, "\"principal\";r=1;t=5".into(), None));
     assert_eq!(seen[1], (200, "\"principal\";r=0;t=10".into(), None));
     assert_eq!(seen[2], spent);
-    assert_eq!(seen[3].0, 200, "another principal's quota is its own");
+    assert_eq!(seen[3].0, 200, "each principal has its own quota");
     let anonymous = send(&stacked, &[]).await;
-    assert!(!anonymous.headers().contains_key("ratelimit"), "nobody's quota, nothing to tell");
+    assert!(
+        !anonymous.headers().contains_key("ratelimit"),
+        "a request without a key uses no quota and reports none"
+    );
     tokio::time::advance(Duration::from_secs(5)).await;
     assert_eq!(
         send(&stacked, &[("x-who", "a")]).await.status(),
         StatusCode::OK,
-        "Retry-After told the truth"
+        "a request after Retry-After is admitted"
     );
-    assert_eq!(ears.metrics()["mainstay_server_shed_total{reason=rate-limit}"], [1.0]);
+    assert_eq!(recorder.metrics()["mainstay_server_shed_total{reason=rate-limit}"], [1.0]);
     let refused = send(&stacked, &[("x-who", "a")]).await;
     assert_eq!(refused.headers()["x-outcome"], "not-executed");
     assert_eq!(problem(refused).await, "rate-limited");
 }
 
 #[tokio::test(start_paused = true)]
-async fn draining_refuses_the_new_finishes_the_old_and_says_when_it_is_done() {
+async fn a_drain_refuses_new_requests_finishes_old_ones_and_reports_its_end() {
     let stack = limited(1, 1);
     let drain = stack.drain();
     let stacked = stack.layer(service(|_| async {
@@ -107,7 +110,7 @@ async fn draining_refuses_the_new_finishes_the_old_and_says_when_it_is_done() {
     assert!(!done.is_finished());
     for request in old {
         let reply = request.await.unwrap().unwrap();
-        assert_eq!(reply.status(), StatusCode::OK, "what was in hand, queued or running, is finished");
+        assert_eq!(reply.status(), StatusCode::OK, "requests in flight, queued or running, are finished");
         body(reply).await;
     }
     done.await.unwrap();
@@ -116,10 +119,10 @@ async fn draining_refuses_the_new_finishes_the_old_and_says_when_it_is_done() {
 }
 
 #[tokio::test]
-async fn a_panic_gives_everything_back_and_is_logged_under_the_correlation_id() {
-    let (ears, stack) = (Ears::new(), limited(1, 0));
+async fn a_panic_returns_every_permit_and_is_logged_under_the_correlation_id() {
+    let (recorder, stack) = (Recorder::new(), limited(1, 0));
     let stacked = stack.layer(service(|request| async move {
-        assert!(request.headers().contains_key("x-fine"), "no such stock");
+        assert!(request.headers().contains_key("x-fine"), "unknown stock");
         ok()
     }));
     for _ in 0..3 {
@@ -127,27 +130,27 @@ async fn a_panic_gives_everything_back_and_is_logged_under_the_correlation_id() 
         assert_eq!(reply.status(), StatusCode::INTERNAL_SERVER_ERROR);
         let body = body(reply).await;
         assert_eq!((&body["outcome"], &body["same_key"]), (&"unknown".into(), &true.into()));
-        assert!(!body.to_string().contains("no such stock"), "the inside is not told outside");
+        assert!(!body.to_string().contains("unknown stock"), "the reply must not contain internal details");
     }
     assert_eq!(send(&stacked, &[("x-fine", "yes")]).await.status(), StatusCode::OK);
     assert_eq!(stack.limiter().snapshot().in_flight, 0);
-    assert_eq!(ears.metrics()["mainstay_server_panics_total"], [3.0]);
-    let told = &ears.at("mainstay::panic")[0];
-    assert_eq!((&told["panic"], &told["correlation_id"]), (&"no such stock".into(), &"p-1".into()));
-    assert_eq!(ears.lines()[0]["outcome"], "unknown");
+    assert_eq!(recorder.metrics()["mainstay_server_panics_total"], [3.0]);
+    let event = &recorder.at("mainstay::panic")[0];
+    assert_eq!((&event["panic"], &event["correlation_id"]), (&"unknown stock".into(), &"p-1".into()));
+    assert_eq!(recorder.lines()[0]["outcome"], "unknown");
 }
 
 #[tokio::test]
-async fn a_panic_in_call_itself_is_a_reply_too() {
+async fn a_panic_in_call_itself_becomes_a_reply_too() {
     let stacked = limited(1, 0).layer(service(|request| {
-        assert!(request.headers().contains_key("x-fine"), "before there is a future");
+        assert!(request.headers().contains_key("x-fine"), "panicked before the future exists");
         async { ok() }
     }));
     assert_eq!(send(&stacked, &[]).await.status(), StatusCode::INTERNAL_SERVER_ERROR);
 }
 
 #[tokio::test]
-async fn a_panic_gives_the_permit_back_before_anybody_drops_the_future() {
+async fn a_panic_returns_the_permit_before_the_future_is_dropped() {
     let stack = limited(1, 0);
     let mut stacked = stack.layer(service(|_| async { panic!("boom") }));
     let mut kept = Box::pin(stacked.ready().await.unwrap().call(request(&[])));

@@ -1,10 +1,8 @@
 //! The server stack, tested without a network and on a paused clock.
-// Clippy lets `#[test]` functions unwrap, but not what they share.
+// Clippy lets `#[test]` functions unwrap, but not their helpers.
 #![allow(clippy::unwrap_used)]
 
 mod alone;
-#[path = "../ears/mod.rs"]
-mod ears;
 mod headers;
 mod laws;
 mod laws_of_overload;
@@ -12,6 +10,8 @@ mod layers;
 mod order;
 mod overload;
 mod read_body;
+#[path = "../recorder/mod.rs"]
+mod recorder;
 mod router;
 mod support;
 mod traps;

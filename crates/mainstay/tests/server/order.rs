@@ -1,5 +1,5 @@
-//! The order of the stack, proven from outside: for each pair of neighbours, a request that both would treat shows
-//! which one saw it first.
+//! The order of the stack, shown from outside: for each pair of neighbours, a request that both would refuse shows
+//! which one refused it first.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use http::StatusCode;
 use mainstay::server::{RateLimitConfig, ServerConfig, ServerStack, stack};
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::support::{Ears, body, config, ok, problem, request, send, service};
+use crate::support::{Recorder, body, config, ok, problem, request, send, service};
 
 const OVER: (&str, &str) = ("x-who", "a");
 
-/// Room for one, no queue, one request per principal and minute.
+/// One permit, no queue, one request per principal and minute.
 fn strict() -> ServerStack {
     stack(ServerConfig {
         rate_limit: Some(RateLimitConfig::new(NonZeroU32::MIN, Duration::from_mins(1), |head| {
@@ -25,8 +25,8 @@ fn strict() -> ServerStack {
 }
 
 #[tokio::test]
-async fn the_canonical_line_knows_the_ids_and_sees_every_refusal_and_panic() {
-    let (ears, stack) = (Ears::new(), strict());
+async fn the_canonical_line_has_the_ids_and_every_refusal_and_panic() {
+    let (recorder, stack) = (Recorder::new(), strict());
     let stacked = stack.layer(service(|request| async move {
         assert!(!request.headers().contains_key("x-panic"));
         ok()
@@ -37,7 +37,7 @@ async fn the_canonical_line_knows_the_ids_and_sees_every_refusal_and_panic() {
     body(send(&stacked, &[("x-deadline-ms", "0"), ("x-correlation-id", "c-3")]).await).await;
     stack.drain().start();
     body(send(&stacked, &[("x-correlation-id", "c-4")]).await).await;
-    let lines: Vec<_> = ears
+    let lines: Vec<_> = recorder
         .lines()
         .iter()
         .map(|l| (l["correlation_id"].as_str().unwrap().to_owned(), l["http.response.status_code"].clone()))
@@ -55,7 +55,7 @@ async fn draining_comes_before_the_deadline_and_the_quota() {
 }
 
 #[tokio::test]
-async fn an_expired_request_costs_no_quota() {
+async fn an_expired_request_uses_no_quota() {
     let stacked = strict().layer(service(|_| async { ok() }));
     assert_eq!(problem(send(&stacked, &[("x-deadline-ms", "0"), OVER]).await).await, "deadline-exceeded");
     assert_eq!(send(&stacked, &[OVER]).await.status(), StatusCode::OK);
@@ -73,7 +73,7 @@ async fn a_principal_over_its_quota_is_refused_before_the_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_too_large_costs_quota_but_no_place_in_the_queue() {
+async fn a_body_that_is_too_large_costs_quota_but_no_slot_in_the_queue() {
     let large = ("content-length", "1001");
     let stacked = strict().layer(service(|_| std::future::pending()));
     let busy = tokio::spawn(stacked.clone().oneshot(request(&[])));

@@ -1,8 +1,8 @@
-//! The whole stack under overload, open loop and in virtual time: requests arrive when they are due, whatever became of
-//! the earlier ones, and a reply counts only when it comes within its caller's patience.
+//! The whole stack under overload, open loop and in virtual time. Requests arrive at their scheduled times, whatever
+//! the results of earlier ones, and a reply counts only when it arrives within its caller's deadline.
 //!
-//! The service behind it can do 20 things at once, each in 20 ms, and lets whatever is more wait in line, as a database
-//! pool does: a thousand a second, no more.
+//! The service behind the stack works on 20 requests at the same time, each for 20 ms, and queues the others, as a
+//! database pool does. Its capacity is a thousand requests a second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::support::{Inner, Stacked, body, ok, request, service};
 
 const AT_ONCE: usize = 20;
 const WORK: Duration = Duration::from_millis(20);
-/// Per millisecond of virtual time.
+/// Requests per millisecond of virtual time.
 const CAPACITY: f64 = 1.0;
-/// What callers give as their deadline, in milliseconds.
+/// Deadline of the callers, in milliseconds.
 const PATIENCE: &str = "200";
 
-/// The service, whose first-come-first-served line is tokio's semaphore.
+/// The service. Its first-come-first-served queue is tokio's semaphore.
 fn backend() -> Inner {
     let room = Arc::new(Semaphore::new(AT_ONCE));
     service(move |_| {
@@ -39,7 +39,7 @@ fn protected(limit: LimitConfig) -> Stacked {
     stack(ServerConfig { limit, ..ServerConfig::default() }).unwrap().layer(backend())
 }
 
-/// When it was due, how long it took, whether it was answered in time.
+/// One request: its scheduled time, its duration, and whether it was answered in time.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     due_ms: u64,
@@ -47,7 +47,7 @@ struct Seen {
     good: bool,
 }
 
-/// Sends `rate` requests of `priority` in each millisecond for `ms` milliseconds, each when it is due.
+/// Sends `rate` requests of `priority` in each millisecond for `ms` milliseconds, each at its scheduled time.
 async fn offer(stacked: &Stacked, priority: &'static str, rate: f64, ms: u64) -> Vec<Seen> {
     let start = Instant::now();
     let (mut requests, mut due) = (Vec::new(), 0.0);
@@ -74,13 +74,13 @@ async fn offer(stacked: &Stacked, priority: &'static str, rate: f64, ms: u64) ->
     seen
 }
 
-/// Good replies per millisecond of those due between `from` and `to`, as a share of the capacity.
+/// Good replies per millisecond among the requests scheduled between `from` and `to`, as a share of the capacity.
 fn goodput(seen: &[Seen], from: u64, to: u64) -> f64 {
     let good = seen.iter().filter(|s| s.good && (from..to).contains(&s.due_ms)).count();
     f64::from(u32::try_from(good).unwrap()) / f64::from(u32::try_from(to - from).unwrap()) / CAPACITY
 }
 
-/// The time within which 99 of 100 good replies came.
+/// The time within which 99 of 100 good replies arrived.
 fn p99(seen: &[Seen]) -> Duration {
     let mut took: Vec<_> = seen.iter().filter(|s| s.good).map(|s| s.took).collect();
     took.sort_unstable();
@@ -88,17 +88,17 @@ fn p99(seen: &[Seen]) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn goodput_at_ten_times_capacity_stays_at_its_peak_and_what_is_admitted_is_answered_quickly() {
+async fn goodput_at_ten_times_capacity_stays_at_its_peak_and_admitted_requests_are_answered_quickly() {
     let seen = offer(&protected(LimitConfig::Fixed(AT_ONCE)), "default", 10.0 * CAPACITY, 1_200).await;
     let (share, p99) = (goodput(&seen, 300, 1_100), p99(&seen));
     assert!(share > 0.95, "{share} of capacity");
     assert!(p99 <= 2 * WORK, "{p99:?}");
 }
 
-/// An adaptive limit pays for not having been told the capacity: it settles a little above it, and its probes cost some
-/// throughput, most of it in the first seconds.
+/// An adaptive limit does not know the capacity: it settles slightly above it, and its probes cost some throughput,
+/// most of it in the first seconds.
 #[tokio::test(start_paused = true)]
-async fn an_adaptive_limit_keeps_nearly_all_of_it_without_knowing_the_capacity() {
+async fn an_adaptive_limit_keeps_nearly_all_of_the_goodput_without_knowing_the_capacity() {
     let limit = LimitConfig::Gradient(Bounds::default());
     let seen = offer(&protected(limit), "default", 10.0 * CAPACITY, 3_000).await;
     let (share, p99) = (goodput(&seen, 500, 2_900), p99(&seen));
@@ -106,16 +106,16 @@ async fn an_adaptive_limit_keeps_nearly_all_of_it_without_knowing_the_capacity()
     assert!(p99 <= 4 * WORK, "{p99:?}");
 }
 
-/// The same without a limit: what shows that the test above can fail.
+/// Control for the test above: without a limit the goodput is lost.
 #[tokio::test(start_paused = true)]
-async fn goodput_at_ten_times_capacity_without_a_limit_is_next_to_nothing() {
+async fn goodput_at_ten_times_capacity_without_a_limit_is_nearly_zero() {
     let seen = offer(&protected(LimitConfig::Fixed(1_000_000)), "default", 10.0 * CAPACITY, 900).await;
     let share = goodput(&seen, 300, 800);
     assert!(share < 0.1, "{share} of capacity");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_step_to_ten_times_is_settled_within_a_quarter_of_a_second() {
+async fn a_step_to_ten_times_the_load_settles_within_a_quarter_of_a_second() {
     let stacked = protected(LimitConfig::Gradient(Bounds::default()));
     let calm = offer(&stacked, "default", 0.5 * CAPACITY, 1_000).await;
     assert!(calm.iter().all(|s| s.good), "nothing is refused below capacity");
@@ -139,12 +139,12 @@ async fn critical_requests_hardly_notice_twelve_times_as_many_sheddable_ones() {
         assert!(good * 1_000 >= critical.len() * 999, "{name}: {good} of {}", critical.len());
         assert!(p99(&critical) <= 2 * WORK, "{name}: {:?}", p99(&critical));
         let rest = goodput(&sheddable, 300, 1_100);
-        assert!(rest > 0.4, "{name}: sheddable work uses what is left: {rest}");
+        assert!(rest > 0.4, "{name}: sheddable work uses the remaining capacity: {rest}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_overload_the_very_next_requests_are_served() {
+async fn after_overload_the_next_requests_are_served() {
     let stacked = protected(LimitConfig::Gradient(Bounds::default()));
     offer(&stacked, "default", 10.0 * CAPACITY, 1_000).await;
     let calm = offer(&stacked, "default", 0.5 * CAPACITY, 500).await;

@@ -1,4 +1,5 @@
-//! Bodies are read before a permit is taken, on a paused clock: what slow, large, many and broken ones do to the others.
+//! Bodies are read before a permit is taken, on a paused clock: the effect of slow, large, many and broken bodies on
+//! other requests.
 
 use std::convert::Infallible;
 use std::io;
@@ -17,12 +18,12 @@ use mainstay::server::{ServerConfig, stack};
 use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::support::{Ears, config};
+use crate::support::{Recorder, config};
 
 type Sent = UnsyncBoxBody<Bytes, io::Error>;
 type Answer = Response<Full<Bytes>>;
 
-/// `pieces`, each so many milliseconds after the one before; `None` is a connection that is lost.
+/// A body of `pieces`, each so many milliseconds after the one before; `None` is a lost connection.
 fn pieces(pieces: &[(u64, Option<&'static str>)]) -> Sent {
     let frames = stream::iter(pieces.to_vec()).then(|(ms, piece)| async move {
         if ms > 0 {
@@ -35,7 +36,7 @@ fn pieces(pieces: &[(u64, Option<&'static str>)]) -> Sent {
     StreamBody::new(frames).boxed_unsync()
 }
 
-/// A byte each four seconds, for ever.
+/// An endless body with one byte every four seconds.
 fn dribble() -> Sent {
     let bytes = stream::repeat(()).then(|()| async {
         tokio::time::sleep(Duration::from_secs(4)).await;
@@ -56,7 +57,7 @@ fn reading(max: usize) -> ReadBodyConfig {
     ReadBodyConfig::new(max, |head| head.headers.get("x-who")?.to_str().ok().map(Into::into))
 }
 
-/// Answers with what it was sent; a body that fails is 400.
+/// Answers with the body of its request; a body that fails is 400.
 async fn echo<B: Body>(request: Request<ReceivedBody<B>>) -> Result<Answer, Infallible> {
     Ok(match request.into_body().collect().await {
         Ok(body) => Response::new(Full::new(body.to_bytes())),
@@ -69,8 +70,8 @@ async fn text<B: Body<Data = Bytes>>(reply: Response<B>) -> String {
     String::from_utf8(body.to_bytes().to_vec()).unwrap()
 }
 
-/// Status, `X-Outcome` and `Connection`.
-fn told<B>(reply: &Response<B>) -> (u16, Option<&str>, Option<&str>) {
+/// Status, `X-Outcome` and `Connection` of a reply.
+fn status_and_headers<B>(reply: &Response<B>) -> (u16, Option<&str>, Option<&str>) {
     let header = |name: &str| reply.headers().get(name).map(|value| value.to_str().unwrap());
     (reply.status().as_u16(), header("x-outcome"), header("connection"))
 }
@@ -91,7 +92,7 @@ async fn law_08_slow_bodies_hold_no_permits() {
     assert_eq!(text(other).await, "an order");
     for reply in join_all(slow).await {
         let reply = reply.unwrap().unwrap();
-        assert_eq!(told(&reply), (408, Some("not-executed"), Some("close")));
+        assert_eq!(status_and_headers(&reply), (408, Some("not-executed"), Some("close")));
         assert!(text(reply).await.contains(r#""retryable":true"#));
     }
     assert_eq!(began.elapsed(), Duration::from_secs(2));
@@ -99,7 +100,7 @@ async fn law_08_slow_bodies_hold_no_permits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reading_never_passes_the_deadline() {
+async fn reading_a_body_ends_at_the_deadline() {
     let service = ReadBodyLayer::new(Some(reading(1_000))).layer(tower::service_fn(echo));
     let began = Instant::now();
     let slow = post("a").header("x-deadline-ms", 300).body(dribble()).unwrap();
@@ -108,7 +109,7 @@ async fn reading_never_passes_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_comes_in_pieces_arrives_whole() {
+async fn a_body_in_pieces_arrives_whole() {
     let layer = ReadBodyLayer::new(Some(reading(6)));
     let service = layer.layer(tower::service_fn(|request: Request<ReceivedBody<Sent>>| {
         assert_eq!(request.body().size_hint().exact(), Some(6));
@@ -124,8 +125,8 @@ async fn a_body_that_comes_in_pieces_arrives_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_principal_has_its_share_of_places_and_no_more() {
-    let ears = Ears::new();
+async fn one_principal_reads_at_most_its_share_of_bodies() {
+    let recorder = Recorder::new();
     let config = ReadBodyConfig { at_once: 5, at_once_each: 3, ..reading(1_000) };
     let layer = ReadBodyLayer::new(Some(config));
     let service = layer.layer(tower::service_fn(echo));
@@ -136,25 +137,25 @@ async fn one_principal_has_its_share_of_places_and_no_more() {
     let slow: Vec<_> = (0..3).map(|_| ask("a", dribble())).collect();
     tokio::time::sleep(Duration::from_millis(1)).await;
     let refused = ask("a", dribble()).await.unwrap();
-    assert_eq!(told(&refused), (429, Some("not-executed"), Some("close")));
+    assert_eq!(status_and_headers(&refused), (429, Some("not-executed"), Some("close")));
     assert_eq!(refused.headers()["retry-after"], "1");
     assert_eq!(text(ask("b", pieces(&[(50, Some("b"))])).await.unwrap()).await, "b");
     let more: Vec<_> = (0..2).map(|_| ask("b", dribble())).collect();
     tokio::time::sleep(Duration::from_millis(1)).await;
     let refused = ask("c", dribble()).await.unwrap();
-    assert_eq!(told(&refused), (503, Some("not-executed"), Some("close")));
+    assert_eq!(status_and_headers(&refused), (503, Some("not-executed"), Some("close")));
     assert_eq!(refused.headers()["retry-after"], "1");
-    assert_eq!(text(ask("a", whole("it was there")).await.unwrap()).await, "it was there");
+    assert_eq!(text(ask("a", whole("complete body")).await.unwrap()).await, "complete body");
     drop(join_all(slow.into_iter().chain(more)).await);
     assert_eq!(text(ask("c", pieces(&[(50, Some("c"))])).await.unwrap()).await, "c");
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     let shed = |reason| metrics[&format!("mainstay_server_shed_total{{reason={reason}}}")][0];
     assert_eq!((shed("body-share"), shed("bodies-full"), shed("body-timeout")), (1.0, 1.0, 5.0));
     assert_eq!(metrics["mainstay_server_bodies_reading"], [0.0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_leaves_gives_its_place_back() {
+async fn a_caller_that_leaves_returns_its_permit_to_read() {
     let layer = ReadBodyLayer::new(Some(ReadBodyConfig { at_once_each: 1, ..reading(1_000) }));
     let service = layer.layer(tower::service_fn(echo));
     for _ in 0..3 {
@@ -174,13 +175,13 @@ async fn the_body_of_an_unknown_caller_is_not_read() {
     ));
     let began = Instant::now();
     let reply = service.clone().oneshot(Request::post("/").body(dribble()).unwrap()).await.unwrap();
-    assert_eq!((told(&reply), began.elapsed()), ((401, None, Some("close")), Duration::ZERO));
+    assert_eq!((status_and_headers(&reply), began.elapsed()), ((401, None, Some("close")), Duration::ZERO));
     let reply = service.oneshot(Request::get("/").body(whole("")).unwrap()).await.unwrap();
-    assert_eq!(told(&reply), (401, None, None), "there is nothing left to read");
+    assert_eq!(status_and_headers(&reply), (401, None, None), "no body is left to read");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_too_large_is_413_and_a_little_too_much_keeps_the_connection() {
+async fn a_body_that_is_too_large_is_413_and_a_small_excess_keeps_the_connection() {
     let service = ReadBodyLayer::new(Some(reading(4))).layer(tower::service_fn(echo));
     let ask = |builder: Builder, body: Sent| {
         let call = service.clone().oneshot(builder.body(body).unwrap());
@@ -188,17 +189,17 @@ async fn a_body_that_is_too_large_is_413_and_a_little_too_much_keeps_the_connect
     };
     let announced = |bytes: u64| post("a").header("content-length", bytes);
     let refused = ask(post("a"), pieces(&[(0, Some("four")), (10, Some("s"))])).await;
-    assert_eq!(told(&refused), (413, Some("not-executed"), None));
+    assert_eq!(status_and_headers(&refused), (413, Some("not-executed"), None));
     let refused = ask(announced(8), whole("too long")).await;
-    assert_eq!(told(&refused), (413, Some("not-executed"), None));
+    assert_eq!(status_and_headers(&refused), (413, Some("not-executed"), None));
     let refused = ask(post("a"), pieces(&[(0, Some("sixteen bytes, and more"))])).await;
-    assert_eq!(told(&refused), (413, Some("not-executed"), Some("close")));
+    assert_eq!(status_and_headers(&refused), (413, Some("not-executed"), Some("close")));
     let began = Instant::now();
     let refused = ask(announced(5).header("expect", "100-continue"), dribble()).await;
-    assert_eq!(told(&refused), (413, Some("not-executed"), Some("close")));
-    assert_eq!(began.elapsed(), Duration::ZERO, "a client that waits to be told sends nothing");
+    assert_eq!(status_and_headers(&refused), (413, Some("not-executed"), Some("close")));
+    assert_eq!(began.elapsed(), Duration::ZERO, "a client that waits for 100 Continue sends no body");
     let refused = ask(announced(1_000_000), dribble()).await;
-    assert_eq!(told(&refused), (413, Some("not-executed"), Some("close")));
+    assert_eq!(status_and_headers(&refused), (413, Some("not-executed"), Some("close")));
     assert_eq!(began.elapsed(), Duration::from_secs(2));
 }
 

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
 
-use crate::support::Ears;
+use crate::support::Recorder;
 
 fn config() -> ServerConfig {
     ServerConfig::default()
@@ -54,9 +54,9 @@ async fn a_router_answers_through_the_stack() {
     assert!(response.headers().contains_key("x-correlation-id"));
 }
 
-/// `Transfer-Encoding: chunked` says nothing of the length, so the announced one cannot be what is looked at alone.
+/// `Transfer-Encoding: chunked` announces no length, so the limit cannot rely on the announced length alone.
 #[tokio::test]
-async fn a_body_that_announces_no_length_is_cut_off_at_the_limit() {
+async fn a_body_of_unannounced_length_is_cut_off_at_the_limit() {
     let config = ServerConfig { max_body: Some(8), ..config() };
     let read = |body: Bytes| async move { body.len().to_string() };
     let app = Router::new().route("/", post(read)).layer(stack(config).unwrap());
@@ -71,11 +71,11 @@ async fn a_body_that_announces_no_length_is_cut_off_at_the_limit() {
     assert_eq!(send(&["four", "four", "!"]).await.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
 
-/// A real server stops polling a body as soon as it has sent what was announced, and drops it unread for HEAD: none of
-/// that is a caller that left.
+/// A real server stops polling a body as soon as it has sent the announced bytes, and drops it unread for HEAD. In
+/// neither case has a caller left.
 #[tokio::test]
 async fn over_a_socket_complete_replies_are_complete_and_cut_ones_are_cancelled() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let endless = || async {
         Body::from_stream(stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from("tick\n"))))
     };
@@ -115,7 +115,7 @@ async fn over_a_socket_complete_replies_are_complete_and_cut_ones_are_cancelled(
             .expect("the server saw the caller leave");
     }
     server.abort();
-    let lines: Vec<_> = ears
+    let lines: Vec<_> = recorder
         .lines()
         .into_iter()
         .map(|line| {
@@ -132,13 +132,13 @@ async fn over_a_socket_complete_replies_are_complete_and_cut_ones_are_cancelled(
 
 #[tokio::test]
 async fn a_body_that_fails_half_way_is_an_unknown_outcome() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let broken = || async {
-        Body::from_stream(stream::iter([Ok("half"), Err(std::io::Error::other("the disk is gone"))]))
+        Body::from_stream(stream::iter([Ok("half"), Err(std::io::Error::other("the disk failed"))]))
     };
     let app = Router::new().route("/broken", get(broken)).layer(stack(config()).unwrap());
     let response = app.oneshot(Request::get("/broken").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert!(to_bytes(response.into_body(), 100).await.is_err());
-    assert_eq!((&ears.lines()[0]["outcome"], ears.lines().len()), (&"unknown".into(), 1));
+    assert_eq!((&recorder.lines()[0]["outcome"], recorder.lines().len()), (&"unknown".into(), 1));
 }

@@ -1,4 +1,4 @@
-//! What the server tests share: a stack over a closure, and what is asked of it.
+//! Shared parts of the server tests: a stack over a closure, and its requests.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,15 +16,15 @@ use serde_json::Value;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
-pub(crate) use crate::ears::Ears;
+pub(crate) use crate::recorder::Recorder;
 
-/// What a handler gets.
+/// The request that a handler gets.
 pub(crate) type Asked = Request<ReceivedBody<LimitedBody<Full<Bytes>>>>;
 pub(crate) type Inner = BoxCloneSyncService<Asked, Response<Full<Bytes>>, Infallible>;
 pub(crate) type Stacked = ServerService<Inner>;
 pub(crate) type Reply = <Stacked as Service<Request<Full<Bytes>>>>::Response;
 
-/// A service of a closure.
+/// A service made from a closure.
 pub(crate) fn service<F, Fut>(handler: F) -> Inner
 where
     F: Fn(Asked) -> Fut + Clone + Send + Sync + 'static,
@@ -36,12 +36,12 @@ where
     }))
 }
 
-/// 200 with a short body.
+/// A reply 200 with a short body.
 pub(crate) fn ok() -> Response<Full<Bytes>> {
     Response::new(Full::from("ok"))
 }
 
-/// A stack that admits `limit` at once and queues at most `queue`.
+/// A stack that admits `limit` requests at the same time and queues at most `queue`.
 pub(crate) fn limited(limit: usize, queue: usize) -> ServerStack {
     stack(config(limit, queue)).unwrap()
 }
@@ -68,7 +68,7 @@ pub(crate) async fn send(service: &Stacked, headers: &[(&'static str, &str)]) ->
     service.clone().oneshot(request(headers)).await.unwrap()
 }
 
-/// The body as JSON, or as a string when it is none.
+/// The body as JSON, or as a string when it is not JSON.
 pub(crate) async fn body(reply: Reply) -> Value {
     let bytes = reply.into_body().collect().await.unwrap().to_bytes();
     serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into())
@@ -80,7 +80,7 @@ pub(crate) async fn problem(reply: Reply) -> String {
     body["type"].as_str().unwrap().rsplit(':').next().unwrap().to_owned()
 }
 
-/// Counts how many are inside at once, and the most there ever were.
+/// Counts the requests inside a handler: now, and the highest number so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Crowd(Arc<(AtomicUsize, AtomicUsize)>);
 

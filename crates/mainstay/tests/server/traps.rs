@@ -1,10 +1,10 @@
-//! Faults seen in other server middleware, each reproduced against this one.
+//! Faults of other server middleware, each reproduced against this one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::{Crowd, Ears, body, config, limited, ok, request, send, service};
+use crate::support::{Crowd, Recorder, body, config, limited, ok, request, send, service};
 use futures_util::future::{join_all, poll_fn};
 use http::StatusCode;
 use http_body_util::BodyExt as _;
@@ -12,7 +12,7 @@ use mainstay::server::stack;
 use tower::{Layer as _, Service as _, ServiceExt as _};
 
 /// tower's LoadShed over a shared ConcurrencyLimit: a ready clone that is never called keeps the freed permit, and
-/// everybody else is shed with nothing in flight.
+/// every other request is shed while none is in flight.
 #[tokio::test(start_paused = true)]
 async fn an_idle_clone_that_is_ready_holds_no_permit() {
     let stacked = limited(1, 0).layer(service(|_| async {
@@ -29,7 +29,11 @@ async fn an_idle_clone_that_is_ready_holds_no_permit() {
         "the one permit is taken"
     );
     body(busy.await.unwrap().unwrap()).await;
-    assert_eq!(send(&stacked, &[]).await.status(), StatusCode::OK, "and is free again, whoever is ready");
+    assert_eq!(
+        send(&stacked, &[]).await.status(),
+        StatusCode::OK,
+        "the permit is free again although a clone is ready"
+    );
     drop(idle);
 }
 
@@ -55,7 +59,7 @@ async fn a_stack_applied_for_every_connection_is_still_one_limit() {
     assert_eq!(served, 2);
 }
 
-/// A permit that dies with the reply's head lets streaming bodies escape the limit.
+/// A permit that ends with the reply's head does not limit streaming bodies.
 #[tokio::test(start_paused = true)]
 async fn a_permit_lives_until_the_body_has_been_sent_or_dropped() {
     let stack = limited(1, 0);
@@ -69,9 +73,9 @@ async fn a_permit_lives_until_the_body_has_been_sent_or_dropped() {
     assert_eq!(stack.limiter().snapshot().in_flight, 0);
 }
 
-/// tower-http's Timeout polls its timer first: a reply that is ready at the same moment is thrown away.
+/// tower-http's Timeout polls its timer first: a reply that is ready at the same moment is lost.
 #[tokio::test(start_paused = true)]
-async fn a_reply_that_is_ready_when_the_timer_fires_is_not_thrown_away() {
+async fn a_reply_that_is_ready_when_the_timer_fires_is_not_lost() {
     let settings = config(1, 0);
     let until = settings.deadline.default + settings.deadline_grace;
     let stacked = stack(settings).unwrap().layer(service(move |_| async move {
@@ -85,10 +89,10 @@ async fn a_reply_that_is_ready_when_the_timer_fires_is_not_thrown_away() {
     assert_eq!(reply.await.unwrap().unwrap().status(), StatusCode::OK);
 }
 
-/// A timeout that becomes a plain 504 hides from whoever is outside that the outcome is unknown.
+/// A timeout that becomes a plain 504 hides from the outer layers that the outcome is unknown.
 #[tokio::test(start_paused = true)]
-async fn a_cut_off_handler_is_told_apart_outside_and_recorded_as_unknown() {
-    let ears = Ears::new();
+async fn a_handler_that_is_cut_off_is_reported_and_recorded_as_unknown() {
+    let recorder = Recorder::new();
     let stacked = limited(1, 0).layer(service(|_| std::future::pending()));
     let reply = send(&stacked, &[("x-deadline-ms", "100")]).await;
     assert_eq!(
@@ -98,17 +102,17 @@ async fn a_cut_off_handler_is_told_apart_outside_and_recorded_as_unknown() {
     let problem = body(reply).await;
     assert_eq!(problem["outcome"], "unknown");
     assert_eq!((&problem["retryable"], &problem["same_key"]), (&true.into(), &true.into()));
-    let line = &ears.lines()[0];
+    let line = &recorder.lines()[0];
     assert_eq!(line["outcome"], "unknown");
     assert!(line["decisions"].as_str().unwrap().contains("no answer 50 ms after the deadline"), "{line:?}");
-    assert_eq!(ears.metrics()["mainstay_server_deadline_overrun_total"], [1.0]);
+    assert_eq!(recorder.metrics()["mainstay_server_deadline_overrun_total"], [1.0]);
 }
 
-/// opentelemetry-instrumentation-tower left `active_requests` at 10 for good, and no duration, after ten requests
-/// whose clients went away.
+/// opentelemetry-instrumentation-tower left `active_requests` at 10 for good, and recorded no duration, after ten
+/// requests whose clients had disconnected.
 #[tokio::test(start_paused = true)]
 async fn ten_cancelled_requests_leave_nothing_in_flight_and_are_each_recorded() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let stack = limited(4, 6);
     let stacked = stack.layer(service(|_| std::future::pending()));
     let requests: Vec<_> = (0..10).map(|_| tokio::spawn(stacked.clone().oneshot(request(&[])))).collect();
@@ -121,7 +125,7 @@ async fn ten_cancelled_requests_leave_nothing_in_flight_and_are_each_recorded() 
     }
     assert_eq!((stack.drain().in_flight(), stack.limiter().snapshot().in_flight), (0, 0));
     assert_eq!(stack.limiter().snapshot().waiting, [0; 4]);
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_server_in_flight"], [0.0]);
     assert_eq!(metrics["mainstay_server_cancelled_total"], [10.0]);
     let durations = &metrics["mainstay_server_request_duration_seconds{route=unmatched,method=GET}"];
@@ -130,15 +134,15 @@ async fn ten_cancelled_requests_leave_nothing_in_flight_and_are_each_recorded() 
         metrics["mainstay_server_requests_total{route=unmatched,method=GET,status=none,outcome=cancelled}"],
         [10.0]
     );
-    let lines = ears.lines();
+    let lines = recorder.lines();
     assert_eq!(lines.len(), 10);
     assert!(lines.iter().all(|l| l["outcome"] == "cancelled" && l["duration_ms"] == 30.0), "{lines:?}");
 }
 
-/// tower-http's SetRequestId takes whatever the client sends.
+/// tower-http's SetRequestId accepts any id of the client.
 #[tokio::test]
 async fn a_forged_correlation_id_reaches_neither_the_log_nor_the_reply() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let stacked = limited(1, 0).layer(service(|_| async { ok() }));
     let long = "x".repeat(65);
     let forged = ["a b", "id\tlevel=ERROR", "\"},{\"level\":\"ERROR", "", &long, "id;drop"];
@@ -147,19 +151,19 @@ async fn a_forged_correlation_id_reaches_neither_the_log_nor_the_reply() {
         let minted = reply.headers()["x-correlation-id"].to_str().unwrap().to_owned();
         assert_eq!(minted.len(), 36, "{id:?} was replaced by a UUID");
         body(reply).await;
-        assert_eq!(ears.lines().last().unwrap()["correlation_id"], minted);
+        assert_eq!(recorder.lines().last().unwrap()["correlation_id"], minted);
     }
     let twice = request(&[("x-correlation-id", "one"), ("x-correlation-id", "two")]);
     let reply = stacked.clone().oneshot(twice).await.unwrap();
     assert_ne!(reply.headers()["x-correlation-id"], "one");
     drop(reply);
-    let replaced = ears.metrics()["mainstay_server_correlation_replaced_total"].clone();
+    let replaced = recorder.metrics()["mainstay_server_correlation_replaced_total"].clone();
     assert_eq!(replaced, [7.0]);
-    let warnings = ears.at("mainstay::server::context");
+    let warnings = recorder.at("mainstay::server::context");
     assert_eq!(warnings.len(), 1, "logged once a minute, not once a request");
 }
 
-/// What cannot be read is neither trusted nor passed over in silence.
+/// A header that cannot be read is not trusted, and it is reported.
 #[tokio::test(start_paused = true)]
 async fn a_header_that_cannot_be_read_is_absent_counted_and_logged_once_a_minute() {
     let bad = [
@@ -168,23 +172,23 @@ async fn a_header_that_cannot_be_read_is_absent_counted_and_logged_once_a_minute
         ("x-priority", "urgent"),
         ("traceparent", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"),
     ];
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let stacked = limited(1, 0).layer(service(|request| async move {
         let context = request.extensions().get::<mainstay::RequestContext>().unwrap();
-        assert_eq!(context.deadline.remaining(), Duration::from_secs(2), "the default");
+        assert_eq!(context.deadline.remaining(), Duration::from_secs(2), "the default deadline");
         assert_eq!((context.attempt, context.priority.as_str()), (1, "default"));
-        assert_eq!(context.trace.parent_id, None, "a trace of its own");
+        assert_eq!(context.trace.parent_id, None, "a new trace");
         ok()
     }));
-    let warnings = || ears.at("mainstay::server::context").len();
+    let warnings = || recorder.at("mainstay::server::context").len();
     for _ in 0..3 {
         assert_eq!(send(&stacked, &bad).await.status(), 200);
     }
-    assert_eq!(warnings(), bad.len(), "one for each header");
+    assert_eq!(warnings(), bad.len(), "one warning for each header");
     tokio::time::advance(Duration::from_mins(1)).await;
     assert_eq!(send(&stacked, &bad).await.status(), 200);
-    assert_eq!(warnings(), 2 * bad.len(), "and one more in the next minute");
-    // Without the state, which is too long to be passed on, the trace is still the caller's.
+    assert_eq!(warnings(), 2 * bad.len(), "one more warning in the next minute");
+    // The state is too long to be passed on. Without it, the trace is still the caller's.
     let (parent, state) = ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "v=".repeat(257));
     let stateless = limited(1, 0).layer(service(|request| async move {
         let trace = &request.extensions().get::<mainstay::RequestContext>().unwrap().trace;
@@ -195,16 +199,16 @@ async fn a_header_that_cannot_be_read_is_absent_counted_and_logged_once_a_minute
     let twice = [("x-deadline-ms", "1"), ("x-deadline-ms", "2")];
     assert_eq!(send(&stacked, &twice).await.status(), 200);
     assert_eq!(send(&stacked, &[]).await.status(), 200);
-    let metrics = ears.metrics();
+    let metrics = recorder.metrics();
     for (header, _) in bad {
-        // An absent one is not unreadable.
+        // An absent header does not count as unreadable.
         let times = if header == "x-deadline-ms" { 5.0 } else { 4.0 };
         assert_eq!(metrics[&format!("mainstay_server_header_ignored_total{{header={header}}}")], [times]);
     }
     assert_eq!(metrics["mainstay_server_header_ignored_total{header=tracestate}"], [1.0]);
 }
 
-/// The id was lost whenever the reply was an error.
+/// In other middleware the id was lost when the reply was an error.
 #[tokio::test(start_paused = true)]
 async fn every_refusal_and_failure_carries_the_correlation_id_in_header_and_body() {
     let stack = limited(1, 0);
@@ -235,7 +239,7 @@ async fn every_refusal_and_failure_carries_the_correlation_id_in_header_and_body
     assert_eq!(seen, [500, 504, 504, 503, 503]);
 }
 
-/// A coalescing layer's waiter woke itself: 1.08 million polls in 490 ms.
+/// The waiter of another coalescing layer woke itself: 1.08 million polls in 490 ms.
 #[tokio::test(start_paused = true)]
 async fn a_waiter_sleeps_while_it_waits() {
     let stacked = limited(1, 1).layer(service(|_| async {
@@ -260,9 +264,9 @@ async fn a_waiter_sleeps_while_it_waits() {
     assert!(polls <= 4, "{polls} polls for one wait and one service time");
 }
 
-/// A first-come-first-served queue that stands serves only requests whose callers have given up.
+/// A standing first-come-first-served queue serves only requests whose callers have left.
 #[tokio::test(start_paused = true)]
-async fn a_standing_queue_serves_the_newest_and_sends_the_oldest_away() {
+async fn a_standing_queue_serves_the_newest_and_refuses_the_oldest() {
     let stack = limited(1, 4);
     let order = Arc::new(std::sync::Mutex::new(Vec::new()));
     let stacked = {
@@ -292,18 +296,18 @@ async fn a_standing_queue_serves_the_newest_and_sends_the_oldest_away() {
     for request in requests {
         statuses.push(request.await.unwrap());
     }
-    // Somebody has waited longer than the target since 30 ms, so up to 130 ms it is first come, first served: 0, 1 and 2
-    // run at 0, 60 and 120 ms. From then on it stands: 7 runs at 180 ms, 6 at 240 ms, and whoever has waited 100 ms by
-    // then is sent away.
+    // Since 30 ms, some waiter has waited longer than the target. Up to 130 ms the queue serves the oldest first: 0,
+    // 1 and 2 run at 0, 60 and 120 ms. From then on the queue is standing: 7 runs at 180 ms, 6 at 240 ms, and the
+    // waiters that have waited 100 ms by then are refused.
     assert_eq!(*order.lock().unwrap(), ["0", "1", "2", "7", "6"]);
     assert_eq!(statuses, [200, 200, 200, 503, 503, 503, 200, 200]);
     assert_eq!(stack.limiter().snapshot().waiting, [0; 4]);
 }
 
-/// A bound of 100 ms on the wait would throw away requests for which there is room a moment later, wherever a request
-/// takes longer than that.
+/// Where a request takes longer than 100 ms, a bound of 100 ms on the wait would refuse requests for which a permit
+/// comes free a moment later.
 #[tokio::test(start_paused = true)]
-async fn a_wait_shorter_than_a_usual_service_time_is_not_held_against_a_waiter() {
+async fn a_wait_shorter_than_a_usual_service_time_is_not_refused() {
     let stacked = limited(4, 2).layer(service(|_| async {
         tokio::time::sleep(Duration::from_millis(900)).await;
         ok()

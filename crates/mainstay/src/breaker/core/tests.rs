@@ -1,4 +1,4 @@
-//! The state machine under any sequence of calls, results, waits and orders.
+//! The state machine under random sequences of calls, results, waits and orders.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// For a first try, or for a repeat.
+    /// A call asks for admission; `true` for a repeat, `false` for a first try.
     Ask(bool),
     /// The n-th outstanding call ends.
     End(usize, Verdict, bool),
@@ -55,14 +55,14 @@ proptest! {
                     let stale = call.generation != core.load().generation();
                     let change = core.record(call, ended(verdict, slow), now, &config, &random);
                     if call.repeated && verdict != Verdict::Good {
-                        prop_assert_eq!(&change, &None, "a repeat's failure changes nothing");
+                        prop_assert_eq!(&change, &None, "a failed repeat must not change the state");
                     }
                     if stale {
-                        prop_assert_eq!(&change, &None, "a straggler changes nothing");
+                        prop_assert_eq!(&change, &None, "a late result must not change the state");
                         prop_assert_eq!(core.state(now, &config), before);
                     }
                     if before == BreakerState::ForcedClosed || before == BreakerState::ForcedOpen {
-                        prop_assert_eq!(change, None, "an operator's order stands");
+                        prop_assert_eq!(change, None, "an operator's order must stay in force");
                     }
                 }
                 Step::End(..) => {}
@@ -78,7 +78,7 @@ proptest! {
             prop_assert!(view.open_for <= config.open_max);
             prop_assert!(view.failures <= view.calls && view.slow <= view.calls);
         }
-        // Wherever it ended, it comes back once its callers have gone and the peer is well.
+        // From every state the breaker closes again once the outstanding calls have ended and the peer is healthy.
         for call in outstanding.drain(..) {
             core.record(call, ended(Verdict::Left, false), now, &config, &random);
         }
@@ -107,7 +107,7 @@ proptest! {
     }
 
     #[test]
-    fn the_ramp_lets_through_its_share_and_no_more(asked in 1_u64..5_000, left_ms in 0_u64..500) {
+    fn the_ramp_admits_its_share_and_no_more(asked in 1_u64..5_000, left_ms in 0_u64..500) {
         let config = BreakerConfig::default();
         let left = Duration::from_millis(left_ms);
         let mut admitted = 0;
@@ -123,7 +123,7 @@ proptest! {
 }
 
 #[test]
-fn the_word_keeps_its_parts_apart() {
+fn the_parts_of_the_word_do_not_overlap() {
     for (n, state) in BreakerState::ALL.into_iter().enumerate() {
         for (generation, millis) in [(0, 0), (1, MILLIS), (0xf_ffff, 1), (0x10_0000, 5)] {
             let word = Word::new(state, generation, millis);

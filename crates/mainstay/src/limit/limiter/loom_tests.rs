@@ -1,4 +1,4 @@
-//! Every interleaving of a few threads over one limiter: no permit is lost, none granted twice, nobody left asleep.
+//! Loom models of one limiter and a few threads: no permit is lost or granted twice, and every waiter is woken.
 
 use std::future::poll_fn;
 
@@ -8,14 +8,14 @@ use loom::thread;
 use super::super::algorithm::Fixed;
 use super::*;
 
-/// Room for one, and a queue that never stands: the models have no clock.
+/// A limiter with one permit and a queue that cannot stand, because the models have no clock.
 fn limiter(queue: usize) -> Arc<Limiter> {
     let hour = Duration::from_hours(1);
     Limiter::new(Fixed::new(1), QueueConfig { capacity: Some(queue), target: hour, interval: hour * 2 })
 }
 
-/// Three threads have too many interleavings to try all; faults that need more than three preemptions are rare, as the
-/// authors of the method found (Musuvathi and Qadeer, PLDI 2007).
+/// A model of three threads with at most three preemptions. Three threads have too many interleavings to try all, and
+/// faults that need more preemptions are rare (Musuvathi and Qadeer, PLDI 2007).
 fn model_of_three(model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
@@ -33,7 +33,7 @@ fn permit(limiter: &Arc<Limiter>) -> Permit {
 fn ticket(limiter: &Arc<Limiter>) -> Ticket {
     match limiter.enter(Priority::Default, far()) {
         Ok(Err(ticket)) => ticket,
-        other => panic!("a place in the queue, not {other:?}"),
+        other => panic!("expected a ticket, got {other:?}"),
     }
 }
 
@@ -65,7 +65,7 @@ fn a_waiter_that_leaves_while_it_is_served_loses_no_permit() {
         let (held, leaving, staying) = (permit(&limiter), ticket(&limiter), ticket(&limiter));
         let releasing = thread::spawn(move || drop(held));
         let left = thread::spawn(move || drop(leaving));
-        drop(wait(staying).expect("whoever is first, the permit gets to the one who stays"));
+        drop(wait(staying).expect("the waiter that stays gets the permit"));
         releasing.join().expect("no panic");
         left.join().expect("no panic");
         assert_at_rest(&limiter);
@@ -73,14 +73,14 @@ fn a_waiter_that_leaves_while_it_is_served_loses_no_permit() {
 }
 
 #[test]
-fn two_at_the_door_never_get_the_same_permit() {
+fn two_requests_at_once_never_get_the_same_permit() {
     loom::model(|| {
         let limiter = limiter(1);
         let inside = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
         let enter = |limiter: &Arc<Limiter>, inside: &loom::sync::atomic::AtomicUsize| {
             let permit = match limiter.enter(Priority::Default, far()) {
                 Ok(Ok(permit)) => permit,
-                Ok(Err(ticket)) => wait(ticket).expect("there is a place for both"),
+                Ok(Err(ticket)) => wait(ticket).expect("the queue has room for both"),
                 Err(refusal) => panic!("{refusal}"),
             };
             assert_eq!(inside.fetch_add(1, loom::sync::atomic::Ordering::SeqCst), 0);
@@ -98,7 +98,7 @@ fn two_at_the_door_never_get_the_same_permit() {
 }
 
 #[test]
-fn a_waiter_displaced_by_a_more_important_one_is_told_so() {
+fn a_waiter_displaced_by_a_more_important_one_is_refused_as_displaced() {
     model_of_three(|| {
         let limiter = limiter(1);
         let (held, displaced) = (permit(&limiter), ticket(&limiter));

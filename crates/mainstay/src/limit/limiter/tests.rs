@@ -1,4 +1,4 @@
-//! Whatever callers do, no permit is lost, none is granted twice, and nobody waits while there is room.
+//! Random sequences of calls: no permit is lost or granted twice, and no request waits while a permit is free.
 
 use std::future::Future;
 use std::task::{Context, Poll, Waker};
@@ -74,10 +74,10 @@ proptest! {
                         if nth < waiting.len() {
                             let expired = waiting[nth].has_expired();
                             match waiting[nth].as_mut().poll(&mut cx) {
-                                Poll::Pending => prop_assert!(!expired, "it outlived its deadline"),
+                                Poll::Pending => prop_assert!(!expired, "a waiter stayed in the queue after its deadline"),
                                 Poll::Ready(outcome) => {
                                     drop(waiting.swap_remove(nth));
-                                    prop_assert!(!(expired && outcome.is_ok()), "started after its deadline");
+                                    prop_assert!(!(expired && outcome.is_ok()), "a request started after its deadline");
                                     held.extend(outcome);
                                 }
                             }
@@ -96,14 +96,14 @@ proptest! {
                 prop_assert!(now.waiting.iter().sum::<usize>() <= capacity, "{now:?}");
                 for priority in Priority::ALL {
                     let idle = now.waiting[priority as usize] > 0 && now.in_flight < share(limit, priority);
-                    prop_assert!(!idle, "somebody waits while there is room: {now:?}");
+                    prop_assert!(!idle, "a request waits while a permit is free: {now:?}");
                 }
             }
             drop((held, waiting));
             let now = limiter.snapshot();
             prop_assert_eq!((now.in_flight, now.waiting), (0, [0; 4]));
             let permits: Vec<_> = (0..limit).map(|_| limiter.try_acquire(Priority::Default)).collect();
-            prop_assert!(permits.iter().all(Option::is_some), "the whole limit is there again");
+            prop_assert!(permits.iter().all(Option::is_some), "all permits are free again");
             prop_assert!(limiter.try_acquire(Priority::Critical).is_none());
             Ok(())
         })?;

@@ -1,4 +1,4 @@
-//! The queue against a model that is too simple to be wrong: a list, walked in full, one millisecond at a time.
+//! The queue compared with a simple model: a list that is walked in full, one millisecond at a time.
 
 use proptest::prelude::*;
 
@@ -71,7 +71,7 @@ impl Model {
         Some(self.waiters.remove(at))
     }
 
-    /// Who had to go for the newcomer, or a refusal of the newcomer.
+    /// The waiter that was displaced for the newcomer, or a refusal of the newcomer.
     fn join(&mut self, waiter: Waiter) -> Result<Option<usize>, Refusal> {
         let mut displaced = None;
         if self.waiters.len() >= CAPACITY {
@@ -99,7 +99,7 @@ impl Model {
             return None;
         }
         for priority in Priority::ALL {
-            // The queue looks at the oldest of each line only.
+            // The queue checks only the oldest waiter of each line.
             let oldest = self.waiters.iter().find(|w| w.priority == priority);
             if oldest.is_some_and(|w| self.now - w.since >= INTERVAL.max(usual)) {
                 return self.take(|w| w.priority == priority, false).map(|w| w.name);
@@ -120,7 +120,7 @@ proptest! {
             interval: Duration::from_millis(INTERVAL),
         };
         let (mut queue, mut model) = (Queue::new(config, start), Model::default());
-        // Slot of each waiter ever let in, by name, until its owner leaves.
+        // Slot of each admitted waiter, by name, until its owner leaves.
         let mut slots: Vec<Option<usize>> = Vec::new();
         for op in ops {
             if let Op::Advance(ms) = op {
@@ -170,11 +170,11 @@ proptest! {
                     let live: Vec<_> = (0..slots.len()).filter(|name| slots[*name].is_some()).collect();
                     if let Some(name) = live.get(nth).copied() {
                         let was_waiting = model.take(|w| w.name == name, false).is_some();
-                        let slot = slots[name].take().expect("it is live");
+                        let slot = slots[name].take().expect("the waiter is live");
                         prop_assert_eq!(queue.leave(slot) == State::Waiting, was_waiting);
                     }
                 }
-                Op::Advance(_) => unreachable!("dealt with above"),
+                Op::Advance(_) => unreachable!("the match above handles Advance"),
             }
             model.look_at_the_clock();
             prop_assert_eq!(queue.waiting, model.waiters.len());

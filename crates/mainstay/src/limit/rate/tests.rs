@@ -1,4 +1,4 @@
-//! The arithmetic of the quota: what it admits, what it promises, what it keeps.
+//! The quota's arithmetic: which requests it admits, which times it promises, and how much memory it uses.
 
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ fn paused(test: impl Future<Output = Result<(), TestCaseError>>) -> Result<(), T
 }
 
 proptest! {
-    /// In any stretch of time, at most the quota at once and then the steady rate.
+    /// In any period a key gets at most the quota at once and then the steady rate.
     #[test]
     fn a_key_never_gets_more_than_its_burst_and_its_rate(
         quota in 1..20_u32,
@@ -41,9 +41,9 @@ proptest! {
         })?;
     }
 
-    /// `remaining` more succeed at once, the next does not, and it does after exactly `retry_after`.
+    /// `remaining` more requests succeed at once, the next fails, and it succeeds after exactly `retry_after`.
     #[test]
-    fn what_it_says_remains_is_what_remains(
+    fn the_remaining_quota_it_reports_is_the_quota_that_remains(
         quota in 1..50_u32,
         window_ms in 1..100_000_u64,
         spent in 0..60_u32,
@@ -82,7 +82,7 @@ proptest! {
             for key in keys {
                 let fresh = distinct.insert(key);
                 let admitted = limiter.check(key).is_ok();
-                prop_assert!(admitted || !fresh, "a key nobody has seen was refused");
+                prop_assert!(admitted || !fresh, "a new key was refused");
                 prop_assert!(!admitted || fresh || distinct.len() > max_keys, "a remembered key got too much");
                 prop_assert!(limiter.keys() <= max_keys);
             }

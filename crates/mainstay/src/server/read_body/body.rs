@@ -1,4 +1,4 @@
-//! The body that the inner service gets: whole, or as it came.
+//! The body that the inner service gets: fully read, or unread.
 
 use std::fmt;
 use std::pin::Pin;
@@ -12,7 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// A request's body behind [`ReadBodyLayer`](super::ReadBodyLayer): whole, with its trailers dropped, or unread.
+    /// A request's body behind [`ReadBodyLayer`](super::ReadBodyLayer): fully read, with its trailers dropped, or
+    /// unread.
     pub struct ReceivedBody<B: Body> {
         #[pin]
         kind: Kind<B>,
@@ -22,7 +23,7 @@ pin_project! {
 pin_project! {
     #[project = KindProj]
     enum Kind<B: Body> {
-        // Its bytes, and the failure that ended it early.
+        // The bytes, and the failure that ended the body early.
         Whole { bytes: Option<Bytes>, failure: Option<B::Error> },
         Unread { #[pin] body: B, ended: Option<Ended> },
     }
@@ -50,7 +51,7 @@ impl<B: Body> ReceivedBody<B> {
         Self { kind: Kind::Whole { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), failure } }
     }
 
-    /// A body without anything to read, or a body that no configuration covers.
+    /// An empty body, or a body that is passed on unread because there is no configuration.
     pub(super) fn empty(body: B) -> Self {
         Self { kind: Kind::Unread { body, ended: None } }
     }

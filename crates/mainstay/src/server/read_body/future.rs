@@ -1,4 +1,4 @@
-//! The reading, and then the inner call, as a named state machine.
+//! Reads the body and then makes the inner call, as a named state machine.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,18 +14,18 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower::Service;
 
 use super::body::{Ended, ReceivedBody};
-use super::places::{NoPlace, Place};
+use super::permits::{NoReadPermit, ReadPermit};
 use super::{Shared, announced};
-use crate::context::Party;
+use crate::context::RequestSummary;
 use crate::problem::{Effect, Problem};
 use crate::server::decide;
 
-/// Of a body that is too large, so many times the limit are read at most and thrown away: a client that is still sending
-/// when its connection closes loses the reply to a reset.
+/// Factor of the limit up to which a body that is too large is read and discarded. If the server closed the
+/// connection while the client still sends, a reset would destroy the reply.
 const THROWN_AWAY: usize = 4;
 
 pin_project! {
-    /// The future of [`ReadBody`](super::ReadBody). Dropping it while it reads gives the place back.
+    /// The future of [`ReadBody`](super::ReadBody). Dropping it while it reads returns its permit to read.
     pub struct ReadBodyFuture<S, B>
     where
         S: Service<Request<ReceivedBody<B>>>,
@@ -39,7 +39,7 @@ pin_project! {
 pin_project! {
     #[project = StageProj]
     enum Stage<F, R> {
-        // Boxed, since it holds the request: requests without a body would carry the room for it.
+        // Boxed, because it holds the request. Requests without a body would otherwise carry space for it.
         Reading { reading: Pin<Box<R>> },
         Running { #[pin] inner: F, unread: Option<Ended> },
     }
@@ -57,7 +57,7 @@ where
     pub(super) fn read(
         shared: Arc<Shared>,
         key: Arc<str>,
-        whose: Party,
+        summary: RequestSummary,
         service: S,
         request: Request<B>,
     ) -> Self {
@@ -68,12 +68,12 @@ where
             waits_to_send: parts.headers.contains_key(header::EXPECT),
             shared,
             key,
-            whose,
+            summary,
             next: Some((service, parts)),
             body,
             whole: Whole::default(),
             seen: 0,
-            place: None,
+            permit: None,
             timer: None,
         };
         Self { stage: Stage::Reading { reading: Box::pin(reading) } }
@@ -129,30 +129,30 @@ pin_project! {
     struct Reading<S, B> {
         shared: Arc<Shared>,
         key: Arc<str>,
-        whose: Party,
+        summary: RequestSummary,
         next: Option<(S, Parts)>,
         #[pin]
         body: B,
         whole: Whole,
         seen: usize,
-        // Larger than allowed: what comes is thrown away.
+        // The body is larger than allowed, and further bytes are discarded.
         too_large: bool,
-        // The client waits for `100 Continue`, which the first look at the body sends.
+        // The client waits for `100 Continue`, which the first poll of the body sends.
         waits_to_send: bool,
-        place: Option<Place>,
+        permit: Option<ReadPermit>,
         #[pin]
         timer: Option<Sleep>,
     }
 }
 
-/// The service and the request that it gets.
+/// The service and the request for it.
 type Received<S, B> = (S, Request<ReceivedBody<B>>);
 
 #[derive(Debug, Clone, Copy)]
 enum Refusal {
     Slow,
     TooLarge { close: bool },
-    NoPlace(NoPlace),
+    NoReadPermit(NoReadPermit),
 }
 
 impl<S, B: Body> Reading<S, B> {
@@ -180,10 +180,10 @@ impl<S, B: Body> Reading<S, B> {
                 Poll::Ready(None) => break None,
                 Poll::Pending => {
                     if this.timer.is_none() {
-                        let place = this.shared.places.take(this.key).map_err(Refusal::NoPlace)?;
-                        *this.place = Some(place);
+                        let permit = this.shared.permits.take(this.key).map_err(Refusal::NoReadPermit)?;
+                        *this.permit = Some(permit);
                         let until = Instant::now() + this.shared.config.time;
-                        this.timer.set(Some(sleep_until(until.min(this.whose.deadline.instant()))));
+                        this.timer.set(Some(sleep_until(until.min(this.summary.deadline.instant()))));
                     }
                     let timer = this.timer.as_mut().as_pin_mut().expect("set just above");
                     ready!(timer.poll(cx));
@@ -192,8 +192,8 @@ impl<S, B: Body> Reading<S, B> {
                 }
             }
         };
-        // Free before the inner service asks for a permit.
-        *this.place = None;
+        // Return the permit to read before the inner service asks for a permit to work.
+        *this.permit = None;
         let (service, parts) = this.next.take().expect("a reading is not polled again after it has ended");
         let body = ReceivedBody::whole(std::mem::take(this.whole).finish(), failure);
         Poll::Ready(Ok((service, Request::from_parts(parts, body))))
@@ -202,27 +202,33 @@ impl<S, B: Body> Reading<S, B> {
     #[cold]
     fn refuse<R: From<Bytes>>(self: Pin<&mut Self>, refusal: Refusal) -> Response<R> {
         let this = self.project();
-        let (config, whose) = (&this.shared.config, &*this.whose);
+        let (config, summary) = (&this.shared.config, &*this.summary);
         let (reason, why, close) = match refusal {
             Refusal::Slow => {
-                let left = whose.deadline.remaining().as_millis();
-                let why = format!("{} bytes in the time allowed; {left} ms to the deadline", this.seen);
+                let left = summary.deadline.remaining().as_millis();
+                let why =
+                    format!("{} bytes read in the time allowed; {left} ms left to the deadline", this.seen);
                 ("body-timeout", why, true)
             }
             Refusal::TooLarge { close } => {
-                ("body-limit", format!("a body above the {} bytes allowed", config.max), close)
+                ("body-limit", format!("body larger than the {} bytes allowed", config.max), close)
             }
-            Refusal::NoPlace(NoPlace::ShareTaken) => {
-                let why = format!("{} bodies of this principal are being read", config.at_once_each);
+            Refusal::NoReadPermit(NoReadPermit::ShareTaken) => {
+                let why = format!(
+                    "{} bodies of this principal are being read, which is its maximum",
+                    config.at_once_each
+                );
                 ("body-share", why, true)
             }
-            Refusal::NoPlace(NoPlace::Full) => {
-                ("bodies-full", format!("{} bodies are being read", config.at_once), true)
-            }
+            Refusal::NoReadPermit(NoReadPermit::Full) => (
+                "bodies-full",
+                format!("{} bodies are being read, which is the maximum", config.at_once),
+                true,
+            ),
         };
-        decide::shed(whose, "read_body", reason, why.into());
+        decide::shed(summary, "read_body", reason, why.into());
         let problem = problem(refusal, config.max).outcome(Effect::NotExecuted);
-        let mut response = problem.correlated(&whose.correlation_id).into_response();
+        let mut response = problem.correlated(&summary.correlation_id).into_response();
         if close {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -235,7 +241,7 @@ fn problem(refusal: Refusal, max: usize) -> Problem {
         Refusal::Slow => {
             let mut problem =
                 Problem::new(StatusCode::REQUEST_TIMEOUT, "request-timeout", "The body took too long")
-                    .detail("the body stopped or dribbled; nothing was done with it");
+                    .detail("the body stopped or arrived too slowly; the request was not executed");
             (problem.retryable, problem.same_key) = (true, true);
             problem
         }
@@ -243,18 +249,18 @@ fn problem(refusal: Refusal, max: usize) -> Problem {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large")
                 .field("body", format!("must be at most {max} bytes"))
         }
-        Refusal::NoPlace(NoPlace::ShareTaken) => {
+        Refusal::NoReadPermit(NoReadPermit::ShareTaken) => {
             let title = "Too many bodies of this caller are being read";
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate-limited", title).retry_after(1)
         }
-        Refusal::NoPlace(NoPlace::Full) => {
+        Refusal::NoReadPermit(NoReadPermit::Full) => {
             let title = "There is no room for this request now";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", title).retry_after(1)
         }
     }
 }
 
-/// The bytes so far. A body of one piece, the usual case, is not copied.
+/// The bytes read so far. A body of one piece, the usual case, is not copied.
 #[derive(Debug, Default)]
 struct Whole {
     first: Bytes,

@@ -1,23 +1,23 @@
-//! A request's body is read before a permit is taken, so that a client that sends slowly holds no permit.
+//! Reads a request's body before a permit is taken, so that a client that sends slowly holds no permit.
 //!
-//! Outside the concurrency limit, whose permits are for work; inside the quota, so that a principal over its quota costs no
-//! reading. Handlers that collect their body then find it whole. The layer bounds
+//! The layer is outside the concurrency limit, whose permits are for work, and inside the quota, so that no body is
+//! read for a principal over its quota. Handlers that collect their body then find it complete. The layer bounds
 //!
 //! * the size: a longer body is 413;
-//! * the time, which never passes the request's deadline: a body that takes longer is 408;
-//! * the bodies being read at once, of each principal (429) and in all (503), so that one client can take neither the
-//!   memory nor the places of the others.
+//! * the time, which ends at the request's deadline at the latest: a body that takes longer is 408;
+//! * the bodies that are read at the same time, for each principal (429) and in all (503), so that one client cannot
+//!   take the memory or the permits of the others.
 //!
-//! Each refusal says `not-executed`, and `Connection: close` where the rest of the body is unread. A request without a
-//! body, and one whose body has come with its head, takes no place and starts no timer.
+//! Each refusal says `not-executed`, and `Connection: close` where the rest of the body is unread. A request without
+//! a body, or with a body that arrived together with its head, needs no permit to read and starts no timer.
 //!
-//! A request without a principal is passed on with its body unread, for authentication to refuse: an unknown caller
+//! A request without a principal is passed on with its body unread, and authentication refuses it: an unknown caller
 //! cannot make the server buffer anything. If the body is still unread when the reply is made, the reply closes the
-//! connection. A body that fails while it is read is passed on as well, with the failure at its end.
+//! connection. A body that fails while it is read is passed on too, with the failure at its end.
 
 mod body;
 mod future;
-mod places;
+mod permits;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,23 +32,24 @@ use tower::{Layer, Service};
 
 pub use self::body::ReceivedBody;
 pub use self::future::ReadBodyFuture;
-use self::places::Places;
-use super::context::{DeadlinePolicy, whose};
+use self::permits::ReadPermits;
+use super::context::{DeadlinePolicy, summary_of};
 use super::head::RequestHead;
 use super::rate_limit::KeyFn;
 
-/// Bounds of the reading of bodies.
+/// Bounds on the reading of bodies.
 #[derive(Clone)]
 pub struct ReadBodyConfig {
     /// The longest body, in bytes; at least 1.
     pub max: usize,
-    /// The most that the reading of one body may take; longer than zero. Default 2 s, the default deadline of a request.
+    /// Longest time for reading one body; longer than zero. Default 2 s, the default deadline of a request.
     pub time: Duration,
-    /// Bodies that may be read at once, in all; at least 1. Default 256: at 256 KiB each they are 64 MiB.
+    /// Bodies that may be read at the same time, in all; at least 1. Default 256: at 256 KiB each they are 64 MiB.
     pub at_once: usize,
-    /// Bodies that may be read at once for one principal; at least 1. Default 64: four principals together fill `at_once`.
+    /// Bodies that may be read at the same time for one principal; at least 1. Default 64: four principals together
+    /// fill `at_once`.
     pub at_once_each: usize,
-    /// The principal, whose share the reading counts against; `None` leaves the body unread.
+    /// Function that returns the principal whose share the reading uses; `None` leaves the body unread.
     pub key: KeyFn,
 }
 
@@ -73,7 +74,7 @@ impl fmt::Debug for ReadBodyConfig {
     }
 }
 
-/// Reads bodies. Without a configuration it passes them on unread.
+/// Layer that reads bodies. Without a configuration it passes them on unread.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -103,21 +104,21 @@ pub struct ReadBodyLayer(Option<Arc<Shared>>);
 #[derive(Debug)]
 struct Shared {
     config: ReadBodyConfig,
-    places: Arc<Places>,
+    permits: Arc<ReadPermits>,
 }
 
 impl ReadBodyLayer {
-    /// All services of this layer and its clones share the places.
+    /// A layer whose services and clones share the permits to read.
     pub fn new(config: Option<ReadBodyConfig>) -> Self {
         Self(config.map(|config| {
-            let places = Arc::new(Places::new(config.at_once, config.at_once_each));
-            Arc::new(Shared { config, places })
+            let permits = Arc::new(ReadPermits::new(config.at_once, config.at_once_each));
+            Arc::new(Shared { config, permits })
         }))
     }
 
     /// Bodies that are being read now.
     pub fn reading(&self) -> usize {
-        self.0.as_ref().map_or(0, |shared| shared.places.taken())
+        self.0.as_ref().map_or(0, |shared| shared.permits.taken())
     }
 }
 
@@ -159,15 +160,16 @@ where
             let (request, ended) = ReceivedBody::unread(request);
             return ReadBodyFuture::pass(self.inner.call(request), Some(ended));
         };
-        let whose = whose(&mut request, &DeadlinePolicy::default());
-        // The ready service goes with the request; its clone becomes ready by the next `poll_ready`.
+        let summary = summary_of(&mut request, &DeadlinePolicy::default());
+        // The ready service serves this request; its clone becomes ready by the next `poll_ready`.
         let clone = self.inner.clone();
         let service = std::mem::replace(&mut self.inner, clone);
-        ReadBodyFuture::read(Arc::clone(shared), key, whose, service, request)
+        ReadBodyFuture::read(Arc::clone(shared), key, summary, service, request)
     }
 }
 
-/// What `Content-Length` says; `None` when it is absent or no number, which the server in front has ruled out.
+/// The value of `Content-Length`. `None` when it is absent or not a number; the HTTP server in front has already
+/// refused the latter.
 fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok())
 }

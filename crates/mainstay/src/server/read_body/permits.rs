@@ -1,4 +1,4 @@
-//! Places for bodies that are being read: so many in all, and so many for each principal.
+//! Permits to read a body: a limit in all, and a limit for each principal.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,18 +7,19 @@ use metrics::{Gauge, gauge};
 
 use crate::server::names;
 
-/// Why there is no place.
+/// The reason why there is no permit to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoPlace {
-    /// All are taken.
+pub(super) enum NoReadPermit {
+    /// All permits are taken.
     Full,
-    /// This principal has its share.
+    /// The principal has its share.
     ShareTaken,
 }
 
-/// Remembers a principal only while one of its bodies is being read, so the memory is bounded by the places.
+/// Counts of bodies being read. A principal is remembered only while one of its bodies is being read, so the permits
+/// bound the memory.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct ReadPermits {
     most: usize,
     most_each: usize,
     taken: Mutex<Taken>,
@@ -31,7 +32,7 @@ struct Taken {
     each: HashMap<Arc<str>, usize>,
 }
 
-impl Places {
+impl ReadPermits {
     pub(super) fn new(most: usize, most_each: usize) -> Self {
         Self { most, most_each, taken: Mutex::default(), gauge: gauge!(names::BODIES_READING) }
     }
@@ -40,20 +41,20 @@ impl Places {
         self.lock().all
     }
 
-    pub(super) fn take(self: &Arc<Self>, key: &Arc<str>) -> Result<Place, NoPlace> {
+    pub(super) fn take(self: &Arc<Self>, key: &Arc<str>) -> Result<ReadPermit, NoReadPermit> {
         let mut taken = self.lock();
         let of_key = taken.each.get(key).copied().unwrap_or(0);
         if of_key >= self.most_each {
-            return Err(NoPlace::ShareTaken);
+            return Err(NoReadPermit::ShareTaken);
         }
         if taken.all >= self.most {
-            return Err(NoPlace::Full);
+            return Err(NoReadPermit::Full);
         }
         taken.all += 1;
         taken.each.insert(Arc::clone(key), of_key + 1);
         drop(taken);
         self.gauge.increment(1.0);
-        Ok(Place { places: Arc::clone(self), key: Arc::clone(key) })
+        Ok(ReadPermit { permits: Arc::clone(self), key: Arc::clone(key) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -62,22 +63,22 @@ impl Places {
     }
 }
 
-/// One place, given back on drop.
+/// A permit to read one body, returned on drop.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct ReadPermit {
+    permits: Arc<ReadPermits>,
     key: Arc<str>,
 }
 
-impl Drop for Place {
+impl Drop for ReadPermit {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
+        let mut taken = self.permits.lock();
         taken.all -= 1;
         match taken.each.get_mut(&self.key) {
             Some(more) if *more > 1 => *more -= 1,
             _ => drop(taken.each.remove(&self.key)),
         }
         drop(taken);
-        self.places.gauge.decrement(1.0);
+        self.permits.gauge.decrement(1.0);
     }
 }

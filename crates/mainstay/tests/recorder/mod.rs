@@ -1,4 +1,4 @@
-//! Ears for what a test's own thread logs and counts; shared by the test binaries of this crate.
+//! Recorder of the events and metrics of a test's own thread; shared by the test binaries of this crate.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,38 +12,39 @@ use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
-/// Hears every event on this thread, and every metric. Metrics and events of other threads are not heard, so tests
-/// run on the current-thread runtime.
-pub(crate) struct Ears {
+/// Records every event and every metric of this thread. It does not record other threads, so tests run on the
+/// current-thread runtime.
+pub(crate) struct Recorder {
     events: Events,
     snapshotter: Snapshotter,
-    _recorder: metrics::LocalRecorderGuard<'static>,
+    _metrics: metrics::LocalRecorderGuard<'static>,
 }
 
 pub(crate) type Fields = BTreeMap<String, Value>;
 
-/// What was said on this thread, as target and fields.
+/// Events of this thread, as target and fields.
 type Events = Rc<RefCell<Vec<(String, Fields)>>>;
 
 thread_local! {
     static EVENTS: RefCell<Option<Events>> = const { RefCell::new(None) };
 }
 
-/// One subscriber for the whole process. A subscriber for each test would race with the others for the interest that
-/// tracing caches for each place in the code.
+/// One subscriber for the whole process. Subscribers of single tests would race for the interest that tracing caches
+/// for each callsite.
 static SUBSCRIBER: Once = Once::new();
 
-impl Ears {
+impl Recorder {
     pub(crate) fn new() -> Self {
         SUBSCRIBER.call_once(|| {
             let subscriber = tracing_subscriber::registry().with(Listen);
-            tracing::subscriber::set_global_default(subscriber).expect("nothing else installs one");
+            tracing::subscriber::set_global_default(subscriber)
+                .expect("the test binary installs no other subscriber");
         });
         let events = Events::default();
         EVENTS.set(Some(Rc::clone(&events)));
         let recorder = Box::leak(Box::new(DebuggingRecorder::new()));
         let snapshotter = recorder.snapshotter();
-        Self { events, snapshotter, _recorder: metrics::set_default_local_recorder(recorder) }
+        Self { events, snapshotter, _metrics: metrics::set_default_local_recorder(recorder) }
     }
 
     /// The canonical lines so far.
@@ -80,24 +81,24 @@ impl Ears {
 struct Listen;
 
 impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Listen {
-    /// A span is heard as an event whose target is `span `, and the span's own.
+    /// Records a span as an event whose target is `span ` followed by the span's own target.
     fn on_new_span(&self, span: &tracing::span::Attributes<'_>, _: &tracing::Id, _: Context<'_, S>) {
         let mut fields = Collect(Fields::new());
         span.record(&mut fields);
-        hear(format!("span {}", span.metadata().target()), fields.0);
+        record(format!("span {}", span.metadata().target()), fields.0);
     }
 
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
         let mut fields = Collect(Fields::new());
         event.record(&mut fields);
-        hear(event.metadata().target().to_owned(), fields.0);
+        record(event.metadata().target().to_owned(), fields.0);
     }
 }
 
-fn hear(target: String, fields: Fields) {
-    EVENTS.with_borrow(|heard| {
-        if let Some(heard) = heard {
-            heard.borrow_mut().push((target, fields));
+fn record(target: String, fields: Fields) {
+    EVENTS.with_borrow(|events| {
+        if let Some(events) = events {
+            events.borrow_mut().push((target, fields));
         }
     });
 }
