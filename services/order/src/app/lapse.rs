@@ -7,7 +7,7 @@ use journal::{DatabaseError, Decided, Draft};
 use time::format_description::well_known::Rfc3339;
 
 use super::App;
-use super::drive::{Driven, Driver, derived, undecided};
+use super::drive::{Driven, Driver, derived, subject, undecided};
 use crate::domain::Status;
 use crate::domain::rules::Lapse;
 use crate::store::orders::Due;
@@ -24,7 +24,7 @@ impl App {
             clock: self.journal.clock().tick().to_string(),
             is_repeat: order.tries > 0,
         };
-        let call = self.inventory.reservation(context, order.reservation_id).await;
+        let call = self.inventory.reservation(context, subject(&order)).await;
         if let Some(time) = call.clock.as_deref().and_then(|t| t.parse().ok()) {
             self.clocks.adopt_peer(time);
         }
