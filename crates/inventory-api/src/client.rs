@@ -288,7 +288,7 @@ fn answer(response: &Response<Bytes>, expected: &Expected) -> Result<(Answer<Res
     }
     let problem = serde_json::from_slice::<Problem>(response.body())
         .map_err(|_| format!("{status} without a problem document"))?;
-    let said = || format!("{status}: {}", problem.detail.as_deref().unwrap_or(&problem.title));
+    let said = || format!("{status}: {}", brief(problem.detail.as_deref().unwrap_or(&problem.title)));
     if problem.status != status.as_u16() || !problem.kind.starts_with(TYPE_PREFIX) {
         return Err(format!("{status} with a problem document that is not inventory's"));
     }
@@ -306,7 +306,7 @@ fn answer(response: &Response<Bytes>, expected: &Expected) -> Result<(Answer<Res
         (404, "not-found") => Refusal::NotFound,
         (409, "illegal-transition") => {
             let from = problem.members.get("from").and_then(|v| v.as_str()).unwrap_or_default();
-            Refusal::IllegalTransition(from.to_owned())
+            Refusal::IllegalTransition(brief(from))
         }
         // Its database refused this one write: nothing was done.
         (500, "write-refused") => return Ok((Answer::NotExecuted(said()), Blame::Request)),
@@ -356,6 +356,14 @@ impl Subject {
         };
         if is_ours { Ok(()) } else { Err("a refusal that names no SKUs of the order, or others".to_owned()) }
     }
+}
+
+/// The most of a peer's words that is kept, in characters: they go into the journal and the log, and stay there.
+const MAX_WORDS: usize = 200;
+
+/// The beginning of a peer's words.
+fn brief(words: &str) -> String {
+    words.chars().take(MAX_WORDS).collect()
 }
 
 fn short_lines(value: &serde_json::Value) -> Result<Vec<ShortLine>, serde_json::Error> {

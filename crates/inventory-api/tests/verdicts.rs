@@ -129,3 +129,21 @@ async fn a_reply_about_another_reservation_order_or_sku_decides_nothing() {
         assert_eq!(failures, 1, "{status} {body}");
     }
 }
+
+#[tokio::test]
+async fn a_peers_words_are_cut_before_they_go_into_the_journal() {
+    let long = "\u{e9}".repeat(100_000);
+    let detail = format!(r#", "detail": "{long}""#);
+    let from = format!(r#", "from": "{long}""#);
+    for (status, body) in [
+        refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", &detail),
+        refused(StatusCode::INTERNAL_SERVER_ERROR, "write-refused", &detail),
+        refused(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", &detail),
+        refused(StatusCode::CONFLICT, "illegal-transition", &from),
+        (StatusCode::OK, format!(r#"{{"id": "{long}"}}"#)),
+    ] {
+        let (answer, _) = verdicts(status, &body).await;
+        let kept = format!("{answer:?}").chars().count();
+        assert!(kept <= 400, "{status}: {kept} characters are kept");
+    }
+}
