@@ -292,6 +292,17 @@ pub(super) struct Retry {
     backoff_ms: i64,
 }
 
+impl Retry {
+    /// For a reserved order whose reservation ended without it: asking again seldom helps, so the wait grows to minutes.
+    pub(super) fn of_mismatch(order: &Order) -> Self {
+        let doubled = 1_000_i64 << order.tries.clamp(0, 9);
+        Self { failed_alone: order.failed_alone, backoff_ms: doubled.min(MISMATCH_MS) }
+    }
+}
+
+/// The longest wait, in milliseconds, of a reserved order whose reservation ended without it.
+const MISMATCH_MS: i64 = 300_000;
+
 /// Tries after which the wait is a second, and from which on an order can be told to fail by itself.
 const QUICK_TRIES: i32 = 4;
 

@@ -40,7 +40,8 @@ pub const TAKE_UNRESOLVED: &str =
     take!("due_at <= now() AND status = ANY ($3) AND (failed_alone >= $4) = $5 ORDER BY due_at");
 /// See [`take_lapsed`].
 pub const TAKE_LAPSED: &str = take!(
-    "status = 'reserved' AND expires_at <= now() AND (due_at IS NULL OR due_at <= now()) ORDER BY expires_at"
+    "status = 'reserved' AND expires_at <= now() AND (due_at IS NULL OR due_at <= now())
+     ORDER BY coalesce(due_at, expires_at)"
 );
 
 /// Which unresolved orders to take.
@@ -75,7 +76,8 @@ pub async fn take_unresolved(
     readable(connection, &rows).await
 }
 
-/// Takes at most `limit` reserved orders whose hold should have run out, as [`take_unresolved`].
+/// Takes at most `limit` reserved orders whose hold should have run out, as [`take_unresolved`]: those that have been due
+/// for longest first, so that orders that were put back do not come before those that were never asked about.
 pub async fn take_lapsed(
     connection: &mut PgConnection,
     limit: i64,
