@@ -1,14 +1,16 @@
-//! Holds whose time is up, and inventory's other states.
+//! Holds whose time is up, beside orders that hang and beside inventory's other states.
 
 use std::time::Duration;
 
+use chassis::tasks::Tasks;
 use order_service::app::Done;
 use order_service::reconcile;
 use serde_json::json;
-use testkit::proxy::{Fault, When};
+use testkit::eventually;
+use testkit::proxy::{Fault, Point, When};
 use uuid::Uuid;
 
-use crate::support::{Stage, caller};
+use crate::support::{PATIENCE, Stage, caller};
 
 /// An order that inventory has not decided, and its reservation.
 async fn placed(stage: &Stage, key: &str) -> (Uuid, Uuid) {
@@ -40,6 +42,42 @@ fn answer(stage: &Stage, status: u16, body: &serde_json::Value) {
 fn reservation(order: Uuid, id: Uuid, status: &str) -> serde_json::Value {
     json!({"id": id, "order_id": order, "status": status, "lines": [{"sku": "A", "quantity": 1}],
         "expires_at": "2026-01-01T00:00:00Z"})
+}
+
+#[tokio::test]
+async fn orders_that_hang_do_not_delay_the_holds_whose_time_is_up() {
+    let stage = Stage::new().await;
+    let (hanging, _) = placed(&stage, "the-key-of-the-hanging-order").await;
+    let (lapsed, its_reservation) = placed(&stage, "the-key-of-the-other-order").await;
+    lapse(&stage, lapsed, 0).await;
+    let later = "UPDATE orders SET expires_at = now() + interval '1 hour' WHERE id = $1";
+    sqlx::query(later).bind(lapsed).execute(&stage.admin).await.unwrap();
+    let due = "UPDATE orders SET holder = NULL, due_at = now(), tries = 0 WHERE id = $1";
+    sqlx::query(due).bind(hanging).execute(&stage.admin).await.unwrap();
+    stage.hop.heal();
+    stage.hop.script(When::every("POST /v1/reservations"), Fault::Hold(Point::Request));
+    answer(&stage, 200, &reservation(lapsed, its_reservation, "expired"));
+
+    let tasks = Tasks::new();
+    reconcile::run(&stage.app, &tasks);
+    let read = async |id: Uuid| -> (String, Option<String>, i32) {
+        let row = "SELECT status, holder, tries FROM orders WHERE id = $1";
+        sqlx::query_as(row).bind(id).fetch_one(&stage.admin).await.unwrap()
+    };
+    eventually("the call for the hanging order is under way", PATIENCE, || async {
+        let row = read(hanging).await;
+        if row.1.as_deref() == Some("reconciler") { Ok(()) } else { Err(format!("{row:?}")) }
+    })
+    .await;
+    let before = read(hanging).await.2;
+    lapse(&stage, lapsed, 0).await;
+    eventually("the hold is looked at", PATIENCE, || async {
+        let row = read(lapsed).await;
+        if row.0 == "expired" { Ok(()) } else { Err(format!("{row:?}")) }
+    })
+    .await;
+    assert_eq!(read(hanging).await.2, before, "the hanging order's call has not ended yet");
+    tasks.stop();
 }
 
 #[tokio::test]
