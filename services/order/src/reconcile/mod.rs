@@ -42,7 +42,7 @@ const STUCK_BATCH: i64 = 16;
 const STUCK_CONCURRENCY: usize = 4;
 /// How often stuck orders are looked for, unless there were more than places: the shortest back-off of one.
 const STUCK_TICK: Duration = Duration::from_secs(1);
-/// How often the unresolved orders are counted, for gauges and readiness.
+/// How often the unresolved orders are counted and the breakers read, for gauges and readiness.
 const READING: Duration = Duration::from_secs(1);
 /// The sweep's name in the journal.
 const SWEEP: &str = "sweep:reconciler";
@@ -139,6 +139,7 @@ async fn sweep_those_stuck(app: App, tasks: Tasks) {
 
 async fn count(app: App, tasks: Tasks) {
     while pause(&tasks, READING).await {
+        app.breakers.refresh_gauges();
         if let Err(error) = app.read_unresolved().await {
             tracing::warn!(%error, "sweep: unresolved orders could not be counted");
         }
