@@ -17,7 +17,7 @@
 //! | [`stored`] | replies that the journal stores, and the refusals every command can meet |
 //! | [`routes`] | what every router ends with: fallbacks, correlation of problems, the server stack and the tokens |
 //! | [`server`] | the accept loop, its time limits, and shutdown in two stages |
-//! | [`tasks`] | work that outlives the request that began it; the home of `tokio::spawn` |
+//! | [`tasks`] | work that outlives the request that began it, and background loops; the home of `tokio::spawn` |
 //! | [`ops`] | the operations listener: liveness, readiness, metrics, administration |
 //! | [`journal_feed`], [`schema`], [`migrate`], [`retention`] | a service's own database: its journal, its readiness, its schema, its old keys |
 //! | [`unreadable`] | rows that this release cannot read |

@@ -21,26 +21,29 @@ const LOOK: &str = "SELECT current_setting('transaction_read_only')::boolean, pg
 #[derive(sqlx::FromRow)]
 struct Seen(bool, bool, Option<i64>, Option<i64>);
 
-/// Asks the database, on a session like those of requests and for 800 ms at most, whether it takes writes and has every
-/// migration of this release, and reports whether its last transactions failed. A migration that it has besides is of a
-/// later release, which has expanded the schema; it still serves this one.
-pub async fn conditions(database: &Database, needed: &Migrator) -> Vec<Condition> {
+/// Asks the database whether it takes writes and has every migration of this release, for 800 ms at most. A migration that
+/// it has besides is of a later release, which has expanded the schema; it still serves this one.
+///
+/// `own` is readiness's own pool. Of the pool of the requests, `served`, it is reported whether requests wait for a
+/// connection and whether the last transactions failed: neither is mended by taking the replica out of rotation.
+pub async fn conditions(own: &Database, served: &Database, needed: &Migrator) -> Vec<Condition> {
     let needed: Vec<i64> = needed.iter().map(|migration| migration.version).collect();
     let deadline = Instant::now() + LONGEST;
-    let mut seen = look(database, deadline, &needed).await;
+    let mut seen = look(own, deadline, &needed).await;
     if matches!(seen, Ok(Seen(true, ..))) {
         // The session may have begun under a setting that was taken back since.
-        database.retire_sessions();
-        seen = look(database, deadline, &needed).await;
+        own.retire_sessions();
+        seen = look(own, deadline, &needed).await;
     }
     match seen {
         Ok(Seen(is_read_only, is_standby, missing, newer)) => {
             let mut conditions = vec![writable(is_read_only, is_standby), schema(missing, newer)];
             // Reported only: a service that is asked nothing more would never find out that it is over.
-            conditions.extend(database.failing().map(|condition| {
+            conditions.extend(served.failing().map(|condition| {
                 Condition::reported("writes", false)
                     .detail(format!("the last transactions failed: the database {condition}"))
             }));
+            conditions.extend(connections(served));
             conditions
         }
         Err(error) => {
@@ -49,6 +52,12 @@ pub async fn conditions(database: &Database, needed: &Migrator) -> Vec<Condition
             vec![Condition::deciding("database", false).detail(detail)]
         }
     }
+}
+
+fn connections(served: &Database) -> Option<Condition> {
+    let waiting = served.waiting();
+    let detail = format!("no connection is free, requests waiting for one: {waiting}");
+    (waiting > 0).then(|| Condition::reported("connections", false).detail(detail))
 }
 
 async fn look(database: &Database, deadline: Instant, needed: &Vec<i64>) -> Result<Seen, DatabaseError> {

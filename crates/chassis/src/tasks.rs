@@ -3,14 +3,17 @@
 //! A dropped future in the middle of a database transaction can lose what was acknowledged or leave the
 //! connection in a state that the next user pays for. So whatever must not be cut runs here, where neither a client that
 //! leaves nor a deadline can cancel it; shutdown waits for it, and only the last stage of a shutdown aborts it. This is the
-//! one home of `tokio::spawn`.
+//! home of `tokio::spawn`, beside `journal::Batch`, whose callers wait here for what it writes.
 
-use std::future::Future;
+mod loops;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
+use loops::Watched;
+pub use loops::{LoopState, caught};
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
@@ -27,6 +30,7 @@ struct Shared {
     tracker: TaskTracker,
     stopping: CancellationToken,
     abort: CancellationToken,
+    loops: Mutex<Vec<Arc<Watched>>>,
 }
 
 /// It panicked; the panic has been logged.

@@ -11,7 +11,7 @@ use axum::Router;
 use axum::routing::get;
 use chassis::ops::{self, Change, ChangeLog, Condition, Operations};
 use chassis::server::{Lifecycle, Limits, Signals};
-use common::{Reply, Running, ask, start_with, tokens};
+use common::{Reply, Running, ask, start_with, tokens, until};
 use http::Request;
 use http_body_util::BodyExt;
 use mainstay::Registry;
@@ -92,6 +92,36 @@ async fn health_and_metrics_need_no_token_and_administration_an_operators() {
     let delete = "DELETE /admin/v1/own";
     assert_eq!(ask(address, delete, &[], "").await.problem(), "unauthenticated");
     assert_eq!(ask(address, delete, &[ANA], "").await.problem(), "method-not-allowed");
+}
+
+#[tokio::test]
+async fn a_background_loop_that_panics_is_started_again_and_named_in_readiness() {
+    let service = service(true, true).await;
+    let tasks = service.running.lifecycle.tasks();
+    let starts = Arc::new(Mutex::new(0));
+    let seen = starts.clone();
+    tasks.supervise("sweep", move |tasks| {
+        let seen = seen.clone();
+        async move {
+            let is_first = {
+                let mut starts = seen.lock().unwrap();
+                *starts += 1;
+                *starts == 1
+            };
+            assert!(!is_first, "as it was told to");
+            tasks.stopping().await;
+        }
+    });
+    until(async || *starts.lock().unwrap() == 2).await;
+    let reply = ask(service.running.operations, "GET /readyz", &[], "").await;
+    let report = reply.json();
+    let sweep = &report["conditions"][1];
+    assert_eq!(
+        (reply.status, &sweep["name"], &sweep["ok"]),
+        (200, &json!("sweep"), &json!(false)),
+        "{report}"
+    );
+    assert_eq!(sweep["decides"], false, "{report}");
 }
 
 #[tokio::test]

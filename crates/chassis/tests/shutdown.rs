@@ -4,18 +4,24 @@
 
 mod common;
 
+use std::convert::Infallible;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
 use axum::routing::get;
-use chassis::server::{Ending, Limits, Signals};
+use chassis::server::{Ending, Lifecycle, Limits, Served, Signals, bind};
 use common::{Connection, PATIENCE, ask, in_time, request, start, start_with, until};
+use http::Request;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tower::Service;
 
 const GRACE: Duration = Duration::from_secs(15);
 
@@ -28,6 +34,43 @@ fn routes(entered: &Arc<Notify>, release: &Arc<Notify>) -> Router {
         "done"
     });
     Router::new().route("/slow", slow).route("/hello", get(|| async { "hello" }))
+}
+
+/// Panics when the accept loop clones it for a connection.
+struct Fragile(Router);
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        panic!("as it was told to");
+    }
+}
+
+impl Service<Request<Body>> for Fragile {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = <Router as Service<Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<Body>>::poll_ready(&mut self.0, context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.0.call(request)
+    }
+}
+
+#[tokio::test]
+async fn a_process_whose_listener_fails_ends_with_an_error_instead_of_serving_nothing() {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let [public, operations] = [bind("PUBLIC", any).await.unwrap(), bind("OPERATIONS", any).await.unwrap()];
+    let address = public.address();
+    let lifecycle = Lifecycle::new(GRACE);
+    let public = Served { listener: public, service: Fragile(Router::new()), limits: Limits::default() };
+    let operations = Served { listener: operations, service: Router::new(), limits: Limits::operations() };
+    let running = tokio::spawn(async move { lifecycle.run(public, operations, Signals::none()).await });
+    let _connection = TcpStream::connect(address).await.unwrap();
+    let ending = in_time(running).await.unwrap();
+    assert_eq!(ending, Ending::Aborted { connections: 0, tasks: 0 });
 }
 
 #[tokio::test]

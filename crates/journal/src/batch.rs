@@ -5,20 +5,22 @@
 //! do, and whatever comes while one is goes with the next. Where that takes long, up to [`WRITERS`] go on beside each
 //! other. Alone a write costs what it did; under load it costs a fraction.
 //!
-//! What they share must not become what they suffer together. A transaction that several share waits hardly for a lock;
-//! what is in its way, or what the database refuses of one, is then met by each in a transaction of its own, beside the
-//! next shared one.
+//! One failing write must not fail its batch. A shared transaction waits 50 ms for a lock and 250 ms for a statement. If
+//! that is too short, or if the database refuses a row, or if a write panics, each write is carried out in a transaction
+//! of its own ([`Database::alone`]), beside the next shared one.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use sqlx::PgConnection;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::database::{Database, DatabaseError, Step, Work, is_conflict};
+use crate::database::{Database, DatabaseError, Step, Work, is_cut_off, is_held_up};
 
 /// Transactions of one kind at the same time, at most. One alone shares most; four keep a server busy whose rows are slow,
 /// and go on beside one that hangs.
@@ -54,6 +56,8 @@ struct Queue<I, O> {
     waiting: VecDeque<Waiting<I, O>>,
     /// Tasks that take them from here.
     writers: usize,
+    /// Writes in the next transaction at most: [`MOST`], and fewer while so many take a statement too long.
+    most: usize,
 }
 
 #[derive(Debug)]
@@ -72,7 +76,7 @@ impl<I, O> Clone for Batch<I, O> {
 impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
     /// No write is under way. `weight` is how many lines or rows an item comes to.
     pub fn new(database: Database, weight: fn(&I) -> usize, write: Write<I, O>) -> Self {
-        let queue = Mutex::new(Queue { waiting: VecDeque::new(), writers: 0 });
+        let queue = Mutex::new(Queue { waiting: VecDeque::new(), writers: 0, most: MOST });
         Self(Arc::new(Inner { database, weight, write, queue }))
     }
 
@@ -80,8 +84,9 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
     /// committed after the last deadline of those that it is written with.
     ///
     /// # Errors
-    /// As of a transaction of its own: what one item cannot be written for fails no other. What no writer took within
-    /// the time for a free connection was not done: [`DatabaseError::Busy`], or `Deadline` if that came first.
+    /// As of [`Database::alone`]: an item that cannot be written fails no other. An item that no writer took within the
+    /// time for a free connection was not written: [`DatabaseError::Busy`], or `Deadline` if that came first. An item over
+    /// which `write` panics is a [`DatabaseError::Defect`].
     ///
     /// # Cancellation
     /// Dropping the future before a writer has taken the item undoes it; after that it is written all the same.
@@ -109,7 +114,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
             }
             Err(_) => written.await,
         };
-        // Dropped without a word only where the runtime ends or the writer panics: in the middle of a transaction.
+        // Dropped without an answer only where the runtime ends: in the middle of a transaction.
         written.unwrap_or_else(|_| Err(DatabaseError::Unknown(Arc::new(sqlx::Error::WorkerCrashed))))
     }
 
@@ -160,40 +165,50 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
             some.iter().map(|waiting| waiting.deadline).max_by_key(|d| (d.is_none(), *d)).flatten();
         let items: Vec<Arc<I>> = some.iter().map(|waiting| Arc::clone(&waiting.item)).collect();
         let input = (self.0.write, items);
-        match self
-            .0
-            .database
-            .hurried(deadline, input, |connection, (write, items)| write(connection, items))
-            .await
-        {
+        let written = self.0.database.hurried(deadline, input, carry_out).await;
+        self.learn(some.len(), &written);
+        match written {
             Ok(written) => {
                 for (waiting, output) in some.into_iter().zip(written) {
                     waiting.end(Ok(output));
                 }
             }
-            Err(error) if is_of_one(&error) => {
-                metrics::counter!("mainstay_db_conflicts_total").increment(1);
+            Err(error) if is_of_one(&error) && some.len() > 1 => {
                 for waiting in some {
-                    let batch = self.clone();
-                    tokio::spawn(async move { batch.alone(waiting).await });
+                    tokio::spawn(self.clone().alone(waiting, None));
                 }
             }
             Err(error) => {
                 for waiting in some {
-                    waiting.end(Err(error.clone()));
+                    if is_held_up(&error) {
+                        tokio::spawn(self.clone().alone(waiting, Some(error.clone())));
+                    } else {
+                        waiting.end(Err(error.clone()));
+                    }
                 }
             }
         }
     }
 
-    /// In a transaction of its own, with all the patience of one.
-    async fn alone(&self, waiting: Waiting<I, O>) {
-        let input = (self.0.write, [Arc::clone(&waiting.item)]);
-        let written = self
-            .0
-            .database
-            .transaction(waiting.deadline, input, |connection, (write, items)| write(connection, items))
-            .await;
+    /// Half as many writes share a transaction after a statement was cut off, and one more after each full success: where
+    /// each row takes the server long, a full batch could never be written.
+    fn learn(&self, count: usize, written: &Result<Vec<O>, DatabaseError>) {
+        let mut queue = self.queue();
+        match written {
+            Ok(_) if count >= queue.most => queue.most = (queue.most + 1).min(MOST),
+            Err(DatabaseError::Busy(error)) if is_cut_off(error) => queue.most = (count / 2).max(1),
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// In a transaction of its own. `held_up` says why a brief one of this write alone has failed, if there was one.
+    async fn alone(self, waiting: Waiting<I, O>, held_up: Option<DatabaseError>) {
+        let database = &self.0.database;
+        let input = (self.0.write, vec![Arc::clone(&waiting.item)]);
+        let written = match held_up {
+            None => database.alone(waiting.deadline, input, carry_out).await,
+            Some(error) => database.patient(error, waiting.deadline, input, carry_out).await,
+        };
         match written.map(|outputs| outputs.into_iter().next()) {
             Ok(Some(output)) => waiting.end(Ok(output)),
             Ok(None) => unreachable!("a write gives an output for each item"),
@@ -202,14 +217,19 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
     }
 }
 
-/// Whether one of them may be in the way of the others: a row that cannot be written, a lock that does not come free, a
-/// deadlock. A server that is slow or gone is so for all of them, and is not to be asked once for each.
+/// Writes the items. A panic is a refusal of what is written, so that it ends neither the writer nor the others' work.
+fn carry_out<'c, I: Send + Sync + 'static, O: Send + 'static>(
+    connection: &'c mut PgConnection,
+    (write, items): &'c (Write<I, O>, Vec<Arc<I>>),
+) -> Work<'c, Step<Vec<O>>> {
+    let written = AssertUnwindSafe(async move { write(connection, items).await }).catch_unwind();
+    Box::pin(async move { written.await.unwrap_or(Err(sqlx::Error::WorkerCrashed)) })
+}
+
+/// Whether one write may be the cause for all: it cannot be written, it waits for a lock, or it is slow. A server that is
+/// full or gone is so for all of them, and is not asked again for each.
 fn is_of_one(error: &DatabaseError) -> bool {
-    match error {
-        DatabaseError::Defect(_) => true,
-        DatabaseError::Busy(error) => is_conflict(error),
-        DatabaseError::Deadline | DatabaseError::Unavailable(_) | DatabaseError::Unknown(_) => false,
-    }
+    matches!(error, DatabaseError::Defect(_)) || is_held_up(error)
 }
 
 /// A task that writes until nothing waits. When it ends, in whatever way, another may begin.
@@ -233,7 +253,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Writer<I, O> {
             weight += (self.batch.0.weight)(&waiting.item).max(1);
             is_first || weight <= HEAVIEST
         };
-        let count = queue.waiting.iter().take(MOST).take_while(fits).count();
+        let count = queue.waiting.iter().take(queue.most).take_while(fits).count();
         Some(queue.waiting.drain(..count).collect())
     }
 }

@@ -9,7 +9,7 @@ use chassis::config::{ConfigProblems, Defaults};
 use chassis::ops::{self, ChangeLog, Condition, Operations};
 use chassis::program::Program;
 use chassis::server::{BindError, Lifecycle, Limits, Listener, Served, Signals, bind};
-use journal::Journal;
+use journal::{Database, Journal};
 use mainstay::Registry;
 use mainstay::fault::{Faults, ServerFault, ServerFaultLayer};
 use sqlx::migrate::Migrator;
@@ -110,7 +110,7 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     };
     let changes = ChangeLog::none();
     let mut admin = Router::new()
-        .merge(chassis::journal_feed::routes(Service::NAME, database.clone()))
+        .merge(chassis::journal_feed::routes(Service::NAME, common.feed_database()))
         .merge(reconcile::admin::routes(inventory.clone()))
         .merge(reconcile::holders::routes(inventory.clone()))
         .merge(ops::limit_routes(registry.clone()))
@@ -118,8 +118,8 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     if common.faults_enabled {
         admin = admin.merge(ops::fault_routes(faults, changes));
     }
-    let watched = inventory.clone();
-    let readiness = move || readiness(watched.clone());
+    let (own, watched) = (common.readiness_database(), inventory.clone());
+    let readiness = move || readiness(own.clone(), watched.clone());
     let operations = Served {
         listener: operations,
         service: ops::router(Operations {
@@ -134,8 +134,8 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
 }
 
 /// Own database and schema decide. Holds that cannot be ended and unreadable rows are reported.
-async fn readiness(inventory: Inventory) -> Vec<Condition> {
-    let mut conditions = chassis::schema::conditions(inventory.database(), &migrator()).await;
+async fn readiness(own: Database, inventory: Inventory) -> Vec<Condition> {
+    let mut conditions = chassis::schema::conditions(&own, inventory.database(), &migrator()).await;
     conditions.extend(inventory.conditions());
     conditions
 }
@@ -154,11 +154,12 @@ impl Application {
     /// Serves until told to stop.
     pub async fn run(self, signals: Signals) -> ExitCode {
         let tasks = self.lifecycle.tasks().clone();
-        let stopping = tasks.clone();
         let inventory = self.inventory.clone();
-        tasks.spawn(async move { reconcile::run(inventory, stopping.stopping()).await });
-        let (database, stopping) = (self.inventory.database().clone(), tasks.clone());
-        tasks.spawn(async move { chassis::retention::run(database, stopping.stopping()).await });
+        tasks.supervise("expiry", move |tasks| {
+            let inventory = inventory.clone();
+            async move { reconcile::run(inventory, tasks.stopping()).await }
+        });
+        chassis::retention::spawn(&tasks, self.inventory.database().clone());
         let ending = self.lifecycle.run(self.public, self.operations, signals).await;
         self.inventory.database().close();
         ending.into()

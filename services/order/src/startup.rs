@@ -10,7 +10,7 @@ use chassis::config::{ConfigProblems, Defaults};
 use chassis::ops::{self, ChangeLog, Condition, Operations};
 use chassis::program::Program;
 use chassis::server::{BindError, Lifecycle, Limits, Listener, Served, Signals, bind};
-use journal::Journal;
+use journal::{Database, Journal};
 use mainstay::Registry;
 use mainstay::client::{ClientConfig, HyperTransport, TransportConfig};
 use mainstay::context::Priority;
@@ -135,7 +135,7 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     };
     let changes = ChangeLog::none();
     let mut admin = Router::new()
-        .merge(chassis::journal_feed::routes(Service::NAME, database.clone()))
+        .merge(chassis::journal_feed::routes(Service::NAME, common.feed_database()))
         .merge(reconcile::admin::routes(app.clone(), lifecycle.tasks().clone()))
         .merge(reconcile::waiting::routes(app.clone()))
         .merge(ops::limit_routes(registry.clone()))
@@ -143,8 +143,8 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     if common.faults_enabled {
         admin = admin.merge(ops::fault_routes(faults, changes));
     }
-    let watched = app.clone();
-    let readiness = move || readiness(watched.clone());
+    let (own, watched) = (common.readiness_database(), app.clone());
+    let readiness = move || readiness(own.clone(), watched.clone());
     let operations = Served {
         listener: operations,
         service: ops::router(Operations {
@@ -173,8 +173,7 @@ impl Application {
     pub async fn run(self, signals: Signals) -> ExitCode {
         let tasks = self.lifecycle.tasks().clone();
         reconcile::run(&self.app, &tasks);
-        let (database, stopping) = (self.app.database.clone(), tasks.clone());
-        tasks.spawn(async move { chassis::retention::run(database, stopping.stopping()).await });
+        chassis::retention::spawn(&tasks, self.app.database.clone());
         let ending = self.lifecycle.run(self.public, self.operations, signals).await;
         self.app.database.close();
         ending.into()
@@ -182,8 +181,8 @@ impl Application {
 }
 
 /// Own database and schema decide. Inventory, orders that wait, orders set apart and unreadable rows are reported.
-async fn readiness(app: App) -> Vec<Condition> {
-    let mut conditions = chassis::schema::conditions(&app.database, &migrator()).await;
+async fn readiness(own: Database, app: App) -> Vec<Condition> {
+    let mut conditions = chassis::schema::conditions(&own, &app.database, &migrator()).await;
     conditions.extend(app.breakers.list().into_iter().map(|breaker| {
         let state = breaker.state.as_str();
         let ok = state != "open" && state != "forced-open";

@@ -13,9 +13,10 @@ mod documented;
 mod idempotency;
 mod isolation;
 mod nemesis;
+mod older_release;
 mod races;
-mod signals;
 mod restored;
+mod signals;
 #[cfg(target_os = "linux")]
 mod skew;
 mod statuses;

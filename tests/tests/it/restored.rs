@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testkit::eventually;
 use testkit::http::{Client, Reply};
 
-async fn started(postgres: &Postgres) -> RunningPair {
+pub(crate) async fn started(postgres: &Postgres) -> RunningPair {
     let programs = pair_tests::programs(env!("CARGO_BIN_EXE_pair"));
     let place = Place::TemporaryIn(std::env::temp_dir());
     let server = Server::Given { admin_url: Secret::new(postgres.url("postgres")), place };
@@ -29,7 +29,7 @@ async fn burn(postgres: &Postgres, ids: i64) {
     sqlx::raw_sql(AssertSqlSafe(burn)).execute(&mut admin).await.unwrap();
 }
 
-async fn run(program: &str, arguments: &[&str]) {
+pub(crate) async fn run(program: &str, arguments: &[&str]) {
     // Beside the server's, or on the path.
     let beside = binaries::find(None, None).unwrap().directory.join(program);
     let program = if beside.exists() { beside.as_os_str() } else { program.as_ref() };
@@ -88,13 +88,15 @@ async fn read_on(ready: &Ready, service: Service, after: Option<&str>) -> (Vec<S
 }
 
 /// Everything that `verify` checks of two databases.
-async fn assert_sound(ready: &Ready) {
+pub(crate) async fn assert_sound(ready: &Ready) {
     let mut order = PgConnection::connect(&ready.databases.order).await.unwrap();
     let mut inventory = PgConnection::connect(&ready.databases.inventory).await.unwrap();
     let mut dump = dump_pair(&mut order, &mut inventory).await.unwrap();
     dump.observed.at_rest = true;
     let report = dump.check(&pair_tests::contract());
-    report.require(&[Rule::ChainVerifies, Rule::FeedShowsJournal]).unwrap_or_else(|broken| panic!("{broken}"));
+    report
+        .require(&[Rule::ChainVerifies, Rule::FeedShowsJournal])
+        .unwrap_or_else(|broken| panic!("{broken}"));
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ pub struct CommonArgs {
     /// The service's own database, with the serving role
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true, value_name = "URL")]
     pub database_url: Option<Secret>,
-    /// Connections to the database at once; four times as many requests are worked on at once [default: 16]
+    /// Connections to the database at once, beside four for operations; four times as many requests are worked on at once
+    /// [default: 16]
     #[arg(long, env = "DATABASE_CONNECTIONS", global = true, value_name = "N")]
     pub database_connections: Option<String>,
     /// Where the public API listens
@@ -160,8 +161,22 @@ impl CommonConfig {
 
     /// The service's own database; nothing is connected yet.
     pub fn database(&self) -> Database {
-        let limits = Limits { connections: self.database_connections, ..Limits::default() };
-        Database::new(self.database_url.expose().clone(), limits)
+        self.pool(self.database_connections)
+    }
+
+    /// The same database with three connections for the journal feed. Its readers are slow and take none from requests.
+    pub fn feed_database(&self) -> Database {
+        self.pool(3)
+    }
+
+    /// The same database with one connection for readiness, so that a full pool is not taken for a database that cannot be
+    /// read.
+    pub fn readiness_database(&self) -> Database {
+        self.pool(1)
+    }
+
+    fn pool(&self, connections: u32) -> Database {
+        Database::new(self.database_url.expose().clone(), Limits { connections, ..Limits::default() })
     }
 
     /// What the public listener's server stack is told.

@@ -15,6 +15,7 @@ use http::header::CONTENT_TYPE;
 use serde::Serialize;
 
 use crate::server::Lifecycle;
+use crate::tasks::LoopState;
 
 /// One thing that the service looked at to say whether it is ready.
 #[derive(Debug, Clone, Serialize)]
@@ -95,9 +96,10 @@ pub(super) async fn readyz(State(health): State<Health>) -> impl IntoResponse {
         (StatusCode::SERVICE_UNAVAILABLE, Report { status: "shutting-down", conditions: Vec::new() })
     } else {
         let looked = tokio::time::timeout(LONGEST_LOOK, (health.look)()).await;
-        let conditions = looked.unwrap_or_else(|_| {
+        let mut conditions = looked.unwrap_or_else(|_| {
             vec![Condition::deciding("readiness", false).detail("looking took longer than 900 ms")]
         });
+        conditions.extend(health.lifecycle.tasks().loops().into_iter().map(of_loop));
         if conditions.iter().all(|condition| condition.ok || !condition.decides) {
             (StatusCode::OK, Report { status: "ready", conditions })
         } else {
@@ -105,6 +107,17 @@ pub(super) async fn readyz(State(health): State<Health>) -> impl IntoResponse {
         }
     };
     (status, Json(report))
+}
+
+/// A loop that fails does not decide: a replica that takes no requests would not run it any better.
+fn of_loop(LoopState { task, restarts, is_steady }: LoopState) -> Condition {
+    let condition = Condition::reported(task, is_steady);
+    if is_steady {
+        return condition;
+    }
+    condition.detail(format!(
+        "background loop ended and was started again, {restarts} times so far; the log says why"
+    ))
 }
 
 pub(super) async fn metrics() -> impl IntoResponse {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::accept::{Serves, accept_until};
@@ -30,7 +30,7 @@ pub struct Served<S> {
 pub enum Ending {
     /// All work in hand was finished.
     Finished,
-    /// This much was cut off.
+    /// This much was cut off, or a listener failed before.
     Aborted {
         /// Connections that were still open.
         connections: usize,
@@ -131,17 +131,34 @@ impl Lifecycle {
             aborting: self.tasks.aborting_token(),
         };
         let connections = TaskTracker::new();
-        let accepting = tokio::spawn(serve("public", public, ends.clone(), connections.clone()));
+        let failed = CancellationToken::new();
+        let guard = failed.clone().drop_guard();
+        let serving = serve("public", public, ends.clone(), connections.clone());
+        let accepting = tokio::spawn(with_guard(serving, guard));
         let over = CancellationToken::new();
         let operations_connections = TaskTracker::new();
         let last = Ends { draining: over.clone(), closing: over.clone(), aborting: CancellationToken::new() };
-        let operating =
-            tokio::spawn(serve("operations", operations, last.clone(), operations_connections.clone()));
+        let guard = failed.clone().drop_guard();
+        let serving = serve("operations", operations, last.clone(), operations_connections.clone());
+        let operating = tokio::spawn(with_guard(serving, guard));
 
-        tokio::select! {
-            signal = signals.next() => tracing::info!(signal, "shutting down"),
-            () = self.tasks.stopping() => tracing::info!("shutting down"),
-        }
+        // A process that accepts no connections serves none; started again it does.
+        let has_failed = tokio::select! {
+            // Accept loops also end when a shutdown begins.
+            biased;
+            signal = signals.next() => {
+                tracing::info!(signal, "shutting down");
+                false
+            }
+            () = self.tasks.stopping() => {
+                tracing::info!("shutting down");
+                false
+            }
+            () = failed.cancelled() => {
+                tracing::error!("accept loop ended; shutting down");
+                true
+            }
+        };
         self.stop();
         let finished = async {
             join(accepting).await;
@@ -160,6 +177,7 @@ impl Lifecycle {
             () = tokio::time::sleep(self.grace) => Some("the end of the time that work in hand was given"),
         };
         let ending = match why {
+            None if has_failed => Ending::Aborted { connections: 0, tasks: 0 },
             None => Ending::Finished,
             Some(why) => self.cut(why, &connections).await,
         };
@@ -190,6 +208,12 @@ async fn serve<S: Serves>(name: &'static str, served: Served<S>, ends: Ends, con
     let Served { listener, service, limits } = served;
     tracing::info!(listener = name, address = %listener.address(), "listening");
     accept_until(name, listener, service, limits, ends, connections).await;
+}
+
+/// Drops `guard` when `serving` ends, in whatever way.
+async fn with_guard(serving: impl Future<Output = ()>, guard: DropGuard) {
+    serving.await;
+    drop(guard);
 }
 
 async fn join(task: tokio::task::JoinHandle<()>) {

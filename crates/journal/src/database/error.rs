@@ -140,3 +140,20 @@ fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
 pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
     code(error).is_some_and(|code| sqlstate::meaning(&code).1 == Reach::Conflict)
 }
+
+/// Whether the work of one transaction may be slow or locked by itself; less patience fails, more may succeed.
+pub(crate) fn is_held_up(error: &DatabaseError) -> bool {
+    match error {
+        DatabaseError::Busy(error) => is_conflict(error) || is_cut_off(error),
+        DatabaseError::Deadline
+        | DatabaseError::Unavailable(_)
+        | DatabaseError::Defect(_)
+        | DatabaseError::Unknown(_) => false,
+    }
+}
+
+/// A statement took longer than `statement_timeout`.
+pub(crate) fn is_cut_off(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.as_deref() == Some("57014")
+}

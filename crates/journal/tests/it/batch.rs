@@ -17,11 +17,14 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// Appends the entries and gives the transaction's id; panics over an entry by `panic`.
+/// Appends the entries and gives the transaction's id; sleeps for each entry by `sleep S` and panics over one by `panic`.
 fn lit(database: journal::Database) -> Batch<Sealed, i64> {
     Batch::new(database, weight, |connection, all| {
         Box::pin(async move {
             assert!(all.iter().all(|sealed| &*sealed.correlation_id != "panic"), "as it was told to");
+            let sleeps = all.iter().filter_map(|sealed| sealed.correlation_id.strip_prefix("sleep "));
+            let sleep: f64 = sleeps.map(|seconds| seconds.parse::<f64>().unwrap()).sum();
+            sqlx::query("SELECT pg_sleep($1)").bind(sleep).execute(&mut *connection).await?;
             let entries: Vec<&Sealed> = all.iter().map(AsRef::as_ref).collect();
             append(&mut *connection, &entries, Keys::Leave).await?;
             let xid: i64 =
@@ -36,10 +39,10 @@ fn weight(sealed: &Sealed) -> usize {
     if &*sealed.correlation_id == "heavy" { 2_000 } else { 1 }
 }
 
-/// One over which its writer panics.
-fn panics(id: Uuid) -> Arc<Sealed> {
-    let mut sealed = switch(&Journal::new("test", "r", "c"), id, None, Lamp::On);
-    sealed.correlation_id = "panic".into();
+/// A new entry by `who`.
+fn entry_by(who: &str) -> Arc<Sealed> {
+    let mut sealed = switch(&Journal::new("test", "r", "c"), Uuid::now_v7(), None, Lamp::On);
+    sealed.correlation_id = who.into();
     Arc::new(sealed)
 }
 
@@ -71,10 +74,6 @@ struct AtWork {
 
 impl AtWork {
     async fn new(test: &TestDatabase) -> Self {
-        Self::with(test, entry).await
-    }
-
-    async fn with(test: &TestDatabase, entry: fn(Uuid) -> Arc<Sealed>) -> Self {
         let (database, proxy) = behind_proxy(test, PATIENT).await;
         let opens = || {
             database.read(None, (), |connection, ()| {
@@ -119,11 +118,7 @@ async fn what_comes_while_all_writers_are_at_work_goes_in_one_transaction_after_
 async fn what_is_heavy_goes_by_itself() {
     let test = lamps().await;
     let batch = lit(serving(&test, PATIENT));
-    let all = join_all((0..4).map(|n| {
-        let mut sealed = switch(&Journal::new("test", "r", "c"), Uuid::now_v7(), None, Lamp::On);
-        sealed.correlation_id = if n == 1 { "heavy" } else { "light" }.into();
-        batch.write(None, Arc::new(sealed))
-    }));
+    let all = join_all((0..4).map(|n| batch.write(None, entry_by(if n == 1 { "heavy" } else { "light" }))));
     let xids: Vec<i64> = all.await.into_iter().map(Result::unwrap).collect();
     assert!(xids[0] != xids[1] && xids[1] != xids[2] && xids[2] == xids[3], "{xids:?}");
 }
@@ -225,26 +220,129 @@ async fn when_an_answer_is_lost_nobody_is_told_that_nothing_was_done() {
 }
 
 #[tokio::test]
-async fn after_a_panic_others_are_written() {
+async fn a_write_that_panics_fails_no_other() {
     let test = lamps().await;
     let batch = lit(serving(&test, PATIENT));
-    let told = batch.write(None, panics(Uuid::now_v7())).await;
-    assert!(matches!(told, Err(DatabaseError::Unknown(_))), "{told:?}");
+    let new = Uuid::now_v7();
+    let (first, panics, other) = tokio::join!(
+        batch.write(None, entry(Uuid::now_v7())),
+        batch.write(None, entry_by("panic")),
+        batch.write(None, entry(new))
+    );
+    assert!(first.is_ok() && other.is_ok(), "{first:?} {other:?}");
+    assert!(is_written(&test, new).await);
+    for panics in [panics, batch.write(None, entry_by("panic")).await] {
+        assert!(
+            matches!(panics, Err(DatabaseError::Defect(_))),
+            "nothing was done, and that is said: {panics:?}"
+        );
+    }
     batch.write(None, entry(Uuid::now_v7())).await.unwrap();
 }
 
 #[tokio::test]
-async fn what_waits_while_all_writers_panic_is_written() {
+async fn a_write_that_is_slow_by_itself_holds_up_no_other() {
     let test = lamps().await;
-    let at_work = AtWork::with(&test, panics).await;
-    // Polled until it has waited so long that it would have begun a writer, had there not been enough of them.
-    let mut waits = pin!(at_work.batch.write(None, entry(Uuid::now_v7())));
-    let waited = tokio::time::timeout(Duration::from_millis(100), &mut waits).await;
-    assert!(waited.is_err(), "{waited:?}");
-    at_work.go_on();
-    for first in at_work.first {
-        let told = first.await.unwrap();
-        assert!(matches!(told, Err(DatabaseError::Unknown(_))), "{told:?}");
+    let batch = lit(serving(&test, Limits { connections: 16, ..PATIENT }));
+    let write = |who: &str| {
+        let (batch, entry) = (batch.clone(), entry_by(who));
+        tokio::spawn(async move { batch.write(None, entry).await })
+    };
+    // As many as there are writers, each with others in its transaction.
+    let (mut slow, mut others) = (Vec::new(), Vec::new());
+    for _ in 0..WRITERS {
+        others.extend([write("first"), write("second")]);
+        slow.push(write("sleep 60"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    waits.await.unwrap();
+    others.extend((0..20).map(|_| write("later")));
+    for other in others {
+        other.await.unwrap().unwrap();
+    }
+    assert!(slow.iter().all(|slow| !slow.is_finished()), "a statement may take as long as ever");
+    slow.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_write_that_takes_longer_than_the_others_would_wait_is_written() {
+    let test = lamps().await;
+    let batch = lit(serving(&test, PATIENT));
+    let both = [batch.write(None, entry_by("sleep 0.5")), batch.write(None, entry_by("quick"))];
+    for written in join_all(both).await {
+        written.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn where_each_row_is_slow_fewer_share_a_transaction_and_they_still_share() {
+    let test = lamps().await;
+    let batch = lit(serving(&test, PATIENT));
+    // Together they take 0.6 s, more than a shared transaction may.
+    let round = async || {
+        let all = join_all((0..20).map(|_| batch.write(None, entry_by("sleep 0.03")))).await;
+        all.into_iter().map(Result::unwrap).collect::<HashSet<i64>>().len()
+    };
+    eventually("some share a transaction", PATIENT.acquire, async || round().await < 20).await;
+}
+
+/// Starts `waits` forty times for an entry that another transaction has in hand, and has `passes` go on beside them.
+async fn forty_wait<W, P>(test: &TestDatabase, waits: W, passes: impl Fn() -> P)
+where
+    W: Fn(Arc<Sealed>) -> JoinHandle<Result<i64, DatabaseError>>,
+    P: Future<Output = Result<i64, DatabaseError>>,
+{
+    let wanted = Uuid::now_v7();
+    let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
+    let mut other = admin.begin().await.unwrap();
+    append(&mut other, &[&entry(wanted)], Keys::Leave).await.unwrap();
+    let waiting: Vec<_> = (0..40).map(|_| waits(entry(wanted))).collect();
+    let answered = || waiting.iter().filter(|waiting| waiting.is_finished()).count();
+    eventually("who finds no room is answered", PATIENT.acquire, async || answered() == 28).await;
+    for _ in 0..20 {
+        passes().await.unwrap();
+    }
+    assert_eq!(answered(), 28, "a quarter of the connections, and twice as many without one, wait");
+    other.rollback().await.unwrap();
+    let (mut written, mut refused, mut busy) = (0, 0, 0);
+    for waiting in waiting {
+        match waiting.await.unwrap() {
+            Ok(_) => written += 1,
+            Err(DatabaseError::Defect(_)) => refused += 1,
+            Err(DatabaseError::Busy(_)) => busy += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!((written, refused, busy), (1, 11, 28), "of those that waited one was first");
+}
+
+const SIXTEEN: Limits = Limits { connections: 16, ..PATIENT };
+
+#[tokio::test]
+async fn forty_orders_for_a_locked_item_leave_connections_for_the_others() {
+    let test = lamps().await;
+    let batch = lit(serving(&test, SIXTEEN));
+    let waits = |entry| {
+        let batch = batch.clone();
+        tokio::spawn(async move { batch.write(None, entry).await })
+    };
+    forty_wait(&test, waits, || batch.write(None, entry(Uuid::now_v7()))).await;
+}
+
+#[tokio::test]
+async fn forty_commands_for_a_locked_row_leave_connections_for_the_others() {
+    let test = lamps().await;
+    let database = serving(&test, SIXTEEN);
+    let write = |entry: Arc<Sealed>| {
+        let database = database.clone();
+        async move {
+            let appended = database.alone(None, entry, |connection, entry| {
+                Box::pin(async move {
+                    append(connection, &[entry], Keys::Leave).await?;
+                    Ok(Step::Commit(0))
+                })
+            });
+            appended.await
+        }
+    };
+    forty_wait(&test, |entry| tokio::spawn(write(entry)), || write(entry(Uuid::now_v7()))).await;
 }

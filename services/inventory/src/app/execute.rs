@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use journal::{Cause, Claim, DatabaseError, Decided, Draft, Head, HybridTime, Rule, Sealed, State, Step, StoredReply};
+use journal::{
+    Cause, Claim, DatabaseError, Decided, Draft, Head, HybridTime, Rule, Sealed, State, Step, StoredReply,
+};
 use sqlx::PgConnection;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -171,12 +173,12 @@ impl Inventory {
         Arc::new(Asked { scene: Scene { inventory: self.clone(), ask, cause, claim }, command })
     }
 
-    /// A transaction of the command's own.
+    /// A transaction of the command's own. Commands that wait for a row leave connections to the others.
     async fn round<C: Command>(&self, asked: &Asked<C>, ask_first: bool) -> Result<Round, DatabaseError> {
         let input = (asked, ask_first);
         self.0
             .database
-            .transaction(Some(asked.scene.deadline()), input, |connection, &(asked, ask_first)| {
+            .alone(Some(asked.scene.deadline()), input, |connection, &(asked, ask_first)| {
                 Box::pin(attempt(connection, asked, ask_first))
             })
             .await

@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use chassis::tasks::caught;
 use journal::{Cause, DatabaseError, Decided, Draft, Keys, Sealed, Step};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -53,7 +54,11 @@ impl Inventory {
     }
 
     async fn expire_all(&self, ids: &[Uuid], principal: &str) -> Result<u64, DatabaseError> {
-        match self.expire_together(ids, principal).await {
+        // A panic over one hold is that hold's failure, and ends no sweep.
+        let ended = caught(self.expire_together(ids, principal)).await;
+        match ended
+            .unwrap_or_else(|lost| Err(DatabaseError::Defect(Arc::new(sqlx::Error::Decode(lost.into())))))
+        {
             Err(DatabaseError::Defect(_) | DatabaseError::Busy(_)) if ids.len() > 1 => {}
             Err(error @ (DatabaseError::Defect(_) | DatabaseError::Busy(_))) => {
                 self.0.aside.put(ids[0], Why::of(&error));

@@ -39,7 +39,8 @@ impl Inventory {
     }
 }
 
-/// Carries out what was asked for at the same time, each as if those before it had just been done.
+/// Carries out what was asked for at the same time, each as if those before it had just been done. Repeats come last: their
+/// reservation exists already, or is made by another of these.
 pub(super) async fn all(
     connection: &mut PgConnection,
     all: &[Arc<Asked<Reserve>>],
@@ -50,22 +51,47 @@ pub(super) async fn all(
             Step::Rollback(round) => Step::Rollback(vec![round]),
         });
     }
-    let ids: Vec<_> = all.iter().map(|asked| asked.command.reservation_id).collect();
-    let skus: BTreeSet<_> = all.iter().flat_map(|asked| asked.command.skus()).collect();
-    let skus: Vec<_> = skus.into_iter().collect();
-    let Ground::Free { now, mut stock } = reservations::lock_to_reserve(connection, &ids, &skus).await?
-    else {
-        // Rare, and answered from what is there: each for itself.
-        return Err(sqlx::Error::Decode("of several new reservations one is there already".into()));
-    };
-    let decided: Vec<_> = all
-        .iter()
-        .map(|asked| (!asked.scene.is_late()).then(|| asked.command.decide(&asked.scene, now, &mut stock)))
-        .collect();
-    reservations::create(connection, &decided.iter().flatten().collect::<Vec<_>>(), now).await?;
-    let rounds =
-        decided.into_iter().map(|new| new.map_or_else(Round::too_late, |new| Round::written(new.into())));
-    Ok(Step::Commit(rounds.collect()))
+    let mut rounds: Vec<Option<Round>> = all.iter().map(|_| None).collect();
+    let mut known = BTreeSet::new();
+    loop {
+        let mut ids = known.clone();
+        let new: Vec<_> = (0..all.len()).filter(|&at| ids.insert(all[at].command.reservation_id)).collect();
+        if new.is_empty() {
+            break;
+        }
+        let ids: Vec<_> = new.iter().map(|&at| all[at].command.reservation_id).collect();
+        let skus: BTreeSet<_> = new.iter().flat_map(|&at| all[at].command.skus()).collect();
+        let skus: Vec<_> = skus.into_iter().collect();
+        match reservations::lock_to_reserve(connection, &ids, &skus).await? {
+            Ground::Taken { ids, .. } => known.extend(ids),
+            Ground::Free { now, mut stock } => {
+                let decided: Vec<_> = new.iter().map(|&at| all[at].decide_in_time(now, &mut stock)).collect();
+                reservations::create(connection, &decided.iter().flatten().collect::<Vec<_>>(), now).await?;
+                for (at, new) in new.into_iter().zip(decided) {
+                    rounds[at] = Some(new.map_or_else(Round::too_late, |new| Round::written(new.into())));
+                }
+                break;
+            }
+        }
+    }
+    let mut ended = Vec::with_capacity(all.len());
+    for (asked, round) in all.iter().zip(rounds) {
+        ended.push(match round {
+            Some(round) => round,
+            // A repeat. To roll back is to write nothing for it.
+            None => match attempt(connection, asked, false).await? {
+                Step::Commit(round) | Step::Rollback(round) => round,
+            },
+        });
+    }
+    Ok(Step::Commit(ended))
+}
+
+impl Asked<Reserve> {
+    /// `None`: the deadline has passed.
+    fn decide_in_time(&self, now: OffsetDateTime, stock: &mut HashMap<String, Stock>) -> Option<New<'_>> {
+        (!self.scene.is_late()).then(|| self.command.decide(&self.scene, now, stock))
+    }
 }
 
 impl Command for Reserve {
@@ -79,7 +105,7 @@ impl Command for Reserve {
         let skus: Vec<_> = self.skus().collect();
         let (now, mut stock) =
             match reservations::lock_to_reserve(connection, &[self.reservation_id], &skus).await? {
-                Ground::Taken(known) => return self.again(known, connection).await,
+                Ground::Taken { first, .. } => return self.again(first, connection).await,
                 Ground::Free { now, stock } => (now, stock),
             };
         if scene.is_late() {

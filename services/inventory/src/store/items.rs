@@ -50,8 +50,7 @@ macro_rules! listed {
 }
 
 const READ: &str = concat!("SELECT ", listed!(), " FROM items WHERE sku = $1");
-const LOCK: &str =
-    concat!("SELECT ", listed!(), ", head_hash FROM items WHERE sku = $1 FOR NO KEY UPDATE");
+const LOCK: &str = concat!("SELECT ", listed!(), ", head_hash FROM items WHERE sku = $1 FOR NO KEY UPDATE");
 const PAGE: &str = concat!("SELECT ", listed!(), " FROM items WHERE sku > $1 ORDER BY sku LIMIT $2");
 const CREATE: &str = "INSERT INTO items (sku, name, on_hand, version, head_hash, hlc, entry_id)
     VALUES ($1, $2, $3, $4, $5, $6, $7)";

@@ -256,8 +256,13 @@ pub async fn lock_due(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec
 /// What [`lock_to_reserve`] found.
 #[derive(Debug)]
 pub enum Ground {
-    /// There is such a reservation; it is locked, and no items are.
-    Taken(Reservation),
+    /// Some of the reservations exist; they are locked, and no items are.
+    Taken {
+        /// One of them.
+        first: Reservation,
+        /// All of them.
+        ids: Vec<Uuid>,
+    },
     /// There is none; the items are locked.
     Free {
         /// The clock after the locks.
@@ -276,7 +281,8 @@ pub async fn lock_to_reserve(
     let rows = sqlx::query(LOCK_TO_RESERVE).bind(ids).bind(skus).fetch_all(connection).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     if row.try_get::<Option<Uuid>, _>("id")?.is_some() {
-        return Ok(Ground::Taken(Row::from_row(row)?.try_into()?));
+        let ids = rows.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?;
+        return Ok(Ground::Taken { first: Row::from_row(row)?.try_into()?, ids });
     }
     let numbers = |name| row.try_get::<Option<Vec<i64>>, _>(name).map(Option::unwrap_or_default);
     let skus = row.try_get::<Option<Vec<String>>, _>("skus")?.unwrap_or_default();

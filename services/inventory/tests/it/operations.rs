@@ -163,6 +163,28 @@ async fn a_stopping_service_finishes_what_it_has_begun() {
     served.stage.assert_sound().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixteen_slow_feed_readers_leave_connections_for_reservations_and_readiness() {
+    let served = Served::with(&[("a", 100)]).await;
+    // Whoever reads the journal and writes nothing is slow.
+    let slow = "ALTER TABLE journal ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY slow ON journal USING (current_query() LIKE '%INSERT%' OR pg_sleep(60) IS NULL) WITH CHECK (true)";
+    sqlx::raw_sql(slow).execute(&served.stage.admin).await.unwrap();
+    let readers: Vec<_> = (0..16)
+        .map(|_| tokio::spawn(served.ops.get("/admin/v1/journal").deadline(PATIENCE).send()))
+        .collect();
+    let sleeping = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    let sleeping = || sqlx::query_scalar::<_, i64>(sleeping).fetch_one(&served.stage.admin);
+    eventually("the readers read", PATIENCE, || async { sleeping().await.unwrap() >= 3 }).await;
+    for _ in 0..10 {
+        reply(served.reserve(Uuid::now_v7(), "a", 1)).await.expect(201);
+        reply(served.ops_nobody.get("/readyz")).await.expect(200);
+    }
+    assert_eq!(sleeping().await.unwrap(), 3, "and they still do");
+    readers.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
 /// The program itself, as a container runs it.
 fn program(arguments: &[&str], environment: &[(&str, OsString)]) -> std::process::Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mainstay-inventory"));

@@ -1,9 +1,13 @@
 //! Many at once.
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use inventory_service::app::Failure;
+use journal::DatabaseError;
 use uuid::Uuid;
 
-use crate::support::{PATIENCE, Stage, ask, ask_with, problem};
+use crate::support::{Stage, ask, ask_with, problem};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_repeats_at_once_one_does_the_work_and_all_get_its_bytes() {
@@ -56,7 +60,7 @@ async fn what_is_asked_for_at_the_same_time_shares_a_transaction_and_a_repeat_am
     let stage = Stage::with(&[("a", 10)]).await;
     let (known, key) = (Uuid::now_v7(), "a key that is known");
     stage.reserve(ask_with(key), known, &[("a", 1)]).await.unwrap();
-    let [one, two, three] = [(); 3].map(|()| Uuid::now_v7());
+    let [one, two, three, four] = [(); 4].map(|()| Uuid::now_v7());
     let (first, second) =
         tokio::join!(stage.reserve(ask(), one, &[("a", 1)]), stage.reserve(ask(), two, &[("a", 2)]));
     assert_eq!([first, second].map(|reply| reply.unwrap().stored.status), [201, 201]);
@@ -64,13 +68,24 @@ async fn what_is_asked_for_at_the_same_time_shares_a_transaction_and_a_repeat_am
     let transactions = sqlx::query_scalar::<_, i64>(transactions).bind(vec![one, two]);
     assert_eq!(transactions.fetch_one(&stage.admin).await.unwrap(), 1);
 
-    let (first, again) = tokio::join!(
+    let twice = Uuid::now_v7();
+    let (first, again, one, other, last) = tokio::join!(
         stage.reserve(ask(), three, &[("a", 1)]),
-        stage.reserve(ask_with(key), known, &[("a", 1)])
+        stage.reserve(ask_with(key), known, &[("a", 1)]),
+        stage.reserve(ask_with("a key that comes twice"), twice, &[("a", 1)]),
+        stage.reserve(ask_with("a key that comes twice"), twice, &[("a", 1)]),
+        stage.reserve(ask(), four, &[("a", 1)])
     );
-    assert_eq!(first.unwrap().stored.status, 201);
+    for new in [first, last] {
+        assert_eq!(new.unwrap().stored.status, 201);
+    }
     assert!(again.unwrap().replayed);
-    assert_eq!(stage.stock("a").await, (10, 5));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!((one.stored, one.replayed, other.replayed), (other.stored, false, true));
+    let transactions = "SELECT count(DISTINCT xid) FROM journal WHERE aggregate_id = ANY($1)";
+    let transactions = sqlx::query_scalar::<_, i64>(transactions).bind(vec![three, four, twice]);
+    assert_eq!(transactions.fetch_one(&stage.admin).await.unwrap(), 1, "the repeats part nothing");
+    assert_eq!(stage.stock("a").await, (10, 7));
     stage.assert_sound().await;
 }
 
@@ -88,6 +103,32 @@ async fn an_item_that_somebody_sits_on_holds_up_only_who_wants_it() {
     );
     other.commit().await.unwrap();
     assert_eq!(waits.await.unwrap().stored.status, 201);
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn forty_confirms_of_a_locked_reservation_leave_connections_for_the_others() {
+    let stage = Stage::with(&[("a", 10)]).await;
+    let (locked, free) = (stage.hold(&[("a", 1)]).await, stage.hold(&[("a", 1)]).await);
+    let mut other = stage.admin.begin().await.unwrap();
+    let lock = sqlx::query("SELECT FROM reservations WHERE id = $1 FOR UPDATE").bind(locked);
+    lock.execute(&mut *other).await.unwrap();
+    let (confirms, passes) = tokio::join!(
+        async {
+            let mut confirms: FuturesUnordered<_> = (0..40).map(|_| stage.confirm(ask(), locked)).collect();
+            // As many as find no room; the others wait.
+            for _ in 0..28 {
+                let busy = confirms.next().await.unwrap();
+                assert!(matches!(busy, Err(Failure::NotExecuted(DatabaseError::Busy(_)))), "{busy:?}");
+            }
+            confirms
+        },
+        stage.confirm(ask(), free)
+    );
+    assert_eq!(passes.unwrap().stored.status, 200);
+    other.rollback().await.unwrap();
+    let confirms: Vec<_> = confirms.collect().await;
+    assert!(confirms.into_iter().all(|reply| reply.unwrap().stored.status == 200));
     stage.assert_sound().await;
 }
 
@@ -160,7 +201,7 @@ async fn a_reserve_and_its_release_end_in_the_same_place_in_either_order() {
 }
 
 #[tokio::test]
-async fn hybrid_time_follows_a_cause_and_is_not_dragged_into_the_future() {
+async fn hybrid_time_follows_a_cause_that_is_far_ahead_and_ignores_what_is_no_time() {
     let stage = Stage::with(&[("a", 10)]).await;
     let ahead = |millis: i128| -> journal::HybridTime {
         let now = journal::clock::wall_now().unix_timestamp_nanos() / 1_000_000;
@@ -175,9 +216,17 @@ async fn hybrid_time_follows_a_cause_and_is_not_dragged_into_the_future() {
     assert!(entry.hlc > cause.clock.unwrap());
     assert_eq!(entry.causation_id, cause.causation_id);
 
-    let mut absurd = ask();
-    absurd.clock = Some(ahead(i128::try_from(PATIENCE.as_millis()).unwrap() * 100));
+    let mut far_ahead = ask();
+    far_ahead.clock = Some(ahead(24 * 3_600_000));
     let id = Uuid::now_v7();
-    stage.reserve(absurd.clone(), id, &[("a", 1)]).await.unwrap();
-    assert!(stage.entries(Some(id)).await[0].hlc < absurd.clock.unwrap());
+    stage.reserve(far_ahead.clone(), id, &[("a", 1)]).await.unwrap();
+    let after = stage.entries(Some(id)).await[0].hlc;
+    assert!(after > far_ahead.clock.unwrap());
+
+    let mut garbage = ask();
+    garbage.clock = Some("ffffffffffffffff".parse().unwrap());
+    let id = Uuid::now_v7();
+    stage.reserve(garbage, id, &[("a", 1)]).await.unwrap();
+    let entry = stage.entries(Some(id)).await.remove(0);
+    assert!(entry.hlc > after && entry.hlc < journal::HybridClock::LIMIT);
 }

@@ -235,7 +235,7 @@ impl App {
         let fruitless = Fruitless::new(Requests::counted(&driver.context.trail.snapshot()), why);
         let ours = self
             .database
-            .transaction(None, (&order, retry, &fruitless), |connection, &(order, retry, fruitless)| {
+            .alone(None, (&order, retry, &fruitless), |connection, &(order, retry, fruitless)| {
                 let Retry { backoff_ms, failed_alone } = retry;
                 Box::pin(async move {
                     let ours = work::put_back(connection, order, backoff_ms, failed_alone, fruitless).await?;

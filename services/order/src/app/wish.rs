@@ -34,48 +34,43 @@ impl App {
         let deadline = Some(caller.context.deadline.instant());
         let begin = self
             .database
-            .transaction(
-                deadline,
-                (self, &caller, &key, id, wish),
-                |connection, &(app, caller, key, id, wish)| {
-                    Box::pin(async move {
-                        if !claim(connection, key).await? {
-                            return Ok(Step::Rollback(Begin::KeyTaken));
+            .alone(deadline, (self, &caller, &key, id, wish), |connection, &(app, caller, key, id, wish)| {
+                Box::pin(async move {
+                    if !claim(connection, key).await? {
+                        return Ok(Step::Rollback(Begin::KeyTaken));
+                    }
+                    let Some(order) = orders::lock(connection, id, &caller.cause.principal).await? else {
+                        return Ok(Step::Rollback(Begin::NotFound));
+                    };
+                    let order = match order.status {
+                        StoredStatus::Known(status) => order.with_status(status),
+                        StoredStatus::Unknown(from) => return Ok(Step::Rollback(Begin::Foreign(from))),
+                    };
+                    // Others may have had the row for long.
+                    if caller.context.deadline.has_passed() {
+                        return Ok(Step::Rollback(Begin::TooLate));
+                    }
+                    if order.status.after(wish.event()).is_ok() {
+                        let (moved, sealed) = app.intend(caller, &order, wish);
+                        let (from, moved, replies) = (Arc::new(order), Arc::new(moved), Vec::new());
+                        let due = Due::Lease(lease_ms(caller));
+                        let advance = orders::Advance { from, moved: moved.clone(), due, sealed, replies };
+                        let done = orders::advance(connection, &[Arc::new(advance)]).await?;
+                        if matches!(done, Step::Rollback(_)) {
+                            return Err(sqlx::Error::Protocol("a locked row was changed".to_owned()));
                         }
-                        let Some(order) = orders::lock(connection, id, &caller.cause.principal).await? else {
-                            return Ok(Step::Rollback(Begin::NotFound));
-                        };
-                        let order = match order.status {
-                            StoredStatus::Known(status) => order.with_status(status),
-                            StoredStatus::Unknown(from) => return Ok(Step::Rollback(Begin::Foreign(from))),
-                        };
-                        // Others may have had the row for long.
-                        if caller.context.deadline.has_passed() {
-                            return Ok(Step::Rollback(Begin::TooLate));
+                        return Ok(Step::Commit(Begin::Intent(moved)));
+                    }
+                    let correlation_id = caller.context.correlation_id.as_str();
+                    match replies::of_rest(&order, wish, correlation_id) {
+                        Some(reply) => {
+                            complete(connection, key, &reply).await?;
+                            Ok(Step::Commit(Begin::AtRest(reply)))
                         }
-                        if order.status.after(wish.event()).is_ok() {
-                            let (moved, sealed) = app.intend(caller, &order, wish);
-                            let (from, moved, replies) = (Arc::new(order), Arc::new(moved), Vec::new());
-                            let due = Due::Lease(lease_ms(caller));
-                            let advance =
-                                orders::Advance { from, moved: moved.clone(), due, sealed, replies };
-                            let done = orders::advance(connection, &[Arc::new(advance)]).await?;
-                            if matches!(done, Step::Rollback(_)) {
-                                return Err(sqlx::Error::Protocol("a locked row was changed".to_owned()));
-                            }
-                            return Ok(Step::Commit(Begin::Intent(moved)));
-                        }
-                        let correlation_id = caller.context.correlation_id.as_str();
-                        match replies::of_rest(&order, wish, correlation_id) {
-                            Some(reply) => {
-                                complete(connection, key, &reply).await?;
-                                Ok(Step::Commit(Begin::AtRest(reply)))
-                            }
-                            None => Ok(Step::Rollback(Begin::NotYet(order.status))),
-                        }
-                    })
-                },
-            )
+                        None => Ok(Step::Rollback(Begin::NotYet(order.status))),
+                    }
+                })
+            })
             .await;
         let begin = match begin {
             // Whether it was done, the key says; what was done, the reconciler drives on.

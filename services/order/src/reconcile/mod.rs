@@ -77,14 +77,15 @@ impl Swept {
     }
 }
 
-/// Sweeps, and counts what is unresolved, until `tasks` stop. Any number of replicas may do so. Each loop is a task of its
-/// own: slow calls for unresolved orders delay neither the holds whose time is up nor the counts, and no loop ends with
+/// Sweeps, and counts what is unresolved, until `tasks` stop. Any number of replicas may do so. Each loop is supervised by
+/// itself: slow calls for unresolved orders delay neither the holds whose time is up nor the counts, and no loop ends with
 /// another.
 pub fn run(app: &App, tasks: &Tasks) {
-    tasks.spawn(sweep_ordinary(app.clone(), tasks.clone()));
-    tasks.spawn(sweep_holds(app.clone(), tasks.clone()));
-    tasks.spawn(sweep_those_stuck(app.clone(), tasks.clone()));
-    tasks.spawn(count(app.clone(), tasks.clone()));
+    let (ordinary, holds, stuck, counted) = (app.clone(), app.clone(), app.clone(), app.clone());
+    tasks.supervise("reconciler", move |tasks| sweep_ordinary(ordinary.clone(), tasks));
+    tasks.supervise("order-holds", move |tasks| sweep_holds(holds.clone(), tasks));
+    tasks.supervise("stuck-orders", move |tasks| sweep_those_stuck(stuck.clone(), tasks));
+    tasks.supervise("order-counts", move |tasks| count(counted.clone(), tasks));
 }
 
 async fn sweep_ordinary(app: App, tasks: Tasks) {

@@ -12,8 +12,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::orders::{Order, STUCK, Unreadable, columns, decode_known};
-use crate::domain::Status;
 use crate::app::requests::Fruitless;
+use crate::domain::Status;
 
 /// The longest lease, in milliseconds: so long an order rests that a replica had in hand when it was killed. The
 /// reconciler takes all of it: the last of a batch waits for three others, each of which may take a whole call, twelve

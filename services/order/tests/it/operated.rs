@@ -11,6 +11,7 @@ use chassis::server::Lifecycle;
 use chassis::tasks::Tasks;
 use futures_util::FutureExt;
 use http::Request;
+use journal::Database;
 use mainstay::RequestContext;
 use order_service::reconcile;
 use order_service::startup::migrator;
@@ -59,26 +60,37 @@ async fn while_the_breaker_is_open_an_operator_is_told_so_and_how_many_wait() {
 }
 
 #[tokio::test]
-async fn a_database_that_has_no_room_is_named_in_readiness() {
+async fn a_full_pool_of_the_requests_is_reported_and_does_not_decide_readiness() {
     let stage = Stage::new().await;
-    let ready = || {
-        let database = stage.app.database.clone();
+    let ready = |own: &Database| {
+        let (own, served) = (own.clone(), stage.app.database.clone());
         router(Operations {
             lifecycle: Lifecycle::new(PATIENCE),
             tokens: Tokens::parse(&format!("operator somebody {}", "0".repeat(64))).unwrap(),
             readiness: move || {
-                let database = database.clone();
-                async move { chassis::schema::conditions(&database, &migrator()).await }
+                let (own, served) = (own.clone(), served.clone());
+                async move { chassis::schema::conditions(&own, &served, &migrator()).await }
             },
             admin: Router::new(),
         })
     };
     let look = || Request::get("/readyz").body(Body::empty()).unwrap();
-    assert_eq!(json_of(ready(), look()).await.0, 200);
+    let (own, served) = (stage.another_pool(), stage.app.database.clone());
+    let (status, told) = json_of(ready(&own), look()).await;
+    assert_eq!((status, told["conditions"].as_array().unwrap().len()), (200, 2), "{told}");
+    assert_eq!(json_of(ready(&served), look()).await.0, 200);
     let mut occupied = pin!(stage.occupy());
     assert!(occupied.as_mut().now_or_never().is_none(), "the connection is there and is taken");
+    let mut waits = pin!(stage.occupy());
+    assert!(waits.as_mut().now_or_never().is_none(), "a request waits for it");
+    let (status, told) = json_of(ready(&own), look()).await;
+    let reported = json!({
+        "name": "connections", "ok": false, "decides": false,
+        "detail": "no connection is free, requests waiting for one: 1",
+    });
+    assert_eq!((status, &told["conditions"][2]), (200, &reported), "{told}");
     // From here on only clocks are waited for.
     tokio::time::pause();
-    let (status, told) = json_of(ready(), look()).await;
+    let (status, told) = json_of(ready(&served), look()).await;
     assert_eq!((status, &told["conditions"][0]["name"]), (503, &json!("database")), "{told}");
 }

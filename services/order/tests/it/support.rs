@@ -30,7 +30,7 @@ pub(crate) struct Stage {
     pub(crate) app: App,
     pub(crate) admin: PgPool,
     pub(crate) hop: HttpProxy,
-    _database: TestDatabase,
+    database: TestDatabase,
 }
 
 impl Stage {
@@ -42,16 +42,9 @@ impl Stage {
         let transport = HyperTransport::new(&TransportConfig::default());
         let stack = mainstay::client::stack(ClientConfig::new("inventory"), transport).unwrap();
         let breakers = stack.breakers().clone();
-        let limits = Limits {
-            connections: 1,
-            acquire: Duration::from_secs(2),
-            statement: PATIENCE,
-            lock: PATIENCE,
-            transaction: PATIENCE,
-        };
         let journal = Journal::new("order", "test", "00");
         let app = App::new(Parts {
-            database: Database::new(database.serving_url().parse().unwrap(), limits),
+            database: pool(&database),
             clocks: chassis::clocks::Clocks::new(&journal, "inventory"),
             journal,
             inventory: Inventory::new(stack, &hop.url(), "a-token").unwrap(),
@@ -59,7 +52,12 @@ impl Stage {
             hold_seconds: 900,
             nudge: Notify::new(),
         });
-        Self { app, admin: PgPool::connect_lazy_with(database.admin()), hop, _database: database }
+        Self { app, admin: PgPool::connect_lazy_with(database.admin()), hop, database }
+    }
+
+    /// Another pool of the same database.
+    pub(crate) fn another_pool(&self) -> Database {
+        pool(&self.database)
     }
 
     /// Places an order and says when it exists.
@@ -97,6 +95,18 @@ impl Stage {
             self.app.database.read(None, (), |_, ()| Box::pin(std::future::pending::<Result<(), _>>()));
         never.await.unwrap();
     }
+}
+
+/// One connection as the serving role.
+fn pool(database: &TestDatabase) -> Database {
+    let limits = Limits {
+        connections: 1,
+        acquire: Duration::from_secs(2),
+        statement: PATIENCE,
+        lock: PATIENCE,
+        transaction: PATIENCE,
+    };
+    Database::new(database.serving_url().parse().unwrap(), limits)
 }
 
 /// Somebody with `key` and this much time.
