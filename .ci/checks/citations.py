@@ -3,6 +3,8 @@
 A definition is a heading, `### Law 6: ...`. A citation is `law 6`, `laws 1, 6 and 9`, `laws 10 to 13` or a test named
 `law_06_...`; the same for `invariant` and `idempotency rule`. A test is a link in the section of its rule whose text is
 the test function in a code span and whose target is the file that has it.
+
+In the page of isolation, each row of a table with the column `test` ends in such a link.
 """
 import re
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ KINDS = [
 ]
 # 6 | 1, 6 and 9 | 10 to 13
 NUMBERS = r"(\d+(?:(?:,| and|, and| or| to)\s+\d+)*)(?![\w%]|\.\d)"
+ISOLATION = "docs/isolation.md"
 TEST_LINK = re.compile(r"\[`(\w+)`\]\(([^)\s#]+\.rs)(?:#L\d+)?\)")
 
 
@@ -42,6 +45,7 @@ def check(repository: Repository):
             yield f"{kind.page}: no {kind.name} is defined"
         yield from undefined(repository, kind, set(defined))
         yield from bad_tests(repository, kind, defined)
+    yield from rows_without_test(repository)
 
 
 def undefined(repository: Repository, kind: Kind, defined: set[int]):
@@ -70,6 +74,18 @@ def bad_tests(repository: Repository, kind: Kind, defined: dict):
                 yield f"{kind.page}:{line}: {kind.name} {number}: {target} has no test {name}"
         if kind.needs_test and not tests:
             yield f"{kind.page}:{line}: {kind.name} {number} links to no test"
+
+
+def rows_without_test(repository: Repository):
+    for line, text in enumerate(repository.get(ISOLATION).splitlines(), 1):
+        if not text.startswith("|") or re.match(r"\|-|\| component ", text):
+            continue
+        links = TEST_LINK.findall(text.rstrip("| ").split(" | ")[-1])
+        if not links:
+            yield f"{ISOLATION}:{line}: the row links to no test"
+        for name, target in links:
+            if not is_test(repository.get(resolve(ISOLATION, target)), name):
+                yield f"{ISOLATION}:{line}: {target} has no test {name}"
 
 
 def is_test(source: str, name: str) -> bool:

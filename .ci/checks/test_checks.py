@@ -33,6 +33,8 @@ Test: [`law_01_holds`](../tests/laws.rs)
 SOUND = {
     "docs/laws.md": LAWS,
     "docs/contract.md": CONTRACT,
+    "docs/isolation.md": "| component | bad item | others | test |\n|---|---|---|---|\n"
+    "| [`begin`](../src/app.rs) | slow | none | [`law_01_holds`](../tests/laws.rs) |\n",
     "docs/tour.md": "Begin at [`App::begin`](../src/app.rs#L2), see [one](laws.md#law-1-one).",
     "src/app.rs": "// begin\nfn begin() {}\n",
     "tests/laws.rs": "#[tokio::test(start_paused = true)]\nasync fn law_01_holds() {}\nfn helper() {}\n",
@@ -79,6 +81,11 @@ class Checks(unittest.TestCase):
     def test_a_linked_test_does_not_exist_or_is_no_test(self):
         self.reports("has no test law_01_holds", "tests/laws.rs", "law_01_holds", "law_01_held")
         self.reports("has no test helper", "docs/laws.md", "`law_01_holds`", "`helper`")
+
+    def test_a_row_of_isolation_names_a_test_that_exists(self):
+        page, link = "docs/isolation.md", "[`law_01_holds`](../tests/laws.rs)"
+        self.reports(f"{page}:3: the row links to no test", page, link, "none")
+        self.reports(f"{page}:3: ../tests/laws.rs has no test helper", page, link, "[`helper`](../tests/laws.rs)")
 
     def test_a_number_is_defined_twice(self):
         self.reports("law 1 is defined twice", "docs/laws.md", "### Law 1: one\n", "### Law 1: one\n### Law 1: two\n")

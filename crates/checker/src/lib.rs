@@ -40,12 +40,14 @@ pub mod sample;
 pub use contract::{AttemptBudget, Contract, Decide};
 pub use entry::{JournalRow, Recorded, Side, Unreadable};
 pub use observed::{
-    Call, ClientReply, ClientRequest, Gauge, HiddenRow, ItemRow, JournalTable, KeyRow, Line, Observed,
-    OrderRow, ReservationRow, Session, Start, StoredReply, Tables, UnreadRow, Work,
+    Call, ClientReply, ClientRequest, Gauge, HiddenRow, ItemRow, JournalTable, KeyRow, Line, MiscopiedRow,
+    Observed, OrderRow, ReservationRow, Session, Start, StoredReply, Tables, UnreadRow, Work,
 };
 pub use report::{ClockOffset, Clocks, Finding, NotJudged, Report, Rule, Unknown, Violation};
 
-use checks::{acknowledged, agreement, attempts, causes, deadlines, evidence, replies, resources, stock};
+use checks::{
+    acknowledged, agreement, attempts, causes, deadlines, evidence, keys, replies, resources, stock,
+};
 use checks::{tables, transitions, uniqueness};
 use fold::Fold;
 use known::Known;
@@ -146,6 +148,7 @@ impl<'a> Checker<'a> {
             uniqueness.finish(rows, tally_ref);
         }
         tables::journals(observed, tally_ref);
+        keys::finish(&fold, observed, tally_ref);
         acknowledged.finish(&fold, observed, tally_ref);
         replies::finish(observed, tally_ref);
         deadlines::finish(observed, tally_ref);

@@ -78,6 +78,22 @@ pub struct JournalTable {
     pub given: u64,
     /// The first rows, by `seq`, that the feed did not give.
     pub hidden: Vec<HiddenRow>,
+    /// Entries with a column that differs from its body.
+    #[serde(default)]
+    pub miscopied: Vec<MiscopiedRow>,
+}
+
+/// An entry with a column beside its body that is not a copy of it. Searches go by the columns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MiscopiedRow {
+    /// Its sequence number.
+    pub seq: i64,
+    /// Its aggregate, by its body.
+    pub aggregate: Uuid,
+    /// The aggregate's version, by its body.
+    pub version: i64,
+    /// The columns that differ.
+    pub columns: Vec<String>,
 }
 
 /// A row of a journal that its feed did not give.
@@ -152,6 +168,12 @@ pub struct KeyRow {
     /// The final reply, once there is one.
     #[serde(default)]
     pub reply: Option<StoredReply>,
+    /// The same reply, as a client reads it.
+    #[serde(default)]
+    pub told: Option<ClientReply>,
+    /// The entry that settled the key. A reply that needed no transition has none.
+    #[serde(default)]
+    pub entry_id: Option<Uuid>,
 }
 
 /// A reply that was stored for replay.

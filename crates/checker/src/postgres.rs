@@ -10,13 +10,14 @@ use sqlx::{FromRow, PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use journal::Entry;
 use journal::ITEM_NAMESPACE;
-use journal::entry::{hash, hex};
 use journal::feed::{Cursor, InvalidCursor, Page, Refused, read};
 
 use crate::{
-    Checker, Contract, HiddenRow, ItemRow, JournalRow, JournalTable, KeyRow, Line, Observed, OrderRow,
-    Recorded, Report, ReservationRow, Session, Side, StoredReply, Tables, UnreadRow, Unreadable,
+    Checker, ClientReply, Contract, HiddenRow, ItemRow, JournalRow, JournalTable, KeyRow, Line, MiscopiedRow,
+    Observed, OrderRow, Recorded, Report, ReservationRow, Session, Side, StoredReply, Tables, UnreadRow,
+    Unreadable,
 };
 
 /// Entries read at once.
@@ -35,6 +36,8 @@ pub struct Dump {
     pub journal_rows: i64,
     /// The first of those that the feed does not give.
     pub hidden: Vec<HiddenRow>,
+    /// Entries with a column that differs from its body.
+    pub miscopied: Vec<MiscopiedRow>,
     /// Every session at the database but this one, as far as the role may see it.
     pub sessions: Vec<Session>,
 }
@@ -109,6 +112,7 @@ pub async fn dump_pair(
         rows: dump.journal_rows.unsigned_abs(),
         given: dump.journal.len() as u64,
         hidden: dump.hidden.clone(),
+        miscopied: dump.miscopied.clone(),
     };
     let journals = vec![table(Side::Order, &of_order), table(Side::Inventory, &of_inventory)];
     let observed = Observed {
@@ -160,9 +164,10 @@ pub async fn dump(connection: &mut PgConnection, side: Side) -> Result<Dump, Dum
         sqlx::query_scalar("SELECT count(*) FROM journal").fetch_one(&mut *connection).await?;
     let is_whole = usize::try_from(journal_rows).is_ok_and(|rows| rows == journal.len());
     let hidden = if is_whole { Vec::new() } else { hidden(connection, &journal).await? };
+    let miscopied = miscopied(connection, &journal).await?;
     let sessions = sessions(connection, side).await?;
     sqlx::raw_sql("COMMIT").execute(connection).await?;
-    Ok(Dump { tables, unread: rows.unread, journal, journal_rows, hidden, sessions })
+    Ok(Dump { tables, unread: rows.unread, journal, journal_rows, hidden, miscopied, sessions })
 }
 
 /// Unfinished work of a pair, in words; `None` when it is at rest: every key has its reply, every order is decided, every
@@ -211,8 +216,7 @@ const ORDERS: &str = "SELECT id, principal, status, version, encode(head_hash, '
 const RESERVATIONS: &str = "SELECT id, order_id, status, version, encode(head_hash, 'hex') AS head_hash,
         lines::text AS lines FROM reservations";
 const ITEMS: &str = "SELECT sku, on_hand, held, version, encode(head_hash, 'hex') AS head_hash FROM items";
-const KEYS: &str =
-    "SELECT principal, encode(key_hash, 'hex') AS key_hash, aggregate_id, status, body FROM idempotency";
+const KEYS: &str = "SELECT principal, encode(key_hash, 'hex') AS key_hash, aggregate_id, status, body, entry_id FROM idempotency";
 
 /// The column by which a table's row names its aggregate.
 #[derive(Debug, Clone, Copy)]
@@ -328,6 +332,69 @@ async fn hidden(connection: &mut PgConnection, given: &[JournalRow]) -> Result<V
     Ok(rows.into_iter().map(row).collect())
 }
 
+/// The columns of an entry that are copies of members of its body.
+#[derive(FromRow)]
+struct Copies {
+    seq: i64,
+    id: Uuid,
+    aggregate_kind: String,
+    aggregate_id: Uuid,
+    version: i64,
+    from_state: String,
+    to_state: String,
+    correlation_id: String,
+    trace_id: Option<String>,
+    key_hash: Option<String>,
+}
+
+impl Copies {
+    /// The columns that differ from `entry`.
+    fn faults(&self, entry: &Entry<'_>) -> Vec<String> {
+        let pairs = [
+            ("id", self.id == entry.id),
+            ("aggregate_kind", *self.aggregate_kind == *entry.aggregate_kind),
+            ("aggregate_id", self.aggregate_id == entry.aggregate_id),
+            ("version", self.version == entry.version),
+            ("from_state", *self.from_state == *entry.from),
+            ("to_state", *self.to_state == *entry.to),
+            ("correlation_id", *self.correlation_id == *entry.correlation_id),
+            ("trace_id", self.trace_id.as_deref() == entry.trace_id.as_deref()),
+            ("key_hash", self.key_hash.as_deref() == entry.key_hash.as_deref()),
+        ];
+        pairs.into_iter().filter(|(_, same)| !same).map(|(column, _)| column.to_owned()).collect()
+    }
+}
+
+/// The entries with a column that differs from its body.
+async fn miscopied(
+    connection: &mut PgConnection,
+    journal: &[JournalRow],
+) -> Result<Vec<MiscopiedRow>, sqlx::Error> {
+    let entries: HashMap<i64, &Recorded> = journal
+        .iter()
+        .filter_map(|row| match row {
+            JournalRow::Entry(recorded) => Some((recorded.seq, recorded)),
+            JournalRow::Unreadable(_) => None,
+        })
+        .collect();
+    let rows = sqlx::query_as::<_, Copies>(
+        "SELECT seq, id, aggregate_kind, aggregate_id, version, from_state, to_state, correlation_id, trace_id,
+             encode(key_hash, 'hex') AS key_hash FROM journal",
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut miscopied = Vec::new();
+    for row in rows {
+        let Some(Recorded { entry, .. }) = entries.get(&row.seq) else { continue };
+        let columns = row.faults(entry);
+        if !columns.is_empty() {
+            let (aggregate, version) = (entry.aggregate_id, entry.version);
+            miscopied.push(MiscopiedRow { seq: row.seq, aggregate, version, columns });
+        }
+    }
+    Ok(miscopied)
+}
+
 async fn sessions(connection: &mut PgConnection, side: Side) -> Result<Vec<Session>, DumpError> {
     let sessions: Vec<(i32, i64)> = sqlx::query_as(
         "SELECT pid, CASE WHEN state LIKE 'idle in transaction%'
@@ -352,19 +419,23 @@ struct KeyColumns {
     aggregate_id: Uuid,
     status: Option<i16>,
     body: Option<Vec<u8>>,
+    entry_id: Option<Uuid>,
 }
 
 impl KeyColumns {
     fn row(self, service: Side) -> KeyRow {
         let status = self.status.and_then(|status| u16::try_from(status).ok());
+        let told = status.zip(self.body).map(|(status, body)| ClientReply::read(service, status, &body));
         let reply =
-            status.zip(self.body).map(|(status, body)| StoredReply { status, body_hash: hex(&hash(&body)) });
+            told.as_ref().map(|told| StoredReply { status: told.status, body_hash: told.body_hash.clone() });
         KeyRow {
             service,
             principal: self.principal,
             key_hash: self.key_hash,
             aggregate_id: Some(self.aggregate_id),
             reply,
+            told,
+            entry_id: self.entry_id,
         }
     }
 }

@@ -374,6 +374,8 @@ impl Book {
             key_hash,
             aggregate_id: Some(order.id),
             reply: Some(StoredReply { status, body_hash }),
+            told: None,
+            entry_id: None,
         });
         let (id, call) = (format!("{command} {}", order.id), Work::Call);
         let start = |id: &str, parent: Option<&str>, service, work, left| Start {
@@ -446,7 +448,7 @@ impl Book {
         };
         let table = |service: Side| {
             let rows = self.entries.iter().filter(|(side, _)| *side == service).count() as u64;
-            JournalTable { service, rows, given: rows, hidden: Vec::new() }
+            JournalTable { service, rows, given: rows, hidden: Vec::new(), miscopied: Vec::new() }
         };
         let observed = Observed {
             at_rest: true,

@@ -113,6 +113,29 @@ const CORRUPTIONS: &[Corruption] = &[
         history.observed.journals[1].hidden.push(hidden);
     }),
     (Rule::FeedShowsJournal, "the feed gives a row twice", |history| history.observed.journals[0].given += 1),
+    (Rule::TablesEqualFold, "an entry's column differs from its body", |history| {
+        let columns = vec!["correlation_id".to_owned()];
+        let row = checker::MiscopiedRow { seq: 1, aggregate: Uuid::from_u128(6), version: 1, columns };
+        history.observed.journals[0].miscopied.push(row);
+    }),
+    (Rule::TablesEqualFold, "a stored reply is about another order", |history| {
+        let other = Some(Uuid::from_u128(6));
+        tables(history).keys[0].told =
+            Some(checker::ClientReply { status: 201, aggregate: other, ..Default::default() });
+    }),
+    (Rule::TablesEqualFold, "a stored reply is no final reply", |history| {
+        tables(history).keys[0].told = Some(checker::ClientReply { status: 500, ..Default::default() });
+    }),
+    (Rule::TablesEqualFold, "a key was settled by no entry", |history| {
+        tables(history).keys[0].entry_id = Some(Uuid::from_u128(6));
+    }),
+    (Rule::TablesEqualFold, "a stored reply tells of another state than its entry", |history| {
+        let settled = entry(history, "order", "reserved").entry.clone();
+        let row = &mut tables(history).keys[0];
+        (row.aggregate_id, row.entry_id) = (Some(settled.aggregate_id), Some(settled.id));
+        let (status, aggregate, state) = (201, Some(settled.aggregate_id), Some("confirmed".to_owned()));
+        row.told = Some(checker::ClientReply { status, aggregate, state, ..Default::default() });
+    }),
     (Rule::ConfirmedWhenAsked, "nobody asked to confirm", |history| {
         entry(history, "reservation", "confirmed").entry.causation_id = None;
         history.reseal();

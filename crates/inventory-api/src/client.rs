@@ -3,6 +3,8 @@
 //! Only the problems that the contract names are verdicts. Every other reply, however plausible, leaves the
 //! outcome unknown, and the caller has to live with that until it asks again.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -16,7 +18,7 @@ use serde::Serialize;
 use tower::{Service, ServiceExt};
 use uuid::Uuid;
 
-use crate::types::{Reservation, ReservationStatus, ReserveRequest, ShortLine};
+use crate::types::{Line, Reservation, ReservationStatus, ReserveRequest, ShortLine};
 
 /// The journal entry that led to a request.
 pub const X_CAUSATION_ID: http::HeaderName = http::HeaderName::from_static("x-causation-id");
@@ -92,6 +94,26 @@ pub struct CallContext {
     pub is_repeat: bool,
 }
 
+/// The reservation that a call is about. A reply about another reservation, another order or other SKUs decides nothing,
+/// however well it reads: a proxy or a cache may have mixed up two replies.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// The reservation's id.
+    pub reservation_id: Uuid,
+    /// Its order's id.
+    pub order_id: Uuid,
+    /// Its lines.
+    pub lines: Arc<[Line]>,
+}
+
+/// The reply that a call expects.
+#[derive(Debug, Clone)]
+struct Expected {
+    subject: Subject,
+    /// Whether a reservation in this status is an answer to the call.
+    fits: fn(&Reservation) -> bool,
+}
+
 /// Calls inventory through any client stack.
 #[derive(Clone)]
 pub struct InventoryClient<S> {
@@ -123,38 +145,43 @@ where
 
     /// Holds stock.
     pub async fn reserve(&self, context: CallContext, body: &ReserveRequest) -> Call<Reservation> {
-        let is_held = |it: &Reservation| it.status == ReservationStatus::Held && it.expires_at.is_some();
-        self.call(Method::POST, "/v1/reservations", context, Some(body), is_held).await
+        let subject = Subject {
+            reservation_id: body.reservation_id,
+            order_id: body.order_id,
+            lines: Arc::clone(&body.lines),
+        };
+        let fits = |it: &Reservation| it.status == ReservationStatus::Held && it.expires_at.is_some();
+        self.call(Method::POST, "/v1/reservations", context, Some(body), Expected { subject, fits }).await
     }
 
     /// Turns a hold into shipped stock.
-    pub async fn confirm(&self, context: CallContext, id: Uuid) -> Call<Reservation> {
-        let is_shipped = |it: &Reservation| it.status == ReservationStatus::Confirmed;
-        let path = format!("/v1/reservations/{id}/confirm");
-        self.call::<()>(Method::POST, &path, context, None, is_shipped).await
+    pub async fn confirm(&self, context: CallContext, subject: Subject) -> Call<Reservation> {
+        let fits = |it: &Reservation| it.status == ReservationStatus::Confirmed;
+        let path = format!("/v1/reservations/{}/confirm", subject.reservation_id);
+        self.call::<()>(Method::POST, &path, context, None, Expected { subject, fits }).await
     }
 
     /// Gives a hold back, or makes sure that it can never come to be.
-    pub async fn release(&self, context: CallContext, id: Uuid) -> Call<Reservation> {
-        let holds_nothing =
+    pub async fn release(&self, context: CallContext, subject: Subject) -> Call<Reservation> {
+        let fits =
             |it: &Reservation| !matches!(it.status, ReservationStatus::Held | ReservationStatus::Confirmed);
-        let path = format!("/v1/reservations/{id}/release");
-        self.call::<()>(Method::POST, &path, context, None, holds_nothing).await
+        let path = format!("/v1/reservations/{}/release", subject.reservation_id);
+        self.call::<()>(Method::POST, &path, context, None, Expected { subject, fits }).await
     }
 
     /// Reads a reservation.
-    pub async fn reservation(&self, context: CallContext, id: Uuid) -> Call<Reservation> {
-        self.call::<()>(Method::GET, &format!("/v1/reservations/{id}"), context, None, |_| true).await
+    pub async fn reservation(&self, context: CallContext, subject: Subject) -> Call<Reservation> {
+        let path = format!("/v1/reservations/{}", subject.reservation_id);
+        self.call::<()>(Method::GET, &path, context, None, Expected { subject, fits: |_| true }).await
     }
 
-    /// `fits` says whether a reservation is what the call asked for.
     async fn call<B: Serialize>(
         &self,
         method: Method,
         path: &str,
         context: CallContext,
         body: Option<&B>,
-        fits: fn(&Reservation) -> bool,
+        expected: Expected,
     ) -> Call<Reservation> {
         let body = match body.map(serde_json::to_vec).transpose() {
             Ok(body) => Bytes::from(body.unwrap_or_default()),
@@ -179,7 +206,7 @@ where
         insert(headers, X_HYBRID_CLOCK, context.clock);
         let extensions = request.extensions_mut();
         extensions.insert(context.request);
-        extensions.insert(reader(fits));
+        extensions.insert(reader(expected.clone()));
         if context.is_repeat {
             extensions.insert(RepeatedWork);
         }
@@ -187,7 +214,9 @@ where
             Ok(response) => match response.extensions().get::<Call<Reservation>>() {
                 Some(call) => call.clone(),
                 // The stack ran no reader, so the reply is read here.
-                None => read(&response, fits).unwrap_or_else(|reason| Call::unknown(reason, Blame::Request)),
+                None => {
+                    read(&response, &expected).unwrap_or_else(|reason| Call::unknown(reason, Blame::Request))
+                }
             },
             Err(error) if matches!(error.outcome(), Outcome::Unknown | Outcome::Cancelled) => {
                 Call::unknown(error.to_string(), Blame::Request)
@@ -208,9 +237,9 @@ impl<T> Call<T> {
 }
 
 /// Reads each reply inside the stack, so that breaker, retry, metrics and logs use the same verdict as the caller.
-fn reader(fits: fn(&Reservation) -> bool) -> ReplyReader {
+fn reader(expected: Expected) -> ReplyReader {
     ReplyReader::new(move |response: &mut Response<Bytes>| {
-        let call = read(response, fits)?;
+        let call = read(response, &expected)?;
         match call.answer {
             // Status and headers promise more than the document says.
             Answer::Unknown(why) if response.outcome() != Outcome::Unknown => Err(why),
@@ -232,9 +261,9 @@ fn insert(headers: &mut HeaderMap, name: http::HeaderName, text: String) {
 }
 
 /// The reply's meaning; an error when it cannot be read.
-fn read(response: &Response<Bytes>, fits: fn(&Reservation) -> bool) -> Result<Call<Reservation>, String> {
+fn read(response: &Response<Bytes>, expected: &Expected) -> Result<Call<Reservation>, String> {
     let text = |name| response.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
-    let (answer, blame) = answer(response, fits)?;
+    let (answer, blame) = answer(response, expected)?;
     Ok(Call {
         answer,
         entry_id: text(X_ENTRY_ID).and_then(|t| t.parse().ok()),
@@ -243,15 +272,13 @@ fn read(response: &Response<Bytes>, fits: fn(&Reservation) -> bool) -> Result<Ca
     })
 }
 
-fn answer(
-    response: &Response<Bytes>,
-    fits: fn(&Reservation) -> bool,
-) -> Result<(Answer<Reservation>, Blame), String> {
+fn answer(response: &Response<Bytes>, expected: &Expected) -> Result<(Answer<Reservation>, Blame), String> {
     let status = response.status();
     if matches!(status, StatusCode::OK | StatusCode::CREATED) {
         let body = serde_json::from_slice(response.body());
         let body: Reservation = body.map_err(|error| format!("{status} with an unreadable body: {error}"))?;
-        if !fits(&body) {
+        expected.subject.is_of(&body).map_err(|fault| format!("{status} with {fault}"))?;
+        if !(expected.fits)(&body) {
             return Err(format!(
                 "{status} with a reservation that is {:?}, which was not asked for",
                 body.status
@@ -261,7 +288,7 @@ fn answer(
     }
     let problem = serde_json::from_slice::<Problem>(response.body())
         .map_err(|_| format!("{status} without a problem document"))?;
-    let said = || format!("{status}: {}", problem.detail.as_deref().unwrap_or(&problem.title));
+    let said = || format!("{status}: {}", brief(problem.detail.as_deref().unwrap_or(&problem.title)));
     if problem.status != status.as_u16() || !problem.kind.starts_with(TYPE_PREFIX) {
         return Err(format!("{status} with a problem document that is not inventory's"));
     }
@@ -279,7 +306,7 @@ fn answer(
         (404, "not-found") => Refusal::NotFound,
         (409, "illegal-transition") => {
             let from = problem.members.get("from").and_then(|v| v.as_str()).unwrap_or_default();
-            Refusal::IllegalTransition(from.to_owned())
+            Refusal::IllegalTransition(brief(from))
         }
         // Its database refused this one write: nothing was done.
         (500, "write-refused") => return Ok((Answer::NotExecuted(said()), Blame::Request)),
@@ -289,7 +316,54 @@ fn answer(
         }
         _ => return Ok((Answer::Unknown(said()), Blame::Request)),
     };
+    expected.subject.is_refused_by(&problem, &refusal).map_err(|fault| format!("{status} with {fault}"))?;
     Ok((Answer::Refused(refusal), Blame::Request))
+}
+
+impl Subject {
+    /// An error when `reservation` is another one.
+    fn is_of(&self, reservation: &Reservation) -> Result<(), String> {
+        let is_voided = reservation.status == ReservationStatus::Voided;
+        if reservation.id != self.reservation_id {
+            return Err(format!("the reservation {}, which was not asked for", reservation.id));
+        }
+        match reservation.order_id {
+            Some(order) if order == self.order_id => Ok(()),
+            // Released before inventory saw its order.
+            None if is_voided => Ok(()),
+            Some(order) => Err(format!("a reservation of the order {order}, which was not asked for")),
+            None => Err("a reservation without its order".to_owned()),
+        }
+    }
+
+    /// An error when the problem names another reservation or order, or when the refusal names other lines.
+    fn is_refused_by(&self, problem: &Problem, refusal: &Refusal) -> Result<(), String> {
+        for (member, ours) in [("reservation_id", self.reservation_id), ("order_id", self.order_id)] {
+            let theirs =
+                problem.members.get(member).map(|id| id.as_str().and_then(|id| id.parse::<Uuid>().ok()));
+            if theirs.is_some_and(|id| id != Some(ours)) {
+                return Err(format!("a refusal of another {member}"));
+            }
+        }
+        let has = |sku: &str| self.lines.iter().any(|line| line.sku == sku);
+        let is_ours = match refusal {
+            Refusal::InsufficientStock(short) => !short.is_empty() && short.iter().all(|line| has(&line.sku)),
+            Refusal::UnknownSku(skus) => !skus.is_empty() && skus.iter().all(|sku| has(sku)),
+            Refusal::ReservationVoided
+            | Refusal::ReservationExpired
+            | Refusal::IllegalTransition(_)
+            | Refusal::NotFound => true,
+        };
+        if is_ours { Ok(()) } else { Err("a refusal that names no SKUs of the order, or others".to_owned()) }
+    }
+}
+
+/// The most of a peer's words that is kept, in characters: they go into the journal and the log, and stay there.
+const MAX_WORDS: usize = 200;
+
+/// The beginning of a peer's words.
+fn brief(words: &str) -> String {
+    words.chars().take(MAX_WORDS).collect()
 }
 
 fn short_lines(value: &serde_json::Value) -> Result<Vec<ShortLine>, serde_json::Error> {

@@ -7,8 +7,8 @@ pub mod types;
 pub mod validate;
 
 pub use client::{
-    Answer, Blame, Call, CallContext, InventoryClient, Refusal, X_CAUSATION_ID, X_ENTRY_ID, X_HYBRID_CLOCK,
-    item_path,
+    Answer, Blame, Call, CallContext, InventoryClient, Refusal, Subject, X_CAUSATION_ID, X_ENTRY_ID,
+    X_HYBRID_CLOCK, item_path,
 };
 pub use types::{
     CreateItem, Item, ItemPage, Line, Receipt, RequestLine, Reservation, ReservationStatus, ReserveRequest,

@@ -138,6 +138,20 @@ async fn orders_that_cannot_be_read_leave_the_others_and_their_places_to_the_swe
 }
 
 #[tokio::test]
+async fn reserved_orders_that_never_expire_do_not_keep_newer_ones_from_expiring() {
+    let (test, database) = stage().await;
+    // Asked about before and put back; as many as a sweep has places.
+    orders(&test, (1, 6), "shop", 1, ["reserved", "-1 second", "-2 hours"]).await;
+    orders(&test, (7, 9), "shop", 1, ["reserved", "", "-1 minute"]).await;
+    let taken = database.transaction(None, (), |connection, ()| {
+        Box::pin(async move { Ok(journal::Step::Commit(work::take_lapsed(connection, 6).await?)) })
+    });
+    let (orders, _) = taken.await.unwrap();
+    let ids: Vec<_> = orders.iter().map(|order| order.id.as_u128()).collect();
+    assert!(orders.len() == 6 && [7, 8, 9].iter().all(|id| ids.contains(id)), "{ids:?}");
+}
+
+#[tokio::test]
 async fn a_list_names_the_orders_that_cannot_be_read_and_shows_a_status_as_it_is() {
     let (test, database) = stage().await;
     orders(&test, (1, 9), "shop", 1, ["reserving", "1 minute", ""]).await;

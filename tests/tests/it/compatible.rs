@@ -155,8 +155,8 @@ async fn asked(status: u16, body: &Value) -> Answer<Reservation> {
         is_repeat: false,
     };
     let lines = vec![Line { sku: "A".to_owned(), quantity: 1 }].into();
-    let request =
-        ReserveRequest { reservation_id: Uuid::nil(), order_id: Uuid::nil(), lines, hold_seconds: 1 };
+    let id = ID.parse().unwrap();
+    let request = ReserveRequest { reservation_id: id, order_id: id, lines, hold_seconds: 1 };
     client.reserve(context, &request).await.answer
 }
 

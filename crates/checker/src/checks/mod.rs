@@ -6,6 +6,7 @@ pub(crate) mod attempts;
 pub(crate) mod causes;
 pub(crate) mod deadlines;
 pub(crate) mod evidence;
+pub(crate) mod keys;
 pub(crate) mod replies;
 pub(crate) mod resources;
 pub(crate) mod stock;

@@ -145,8 +145,17 @@ fn head(fold: &Fold, row: &Row<'_>, exact: bool, tally: &mut Tally) {
 
 /// The feed gave every row that the journal's table has.
 pub(crate) fn journals(observed: &Observed, tally: &mut Tally) {
-    for JournalTable { service, rows, given, hidden } in &observed.journals {
+    for JournalTable { service, rows, given, hidden, miscopied } in &observed.journals {
         let place = |what: String| Violation { service: Some(*service), ..Violation::new(what) };
+        for row in miscopied {
+            tally.check(Rule::TablesEqualFold, false, || Violation {
+                service: Some(*service),
+                aggregate: Some(row.aggregate),
+                version: Some(row.version),
+                seq: Some(row.seq),
+                what: format!("the entry's columns {} differ from its body", row.columns.join(", ")),
+            });
+        }
         if rows == given && hidden.is_empty() {
             tally.check(Rule::FeedShowsJournal, true, || place(String::new()));
             continue;

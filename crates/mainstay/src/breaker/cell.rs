@@ -214,8 +214,17 @@ impl Cell {
         (rank, u64::MAX - idle)
     }
 
+    /// Sets the gauges to the state that a caller would find now: a wait or a ramp ends without a call.
+    pub(super) fn refresh(&self) {
+        let _one_at_a_time = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.evicted.load(Ordering::Relaxed) {
+            self.show(self.state());
+        }
+    }
+
     /// Marks this breaker as evicted and sets its gauges to zero.
     pub(super) fn retire(&self) {
+        let _one_at_a_time = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         self.evicted.store(true, Ordering::Relaxed);
         for gauge in &self.gauges {
             gauge.set(0.0);

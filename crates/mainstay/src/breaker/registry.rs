@@ -78,11 +78,20 @@ impl Breakers {
         &self.0.settings.peer
     }
 
+    /// Sets the gauges of every breaker to the state that a caller would find now. Transitions set them too, but a wait or a
+    /// ramp ends without a call: without this the gauge of an idle breaker stays at `open` or `ramping`. Call it every
+    /// second or so.
+    pub fn refresh_gauges(&self) {
+        self.cells().iter().for_each(|cell| cell.refresh());
+    }
+
+    fn cells(&self) -> Vec<Arc<Cell>> {
+        self.0.cells.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     /// Snapshots of every breaker, sorted by name.
     pub fn list(&self) -> Vec<BreakerSnapshot> {
-        let cells: Vec<_> =
-            self.0.cells.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        let mut list: Vec<_> = cells.iter().map(|cell| cell.snapshot()).collect();
+        let mut list: Vec<_> = self.cells().iter().map(|cell| cell.snapshot()).collect();
         list.sort_by(|a, b| a.name.cmp(&b.name));
         list
     }

@@ -109,6 +109,33 @@ async fn half_open_closes_however_far_apart_its_probes_are() {
     assert_eq!(stack.breakers().get(HOST).unwrap().state(), BreakerState::Closed);
 }
 
+/// A gauge that read open, and an alert that fired, while nothing called a peer that was well again.
+#[tokio::test(start_paused = true)]
+async fn an_idle_breakers_gauge_follows_its_state() {
+    let ears = Ears::new();
+    let peer = Peer::always(Do::Refuse);
+    let stack = stack(one_attempt(), &peer);
+    let shown = |state: &str| {
+        let series = format!("mainstay_breaker_state{{peer=inventory,endpoint={HOST},state={state}}}");
+        ears.metrics().iter().any(|(key, value)| *key == series && value[0] > 0.0)
+    };
+    for _ in 0..5 {
+        call(&stack, get()).await.unwrap_err();
+    }
+    assert!(shown("open"));
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    stack.breakers().refresh_gauges();
+    assert!(shown("half-open") && !shown("open"));
+    peer.turn([Do::Reply(200)]);
+    for _ in 0..3 {
+        call(&stack, get()).await.unwrap();
+    }
+    assert!(shown("ramping"));
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    stack.breakers().refresh_gauges();
+    assert!(shown("closed") && !shown("ramping"));
+}
+
 /// A gauge that read 1 for open, half-open and closed at once.
 #[tokio::test(start_paused = true)]
 async fn exactly_one_state_gauge_reads_one() {

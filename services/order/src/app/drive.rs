@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use inventory_api::{Answer, Blame, CallContext, Line, Refusal, Reservation, ReserveRequest};
+use inventory_api::{Answer, Blame, CallContext, Line, Refusal, Reservation, ReserveRequest, Subject};
 use journal::{Cause, DatabaseError, Decided, Draft, Step as TxStep};
 use mainstay::RequestContext;
 use time::OffsetDateTime;
@@ -57,6 +57,11 @@ pub(super) fn request(
     hold_seconds: i64,
 ) -> ReserveRequest {
     ReserveRequest { reservation_id, order_id, lines: Arc::clone(lines), hold_seconds }
+}
+
+/// The reservation of `order`, for the calls that name it.
+pub(super) fn subject(order: &Order) -> Subject {
+    Subject { reservation_id: order.reservation_id, order_id: order.id, lines: Arc::clone(&order.lines) }
 }
 
 /// No step of an order is tried under a second key: `attempt` would advance only after a definite answer that
@@ -157,8 +162,8 @@ impl App {
                 let body = self::request(order.id, order.reservation_id, &order.lines, order.hold_seconds);
                 self.inventory.reserve(context, &body).await
             }
-            Step::Confirm => self.inventory.confirm(context, order.reservation_id).await,
-            Step::Release => self.inventory.release(context, order.reservation_id).await,
+            Step::Confirm => self.inventory.confirm(context, subject(order)).await,
+            Step::Release => self.inventory.release(context, subject(order)).await,
         }
     }
 
@@ -286,6 +291,17 @@ pub(super) struct Retry {
     /// The wait, in milliseconds.
     backoff_ms: i64,
 }
+
+impl Retry {
+    /// For a reserved order whose reservation ended without it: asking again seldom helps, so the wait grows to minutes.
+    pub(super) fn of_mismatch(order: &Order) -> Self {
+        let doubled = 1_000_i64 << order.tries.clamp(0, 9);
+        Self { failed_alone: order.failed_alone, backoff_ms: doubled.min(MISMATCH_MS) }
+    }
+}
+
+/// The longest wait, in milliseconds, of a reserved order whose reservation ended without it.
+const MISMATCH_MS: i64 = 300_000;
 
 /// Tries after which the wait is a second, and from which on an order can be told to fail by itself.
 const QUICK_TRIES: i32 = 4;

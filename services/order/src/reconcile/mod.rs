@@ -42,7 +42,7 @@ const STUCK_BATCH: i64 = 16;
 const STUCK_CONCURRENCY: usize = 4;
 /// How often stuck orders are looked for, unless there were more than places: the shortest back-off of one.
 const STUCK_TICK: Duration = Duration::from_secs(1);
-/// How often the unresolved orders are counted, for gauges and readiness.
+/// How often the unresolved orders are counted and the breakers read, for gauges and readiness.
 const READING: Duration = Duration::from_secs(1);
 /// The sweep's name in the journal.
 const SWEEP: &str = "sweep:reconciler";
@@ -77,12 +77,13 @@ impl Swept {
     }
 }
 
-/// Sweeps, and counts what is unresolved, until `tasks` stop. Any number of replicas may do so. Stuck orders are swept
-/// beside the others, so that slow tries of theirs hold up none; and each loop is supervised by itself, so that none ends
-/// with another.
+/// Sweeps, and counts what is unresolved, until `tasks` stop. Any number of replicas may do so. Each loop is supervised by
+/// itself: slow calls for unresolved orders delay neither the holds whose time is up nor the counts, and no loop ends with
+/// another.
 pub fn run(app: &App, tasks: &Tasks) {
-    let (ordinary, stuck, counted) = (app.clone(), app.clone(), app.clone());
+    let (ordinary, holds, stuck, counted) = (app.clone(), app.clone(), app.clone(), app.clone());
     tasks.supervise("reconciler", move |tasks| sweep_ordinary(ordinary.clone(), tasks));
+    tasks.supervise("order-holds", move |tasks| sweep_holds(holds.clone(), tasks));
     tasks.supervise("stuck-orders", move |tasks| sweep_those_stuck(stuck.clone(), tasks));
     tasks.supervise("order-counts", move |tasks| count(counted.clone(), tasks));
 }
@@ -99,12 +100,27 @@ async fn sweep_ordinary(app: App, tasks: Tasks) {
         {
             tracing::warn!(%error, "sweep: waiting orders could not be made due");
         }
-        match sweep(&app, SWEEP).await {
+        match sweep_unresolved(&app, SWEEP).await {
             // There may be more: the next turn comes at once.
             Ok(swept) if swept.moved > 0 => app.nudge.notify_one(),
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "sweep: due orders could not be taken"),
         }
+    }
+}
+
+async fn sweep_holds(app: App, tasks: Tasks) {
+    let mut long = TICK;
+    while pause(&tasks, long).await {
+        long = match sweep_lapsed(&app, SWEEP).await {
+            // There may be more.
+            Ok(swept) if swept.moved > 0 => Duration::ZERO,
+            Ok(_) => TICK,
+            Err(error) => {
+                tracing::warn!(%error, "sweep: holds whose time is up could not be taken");
+                TICK
+            }
+        };
     }
 }
 
@@ -124,6 +140,7 @@ async fn sweep_those_stuck(app: App, tasks: Tasks) {
 
 async fn count(app: App, tasks: Tasks) {
     while pause(&tasks, READING).await {
+        app.breakers.refresh_gauges();
         if let Err(error) = app.read_unresolved().await {
             tracing::warn!(%error, "sweep: unresolved orders could not be counted");
         }
@@ -140,18 +157,28 @@ async fn pause(tasks: &Tasks, long: Duration) -> bool {
 
 /// One pass over what is due: unresolved orders that are not stuck, then holds that should have run out.
 pub async fn sweep(app: &App, principal: &str) -> Result<Swept, DatabaseError> {
+    Ok(sweep_unresolved(app, principal).await?.and(sweep_lapsed(app, principal).await?))
+}
+
+async fn sweep_unresolved(app: &App, principal: &str) -> Result<Swept, DatabaseError> {
+    match allowance(app) {
+        0 => Ok(Swept::default()),
+        limit => take(app, principal, limit, Kind::Ordinary).await,
+    }
+}
+
+async fn sweep_lapsed(app: &App, principal: &str) -> Result<Swept, DatabaseError> {
     let limit = allowance(app);
     if limit == 0 {
         return Ok(Swept::default());
     }
-    let unresolved = take(app, principal, limit, Kind::Ordinary).await?;
     let lapsed = app
         .database
         .transaction(None, limit, |connection, &limit| {
             Box::pin(async move { Ok(journal::Step::Commit(work::take_lapsed(connection, limit).await?)) })
         })
         .await?;
-    Ok(unresolved.and(resolve_all(app, principal, lapsed, CONCURRENCY).await))
+    Ok(resolve_all(app, principal, lapsed, CONCURRENCY).await)
 }
 
 /// One pass over the stuck orders that are due.

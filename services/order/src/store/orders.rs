@@ -352,7 +352,7 @@ pub struct Advance {
 /// The parameters of [`entry!`]`(complete)`, then the orders' as [`advance`] binds them.
 pub const ADVANCE: &str = concat!(
     "WITH moved AS (UPDATE orders o SET status = m.status, version = m.version, head_hash = m.head_hash,
-        head_entry = m.head_entry, expires_at = m.expires_at, updated_at = m.updated_at, epoch = m.epoch,
+        head_entry = m.head_entry, expires_at = m.expires_at, updated_at = m.updated_at, status_since = clock_timestamp(), epoch = m.epoch,
         holder = m.holder, tries = m.tries, failed_alone = m.failed_alone, due_at = clock_timestamp() + m.due * interval '1 millisecond',
         head_clock = m.head_clock, head_correlation_id = m.head_correlation_id
      FROM unnest($18::uuid[], $19::bigint[], $20::bigint[], $21::text[], $22::bigint[], $23::bytea[], $24::uuid[],

@@ -40,7 +40,8 @@ pub const TAKE_UNRESOLVED: &str =
     take!("due_at <= now() AND status = ANY ($3) AND (failed_alone >= $4) = $5 ORDER BY due_at");
 /// See [`take_lapsed`].
 pub const TAKE_LAPSED: &str = take!(
-    "status = 'reserved' AND expires_at <= now() AND (due_at IS NULL OR due_at <= now()) ORDER BY expires_at"
+    "status = 'reserved' AND expires_at <= now() AND (due_at IS NULL OR due_at <= now())
+     ORDER BY coalesce(due_at, expires_at)"
 );
 
 /// Which unresolved orders to take.
@@ -75,7 +76,8 @@ pub async fn take_unresolved(
     readable(connection, &rows).await
 }
 
-/// Takes at most `limit` reserved orders whose hold should have run out, as [`take_unresolved`].
+/// Takes at most `limit` reserved orders whose hold should have run out, as [`take_unresolved`]: those that have been due
+/// for longest first, so that orders that were put back do not come before those that were never asked about.
 pub async fn take_lapsed(
     connection: &mut PgConnection,
     limit: i64,
@@ -164,16 +166,17 @@ pub struct Unresolved {
     pub oldest_seconds: f64,
 }
 
-/// The unresolved orders by status; `waiting` counts those that wait for longer than `secs`. An infinite time counts as
+/// The unresolved orders by status; `waiting` counts those that wait for longer than `secs`, by the database's clock. An infinite time counts as
 /// no age: it would be an error to subtract, and one row must not hide the others.
 pub async fn unresolved(connection: &mut PgConnection, secs: f64) -> Result<Vec<Unresolved>, sqlx::Error> {
     sqlx::query_as(
         "SELECT status, count(*) AS count,
-             count(*) FILTER (WHERE updated_at < clock_timestamp() - $1 * interval '1 second') AS waiting,
+             count(*) FILTER (WHERE since < clock_timestamp() - $1 * interval '1 second') AS waiting,
              count(*) FILTER (WHERE failed_alone >= $2) AS stuck,
-             coalesce(greatest(extract(epoch FROM max(clock_timestamp() - updated_at)
-                 FILTER (WHERE isfinite(updated_at))), 0), 0)::float8 AS oldest_seconds
-         FROM orders WHERE due_at IS NOT NULL AND status <> 'reserved' GROUP BY status",
+             coalesce(greatest(extract(epoch FROM max(clock_timestamp() - since)
+                 FILTER (WHERE isfinite(since))), 0), 0)::float8 AS oldest_seconds
+         FROM (SELECT status, failed_alone, coalesce(status_since, updated_at) AS since FROM orders
+             WHERE due_at IS NOT NULL AND status <> 'reserved') waiting GROUP BY status",
     )
     .bind(secs)
     .bind(STUCK)
@@ -212,12 +215,13 @@ pub struct StuckOrder {
 pub async fn stuck(connection: &mut PgConnection, limit: i64) -> Result<Vec<StuckOrder>, sqlx::Error> {
     sqlx::query_as(
         "SELECT id, status, failed_alone,
-             CASE WHEN isfinite(updated_at) THEN extract(epoch FROM clock_timestamp() - updated_at) ELSE 0 END::float8
+             CASE WHEN isfinite(since) THEN extract(epoch FROM clock_timestamp() - since) ELSE 0 END::float8
                  AS waiting_seconds,
              CASE WHEN isfinite(due_at) THEN extract(epoch FROM due_at - clock_timestamp()) ELSE 0 END::float8
                  AS next_try_seconds
-         FROM orders WHERE due_at IS NOT NULL AND status = ANY ($1) AND failed_alone >= $2
-         ORDER BY updated_at LIMIT $3",
+         FROM (SELECT *, coalesce(status_since, updated_at) AS since FROM orders
+             WHERE due_at IS NOT NULL AND status = ANY ($1) AND failed_alone >= $2) waiting
+         ORDER BY since LIMIT $3",
     )
     .bind(unresolved_statuses())
     .bind(STUCK)

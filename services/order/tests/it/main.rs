@@ -1,6 +1,7 @@
 //! The order service's use cases against a real PostgreSQL and an inventory that never answers.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod holds;
 mod late;
 mod leases;
 mod operated;

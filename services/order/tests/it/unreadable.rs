@@ -5,6 +5,7 @@ use std::time::Duration;
 use order_service::app::{Done, Refused};
 use order_service::domain::rules::Wish;
 use order_service::reconcile;
+use order_service::store::work;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -68,7 +69,7 @@ async fn orders_that_wait_long_are_reported_and_a_reading_that_is_old_says_so() 
     assert!(condition("orders").ok && condition("stuck").ok && condition("rows").ok);
 
     let long_ago =
-        "UPDATE orders SET updated_at = now() - interval '42 seconds', failed_alone = 3 WHERE id = $1";
+        "UPDATE orders SET status_since = now() - interval '42 seconds', failed_alone = 3 WHERE id = $1";
     sqlx::query(long_ago).bind(id).execute(&stage.admin).await.unwrap();
     stage.app.read_unresolved().await.unwrap();
     let (orders, stuck) = (condition("orders"), condition("stuck"));
@@ -83,4 +84,29 @@ async fn orders_that_wait_long_are_reported_and_a_reading_that_is_old_says_so() 
     assert_eq!(began.elapsed(), Duration::ZERO, "a probe asks no database");
     assert!(!old.ok);
     assert!(old.detail.unwrap().contains("last counted 12 s ago"));
+}
+
+#[tokio::test]
+async fn the_age_of_a_waiting_order_does_not_depend_on_the_services_clock() {
+    let stage = Stage::new().await;
+    stage.hop.close().await;
+    let id = undecided(&stage, "the-key-of-this-order").await;
+    for services_clock in ["-1 hour", "1 hour"] {
+        let skewed = "UPDATE orders SET updated_at = now() + $2::interval, failed_alone = 3,
+            status_since = now() - interval '42 seconds' WHERE id = $1";
+        sqlx::query(skewed).bind(id).bind(services_clock).execute(&stage.admin).await.unwrap();
+        stage.app.read_unresolved().await.unwrap();
+        let orders = stage.app.conditions().into_iter().find(|c| c.name == "orders").unwrap();
+        assert_eq!(orders.detail.as_deref(), Some("1 order has waited longer than 10 s, the oldest 42 s"));
+        let stuck = stage.app.database.read(None, (), |connection, ()| Box::pin(work::stuck(connection, 1)));
+        let waiting = stuck.await.unwrap()[0].waiting_seconds;
+        assert!((42.0..600.0).contains(&waiting), "{services_clock}: {waiting}");
+    }
+    // The database sets the time at each transition.
+    let cancelling =
+        stage.app.wish(caller("the-key-of-the-cancel", SOON), id, Wish::Cancel, oneshot::channel().0);
+    assert!(matches!(cancelling.await, Ok(Done::Pending(_))));
+    let age = "SELECT extract(epoch FROM clock_timestamp() - status_since)::float8 FROM orders WHERE id = $1";
+    let age: f64 = sqlx::query_scalar(age).bind(id).fetch_one(&stage.admin).await.unwrap();
+    assert!((0.0..40.0).contains(&age), "{age}");
 }
