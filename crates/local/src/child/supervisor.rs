@@ -1,5 +1,5 @@
-//! The task that owns a child process. Only it sends signals, and only before it has collected the child's
-//! status, so a signal can never reach a stranger that was given the same process id.
+//! The task that owns a child process. Only this task sends signals, and only before it has collected the child's
+//! status. So a signal never reaches another process that was given the same process id.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -18,7 +18,7 @@ use super::{ChildEvent, ChildSpec, EXIT_WITH_STDIN, OnEvent, Restart, State, Sto
 pub(super) enum Order {
     Kill(oneshot::Sender<Stopped>),
     Stop(oneshot::Sender<Stopped>),
-    /// One that the child need not answer.
+    /// A signal that the child need not answer.
     Signal(Signal, oneshot::Sender<Stopped>),
     Start(oneshot::Sender<Stopped>),
 }
@@ -30,12 +30,12 @@ pub(super) struct Supervisor {
     state: watch::Sender<State>,
     back_off: BackOff,
     running: Option<Running>,
-    /// When the back-off of a dead child is over.
+    /// The end of a dead child's back-off.
     restart_at: Option<Instant>,
 }
 
-/// A process not yet collected, and the pipe whose end would end it. `Child::wait` closes a standard input
-/// left inside the child, which is why it is kept beside.
+/// A process that is not yet collected, with the pipe whose end makes it exit. The pipe is kept outside the process
+/// handle, because `Child::wait` closes a standard input that it still holds.
 struct Running {
     process: tokio::process::Child,
     pid: u32,
@@ -43,7 +43,7 @@ struct Running {
     _stdin: Option<ChildStdin>,
 }
 
-/// What to do next.
+/// The next event for the supervisor.
 enum Turn {
     Died(ExitStatus),
     RestartIsDue,
@@ -110,7 +110,7 @@ impl Supervisor {
         }
     }
 
-    /// Records a death that was no stop, and plans the restart if there is to be one.
+    /// Records a death that was not a stop, and plans the restart if there is one.
     fn died(&mut self, status: ExitStatus) {
         let lived = self.running.take().map_or(Duration::ZERO, |running| running.since.elapsed());
         self.state.send_replace(State::Dead { status: Some(status) });
@@ -162,7 +162,7 @@ impl Supervisor {
     async fn stop(&mut self) -> Stopped {
         self.restart_at = None;
         self.signal(Signal::TERM);
-        self.signal(Signal::CONT); // one that is paused would not see the other
+        self.signal(Signal::CONT); // a paused child does not react to SIGTERM
         let Some(mut running) = self.running.take() else { return Stopped::WasDead };
         let stopped = match timeout(self.spec.stop_within, running.process.wait()).await {
             Ok(status) => Stopped::ByItself(status.unwrap_or_default()),
@@ -189,7 +189,7 @@ fn spawn(spec: &ChildSpec) -> io::Result<Running> {
         .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
         .stderr(log)
-        .process_group(0) // a Ctrl-C at the terminal is for us; we stop the child in good order
+        .process_group(0) // Ctrl-C goes to this process only, which then stops the child in order
         .kill_on_drop(true)
         .spawn()?;
     let stdin = process.stdin.take();

@@ -1,4 +1,5 @@
-//! The pair's database server: a private one that is started again when it dies, or one that is not ours.
+//! The pair's database server: a private server, restarted when it dies, or a given server that this crate does not
+//! own.
 
 use std::path::Path;
 use std::process::ExitStatus;
@@ -18,10 +19,10 @@ use crate::{Postgres, PostgresError, PostgresOptions, Service};
 
 const NAME: &str = "postgres";
 
-/// A death of the server is noticed within this time.
+/// The interval of checks whether the server has died.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// How long a given server may take to accept a session.
+/// The longest time that a given server may take to accept a session.
 const GIVEN_ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -98,7 +99,7 @@ impl DatabaseServer {
         private.orders.send(Order::Kill(done)).await.is_ok() && answer.await.unwrap_or(false)
     }
 
-    /// Starts a private server that is dead; nothing happens to any other.
+    /// Starts a private server that is dead. Has no effect on any other server.
     pub(super) async fn start_again(&self) -> Result<(), PostgresError> {
         let Some(private) = &self.private else { return Ok(()) };
         let (done, answer) = oneshot::channel();
@@ -108,7 +109,7 @@ impl DatabaseServer {
         }
     }
 
-    /// Returns at once for a server that is not ours.
+    /// Waits until a private server runs. Returns at once for a given server.
     pub(super) async fn wait_until_running(&self) {
         if let Some(private) = &self.private {
             let mut pid = private.pid.clone();
@@ -136,7 +137,7 @@ struct Watch {
     back_off: BackOff,
     since: Instant,
     is_dead: bool,
-    /// When the back-off of a dead server is over.
+    /// The end of a dead server's back-off.
     restart_at: Option<Instant>,
 }
 
