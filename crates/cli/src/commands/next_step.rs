@@ -1,4 +1,4 @@
-//! The next command to type when a service, or a condition of it, is not as it should be.
+//! The next command to type when a service or one of its conditions is not as it should be.
 
 use std::fmt;
 use std::path::Path;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::process::ProcessState;
 use crate::state::{Urls, Which};
 
-/// A command, and the runbook that says what it is for.
+/// A command with its runbook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct NextStep {
     command: String,
@@ -23,18 +23,18 @@ impl fmt::Display for NextStep {
     }
 }
 
-/// The service that a step is for, and how to reach it.
+/// A service with the ways to reach it.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     pub(super) which: Which,
     pub(super) service: Service,
     pub(super) urls: &'a Urls,
-    /// The pair's directory with both logs; none for a pair that was started otherwise.
+    /// The pair's directory with both logs; `None` for a pair that `mainstay up` did not start.
     pub(super) home: Option<&'a Path>,
 }
 
 impl NextStep {
-    /// For a service that did not answer.
+    /// The step for a service that did not answer.
     pub(super) fn without_answer(place: &Place<'_>, process: Option<(u32, ProcessState)>) -> Self {
         let command = match (process, place.home) {
             (Some((pid, ProcessState::Stopped)), _) => format!("kill -CONT {pid}"),
@@ -48,7 +48,8 @@ impl NextStep {
         Self { command, runbook }
     }
 
-    /// For a condition that is not as it should be. A condition of a newer release leads to the list of runbooks.
+    /// The step for a condition that is not as it should be. An unknown condition, of a newer release, leads to the
+    /// list of runbooks.
     pub(super) fn of_condition(place: &Place<'_>, name: &str, detail: &str) -> Self {
         let ops = place.urls.ops(place.service);
         match name {
@@ -76,7 +77,7 @@ impl NextStep {
     }
 }
 
-/// The story of the first order that the detail names, or the list of those that wait.
+/// The command that explains the first order which the detail names, or lists the waiting orders.
 fn orders(place: &Place<'_>, detail: &str) -> String {
     let words = detail.split(|c: char| !c.is_ascii_hexdigit() && c != '-');
     match words.into_iter().find_map(|word| Uuid::try_parse(word).ok()) {
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stopped_process_is_continued_and_another_ones_log_is_read() {
+    fn the_step_continues_a_stopped_process_and_reads_the_log_of_any_other() {
         let urls = urls();
         let which = Which { port_base: None };
         let home = Some(Path::new("/data"));

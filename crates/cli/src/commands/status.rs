@@ -1,4 +1,5 @@
-//! `mainstay status`: is the pair running, is it ready, does anything wait or fail, and what to do next?
+//! `mainstay status`: whether the pair runs and is ready, which conditions are not as they should be, and the next
+//! command for each.
 
 use std::process::ExitCode;
 
@@ -20,7 +21,7 @@ Show where the pair listens, whether it is ready, and what is wrong
 
 Every condition of either service that is not as it should be is named, with the next command to type: orders that \
 wait too long, a breaker that is open or held open, a database that takes no writes. Both services are asked at the \
-same time. One that does not answer within 1.5 s is said to be missing, with the state of its process.";
+same time. A service that does not answer within 1.5 s is reported as missing, with the state of its process.";
 
 /// Show where the pair listens, whether it is ready, and what is wrong
 #[derive(Debug, Args)]
@@ -42,11 +43,11 @@ struct Line {
     url: String,
     operations: String,
     pid: Option<u32>,
-    /// `ready`, `not-ready`, `shutting-down`, or why nothing was answered.
+    /// `ready`, `not-ready`, `shutting-down`, or the reason why no answer came.
     status: String,
-    /// What the service looked at: its database, its schema, its peer, its waiting orders.
+    /// Conditions that the service checked: its database, its schema, its peer, its waiting orders.
     conditions: Vec<Shown>,
-    /// When the service itself does not answer.
+    /// The next step when the service does not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<NextStep>,
 }
@@ -55,7 +56,7 @@ struct Line {
 struct Shown {
     #[serde(flatten)]
     condition: Condition,
-    /// When it is not as it should be.
+    /// The next step when the condition is not as it should be.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<NextStep>,
 }

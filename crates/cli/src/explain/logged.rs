@@ -1,5 +1,5 @@
-//! A request that left no entry, found in the services' logs by its correlation id: a replayed reply, or a refusal
-//! before anything began. Only the logs of a pair that `mainstay up` started are at hand.
+//! A request that left no entry, found in the services' logs by its correlation id: its reply was replayed, or it was
+//! refused before any work. Only logs of a pair that `mainstay up` started can be read.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
@@ -12,13 +12,13 @@ use uuid::Uuid;
 
 use super::words::plain;
 
-/// Only the end of a long log is read: so much of it within a tenth of a second.
+/// The number of bytes read from the end of a log: a tenth of a second's work.
 const READ_AT_MOST: u64 = 32 << 20;
 
-/// A request's canonical line.
+/// The canonical line of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Logged {
-    /// Method, route, status, time.
+    /// A phrase with method, route, status and time.
     pub(crate) told: String,
     pub(crate) is_replay: bool,
     pub(crate) order: Option<Uuid>,
@@ -46,7 +46,7 @@ struct Fields {
     idempotent_replayed: bool,
 }
 
-/// The request's line in either log of the directory; `None` when neither has it.
+/// Finds the request's line in either log of the directory; `None` when neither has it.
 pub(crate) fn find(home: &Path, correlation_id: &str) -> Option<Logged> {
     let found = Service::BOTH.map(|service| {
         let file = home.join(format!("{}.log", service.name()));
@@ -55,8 +55,8 @@ pub(crate) fn find(home: &Path, correlation_id: &str) -> Option<Logged> {
     found.into_iter().flatten().max_by_key(|logged| logged.order.is_some())
 }
 
-/// Reads the lines that contain `text` and have the form of `T`. One of another kind, or of another program, hides no
-/// other.
+/// Reads the lines that contain `text` and have the form of `T`. Lines of another form or another program are
+/// skipped.
 fn each_line<T: DeserializeOwned>(file: &Path, text: &str, mut take: impl FnMut(T)) -> io::Result<()> {
     let mut file = File::open(file)?;
     let length = file.metadata()?.len();

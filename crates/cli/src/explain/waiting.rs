@@ -1,5 +1,5 @@
-//! Why an order waits at this moment: the order service's own word on its next try, its breakers, and the replies that
-//! its clients have not had.
+//! The reasons why an order waits at this moment, from the order service: its next try, its breakers, and the replies
+//! that its clients have not had.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -18,7 +18,7 @@ pub(crate) struct Waiting {
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub(crate) due_at: Option<OffsetDateTime>,
     pub(crate) due_in_ms: Option<i64>,
-    /// The requests of tries that decided nothing and have no entry; none from an older release.
+    /// The requests of tries that decided nothing and have no entry; `None` from an older release.
     pub(crate) without_entry: Option<Fruitless>,
     #[serde(default)]
     pub(crate) unanswered: Vec<Unanswered>,
@@ -49,7 +49,7 @@ pub(crate) struct Breaker {
 }
 
 impl Waiting {
-    /// Sentences, one for each thing that is known.
+    /// Sentences, one for each known fact.
     pub(crate) fn told(&self) -> Vec<String> {
         let mut told = vec![format!("Now order {} is {}.", self.id, plain(&self.status))];
         let mut is_held_back = false;
@@ -87,7 +87,7 @@ impl Waiting {
         told
     }
 
-    /// The requests of the tries that have no entry, and why the latest of them decided nothing.
+    /// A sentence about the tries that have no entry: their requests, and why the latest decided nothing.
     pub(crate) fn fruitless(&self) -> Option<String> {
         let Fruitless { sent, refused_here, unconnected, why } = self.without_entry.as_ref()?;
         let why = plain(why.as_deref()?);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiting_order_says_what_holds_it_back_when_it_is_tried_next_and_what_its_client_was_told() {
+    fn a_waiting_order_names_its_obstacle_its_next_try_and_its_clients_last_reply() {
         let breaker = |state: &str| json!([{"name": "127.0.0.1:2", "state": state, "open_for_ms": 974}]);
         let forced = told(&json!({"breakers": breaker("forced-open")}));
         assert!(forced.contains("An operator holds the breaker of 127.0.0.1:2 open"), "{forced}");

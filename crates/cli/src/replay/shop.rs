@@ -1,5 +1,5 @@
-//! One customer's requests. Each is sent under a key of its own until it is answered for good: a 202 is followed
-//! where its `Location` points, and whatever leaves the outcome open is sent again under the same key.
+//! A customer's requests. Each has its own key and is repeated under it until it has a final answer: a 202 is
+//! followed at its `Location`, and an unknown outcome is sent again under the same key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,44 +21,45 @@ use super::log::RequestLog;
 use super::tally::Tally;
 use crate::client::{Client, refusal};
 
-/// Between a request and its repeat where the service does not say how long to wait.
+/// The wait before a repeat, where the service does not give one.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
-/// Nor longer than this where it does: a replay is here to see when things get better.
+/// The longest wait before a repeat, also where the service asks for more: a replay must notice soon when a service
+/// recovers.
 const AGAIN_AT_MOST: Duration = Duration::from_secs(1);
 
-/// How a customer talks to the services.
+/// The clients, limits and counters of a customer's requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Shop {
     pub(crate) order: Client,
-    /// With an operator's token: customers do not put goods on shelves.
+    /// Inventory's client, with an operator's token: customers do not create items.
     pub(crate) inventory: Client,
     pub(crate) tally: Arc<Tally>,
-    /// What was sent and answered, for the checker.
+    /// The requests and their answers, for the checker; `None` keeps none.
     pub(crate) log: Option<RequestLog>,
-    /// After so long without an answer for good, a request is given up.
+    /// The time without a final answer after which a request is given up.
     pub(crate) patience: Duration,
     pub(crate) random: Random,
 }
 
-/// How a command on an order ended.
+/// The result of a command on an order.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// Decided: the order as it then was.
+    /// The order, decided.
     Order(OrderView),
-    /// Refused for good.
+    /// Finally refused.
     Refused,
 }
 
-/// A request that could not be brought to an end.
+/// A request without a final answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GivenUp {
     #[error("{what}: {why}")]
     Refused { what: String, why: String },
-    #[error("{what}: no answer for good within {} s; the last was: {last}", within.as_secs())]
+    #[error("{what}: no final answer within {} s; the last was: {last}", within.as_secs())]
     Patience { what: String, within: Duration, last: String },
 }
 
-/// When somebody was due to be answered, and in which phase.
+/// The time at which a request was due, and its phase.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Due {
     pub(super) at: Instant,
@@ -142,7 +143,7 @@ impl Shop {
         })
     }
 
-    /// Asks how an order stands until it is decided.
+    /// Reads an order until it is decided.
     async fn follow(
         &self,
         location: &str,
@@ -152,7 +153,7 @@ impl Shop {
         let began = Instant::now();
         let mut last = "no answer".to_owned();
         while began.elapsed() < self.patience {
-            // The upper half at random, so that those who began to wait together do not ask together.
+            // Half of the wait is random, so that customers who began to wait together do not ask together.
             sleep(every / 2 + self.random.up_to(every / 2)).await;
             match self.order.call(Method::GET, location, None, Bytes::new()).await {
                 Ok(reply) if reply.status() == StatusCode::OK => {
@@ -176,7 +177,7 @@ impl Shop {
         }
     }
 
-    /// Sends a request until it has an answer that repeating it would not change, or a 202.
+    /// Sends a request until it gets a 202, or an answer that a repeat would not change.
     async fn answer(
         &self,
         service: Service,
@@ -218,12 +219,12 @@ impl Shop {
     }
 }
 
-/// What the service asked for, within reason.
+/// The service's `Retry-After`, within this module's bounds.
 fn pause(asked: Option<Duration>) -> Duration {
     asked.unwrap_or(AGAIN_AFTER).clamp(AGAIN_AFTER, AGAIN_AT_MOST)
 }
 
-/// Whether repeating the request would get the same answer, or the next step is to follow a 202.
+/// Whether a repeat would get the same answer, or the next step is to follow a 202.
 fn is_final(reply: &Response<Bytes>) -> bool {
     match reply.status().as_u16() {
         409 | 410 | 422 => {
@@ -234,7 +235,7 @@ fn is_final(reply: &Response<Bytes>) -> bool {
     }
 }
 
-/// A refusal that says something about the order, not about the request.
+/// Whether a refusal is about the order, not about the request.
 fn is_verdict(problem: &Problem) -> bool {
     matches!(
         problem.name(),

@@ -1,4 +1,4 @@
-//! From rows to invoices: each row is taken, taken with a note, or left out with a note.
+//! The invoices of a file: each row is taken, taken with a note, left out or refused.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,10 +8,10 @@ use inventory_api::validate::{MAX_LINES, MAX_QUANTITY, is_identifier};
 use super::odd::{OddRows, Reason};
 use super::{GUEST, Invoice, Kind, Ledger};
 
-/// The longest name inventory takes for an item.
+/// The longest item name that inventory accepts, in characters.
 const MAX_NAME: usize = 200;
 
-/// One row, fields trimmed.
+/// A row with trimmed fields.
 pub(super) struct Row<'a> {
     pub(super) line: u64,
     pub(super) invoice: &'a [u8],
@@ -22,17 +22,17 @@ pub(super) struct Row<'a> {
     pub(super) customer: &'a [u8],
 }
 
-/// An invoice whose rows are still coming in.
+/// An invoice that may get further rows.
 struct Open {
     number: String,
     customer: String,
     first_line: u64,
     lines: Vec<Line>,
-    /// Where each SKU is in `lines`.
+    /// The index of each SKU in `lines`.
     at: HashMap<String, usize>,
 }
 
-/// The invoices so far, in the order in which they began.
+/// The invoices so far, in the order of their first rows.
 pub(super) struct Invoices {
     limit: usize,
     is_complete: bool,
@@ -67,7 +67,7 @@ impl Invoices {
         self.odd.count(reason, line);
     }
 
-    /// Notes something about a row that is counted otherwise.
+    /// Notes a reason for a row that is counted elsewhere.
     pub(super) fn note(&mut self, reason: Reason, line: u64) {
         self.odd.count(reason, line);
     }
@@ -85,7 +85,7 @@ impl Invoices {
         }
     }
 
-    /// The row's invoice, opened if it is new; `None` when that would be one too many.
+    /// The index of the row's invoice, which is opened if it is new; `None` when it would exceed the limit.
     fn open_invoice(&mut self, number: String, row: &Row<'_>) -> Option<usize> {
         if let Some(at) = self.by_number.get(&number) {
             match customer(row) {
@@ -143,7 +143,7 @@ impl Invoices {
         }
     }
 
-    /// The description as inventory takes it.
+    /// The description in the form that inventory accepts.
     fn name(&mut self, row: &Row<'_>) -> String {
         if row.description.is_empty() {
             self.odd.count(Reason::NoDescription, row.line);
@@ -180,7 +180,7 @@ impl Invoices {
     }
 }
 
-/// The row's customer, or why there is none.
+/// The row's customer, or the reason why there is none.
 fn customer<'a>(row: &Row<'a>) -> Result<&'a str, Reason> {
     if row.customer.is_empty() {
         return Err(Reason::NoCustomer);
@@ -188,7 +188,7 @@ fn customer<'a>(row: &Row<'a>) -> Result<&'a str, Reason> {
     identifier(row.customer).ok_or(Reason::BadCustomer)
 }
 
-/// The row's SKU and how many came or went.
+/// The row's SKU and quantity.
 fn checked<'a>(row: &Row<'a>, kind: Kind) -> Result<(&'a str, i64), Reason> {
     let sku = identifier(row.sku).ok_or(Reason::BadSku)?;
     let quantity: i64 = std::str::from_utf8(row.quantity)
