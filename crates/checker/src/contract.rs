@@ -39,7 +39,7 @@ impl Default for AttemptBudget {
 }
 
 impl<'a> Contract<'a> {
-    /// A contract of `(aggregate kind, from, to)` triples and a way to re-execute decisions.
+    /// Creates a contract of `(aggregate kind, from, to)` triples and a function that re-executes decisions.
     pub fn new<K: Into<String>, S: Into<String>>(
         transitions: impl IntoIterator<Item = (K, S, S)>,
         decide: impl Fn(&str, &Value) -> Result<String, ReplayError> + Send + Sync + 'a,
@@ -71,22 +71,22 @@ impl<'a> Contract<'a> {
             .is_some_and(|pairs| pairs.contains(&(entry.from.to_string(), entry.to.to_string())))
     }
 
-    /// Whether this release has aggregates of this kind.
+    /// Returns whether this release has aggregates of this kind.
     pub(crate) fn knows_kind(&self, kind: &str) -> bool {
         self.states.contains_key(kind)
     }
 
-    /// Whether this release has this state of such aggregates.
+    /// Returns whether this release has this state of such aggregates.
     pub(crate) fn knows(&self, kind: &str, state: &str) -> bool {
         self.states.get(kind).is_some_and(|states| states.contains(state))
     }
 
-    /// Whether no legal transition leaves `state`.
+    /// Returns whether no legal transition leaves `state`.
     pub(crate) fn is_terminal(&self, kind: &str, state: &str) -> bool {
         !self.leaves.get(kind).is_some_and(|states| states.contains(state))
     }
 
-    /// Whether legal transitions lead from `state` to `goal`.
+    /// Returns whether legal transitions lead from `state` to `goal`.
     pub(crate) fn can_reach(&self, kind: &str, state: &str, goal: &str) -> bool {
         let Some(pairs) = self.legal.get(kind) else { return false };
         let mut seen = HashSet::from([state]);

@@ -136,7 +136,7 @@ impl JournalRow {
         }
     }
 
-    /// The entry, if it can be read.
+    /// Returns the entry, if it can be read.
     pub fn entry(self) -> Option<Recorded> {
         match self {
             Self::Entry(recorded) => Some(recorded),

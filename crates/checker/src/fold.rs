@@ -81,28 +81,28 @@ pub(crate) struct Doubts {
     aggregates: HashSet<(Side, Uuid)>,
     /// SKUs whose stock such an entry may have moved.
     skus: HashSet<Arc<str>>,
-    /// Whether an unreadable entry may have moved the stock of any SKU.
+    /// True if an unreadable entry may have moved the stock of any SKU.
     any_sku: bool,
 }
 
 impl Doubts {
-    /// Whether either journal may have an unreadable entry with this id.
+    /// Returns whether either journal may have an unreadable entry with this id.
     pub(crate) fn cause(&self, id: Uuid) -> bool {
         self.ids.contains(&id) || !self.without_id.is_empty()
     }
 
-    /// Whether the known facts of an aggregate may be incomplete.
+    /// Returns whether the known facts of an aggregate may be incomplete.
     pub(crate) fn aggregate(&self, side: Side, id: Uuid) -> bool {
         self.aggregates.contains(&(side, id)) || self.without_id.contains(&side)
     }
 
-    /// Whether an entry that is not understood may have moved the stock of a SKU.
+    /// Returns whether an entry that is not understood may have moved the stock of a SKU.
     pub(crate) fn sku(&self, sku: &str) -> bool {
         let item = || Uuid::new_v5(&journal::ITEM_NAMESPACE, sku.as_bytes());
         self.any_sku || self.skus.contains(sku) || self.aggregates.contains(&(Side::Inventory, item()))
     }
 
-    /// Whether the journal has an unreadable entry with this hash.
+    /// Returns whether the journal has an unreadable entry with this hash.
     pub(crate) fn is_lost(&self, side: Side, hash: &str) -> bool {
         self.lost.contains_key(&(side, hash.to_owned()))
     }
@@ -138,7 +138,7 @@ impl Fold {
         lines.into()
     }
 
-    /// The head of an aggregate before the next entry is applied.
+    /// Returns the head of an aggregate before the next entry is applied.
     pub(crate) fn head(&self, side: Side, aggregate: Uuid) -> Option<&Head> {
         self.heads.get(&(side, aggregate))
     }
@@ -287,7 +287,7 @@ impl Default for Moved {
     }
 }
 
-/// Milliseconds since 1970.
+/// Converts a time to milliseconds since 1970.
 pub(crate) fn millis(time: OffsetDateTime) -> i64 {
     i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }

@@ -31,7 +31,7 @@ impl Known {
         Self { unknown, again }
     }
 
-    /// Whether this release has the aggregate's kind and both states.
+    /// Returns whether this release has the aggregate's kind and both states.
     pub(crate) fn has_known_states(&self) -> bool {
         match &self.unknown {
             Some((Unknown::Kind | Unknown::Status, _)) => false,
@@ -39,7 +39,7 @@ impl Known {
         }
     }
 
-    /// Whether this release has the rule.
+    /// Returns whether this release has the rule.
     pub(crate) fn has_known_rule(&self) -> bool {
         !matches!(self.again, Err(ReplayError::UnknownRule(_)))
     }

@@ -18,9 +18,9 @@ use crate::Side;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Observed {
-    /// Whether faults have stopped and the resolution bound has passed.
+    /// True if faults have stopped and the resolution bound has passed.
     pub at_rest: bool,
-    /// Whether each service's tables and journal were read in one snapshot, so that they are equal even while the
+    /// True if each service's tables and journal were read in one snapshot, so that they are equal even while the
     /// pair is running. At rest they are equal in any case.
     pub one_snapshot: bool,
     /// Inventory's clock at or before the moment of the order service's snapshot. Without it a `reserved` order
@@ -247,7 +247,7 @@ impl ClientReply {
         }
     }
 
-    /// Whether the key keeps this reply: every repeat gets it.
+    /// Returns whether the key keeps this reply: every repeat gets it.
     pub fn is_final(&self) -> bool {
         match &self.problem {
             None => (200..300).contains(&self.status) && self.status != 202,
@@ -255,7 +255,7 @@ impl ClientReply {
         }
     }
 
-    /// Whether the reply states that nothing was executed.
+    /// Returns whether the reply states that nothing was executed.
     pub fn is_not_executed(&self) -> bool {
         self.outcome.as_deref() == Some("not-executed")
     }
@@ -290,7 +290,7 @@ pub struct Start {
     /// a deadline.
     #[serde(default)]
     pub left_ms: Option<i64>,
-    /// Whether the work only recorded an outcome, which is allowed after the deadline.
+    /// True if the work only recorded an outcome, which is allowed after the deadline.
     #[serde(default)]
     pub records_outcome: bool,
 }
@@ -322,6 +322,6 @@ pub struct Gauge {
     pub name: String,
     pub baseline: f64,
     pub now: f64,
-    /// How far above the baseline still counts as returned: allocators and pools keep some.
+    /// The distance above the baseline that still counts as returned: allocators and pools keep some.
     pub slack: f64,
 }

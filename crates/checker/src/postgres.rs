@@ -282,12 +282,12 @@ async fn journal(connection: &mut PgConnection, side: Side) -> Result<Vec<Journa
             None => break,
         }
     }
-    place(connection, &mut journal).await?;
+    locate(connection, &mut journal).await?;
     Ok(journal)
 }
 
 /// Names the aggregates of unreadable entries, by the columns beside their bodies.
-async fn place(connection: &mut PgConnection, journal: &mut [JournalRow]) -> Result<(), sqlx::Error> {
+async fn locate(connection: &mut PgConnection, journal: &mut [JournalRow]) -> Result<(), sqlx::Error> {
     let mut unreadable: HashMap<i64, &mut Unreadable> = journal
         .iter_mut()
         .filter_map(|row| match row {

@@ -235,7 +235,7 @@ impl Finding {
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Whether the history was taken at rest.
+    /// True if the history was taken at rest.
     pub at_rest: bool,
     /// The number of journal entries that were read.
     pub entries: u64,
@@ -259,17 +259,17 @@ impl Report {
         &self.findings[rule as usize]
     }
 
-    /// Whether a rule was broken.
+    /// Returns whether a rule was broken.
     pub fn is_broken(&self) -> bool {
         self.findings.iter().any(|finding| finding.violated > 0)
     }
 
-    /// Whether this release could read everything.
+    /// Returns whether this release could read everything.
     pub fn is_judged(&self) -> bool {
         self.not_judged.is_empty() && self.findings.iter().all(|finding| finding.not_judged == 0)
     }
 
-    /// Whether everything was judged and no rule was broken. Rules without a fact count as unbroken; see
+    /// Returns whether everything was judged and no rule was broken. Rules without a fact count as unbroken; see
     /// [`Report::require`].
     pub fn is_clean(&self) -> bool {
         !self.is_broken() && self.is_judged()

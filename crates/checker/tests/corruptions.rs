@@ -405,7 +405,7 @@ fn a_violation_names_the_aggregate_the_version_and_the_place() {
 }
 
 #[test]
-fn a_flood_of_violations_is_counted_in_full_and_shown_in_part() {
+fn many_violations_are_counted_in_full_and_shown_in_part() {
     let contract = Contract::new(Vec::<(&str, &str, &str)>::new(), |_, _| Ok("elsewhere".to_owned()));
     let report = sample::healthy(100).check(&contract);
     let finding = report.finding(Rule::DecisionReexecutes);

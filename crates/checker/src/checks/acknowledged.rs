@@ -119,7 +119,7 @@ impl Journalled {
     }
 }
 
-/// The version of every row that a reply can be about.
+/// Collects the version of every row that a reply can name.
 fn rows(observed: &Observed) -> Option<HashMap<(Side, Uuid), i64>> {
     let tables = observed.tables.as_ref()?;
     let orders = tables.orders.iter().map(|row| ((Side::Order, row.id), row.version));

@@ -65,8 +65,8 @@ fn together(fold: &Fold, id: Uuid, order: &Order, mine: &[(Uuid, &Reservation)],
     });
 }
 
-/// Whether the order's `confirmed` follows from the reservation's, judged by causes and versions. The hosts' clocks
-/// prove nothing.
+/// Returns whether the order's `confirmed` follows from the reservation's, judged by causes and versions. The hosts'
+/// clocks prove nothing.
 fn follows(fold: &Fold, order: &Order, reservation: &Reservation) -> bool {
     let entry = |id: Option<Uuid>| id.and_then(|id| fold.entries.get(&id));
     let (Some(effect), Some(pivot)) = (entry(order.confirmed_by), entry(reservation.confirmed_by)) else {

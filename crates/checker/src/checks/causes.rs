@@ -60,7 +60,7 @@ impl Causes {
                     tally.doubt(Rule::CauseResolves);
                 }
                 None => tally.check(Rule::CauseResolves, false, || {
-                    place(effect, format!("its cause {:?} is in neither journal", effect.cause))
+                    at_entry(effect, format!("its cause {:?} is in neither journal", effect.cause))
                 }),
             }
         }
@@ -75,7 +75,7 @@ impl Causes {
             .collect();
         for orphan in self.orphans.iter().filter_map(|id| fold.entries.get(id)) {
             tally.check(Rule::OneRootPerRequest, !asked.contains(&orphan.correlation), || {
-                place(orphan, format!("a second root for correlation id {}", orphan.correlation))
+                at_entry(orphan, format!("a second root for correlation id {}", orphan.correlation))
             });
         }
     }
@@ -89,7 +89,7 @@ fn link(cause: &Brief, effect: &Brief, tally: &mut Tally) {
     let travels = !asked || cause.correlation == effect.correlation;
     tally.check(Rule::CauseResolves, travels, || {
         let (its, causes) = (&effect.correlation, &cause.correlation);
-        place(effect, format!("correlation id {its} differs from its cause's {causes}"))
+        at_entry(effect, format!("correlation id {its} differs from its cause's {causes}"))
     });
     offset(cause, effect, tally);
     let follows = effect.hlc > cause.hlc;
@@ -100,7 +100,7 @@ fn link(cause: &Brief, effect: &Brief, tally: &mut Tally) {
         tally.clocks.not_adopted += 1;
     }
     tally.check(Rule::ClockFollowsCause, follows || behind, || {
-        place(effect, format!("its clock {} does not follow its cause's {}", effect.hlc, cause.hlc))
+        at_entry(effect, format!("its clock {} does not follow its cause's {}", effect.hlc, cause.hlc))
     });
 }
 
@@ -123,7 +123,7 @@ fn offset(cause: &Brief, effect: &Brief, tally: &mut Tally) {
     }
 }
 
-fn place(brief: &Brief, what: String) -> Violation {
+fn at_entry(brief: &Brief, what: String) -> Violation {
     let mut violation = Violation::new(what).of(brief.side, brief.aggregate);
     violation.version = Some(brief.version);
     violation.seq = Some(brief.seq);

@@ -53,8 +53,8 @@ pub(crate) fn bytes(body: &[u8], said: &str, tally: &mut Tally, place: impl FnOn
     });
 }
 
-/// Whether the bytes are canonical JSON. A library decides, not the code that wrote the entry. An entry of a later
-/// release may have members that this release does not know; they count too.
+/// Returns whether the bytes are canonical JSON. A library decides, not the code that wrote the entry. An entry of a
+/// later release may have members that this release does not know; they count too.
 fn is_canonical(entry: &Entry<'_>, body: &[u8]) -> bool {
     let is_body = |canonical: Result<Vec<u8>, _>| canonical.is_ok_and(|canonical| canonical == body);
     is_body(serde_json_canonicalizer::to_vec(entry))

@@ -174,7 +174,7 @@ fn wrong(row: &Row<'_>, what: impl Into<String>) -> Violation {
     violation
 }
 
-/// Whether a row has the lines that the journal knows, in any order.
+/// Returns whether a row has the lines that the journal knows, in any order.
 fn same_lines(known: &Lines, row: Option<&[Line]>) -> bool {
     let Some(row) = row else { return false };
     let mut row: Vec<_> = row.iter().map(|line| (line.sku.as_str(), line.quantity)).collect();
