@@ -13,8 +13,8 @@ const RANGE: std::ops::Range<u16> = 20_000..32_000;
 /// The wait for an answer. The kernel refuses a free port at once; only a listener with a full queue stays silent.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
-/// Whether no process listens on a port of loopback. The check connects instead of listening for a moment: a child
-/// process forked in that moment would inherit the listener and hold the port until its `exec`.
+/// Returns whether no process listens on a port of loopback. The check connects instead of listening for a moment: a
+/// child process forked in that moment would inherit the listener and hold the port until its `exec`.
 pub fn is_free(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     TcpStream::connect_timeout(&address, ANSWER_WITHIN)

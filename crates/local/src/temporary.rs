@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_directory_is_gone_after_remove_with_what_was_in_it() {
+    async fn remove_deletes_the_directory_and_its_contents() {
         let directory = TemporaryDirectory::create_in(&std::env::temp_dir()).unwrap();
         let path = directory.path().to_owned();
         std::fs::create_dir(path.join("inner")).unwrap();

@@ -50,11 +50,11 @@ fn is_alive(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-async fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
+async fn wait_for<T>(mut check: impl FnMut() -> Option<T>) -> T {
     let within = Duration::from_secs(30);
     let begun = tokio::time::Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = check() {
             return found;
         }
         assert!(begun.elapsed() < within, "nothing within {within:?}");

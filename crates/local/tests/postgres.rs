@@ -176,10 +176,10 @@ async fn kill_9_of_the_parent_leaves_neither_server_nor_directory() {
     wait_for(within, || (!Path::new(directory).parent().unwrap().exists()).then_some(())).await;
 }
 
-async fn wait_for<T>(within: std::time::Duration, mut look: impl FnMut() -> Option<T>) -> T {
+async fn wait_for<T>(within: std::time::Duration, mut check: impl FnMut() -> Option<T>) -> T {
     let begun = tokio::time::Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = check() {
             return found;
         }
         assert!(begun.elapsed() < within, "nothing within {within:?}");

@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use supervisor::{Order, Supervisor};
+use supervisor::{Control, Supervisor};
 
 /// The environment variable that, set to `1`, makes a service shut down as on SIGTERM when its standard input ends.
 pub const EXIT_WITH_STDIN: &str = "MAINSTAY_EXIT_WITH_STDIN";
@@ -117,7 +117,7 @@ pub enum Stopped {
 /// A supervised child process. Dropping the handle stops the child as [`Child::stop`] does, in the background.
 #[derive(Debug)]
 pub struct Child {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Control>,
     state: watch::Receiver<State>,
 }
 
@@ -146,33 +146,33 @@ impl Child {
 
     /// Sends SIGKILL and returns when the process is gone. [`Restart`] then decides about a new start.
     pub async fn kill(&self) {
-        self.order(Order::Kill).await;
+        self.order(Control::Kill).await;
     }
 
     /// Sends SIGTERM (and resumes a paused child, so that it can react), then SIGKILL after
     /// [`ChildSpec::stop_within`]. The child stays stopped until [`Child::start`].
     pub async fn stop(&self) -> Stopped {
-        self.order(Order::Stop).await.unwrap_or(Stopped::WasDead)
+        self.order(Control::Stop).await.unwrap_or(Stopped::WasDead)
     }
 
     /// Sends SIGSTOP: the child stands still, like a process that gets no processor time. Its sockets stay open.
     pub async fn pause(&self) {
-        self.order(|done| Order::Signal(Signal::STOP, done)).await;
+        self.order(|done| Control::Signal(Signal::STOP, done)).await;
     }
 
     /// Sends SIGCONT: a paused child goes on as if no time had passed.
     pub async fn resume(&self) {
-        self.order(|done| Order::Signal(Signal::CONT, done)).await;
+        self.order(|done| Control::Signal(Signal::CONT, done)).await;
     }
 
     /// Starts a dead child now, without the rest of its back-off. Has no effect on a running child.
     pub async fn start(&self) {
-        self.order(Order::Start).await;
+        self.order(Control::Start).await;
     }
 
     /// Sends an order to the supervisor and waits for its answer; `None` when the supervisor has ended with its
     /// runtime.
-    async fn order(&self, order: impl FnOnce(oneshot::Sender<Stopped>) -> Order) -> Option<Stopped> {
+    async fn order(&self, order: impl FnOnce(oneshot::Sender<Stopped>) -> Control) -> Option<Stopped> {
         let (done, answer) = oneshot::channel();
         self.orders.send(order(done)).await.ok()?;
         answer.await.ok()

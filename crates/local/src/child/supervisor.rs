@@ -15,7 +15,7 @@ use super::back_off::BackOff;
 use super::{ChildEvent, ChildSpec, EXIT_WITH_STDIN, OnEvent, Restart, State, Stopped};
 
 #[derive(Debug)]
-pub(super) enum Order {
+pub(super) enum Control {
     Kill(oneshot::Sender<Stopped>),
     Stop(oneshot::Sender<Stopped>),
     /// A signal that the child need not answer.
@@ -25,7 +25,7 @@ pub(super) enum Order {
 
 pub(super) struct Supervisor {
     spec: ChildSpec,
-    inbox: mpsc::Receiver<Order>,
+    inbox: mpsc::Receiver<Control>,
     on_event: OnEvent,
     state: watch::Sender<State>,
     back_off: BackOff,
@@ -47,14 +47,14 @@ struct Running {
 enum Turn {
     Died(ExitStatus),
     RestartIsDue,
-    Ordered(Order),
+    Ordered(Control),
     HandleDropped,
 }
 
 impl Supervisor {
     pub(super) fn new(
         spec: ChildSpec,
-        inbox: mpsc::Receiver<Order>,
+        inbox: mpsc::Receiver<Control>,
         on_event: OnEvent,
     ) -> io::Result<(Self, watch::Receiver<State>)> {
         let running = spawn(&spec)?;
@@ -71,19 +71,19 @@ impl Supervisor {
             match self.turn().await {
                 Turn::Died(status) => self.died(status),
                 Turn::RestartIsDue => self.start_again(),
-                Turn::Ordered(Order::Start(done)) => {
+                Turn::Ordered(Control::Start(done)) => {
                     if self.running.is_none() {
                         self.start_again();
                     }
                     let _caller_left = done.send(Stopped::WasDead);
                 }
-                Turn::Ordered(Order::Kill(done)) => {
+                Turn::Ordered(Control::Kill(done)) => {
                     let _caller_left = done.send(self.kill().await);
                 }
-                Turn::Ordered(Order::Stop(done)) => {
+                Turn::Ordered(Control::Stop(done)) => {
                     let _caller_left = done.send(self.stop().await);
                 }
-                Turn::Ordered(Order::Signal(signal, done)) => {
+                Turn::Ordered(Control::Signal(signal, done)) => {
                     self.signal(signal);
                     let _caller_left = done.send(Stopped::WasDead);
                 }
@@ -96,7 +96,7 @@ impl Supervisor {
     }
 
     async fn turn(&mut self) -> Turn {
-        let ordered = |order: Option<Order>| order.map_or(Turn::HandleDropped, Turn::Ordered);
+        let ordered = |order: Option<Control>| order.map_or(Turn::HandleDropped, Turn::Ordered);
         match (&mut self.running, self.restart_at) {
             (Some(running), _) => tokio::select! {
                 status = running.process.wait() => Turn::Died(status.unwrap_or_default()),

@@ -33,12 +33,12 @@ pub(super) struct DatabaseServer {
 
 #[derive(Debug)]
 struct Private {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Control>,
     pid: watch::Receiver<Option<u32>>,
 }
 
 #[derive(Debug)]
-enum Order {
+enum Control {
     Kill(oneshot::Sender<bool>),
     Start(oneshot::Sender<Result<(), PostgresError>>),
     Stop(oneshot::Sender<Result<(), PostgresError>>),
@@ -96,14 +96,14 @@ impl DatabaseServer {
     pub(super) async fn kill(&self) -> bool {
         let Some(private) = &self.private else { return false };
         let (done, answer) = oneshot::channel();
-        private.orders.send(Order::Kill(done)).await.is_ok() && answer.await.unwrap_or(false)
+        private.orders.send(Control::Kill(done)).await.is_ok() && answer.await.unwrap_or(false)
     }
 
     /// Starts a private server that is dead. Has no effect on any other server.
     pub(super) async fn start_again(&self) -> Result<(), PostgresError> {
         let Some(private) = &self.private else { return Ok(()) };
         let (done, answer) = oneshot::channel();
-        match private.orders.send(Order::Start(done)).await {
+        match private.orders.send(Control::Start(done)).await {
             Ok(()) => answer.await.unwrap_or(Ok(())),
             Err(_watch_ended) => Ok(()),
         }
@@ -120,7 +120,7 @@ impl DatabaseServer {
     pub(super) async fn stop(self) -> Result<(), PostgresError> {
         let Some(private) = self.private else { return Ok(()) };
         let (done, answer) = oneshot::channel();
-        match private.orders.send(Order::Stop(done)).await {
+        match private.orders.send(Control::Stop(done)).await {
             Ok(()) => answer.await.unwrap_or(Ok(())),
             Err(_watch_ended) => Ok(()),
         }
@@ -131,7 +131,7 @@ impl DatabaseServer {
 struct Watch {
     postgres: Postgres,
     restart: Restart,
-    inbox: mpsc::Receiver<Order>,
+    inbox: mpsc::Receiver<Control>,
     on_event: OnEvent,
     pid: watch::Sender<Option<u32>>,
     back_off: BackOff,
@@ -146,13 +146,13 @@ impl Watch {
         loop {
             let next_look = Instant::now() + LOOK_EVERY;
             match timeout_at(next_look, self.inbox.recv()).await {
-                Ok(Some(Order::Kill(done))) => {
+                Ok(Some(Control::Kill(done))) => {
                     let _caller_left = done.send(self.postgres.kill().await);
                 }
-                Ok(Some(Order::Start(done))) => {
+                Ok(Some(Control::Start(done))) => {
                     let _caller_left = done.send(self.start_if_dead().await);
                 }
-                Ok(Some(Order::Stop(done))) => {
+                Ok(Some(Control::Stop(done))) => {
                     let _caller_left = done.send(self.postgres.stop().await);
                     return;
                 }

@@ -28,7 +28,7 @@ pub fn find(given: Option<&Path>, major: Option<u32>) -> Result<Binaries, Postgr
     let named = given.map(Path::to_owned).or_else(|| std::env::var_os(BINARIES_VARIABLE).map(PathBuf::from));
     let candidates = named.map_or_else(usual_places, |directory| vec![directory]);
     let suits = |found: &Binaries| major.map_or(found.major >= OLDEST_MAJOR, |wanted| found.major == wanted);
-    candidates.iter().filter_map(|directory| look(directory)).find(suits).ok_or_else(|| {
+    candidates.iter().filter_map(|directory| inspect(directory)).find(suits).ok_or_else(|| {
         PostgresError::NotInstalled {
             wanted: major.map_or_else(
                 || format!("{OLDEST_MAJOR} or newer"),
@@ -44,7 +44,7 @@ pub fn find(given: Option<&Path>, major: Option<u32>) -> Result<Binaries, Postgr
     })
 }
 
-fn look(directory: &Path) -> Option<Binaries> {
+fn inspect(directory: &Path) -> Option<Binaries> {
     let output = Command::new(directory.join("postgres")).arg("--version").output().ok()?;
     let has_initdb = directory.join("initdb").is_file();
     let major = parse_major(&String::from_utf8_lossy(&output.stdout)).filter(|_| has_initdb)?;
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn newest_version_first() {
+    fn the_newest_version_comes_first() {
         let root = std::env::temp_dir().join(format!("mainstay-binaries-{}", uuid::Uuid::new_v4()));
         for version in ["9", "17", "15", "not-a-version"] {
             std::fs::create_dir_all(root.join(version)).unwrap();

@@ -13,7 +13,7 @@ pub struct PostgresOptions {
     /// The directory of `initdb` and `postgres`; `None` looks in the usual places.
     pub binaries: Option<PathBuf>,
     pub place: Place,
-    /// Whether the server calls `fsync`. Without it the server is several times faster, and a crash of the machine
+    /// True if the server calls `fsync`. Without it the server is several times faster, and a crash of the machine
     /// (not of the server alone) loses the cluster.
     pub fsync: bool,
     /// The port that the server must have; `None` draws a free one.
