@@ -27,7 +27,7 @@ impl ProcessState {
     }
 
     /// A clause about process `pid`.
-    pub(crate) fn told(self, pid: u32) -> String {
+    pub(crate) fn describe(self, pid: u32) -> String {
         match self {
             Self::Stopped => format!("process {pid} is stopped (SIGSTOP)"),
             Self::Alive => format!("process {pid} is alive and hangs, or is busy"),

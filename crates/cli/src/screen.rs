@@ -108,14 +108,14 @@ fn flush(output: &str) -> io::Result<()> {
     })
 }
 
-/// Whether `error` means that the reader of standard output is gone.
+/// Returns whether `error` means that the reader of standard output is gone.
 pub(crate) fn is_output_closed(error: &anyhow::Error) -> bool {
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<OutputClosed>)
 }
 
-/// Whether a character is safe to print. Control characters, and characters that reverse or hide text, are replaced,
-/// so that foreign text cannot control the terminal or read differently from what it is.
+/// Returns whether a character is safe to print. Control characters, and characters that reverse or hide text, are
+/// replaced, so that foreign text cannot control the terminal or read differently from what it is.
 pub(crate) fn is_harmless(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
@@ -126,7 +126,7 @@ fn terminal_width() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| *columns >= 20)
 }
 
-/// `done` of `all` as a bar of `width` characters.
+/// Formats `done` of `all` as a bar of `width` characters.
 pub(crate) fn bar(done: usize, all: usize, width: usize) -> String {
     let filled = (done * width).checked_div(all).unwrap_or(width).min(width);
     format!("[{}{}]", "#".repeat(filled), "-".repeat(width - filled))

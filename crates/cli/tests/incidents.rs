@@ -144,7 +144,7 @@ fn explain_names_an_orders_obstacle_and_reports_no_release_of_stock_that_was_nev
             || told.contains("then has to"),
         "{said}"
     );
-    assert!(told.contains("The client's `place` has no final reply: it was told 202"), "{said}");
+    assert!(told.contains("The client's `place` has no final reply: it got 202"), "{said}");
 
     let counted = "0 requests sent, 1 refused here before sending. The latest one: circuit breaker of";
     assert!(told.contains(counted), "{said}");

@@ -102,7 +102,7 @@ fn a_file_is_replayed_and_every_unusual_row_is_counted() {
 
     let (status, said, complaint) = output(mainstay(&scratch).args(["verify", "--at-rest"]));
     assert!(status.status.success(), "{said}{complaint}");
-    assert!(said.contains("Every invariant holds."), "{said}");
+    assert!(said.contains(" of 12 invariants were checked and hold"), "{said}");
     let (status, said, _) = output(mainstay(&scratch).args(["verify", "--json"]));
     assert!(status.status.success());
     let report: Value = serde_json::from_str(&said).unwrap();
@@ -242,7 +242,9 @@ fn every_error_names_its_cause_and_its_fix() {
     ];
     for (arguments, expected) in table {
         let (status, said, complaint) = output(mainstay(&scratch).args(arguments));
-        assert_eq!((status.status.code(), said.as_str()), (Some(1), ""), "{arguments:?}");
+        // `verify` has its own exit code for a pair that cannot be read.
+        let code = if arguments == ["verify"] { 2 } else { 1 };
+        assert_eq!((status.status.code(), said.as_str()), (Some(code), ""), "{arguments:?}");
         assert!(complaint.contains(expected), "{arguments:?}: {complaint}");
     }
     // No pair runs on these ports, although the command has a token.

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use crate::client::{Client, READS_WITHIN};
 use crate::explain::{
-    Detail, Feeds, Found, Fruitless, Logged, Requests, Stock, Timeline, Unreadable, Waiting, WithoutEntry,
-    find_logged, picture, plain, text,
+    Detail, Feeds, Found, Logged, Requests, Stock, Timeline, UndecidedTries, Unreadable, Waiting,
+    WithoutEntry, find_logged, picture, plain, text,
 };
 use crate::process::ProcessState;
 use crate::screen::{Screen, print};
@@ -113,7 +113,7 @@ impl Explain {
             let Some(told) = feeds.document::<Waiting>(Side::Order, &path, until, &mut found).await else {
                 continue;
             };
-            if let Some(Fruitless { sent, refused_here, unconnected, .. }) = told.without_entry {
+            if let Some(UndecidedTries { sent, refused_here, unconnected, .. }) = told.without_entry {
                 timeline.without_entry.insert(order, WithoutEntry { sent, refused_here, unconnected });
             }
             waiting.push(told);
@@ -135,9 +135,13 @@ impl Explain {
             let mut parts = opening(id, &found, logged.as_ref(), &target);
             parts.push(text(&timeline, Screen::open().width(), Detail::Full).trim_end().to_owned());
             parts.extend(waiting.iter().filter_map(|order| {
-                if waits.contains(&order.id) { Some(order.told().join("\n  ")) } else { order.fruitless() }
+                if waits.contains(&order.id) {
+                    Some(order.sentences().join("\n  "))
+                } else {
+                    order.undecided_tries()
+                }
             }));
-            parts.extend(stock.as_ref().map(|stock| stock.told().join("\n")));
+            parts.extend(stock.as_ref().map(|stock| stock.lines().join("\n")));
             parts.extend(closing(&found));
             print(&parts.join("\n\n"))?;
         }
@@ -162,7 +166,7 @@ fn tell_nothing(id: &str, found: &Found, logged: Option<&Logged>, target: &Targe
     eprintln!(
         "{}",
         match (logged, target.home()) {
-            (Some(logged), _) => format!("A log has the request: {}. It has left no entry.", logged.told),
+            (Some(logged), _) => format!("A log has the request: {}. It left no entry.", logged.summary),
             (None, Some(home)) => {
                 format!("The ends of both logs in {} have no request with it either.", home.display())
             }
@@ -185,9 +189,9 @@ fn opening(id: &str, found: &Found, logged: Option<&Logged>, target: &Target) ->
     }
     let id = plain(id);
     parts.push(match logged {
-        Some(Logged { told, is_replay, .. }) => {
+        Some(Logged { summary, is_replay, .. }) => {
             let what = if *is_replay { "a request whose reply was replayed" } else { "a request" };
-            format!("{id} is the correlation id of {what}: {told}. It left no entry.\nIts order:")
+            format!("{id} is the correlation id of {what}: {summary}. It left no entry.\nIts order:")
         }
         None if found.known_as.is_empty() => format!("{id} is in entries that cannot be read."),
         None => {
@@ -205,7 +209,7 @@ fn missing(found: &Found, target: &Target) -> String {
             Side::Order => Service::Order,
             Side::Inventory => Service::Inventory,
         };
-        let process = target.pid(service).and_then(|pid| ProcessState::of(pid).map(|state| state.told(pid)));
+        let process = target.pid(service).and_then(|pid| ProcessState::of(pid).map(|state| state.describe(pid)));
         let process = process.map_or_else(String::new, |told| format!("; {told}"));
         format!("the {side} service's half is missing, in whole or in part, because it does not answer ({why}{process}); see `mainstay status`.")
     });
@@ -218,7 +222,7 @@ fn closing(found: &Found) -> Vec<String> {
         let (why, entry) = (plain(why), plain(entry.get()));
         format!("Entry {seq} of the {service} journal is not readable by this release ({why}): {entry}")
     };
-    let gaps = found.gaps.iter().map(|gap| format!("Not told: {}", plain(gap)));
+    let gaps = found.gaps.iter().map(|gap| format!("Missing: {}", plain(gap)));
     found.unreadable.iter().map(entry).chain(gaps).collect()
 }
 

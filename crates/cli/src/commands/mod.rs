@@ -33,7 +33,7 @@ Examples:
 
 Both services are part of this command: `mainstay mainstay-order --help`, `mainstay mainstay-inventory --help`.";
 
-/// Two small services, order and inventory, on this machine: start them, look at them, break them.
+/// Two small services, order and inventory, on this machine: start, inspect and break them.
 ///
 /// Without a command it runs the demo: a private PostgreSQL, both services, customers who order, and an inventory
 /// service that meanwhile slows down, loses replies, is killed and starts again. At the end both journals are checked

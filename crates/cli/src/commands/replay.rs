@@ -146,7 +146,7 @@ impl ReplayArgs {
                 Ok(ExitCode::from(130))
             }
             Ok(stocked) if counts.of(Outcome::Failed) > 0 || stocked.refused > 0 => Ok(ExitCode::FAILURE),
-            Ok(_) if ledger.odd.refused() > 0 => Ok(ExitCode::from(ROWS_REFUSED)),
+            Ok(_) if ledger.issues.refused() > 0 => Ok(ExitCode::from(ROWS_REFUSED)),
             Ok(_) => Ok(ExitCode::SUCCESS),
         }
     }
@@ -159,11 +159,11 @@ pub(crate) fn rows(ledger: &Ledger, source: &str) -> String {
     if ledger.lines > 0 {
         parts.push(format!("\n{source}: {}", ledger.accounts()));
     }
-    if !ledger.odd.is_empty() {
-        parts.push(format!("\nUnusual rows of {source}:\n\n{}", ledger.odd));
+    if !ledger.issues.is_empty() {
+        parts.push(format!("\nUnusual rows of {source}:\n\n{}", ledger.issues));
     }
-    if ledger.odd.refused() > 0 {
-        parts.push(ledger.odd.refusals());
+    if ledger.issues.refused() > 0 {
+        parts.push(ledger.issues.refusals());
     }
     parts.join("\n")
 }
@@ -191,7 +191,7 @@ async fn answers(target: &Target) -> anyhow::Result<()> {
         let client = Client::for_reads(service.name(), target.urls.public(service), Some(token))?;
         let reply = client.send(Method::GET, path, Bytes::new()).await.with_context(|| {
             let process =
-                target.pid(service).and_then(|pid| ProcessState::of(pid).map(|state| state.told(pid)));
+                target.pid(service).and_then(|pid| ProcessState::of(pid).map(|state| state.describe(pid)));
             let process = process.map_or_else(String::new, |told| format!(" ({told})"));
             format!(
                 "the {service} service does not answer at {}{process}; see `mainstay status`",
@@ -218,11 +218,11 @@ async fn watched(replay: &Replay, screen: &mut Screen) -> anyhow::Result<Stocked
         tokio::select! {
             done = &mut run => return done.map(|()| stocked),
             _ = tick.tick() => {
-                let lines = tally.look(|counts| progress(counts, replay.rate, (0, "all")));
+                let lines = tally.read(|counts| progress(counts, replay.rate, (0, "all")));
                 if screen.is_terminal() {
                     screen.show(lines)?;
                 } else {
-                    screen.say(&tally.look(replay::progress_line))?;
+                    screen.say(&tally.read(replay::progress_line))?;
                 }
             }
         }

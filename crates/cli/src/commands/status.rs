@@ -10,7 +10,7 @@ use http::Method;
 use local::Service;
 use serde::{Deserialize, Serialize};
 
-use super::next_step::{NextStep, Place};
+use super::next_step::{NextStep, ServiceAccess};
 use crate::client::Client;
 use crate::process::ProcessState;
 use crate::screen::{is_harmless, print};
@@ -101,7 +101,7 @@ impl Status {
 async fn ask(target: &Target, which: Which, service: Service) -> anyhow::Result<Line> {
     let operations = target.urls.ops(service);
     let client = Client::for_reads(service.name(), operations, target.operator.as_ref())?;
-    let place = Place { which, service, urls: &target.urls, home: target.home() };
+    let access = ServiceAccess { which, service, urls: &target.urls, home: target.home() };
     let pid = target.pid(service);
     let reply = client.send(Method::GET, "/readyz", Bytes::new()).await;
     let report = reply.and_then(|reply| Ok(serde_json::from_slice(reply.body())?));
@@ -109,14 +109,15 @@ async fn ask(target: &Target, which: Which, service: Service) -> anyhow::Result<
         Ok(report) => (report, None),
         Err(error) => {
             let process = pid.and_then(|pid| ProcessState::of(pid).map(|state| (pid, state)));
-            let told = process.map_or_else(String::new, |(pid, state)| format!("; {}", state.told(pid)));
+            let told = process.map_or_else(String::new, |(pid, state)| format!("; {}", state.describe(pid)));
             let status = format!("no answer: {}{told}", error.root_cause());
-            (Report { status, conditions: Vec::new() }, Some(NextStep::without_answer(&place, process)))
+            (Report { status, conditions: Vec::new() }, Some(NextStep::without_answer(&access, process)))
         }
     };
     let conditions = conditions.into_iter().map(|condition| {
         let Condition { name, ok, detail } = &condition;
-        let next = (!ok).then(|| NextStep::of_condition(&place, name, detail.as_deref().unwrap_or_default()));
+        let next =
+            (!ok).then(|| NextStep::of_condition(&access, name, detail.as_deref().unwrap_or_default()));
         Shown { condition, next }
     });
     Ok(Line {

@@ -33,7 +33,7 @@ pub(super) struct Up {
     /// Use this PostgreSQL instead of a private one: the URL of a role that may create roles and databases
     #[arg(long, value_name = "URL", env = "MAINSTAY_POSTGRES_URL", hide_env_values = true)]
     postgres_url: Option<String>,
-    /// The directory of `initdb` and `postgres` [default: looked for in the usual places]
+    /// The directory of `initdb` and `postgres` [default: searched in the usual places]
     #[arg(long, value_name = "DIR", conflicts_with = "postgres_url")]
     postgres_bin: Option<PathBuf>,
     /// Print one line of JSON when ready, and nothing else, on standard output

@@ -11,7 +11,7 @@ use local::pair::RunningPair;
 
 use super::Narrator;
 use super::script::{ACTS, Moments};
-use super::story::{self, Mended};
+use super::story::{self, Recovery};
 use crate::explain::{Detail, Timeline, picture, text};
 use crate::replay::{Counts, Outcome, RequestLog, at_quantile};
 use crate::screen::grouped;
@@ -37,10 +37,10 @@ What to try next:
 /// The result of the demo.
 #[derive(Debug)]
 pub(super) struct Verdict {
-    /// Whether the invariants hold and everything is resolved.
+    /// True if the invariants hold and everything is resolved.
     pub(super) is_good: bool,
     report: Report,
-    mended: Mended,
+    recovery: Recovery,
     best: Option<Timeline>,
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn judge(
         grouped(requests.len() as u64)
     ))?;
     let mut evidence = Evidence::of_databases(databases).await.context("reading both databases")?;
-    evidence.told(requests);
+    evidence.add_requests(requests);
     let report = evidence.check(true);
     narrator.plain(by_invariant(&report).trim_end())?;
     let more = not_judged(&report) + &clocks(&report);
@@ -80,9 +80,9 @@ pub(super) async fn judge(
     })?;
     let entries = evidence.into_entries();
     let stories = story::by_order(&entries);
-    let mended = story::mended(&stories, moments.healed);
+    let recovery = story::recovery(&stories, moments.healed);
     let best = story::best(&stories, moments.trouble, wall_now());
-    Ok(Verdict { is_good, report, mended, best })
+    Ok(Verdict { is_good, report, recovery, best })
 }
 
 impl Verdict {
@@ -107,10 +107,10 @@ impl Verdict {
             format_args!(
                 "  not known at once    {} answers were 202; {} orders were in an unknown state for a while\n",
                 grouped(counts.accepted),
-                grouped(self.mended.unknown as u64)
+                grouped(self.recovery.unknown as u64)
             ),
         );
-        let Mended { open, half, all, .. } = self.mended;
+        let Recovery { open, half, all, .. } = self.recovery;
         put(
             &mut text,
             format_args!(

@@ -28,7 +28,7 @@ use crate::screen::Screen;
 use crate::signals::End;
 use crate::state::State;
 use ending::Verdict;
-use script::{ACTS, Meant, Moments, Script};
+use script::{ACTS, Moments, Script, ScriptedKill};
 
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
 /// The interval of progress lines without a terminal.
@@ -82,8 +82,8 @@ impl Demo {
         )?;
         narrator.heading("1  Start: a private PostgreSQL, two databases, two services")?;
         let (events, mut deaths) = mpsc::unbounded_channel();
-        let meant = Meant::default();
-        let options = self.pair_options(events, meant.clone())?;
+        let scripted_kill = ScriptedKill::default();
+        let options = self.pair_options(events, scripted_kill.clone())?;
         let pair = tokio::select! {
             started = RunningPair::start(options) => {
                 started.context("the pair cannot be started; `mainstay doctor` says what this machine lacks")?
@@ -94,8 +94,8 @@ impl Demo {
             }
         };
         let played = tokio::select! {
-            played = self.play(&pair, &ledger, plan, rate, meant, &mut narrator) => played,
-            Some(event) = deaths.recv() => Err(unmeant(&pair, &event)),
+            played = self.play(&pair, &ledger, plan, rate, scripted_kill, &mut narrator) => played,
+            Some(event) = deaths.recv() => Err(unscripted_death(&pair, &event)),
             name = end.next() => {
                 narrator.screen.clear()?;
                 narrator.at(&format!("{name}: stopping both services and the database"))?;
@@ -136,7 +136,7 @@ impl Demo {
     fn pair_options(
         &self,
         deaths: mpsc::UnboundedSender<ChildEvent>,
-        meant: Meant,
+        scripted_kill: ScriptedKill,
     ) -> anyhow::Result<PairOptions> {
         let executable = std::env::current_exe().context("cannot find this program's own file")?;
         let server = Server::Private(PostgresOptions::temporary());
@@ -149,7 +149,7 @@ impl Demo {
             // A killed service stays dead until the script starts it again.
             restart: Restart::Never,
             on_event: Arc::new(move |event| {
-                if !meant.covers(&event) {
+                if !scripted_kill.covers(&event) {
                     let _receiver_is_gone_at_the_end = deaths.send(event);
                 }
             }),
@@ -168,7 +168,7 @@ impl Demo {
         ledger: &Ledger,
         plan: Arc<Plan>,
         rate: f64,
-        meant: Meant,
+        scripted_kill: ScriptedKill,
         narrator: &mut Narrator,
     ) -> anyhow::Result<Verdict> {
         let pid = |service| pair.pid(service).map_or_else(|| "?".to_owned(), |pid| pid.to_string());
@@ -203,7 +203,7 @@ impl Demo {
         narrator.at(&format!("{stocked}; a few SKUs will run out"))?;
 
         narrator.heading(&format!("3  Orders, {rate:.0} a second, while inventory fails"))?;
-        let moments = perform(pair, &replay, meant, narrator).await?;
+        let moments = perform(pair, &replay, scripted_kill, narrator).await?;
 
         narrator.heading("4  Is everything accounted for?")?;
         let asked = replay.ask_again(ending::ASKED_AGAIN).await?;
@@ -251,12 +251,12 @@ impl Demo {
 async fn perform(
     pair: &RunningPair,
     replay: &Replay,
-    meant: Meant,
+    scripted_kill: ScriptedKill,
     narrator: &mut Narrator,
 ) -> anyhow::Result<Moments> {
     let tally = &replay.shop.tally;
     let (say, mut said) = mpsc::unbounded_channel();
-    let script = Script::new(pair, Arc::clone(tally), say.clone(), meant)?;
+    let script = Script::new(pair, Arc::clone(tally), say.clone(), scripted_kill)?;
     let mut watching = std::pin::pin!(watch::watch(pair, tally, &say)?);
     let mut playing = std::pin::pin!(script.play());
     let mut running = std::pin::pin!(replay.run());
@@ -272,9 +272,9 @@ async fn perform(
             () = &mut watching => {}
             _ = tick.tick() => {
                 if narrator.screen.is_terminal() {
-                    narrator.screen.show(tally.look(|counts| progress(counts, replay.rate, (tally.phase(), ACTS[tally.phase()]))))?;
+                    narrator.screen.show(tally.read(|counts| progress(counts, replay.rate, (tally.phase(), ACTS[tally.phase()]))))?;
                 } else {
-                    narrator.plain(&format!("        {}", tally.look(progress_line)))?;
+                    narrator.plain(&format!("        {}", tally.read(progress_line)))?;
                 }
             }
         }
@@ -287,7 +287,7 @@ async fn perform(
 }
 
 /// The error of a death that the script did not cause, with the end of the log.
-fn unmeant(pair: &RunningPair, event: &ChildEvent) -> anyhow::Error {
+fn unscripted_death(pair: &RunningPair, event: &ChildEvent) -> anyhow::Error {
     const LINES: usize = 20;
     let died = |service: &Service| matches!(event, ChildEvent::Died { name, .. } if *name == service.name());
     let log = Service::BOTH.into_iter().find(died).map(|service| pair.log_file(service));

@@ -44,9 +44,9 @@ pub(super) fn length() -> Duration {
 
 /// Distinguishes the script's own kill from every other death.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Meant(Arc<AtomicBool>);
+pub(super) struct ScriptedKill(Arc<AtomicBool>);
 
-impl Meant {
+impl ScriptedKill {
     pub(super) fn covers(&self, event: &ChildEvent) -> bool {
         match event {
             ChildEvent::Died { name, .. } => {
@@ -71,7 +71,7 @@ pub(super) struct Script<'a> {
     pair: &'a RunningPair,
     tally: Arc<Tally>,
     say: UnboundedSender<String>,
-    meant: Meant,
+    scripted_kill: ScriptedKill,
     operations: Client,
 }
 
@@ -80,11 +80,11 @@ impl<'a> Script<'a> {
         pair: &'a RunningPair,
         tally: Arc<Tally>,
         say: UnboundedSender<String>,
-        meant: Meant,
+        scripted_kill: ScriptedKill,
     ) -> anyhow::Result<Self> {
         let url = pair.ops_url(Service::Inventory);
         let operations = Client::new("inventory-operations", &url, Some(&pair.tokens().operator.secret))?;
-        Ok(Self { pair, tally, say, meant, operations })
+        Ok(Self { pair, tally, say, scripted_kill, operations })
     }
 
     pub(super) async fn play(&self) -> anyhow::Result<Moments> {
@@ -109,7 +109,7 @@ impl<'a> Script<'a> {
         self.inject(json!({"fault": "reply-lost"}), "the demo: replies lost after the effect").await?;
         sleep(REPLIES_LOST).await;
         let pid = self.pair.pid(Service::Inventory).unwrap_or_default();
-        self.meant.0.store(true, Ordering::Relaxed);
+        self.scripted_kill.0.store(true, Ordering::Relaxed);
         self.pair.kill(Service::Inventory).await;
         self.say(&format!("inventory is killed (SIGKILL to process {pid}) with requests in flight"));
         sleep(DEAD).await;
@@ -117,7 +117,7 @@ impl<'a> Script<'a> {
         let starting = Instant::now();
         self.pair.start_service(Service::Inventory).await.context("inventory could not be started again")?;
         let healed = wall_now();
-        self.meant.0.store(false, Ordering::Relaxed);
+        self.scripted_kill.0.store(false, Ordering::Relaxed);
         self.tally.enter(3);
         let pid = self.pair.pid(Service::Inventory).unwrap_or_default();
         let took = starting.elapsed().as_millis();

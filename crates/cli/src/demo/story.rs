@@ -36,7 +36,7 @@ pub(super) fn by_order(entries: &[(Side, Recorded)]) -> HashMap<Uuid, Story> {
 
 /// The orders that were open when inventory came back.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Mended {
+pub(super) struct Recovery {
     /// Orders that were in an unknown state at some time.
     pub(super) unknown: usize,
     /// Orders that were open when inventory came back.
@@ -46,7 +46,7 @@ pub(super) struct Mended {
     pub(super) all: Duration,
 }
 
-pub(super) fn mended(stories: &HashMap<Uuid, Story>, healed: OffsetDateTime) -> Mended {
+pub(super) fn recovery(stories: &HashMap<Uuid, Story>, healed: OffsetDateTime) -> Recovery {
     let mut unknown = 0;
     let mut took: Vec<Duration> = Vec::new();
     for story in stories.values() {
@@ -67,7 +67,7 @@ pub(super) fn mended(stories: &HashMap<Uuid, Story>, healed: OffsetDateTime) -> 
     took.sort_unstable();
     let (half, all) = (took.get(took.len() / 2), took.last());
     let or_zero = |span: Option<&Duration>| span.copied().unwrap_or_default();
-    Mended { unknown, open: took.len(), half: or_zero(half), all: or_zero(all) }
+    Recovery { unknown, open: took.len(), half: or_zero(half), all: or_zero(all) }
 }
 
 /// The order with the most instructive story: one whose reply was lost after the effect, or else the one that was

@@ -47,7 +47,7 @@ pub(super) fn watch(
                 tell(say, &told(&state, &breaker.state));
                 state = breaker.state;
             }
-            let (accepted_now, waiting_now) = tally.look(|counts| (counts.accepted, counts.waiting));
+            let (accepted_now, waiting_now) = tally.read(|counts| (counts.accepted, counts.waiting));
             if accepted == 0 && accepted_now > 0 {
                 tell(say, "the first order is answered 202: accepted, not decided yet, and never lost");
             }

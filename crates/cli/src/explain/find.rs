@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_looked_for_in_every_way_that_its_form_allows() {
+    fn an_id_is_searched_in_every_way_that_its_form_allows() {
         // The last filter of each is the item of that SKU.
         let uuid = "01a1fe12-6a76-71e9-b426-5b8604d9389c";
         assert_eq!(names(uuid), ["aggregate_id", "correlation_id", "key_hash", "aggregate_id"]);
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_id_is_asked_for_in_lower_case() {
+    fn a_trace_id_is_searched_in_lower_case() {
         let filters = Filter::all_of("3A2CB84407D34FABAC88B6C2622291CF");
         let trace = filters.iter().find(|filter| filter.name == "trace_id");
         assert_eq!(trace.map(|filter| &*filter.value), Some("3a2cb84407d34fabac88b6c2622291cf"));

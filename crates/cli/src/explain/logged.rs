@@ -19,7 +19,7 @@ const READ_AT_MOST: u64 = 32 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Logged {
     /// A phrase with method, route, status and time.
-    pub(crate) told: String,
+    pub(crate) summary: String,
     pub(crate) is_replay: bool,
     pub(crate) order: Option<Uuid>,
 }
@@ -77,7 +77,7 @@ fn in_file(file: &Path, correlation_id: &str, service: Service) -> io::Result<Op
     let mut found = None;
     each_line(file, correlation_id, |line: Line| {
         if line.correlation_id == correlation_id && line.message == "request" {
-            let told = format!(
+            let summary = format!(
                 "{} {} answered {} at {} by the {service} service",
                 plain(&line.method),
                 plain(&line.route),
@@ -85,7 +85,7 @@ fn in_file(file: &Path, correlation_id: &str, service: Service) -> io::Result<Op
                 plain(&line.timestamp)
             );
             let Fields { order_id, idempotent_replayed } = line.fields;
-            found = Some(Logged { told, is_replay: idempotent_replayed, order: order_id });
+            found = Some(Logged { summary, is_replay: idempotent_replayed, order: order_id });
         }
     })?;
     Ok(found)
@@ -111,7 +111,7 @@ mod tests {
         std::fs::write(home.path().join("order.log"), text).unwrap();
         let logged = find(home.path(), "c-2").unwrap();
         assert_eq!((logged.is_replay, logged.order), (true, Some(order)));
-        assert_eq!(logged.told, "POST /v1/orders answered 201 at T by the order service");
+        assert_eq!(logged.summary, "POST /v1/orders answered 201 at T by the order service");
         assert_eq!(find(home.path(), "c-3"), None);
     }
 }

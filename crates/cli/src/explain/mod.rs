@@ -19,5 +19,5 @@ pub(crate) use requests::{Requests, WithoutEntry};
 pub(crate) use stock::Stock;
 pub(crate) use text::{Detail, text};
 pub(crate) use timeline::{Timeline, WaitKind};
-pub(crate) use waiting::{Fruitless, Waiting};
+pub(crate) use waiting::{UndecidedTries, Waiting};
 pub(crate) use words::{plain, span};

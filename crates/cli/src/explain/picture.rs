@@ -204,11 +204,11 @@ fn put(svg: &mut String, arguments: std::fmt::Arguments<'_>) {
 mod tests {
     use time::Duration;
 
-    use super::super::timeline::tests::{BEGAN, Told, lost_reply};
+    use super::super::timeline::tests::{BEGAN, SampleEntry, lost_reply};
     use super::*;
 
-    fn drawn(entries: &[Told]) -> String {
-        let entries = entries.iter().map(Told::recorded).collect();
+    fn drawn(entries: &[SampleEntry]) -> String {
+        let entries = entries.iter().map(SampleEntry::recorded).collect();
         picture(&Timeline::of(entries, BEGAN + Duration::minutes(1)))
     }
 

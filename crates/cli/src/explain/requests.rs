@@ -20,15 +20,15 @@ pub(crate) struct Requests {
     pub(crate) refused_here: u64,
     /// Requests that found no connection.
     pub(crate) unconnected: u64,
-    /// Tries that have no entry because nothing was executed: refused here, without a connection, or refused by inventory
-    /// before it did anything.
+    /// Tries that have no entry because nothing was executed: refused here, without a connection, or refused by
+    /// inventory before it did anything.
     pub(crate) tries_not_executed: u64,
     /// Other tries that have no entry, because they left the outcome as unknown as it was.
     pub(crate) tries_unrecorded: u64,
     /// Tries since the last definite answer, the recorded one included.
     #[serde(skip)]
     pub(super) tries: u64,
-    /// Whether a trail was full, or one of its decisions could not be read, so that the true counts may be higher.
+    /// True if a trail was full, or one of its decisions could not be read, so that the true counts may be higher.
     pub(crate) is_cut: bool,
 }
 
@@ -75,7 +75,7 @@ impl Requests {
         Self { tries: 0, ..*self } == Self::default()
     }
 
-    /// Whether more is known than that one request was sent.
+    /// Returns whether more is known than that one request was sent.
     pub(super) fn is_remarkable(&self) -> bool {
         !self.is_none() && Self { tries: 0, ..*self } != Self { sent: 1, ..Self::default() }
     }

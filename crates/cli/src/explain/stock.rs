@@ -34,7 +34,7 @@ pub(crate) struct Holder {
 
 impl Stock {
     /// Lines of text: the sums by status, and the reservations that hold or took the most recent pieces.
-    pub(crate) fn told(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let sku = plain(&self.sku);
         if self.shares.is_empty() {
             return vec![format!("No reservation names {sku}.")];
@@ -90,7 +90,7 @@ mod tests {
                         "updated_at": "2026-11-28T13:00:00Z"}]
         }))
         .unwrap();
-        let told = stock.told().join("\n");
+        let told = stock.lines().join("\n");
         assert!(told.contains("30 confirmed      1,200 pieces, shipped"), "{told}");
         assert!(
             told.contains("melted") && told.contains("a status that this release does not know"),

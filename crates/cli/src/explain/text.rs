@@ -25,7 +25,7 @@ pub(crate) enum Detail {
     Brief,
 }
 
-/// The whole story in at most `width` columns, as far as words can be broken.
+/// Formats the whole story in at most `width` columns, as far as lines can be broken between words.
 pub(crate) fn text(timeline: &Timeline, width: usize, told: Detail) -> String {
     let mut text = String::new();
     for (id, first, last) in timeline.orders() {
@@ -203,11 +203,11 @@ fn write(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 mod tests {
     use time::Duration;
 
-    use super::super::timeline::tests::{BEGAN, Told, lost_reply};
+    use super::super::timeline::tests::{BEGAN, SampleEntry, lost_reply};
     use super::*;
 
-    fn told(entries: &[Told]) -> String {
-        let entries = entries.iter().map(Told::recorded).collect();
+    fn told(entries: &[SampleEntry]) -> String {
+        let entries = entries.iter().map(SampleEntry::recorded).collect();
         text(&Timeline::of(entries, BEGAN + Duration::minutes(1)), 100, Detail::Full)
     }
 

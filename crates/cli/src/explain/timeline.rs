@@ -30,7 +30,8 @@ pub(crate) struct Timeline {
     pub(crate) unread: BTreeSet<Side>,
     /// Requests of tries without an entry, of the orders that were asked about.
     pub(crate) without_entry: BTreeMap<Uuid, WithoutEntry>,
-    /// Entries that name each other as causes, and what follows from them; they stand at the end, by clock.
+    /// The number of entries that name each other as causes, or follow from such entries. They are at the end, in the
+    /// order of their clocks.
     pub(crate) circular: usize,
 }
 
@@ -91,7 +92,7 @@ impl Timeline {
         row.cause.map(|cause| &self.rows[cause].entry)
     }
 
-    /// The requests to inventory of all entries.
+    /// Counts the requests to inventory of all entries.
     pub(crate) fn requests(&self) -> Requests {
         let mut all = Requests::default();
         for (order, requests) in self.requests_by_order() {
@@ -133,7 +134,7 @@ impl Timeline {
         self.orders().into_iter().filter(|(.., last)| is_open(&last.entry.to)).map(|(id, ..)| id).collect()
     }
 
-    /// The orders in the story, each with its first and its last row.
+    /// Lists the orders of the story, each with its first and last row.
     pub(crate) fn orders(&self) -> Vec<(Uuid, &Row, &Row)> {
         let mut orders: Vec<(Uuid, &Row, &Row)> = Vec::new();
         for row in self.rows.iter().filter(|row| row.entry.aggregate_kind == "order") {
@@ -271,7 +272,7 @@ pub(super) mod tests {
     pub(crate) const RESERVATION: Uuid = Uuid::from_u128(0x0b);
 
     /// The parts of an entry on which the story depends.
-    pub(crate) struct Told {
+    pub(crate) struct SampleEntry {
         pub(crate) id: u128,
         pub(crate) side: Side,
         pub(crate) version: i64,
@@ -281,7 +282,7 @@ pub(super) mod tests {
         pub(crate) at: i64,
     }
 
-    impl Told {
+    impl SampleEntry {
         pub(crate) fn recorded(&self) -> (Side, Recorded) {
             let (command, from, to) = self.step;
             let (kind, aggregate) = match self.side {
@@ -306,11 +307,18 @@ pub(super) mod tests {
     }
 
     /// A history: inventory reserved, its reply was lost, and the sweep asked again four seconds later.
-    pub(crate) fn lost_reply() -> Vec<Told> {
+    pub(crate) fn lost_reply() -> Vec<SampleEntry> {
         use Side::{Inventory, Order};
         vec![
-            Told { id: 1, side: Order, version: 1, step: ("place", "none", "reserving"), cause: None, at: 0 },
-            Told {
+            SampleEntry {
+                id: 1,
+                side: Order,
+                version: 1,
+                step: ("place", "none", "reserving"),
+                cause: None,
+                at: 0,
+            },
+            SampleEntry {
                 id: 2,
                 side: Inventory,
                 version: 1,
@@ -318,7 +326,7 @@ pub(super) mod tests {
                 cause: Some(1),
                 at: 6,
             },
-            Told {
+            SampleEntry {
                 id: 3,
                 side: Order,
                 version: 2,
@@ -326,7 +334,7 @@ pub(super) mod tests {
                 cause: Some(1),
                 at: 1_040,
             },
-            Told {
+            SampleEntry {
                 id: 4,
                 side: Order,
                 version: 3,
@@ -334,7 +342,7 @@ pub(super) mod tests {
                 cause: Some(2),
                 at: 5_350,
             },
-            Told {
+            SampleEntry {
                 id: 5,
                 side: Order,
                 version: 4,
@@ -342,7 +350,7 @@ pub(super) mod tests {
                 cause: None,
                 at: 5_900,
             },
-            Told {
+            SampleEntry {
                 id: 6,
                 side: Inventory,
                 version: 2,
@@ -350,7 +358,7 @@ pub(super) mod tests {
                 cause: Some(5),
                 at: 5_904,
             },
-            Told {
+            SampleEntry {
                 id: 7,
                 side: Order,
                 version: 5,
@@ -361,8 +369,8 @@ pub(super) mod tests {
         ]
     }
 
-    fn story(told: &[Told]) -> Timeline {
-        Timeline::of(told.iter().map(Told::recorded).collect(), BEGAN + Duration::minutes(1))
+    fn story(told: &[SampleEntry]) -> Timeline {
+        Timeline::of(told.iter().map(SampleEntry::recorded).collect(), BEGAN + Duration::minutes(1))
     }
 
     fn ids(timeline: &Timeline) -> Vec<u128> {
@@ -401,7 +409,7 @@ pub(super) mod tests {
     #[test]
     fn an_intent_that_stayed_open_long_is_a_wait() {
         let mut told = lost_reply();
-        // Nothing was sent for three seconds: no unknown state, and still nothing decided.
+        // No request was sent for three seconds: the state is not unknown, and still undecided.
         told.remove(2);
         told[2].version = 2;
         told[2].step = ("reserve", "reserving", "reserved");
@@ -441,7 +449,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_try_with_an_entry_is_not_counted_again_as_a_try_without_one() {
-        let mut entries: Vec<_> = lost_reply().iter().map(Told::recorded).collect();
+        let mut entries: Vec<_> = lost_reply().iter().map(SampleEntry::recorded).collect();
         let decision = json!({"layer": "attempt", "action": "unknown", "why": "cut off", "attempt": 1, "endpoint": null,
             "deadline_left_ms": 4, "at_ms": 5});
         let sent = |tries: u64| json!({"decisions": [decision], "tries": tries});

@@ -83,14 +83,14 @@ pub(crate) fn plain(text: &str) -> String {
     plain
 }
 
-/// A date and time of day, in UTC.
+/// Formats a date and time of day, in UTC.
 pub(crate) fn date(at: OffsetDateTime) -> String {
     let format =
         format_description!("[year]-[month]-[day] at [hour]:[minute]:[second].[subsecond digits:3] UTC");
     at.to_offset(time::UtcOffset::UTC).format(format).unwrap_or_else(|_| at.unix_timestamp().to_string())
 }
 
-/// A time in milliseconds, formatted for people.
+/// Formats milliseconds for people.
 pub(crate) fn span(millis: i64) -> String {
     match millis {
         ..1_000 => format!("{millis} ms"),

@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::retail::{Fate, Item, Plan, Return, Sale, Step};
 pub(crate) use log::RequestLog;
 pub(crate) use shop::Shop;
-use shop::{Due, Ended, GivenUp};
+use shop::{CommandResult, DueTime, GivenUp};
 pub(crate) use tally::{Counts, Outcome, Tally, at_quantile};
 
 /// The number of items created at the same time.
@@ -142,7 +142,7 @@ impl Replay {
             #[allow(clippy::cast_precision_loss, reason = "no plan has 2^53 steps")]
             let at = began + Duration::from_secs_f64(n as f64 / self.rate);
             sleep_until(at).await;
-            let due = Due { at, phase: self.shop.tally.phase() };
+            let due = DueTime { at, phase: self.shop.tally.phase() };
             self.shop.tally.begun(at.elapsed());
             let (replay, awaiting) = (self.clone(), Arc::clone(&awaiting));
             running.spawn(async move { replay.step(n, due, &awaiting).await });
@@ -156,7 +156,7 @@ impl Replay {
         Ok(())
     }
 
-    async fn step(&self, n: usize, due: Due, awaiting: &Awaiting) {
+    async fn step(&self, n: usize, due: DueTime, awaiting: &Awaiting) {
         let tally = &self.shop.tally;
         let outcome = match &self.plan.steps[n] {
             Step::Sale(sale) => {
@@ -187,14 +187,14 @@ impl Replay {
     async fn sale(
         &self,
         n: usize,
-        due: Due,
+        due: DueTime,
         sale: &Sale,
         awaited: Option<&watch::Sender<Awaited>>,
     ) -> Result<Option<Outcome>, GivenUp> {
         let placed = self.shop.place(due, &self.key(n, "place"), &sale.customer, &sale.lines).await?;
         let order = match placed {
-            Ended::Order(order) => order,
-            Ended::Refused => return Ok(Some(Outcome::Refused)),
+            CommandResult::Order(order) => order,
+            CommandResult::Refused => return Ok(Some(Outcome::Refused)),
         };
         if order.status == Status::Expired {
             return Ok(Some(Outcome::Expired));
@@ -209,9 +209,9 @@ impl Replay {
             Fate::Confirm | Fate::AwaitReturn => self.shop.confirm(&self.key(n, "confirm"), order.id).await?,
         };
         Ok(Some(match ended {
-            Ended::Order(order) if order.status == Status::Confirmed => Outcome::Confirmed,
-            Ended::Order(order) if order.status == Status::Cancelled => Outcome::Cancelled,
-            Ended::Order(_) | Ended::Refused => Outcome::Expired,
+            CommandResult::Order(order) if order.status == Status::Confirmed => Outcome::Confirmed,
+            CommandResult::Order(order) if order.status == Status::Cancelled => Outcome::Cancelled,
+            CommandResult::Order(_) | CommandResult::Refused => Outcome::Expired,
         }))
     }
 
@@ -224,8 +224,8 @@ impl Replay {
             return Ok(Outcome::NothingToReturn);
         };
         Ok(match self.shop.cancel(&self.key(n, "cancel"), order).await? {
-            Ended::Order(order) if order.status == Status::Cancelled => Outcome::CancelledByReturn,
-            Ended::Order(_) | Ended::Refused => Outcome::NothingToReturn,
+            CommandResult::Order(order) if order.status == Status::Cancelled => Outcome::CancelledByReturn,
+            CommandResult::Order(_) | CommandResult::Refused => Outcome::NothingToReturn,
         })
     }
 
@@ -256,7 +256,7 @@ impl Replay {
         let mut asked = 0;
         for (n, step) in sales.into_iter().step_by(every) {
             let Step::Sale(sale) = step else { continue };
-            let due = Due { at: Instant::now(), phase: usize::MAX };
+            let due = DueTime { at: Instant::now(), phase: usize::MAX };
             if let Err(error) = self.shop.place(due, &self.key(n, "place"), &sale.customer, &sale.lines).await
             {
                 bail!("invoice {}, placed again under its old key: {error}", self.invoice(n));

@@ -43,7 +43,7 @@ pub(crate) struct Shop {
 
 /// The result of a command on an order.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(super) enum CommandResult {
     /// The order, decided.
     Order(OrderView),
     /// Finally refused.
@@ -61,7 +61,7 @@ pub(super) enum GivenUp {
 
 /// The time at which a request was due, and its phase.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Due {
+pub(super) struct DueTime {
     pub(super) at: Instant,
     pub(super) phase: usize,
 }
@@ -69,11 +69,11 @@ pub(super) struct Due {
 impl Shop {
     pub(super) async fn place(
         &self,
-        due: Due,
+        due: DueTime,
         key: &str,
         customer: &str,
         lines: &[Line],
-    ) -> Result<Ended, GivenUp> {
+    ) -> Result<CommandResult, GivenUp> {
         let body = json(&PlaceOrder { customer_id: customer.to_owned(), lines: lines.to_vec() });
         let settled = |status| !matches!(status, Status::Reserving | Status::ReserveUnknown);
         let ended = self.command("/v1/orders", key, body, Some(due), settled).await;
@@ -81,12 +81,12 @@ impl Shop {
         ended
     }
 
-    pub(super) async fn confirm(&self, key: &str, order: Uuid) -> Result<Ended, GivenUp> {
+    pub(super) async fn confirm(&self, key: &str, order: Uuid) -> Result<CommandResult, GivenUp> {
         let settled = |status: Status| status.is_terminal();
         self.command(&format!("/v1/orders/{order}/confirm"), key, Bytes::new(), None, settled).await
     }
 
-    pub(super) async fn cancel(&self, key: &str, order: Uuid) -> Result<Ended, GivenUp> {
+    pub(super) async fn cancel(&self, key: &str, order: Uuid) -> Result<CommandResult, GivenUp> {
         let settled = |status: Status| status.is_terminal();
         self.command(&format!("/v1/orders/{order}/cancel"), key, Bytes::new(), None, settled).await
     }
@@ -112,16 +112,16 @@ impl Shop {
         path: &str,
         key: &str,
         body: Bytes,
-        due: Option<Due>,
+        due: Option<DueTime>,
         is_settled: impl Fn(Status) -> bool,
-    ) -> Result<Ended, GivenUp> {
+    ) -> Result<CommandResult, GivenUp> {
         let reply = self.answer(Service::Order, path, key, body, due).await?;
         if !reply.status().is_success() {
             return match serde_json::from_slice::<Problem>(reply.body()) {
                 Ok(problem) if is_verdict(&problem) => {
                     let order = problem.members.get("order_id").and_then(|id| id.as_str()?.parse().ok());
                     self.tally.refused(order);
-                    Ok(Ended::Refused)
+                    Ok(CommandResult::Refused)
                 }
                 Ok(_) | Err(_) => Err(given_up(path, &reply)),
             };
@@ -129,7 +129,7 @@ impl Shop {
         let order: OrderView = serde_json::from_slice(reply.body())
             .map_err(|error| GivenUp::Refused { what: path.to_owned(), why: error.to_string() })?;
         if reply.status() != StatusCode::ACCEPTED || is_settled(order.status) {
-            return Ok(Ended::Order(order));
+            return Ok(CommandResult::Order(order));
         }
         self.tally.accepted(Some(order.id));
         let location = reply.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
@@ -138,8 +138,8 @@ impl Shop {
         self.tally.resolved();
         let order = decided?;
         Ok(match order.status {
-            Status::Rejected => Ended::Refused,
-            _ => Ended::Order(order),
+            Status::Rejected => CommandResult::Refused,
+            _ => CommandResult::Order(order),
         })
     }
 
@@ -184,7 +184,7 @@ impl Shop {
         path: &str,
         key: &str,
         body: Bytes,
-        due: Option<Due>,
+        due: Option<DueTime>,
     ) -> Result<Response<Bytes>, GivenUp> {
         let began = Instant::now();
         let mut wait = AGAIN_AFTER;
@@ -224,7 +224,7 @@ fn pause(asked: Option<Duration>) -> Duration {
     asked.unwrap_or(AGAIN_AFTER).clamp(AGAIN_AFTER, AGAIN_AT_MOST)
 }
 
-/// Whether a repeat would get the same answer, or the next step is to follow a 202.
+/// Returns whether a repeat would get the same answer, or the next step is to follow a 202.
 fn is_final(reply: &Response<Bytes>) -> bool {
     match reply.status().as_u16() {
         409 | 410 | 422 => {
@@ -235,7 +235,7 @@ fn is_final(reply: &Response<Bytes>) -> bool {
     }
 }
 
-/// Whether a refusal is about the order, not about the request.
+/// Returns whether a refusal is about the order, not about the request.
 fn is_verdict(problem: &Problem) -> bool {
     matches!(
         problem.name(),

@@ -163,8 +163,8 @@ impl Tally {
     }
 
     /// Reads a few numbers without copying all of them.
-    pub(crate) fn look<T>(&self, look: impl FnOnce(&Counts) -> T) -> T {
-        look(&self.lock())
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Counts) -> T) -> T {
+        read(&self.lock())
     }
 
     pub(super) fn begun(&self, late: Duration) {

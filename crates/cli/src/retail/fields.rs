@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::odd::Reason;
+use super::row_issues::Reason;
 
 /// The fields of a row.
 pub(super) type Fields<'a> = Vec<Cow<'a, [u8]>>;
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_not_closed_and_text_after_one_that_is_are_refused() {
+    fn an_unclosed_quote_and_text_after_a_closing_quote_are_refused() {
         assert_eq!(read("1,\"20 INCH,1"), Err(Reason::OpenQuote));
         assert_eq!(read("1,\"20 INCH\"\""), Err(Reason::OpenQuote));
         assert_eq!(read("1,\"20 INCH,1,\"c\""), Err(Reason::AfterQuote));

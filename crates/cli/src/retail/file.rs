@@ -6,7 +6,7 @@ use super::Ledger;
 use super::fields::{Fields, split};
 use super::invoices::{Invoices, Row};
 use super::lines::{Line, Lines};
-use super::odd::{OddRows, Reason};
+use super::row_issues::{Reason, RowIssues};
 
 /// Reasons why a file cannot be replayed at all. Each message is written for the person who named the file.
 #[derive(Debug, thiserror::Error)]
@@ -30,8 +30,8 @@ pub(crate) enum NotRetail {
     NoHeader { missing: &'static str, found: String },
     #[error("it has a header and no rows")]
     NoRows,
-    #[error("none of its {rows} rows can be replayed:\n{odd}{}", odd.refusals())]
-    NothingUsable { rows: u64, odd: OddRows },
+    #[error("none of its {rows} rows can be replayed:\n{issues}{}", issues.refusals())]
+    NothingUsable { rows: u64, issues: RowIssues },
 }
 
 /// The columns that are read, each with its name in the second edition of the data.
@@ -66,7 +66,7 @@ pub(crate) fn read(source: impl BufRead, limit: Option<usize>) -> Result<Ledger,
     let ledger = Ledger { lines: read, ..invoices.finish() };
     match (ledger.rows, ledger.invoices.is_empty()) {
         (0, _) => Err(NotRetail::NoRows),
-        (rows, true) => Err(NotRetail::NothingUsable { rows, odd: ledger.odd }),
+        (rows, true) => Err(NotRetail::NothingUsable { rows, issues: ledger.issues }),
         (_, false) => Ok(ledger),
     }
 }
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(lines(&ledger.invoices[1]), [("B2", 1)]);
         assert_eq!(ledger.invoices[1].kind, Kind::Return);
         assert_eq!(ledger.names["B2"], "PLATE, BLUE");
-        assert_eq!(ledger.odd.of(Reason::RepeatedSku), (1, &[4][..]));
+        assert_eq!(ledger.issues.of(Reason::RepeatedSku), (1, &[4][..]));
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
         for (row, reason, orders) in table {
             // A good invoice before it makes the file as a whole usable.
             let ledger = read_rows(&format!("0,1,MUG,1,d,1,7,UK\n{row}\n"));
-            assert_eq!(ledger.odd.of(reason), (1, &[3][..]), "{row}");
+            assert_eq!(ledger.issues.of(reason), (1, &[3][..]), "{row}");
             assert_eq!(ledger.invoices.len() as u64 - 1, orders, "{row}");
             assert_eq!(ledger.rows, 2, "{row}");
         }
@@ -230,7 +230,7 @@ mod tests {
     fn an_invoice_without_a_usable_row_is_no_order_and_is_counted() {
         let ledger = read_rows("1,A1,MUG,1,d,1,7,UK\n2,A1,MUG,0,d,1,7,UK\n2,A1,MUG,-1,d,1,7,UK\n");
         assert_eq!(ledger.invoices.len(), 1);
-        assert_eq!(ledger.odd.of(Reason::NothingLeft), (1, &[3][..]));
+        assert_eq!(ledger.issues.of(Reason::NothingLeft), (1, &[3][..]));
     }
 
     #[test]
@@ -238,7 +238,7 @@ mod tests {
         let ledger = read_rows("1,A1,MUG,1,d,1,7,UK\n1,B1,JUG,1,d,1,8,UK\n1,C1,CUP,1,d,1,,UK\n");
         assert_eq!(ledger.invoices[0].customer, "7");
         assert_eq!(ledger.invoices[0].lines.len(), 3);
-        assert_eq!(ledger.odd.of(Reason::OtherCustomer), (2, &[3, 4][..]));
+        assert_eq!(ledger.issues.of(Reason::OtherCustomer), (2, &[3, 4][..]));
         assert_eq!(read_rows("1,A1,MUG,1,d,1,,UK\n").invoices[0].customer, GUEST);
     }
 
@@ -246,7 +246,7 @@ mod tests {
     fn the_row_that_takes_a_sum_over_the_limit_is_refused() {
         let ledger = read_rows("1,A1,MUG,999999,d,1,7,UK\n1,A1,MUG,2,d,1,7,UK\n1,A1,MUG,1,d,1,7,UK\n");
         assert_eq!(lines(&ledger.invoices[0]), [("A1", 1_000_000)]);
-        assert_eq!(ledger.odd.of(Reason::OverLimit), (1, &[3][..]));
+        assert_eq!(ledger.issues.of(Reason::OverLimit), (1, &[3][..]));
     }
 
     #[test]
@@ -255,7 +255,7 @@ mod tests {
         let ledger = read_rows(&rows.concat());
         let sizes: Vec<_> = ledger.invoices.iter().map(|invoice| invoice.lines.len()).collect();
         assert_eq!(sizes, [1_000, 1]);
-        assert_eq!(ledger.odd.of(Reason::TooManyLines), (1, &[2][..]));
+        assert_eq!(ledger.issues.of(Reason::TooManyLines), (1, &[2][..]));
     }
 
     #[test]
@@ -264,8 +264,8 @@ mod tests {
         let ledger = read(text.as_slice(), None).unwrap();
         assert_eq!(ledger.names["A1"], "TAPE \u{fffd} 5");
         assert_eq!(ledger.names["A2"], "TAB NUL ");
-        assert_eq!(ledger.odd.of(Reason::OddDescription), (2, &[2, 3][..]));
-        assert_eq!(ledger.odd.refused(), 0);
+        assert_eq!(ledger.issues.of(Reason::CleanedDescription), (2, &[2, 3][..]));
+        assert_eq!(ledger.issues.refused(), 0);
     }
 
     /// Two hundred rows, each with its own invoice of one piece.
@@ -278,13 +278,13 @@ mod tests {
     fn a_stray_quote_loses_only_its_own_row() {
         let ledger = read_rows(&mugs(|n| if n == 10 { "\"20 INCH" } else { "MUG" }, |_| 1));
         assert_eq!((ledger.rows, ledger.lines, ledger.invoices.len()), (200, 201, 199));
-        assert_eq!(ledger.odd.of(Reason::OpenQuote), (1, &[11][..]));
+        assert_eq!(ledger.issues.of(Reason::OpenQuote), (1, &[11][..]));
         assert_eq!(
             ledger.accounts(),
             "201 lines read: 1 header, 0 empty, 200 rows. Of the rows 199 are in orders and returns, 0 left out, \
              1 refused."
         );
-        assert!(ledger.odd.refusals().contains("line 11: quoted field that does not end on its line"));
+        assert!(ledger.issues.refusals().contains("line 11: quoted field that does not end on its line"));
     }
 
     #[test]
@@ -298,7 +298,7 @@ mod tests {
             |n| if n == 190 { 7 } else { 1 },
         );
         let ledger = read_rows(&text);
-        assert_eq!((ledger.rows, ledger.odd.refused()), (200, 1));
+        assert_eq!((ledger.rows, ledger.issues.refused()), (200, 1));
         for invoice in &ledger.invoices {
             let expected = if invoice.number == "190" { 7 } else { 1 };
             assert_eq!(lines(invoice), [(&*invoice.number, expected)]);
@@ -322,7 +322,7 @@ mod tests {
                 "{:?}",
                 &row[..row.len().min(20)]
             );
-            assert!(ledger.odd.refusals().contains("line 3: "), "{}", ledger.odd.refusals());
+            assert!(ledger.issues.refusals().contains("line 3: "), "{}", ledger.issues.refusals());
         }
     }
 
@@ -330,12 +330,12 @@ mod tests {
     fn quantities_with_separators_and_a_file_cut_in_a_row_are_refused() {
         let ledger =
             read_rows("1,A1,MUG,1,d,1,7,UK\n2,A1,MUG,\"1,000\",d,1,7,UK\n3,A1,MUG,1.0,d,1,7,UK\n4,A1,MU");
-        assert_eq!((ledger.invoices.len(), ledger.odd.refused()), (1, 3));
-        assert_eq!(ledger.odd.of(Reason::BadQuantity), (2, &[3, 4][..]));
-        assert_eq!(ledger.odd.of(Reason::Fields), (1, &[5][..]));
+        assert_eq!((ledger.invoices.len(), ledger.issues.refused()), (1, 3));
+        assert_eq!(ledger.issues.of(Reason::BadQuantity), (2, &[3, 4][..]));
+        assert_eq!(ledger.issues.of(Reason::Fields), (1, &[5][..]));
         // A row that is cut in its last field may have been another row.
         let ledger = read_rows("1,A1,MUG,1,d,1,7,Unit");
-        assert_eq!(ledger.odd.of(Reason::NoLineEnd), (1, &[2][..]));
+        assert_eq!(ledger.issues.of(Reason::NoLineEnd), (1, &[2][..]));
     }
 
     #[test]
@@ -343,7 +343,7 @@ mod tests {
         let rows = "1,A1,MUG,1,d,1,7,UK\n\n1,A1,MUG,0,d,1,7,UK\nC2,A1,MUG,4,d,1,7,UK\n3,A1\n\n";
         let ledger = read_rows(rows);
         assert_eq!((ledger.lines, ledger.rows), (7, 4));
-        assert_eq!((ledger.odd.left_out(), ledger.odd.refused()), (2, 1));
+        assert_eq!((ledger.issues.left_out(), ledger.issues.refused()), (2, 1));
         assert!(ledger.accounts().starts_with("7 lines read: 1 header, 2 empty, 4 rows."));
     }
 
@@ -352,7 +352,7 @@ mod tests {
         for end in ["\n", "\r\n"] {
             let text = format!("{HEADER}1,A1,MUG,1,d,1,7,UK\n1,A1,MUG,0,d,1,7,UK\n").replace('\n', end);
             let ledger = read(text.as_bytes(), None).unwrap();
-            assert_eq!(ledger.odd.of(Reason::ZeroQuantity), (1, &[3][..]));
+            assert_eq!(ledger.issues.of(Reason::ZeroQuantity), (1, &[3][..]));
         }
     }
 
@@ -387,7 +387,7 @@ mod tests {
         let ledger = read(format!("{HEADER}{rows}").as_bytes(), Some(2)).unwrap();
         assert_eq!(ledger.invoices.len(), 2);
         assert_eq!((ledger.rows, lines(&ledger.invoices[1])), (3, vec![("10", 1), ("11", 1)]));
-        assert!(ledger.odd.is_empty());
+        assert!(ledger.issues.is_empty());
     }
 
     /// A field of a file: sensible, empty, or random.

@@ -11,9 +11,9 @@ pub(super) struct Line<'a> {
     /// The line number, from 1.
     pub(super) number: u64,
     pub(super) text: &'a [u8],
-    /// Whether the line is longer than [`LONGEST`]; `text` is then its beginning.
+    /// True if the line is longer than [`LONGEST`]; `text` is then its beginning.
     pub(super) is_too_long: bool,
-    /// Whether the file ends without a line end after this line.
+    /// True if the file ends without a line end after this line.
     pub(super) is_open: bool,
 }
 

@@ -6,8 +6,8 @@ mod file;
 mod generator;
 mod invoices;
 mod lines;
-mod odd;
 mod plan;
+mod row_issues;
 
 use inventory_api::Line;
 
@@ -15,8 +15,8 @@ use crate::screen::grouped;
 
 pub(crate) use file::read;
 pub(crate) use generator::{Generator, generate};
-pub(crate) use odd::OddRows;
 pub(crate) use plan::{Fate, Item, Plan, Return, Sale, Step};
+pub(crate) use row_issues::RowIssues;
 
 /// The customer of an invoice without one.
 pub(crate) const GUEST: &str = "guest";
@@ -31,7 +31,7 @@ pub(crate) struct Ledger {
     pub(crate) rows: u64,
     /// The number of lines read: the header, the rows and the empty lines. Zero for generated orders.
     pub(crate) lines: u64,
-    pub(crate) odd: OddRows,
+    pub(crate) issues: RowIssues,
 }
 
 impl Ledger {
@@ -40,7 +40,7 @@ impl Ledger {
         if self.lines == 0 {
             return String::new();
         }
-        let (refused, left_out) = (self.odd.refused(), self.odd.left_out());
+        let (refused, left_out) = (self.issues.refused(), self.issues.left_out());
         format!(
             "{} lines read: 1 header, {} empty, {} rows. Of the rows {} are in orders and returns, {} left out, {} refused.",
             grouped(self.lines),

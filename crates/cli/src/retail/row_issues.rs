@@ -11,7 +11,7 @@ const REFUSED_LISTED: usize = 10;
 
 /// The handling of a row to which a reason applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum Handling {
     /// The row cannot be read and is in no order. The replay's exit code reports it.
     Refused,
     /// The row was read and asks for nothing that can be ordered.
@@ -21,7 +21,7 @@ enum End {
 }
 
 macro_rules! reasons {
-    ($($name:ident: $what:literal, $end:ident, $done:literal;)*) => {
+    ($($name:ident: $what:literal, $handling:ident, $done:literal;)*) => {
         /// A reason why a row, or a whole invoice, is unusual.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub(crate) enum Reason { $(#[doc = $what] $name,)* }
@@ -32,7 +32,7 @@ macro_rules! reasons {
 
             const fn what(self) -> &'static str { match self { $(Self::$name => $what,)* } }
 
-            const fn end(self) -> End { match self { $(Self::$name => End::$end,)* } }
+            const fn handling(self) -> Handling { match self { $(Self::$name => Handling::$handling,)* } }
 
             /// The action that was taken, or the fix.
             const fn done(self) -> &'static str { match self { $(Self::$name => $done,)* } }
@@ -60,7 +60,7 @@ reasons! {
     BadCustomer: "customer over 64 characters or not printable ASCII", Taken, "ordered by guest";
     NotAnArticle: "stock code that is no article (POST, D, M, …)", Taken, "an item like any other";
     NoDescription: "no description", Taken, "none: names are only shown";
-    OddDescription: "description over 200 characters, not UTF-8, or with controls", Taken, "cleaned";
+    CleanedDescription: "description over 200 characters, not UTF-8, or with controls", Taken, "cleaned";
     NoPrice: "price 0", Taken, "none: orders carry no prices";
     NegativePrice: "price below 0", Taken, "none: orders carry no prices";
     BadPrice: "price is not a number", Taken, "none: orders carry no prices";
@@ -69,37 +69,37 @@ reasons! {
 
 /// The rows that one reason applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Seen {
+struct Occurrences {
     count: u64,
     first: Vec<u64>,
 }
 
 /// The unusual rows by reason.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct OddRows {
-    by_reason: BTreeMap<Reason, Seen>,
+pub(crate) struct RowIssues {
+    by_reason: BTreeMap<Reason, Occurrences>,
     refused: u64,
     left_out: u64,
     /// The first refused rows: line and reason.
     first_refused: Vec<(u64, Reason)>,
 }
 
-impl OddRows {
+impl RowIssues {
     pub(super) fn count(&mut self, reason: Reason, line: u64) {
         let seen = self.by_reason.entry(reason).or_default();
         seen.count += 1;
         if seen.first.len() < LINES_KEPT {
             seen.first.push(line);
         }
-        match reason.end() {
-            End::Refused => {
+        match reason.handling() {
+            Handling::Refused => {
                 self.refused += 1;
                 if self.first_refused.len() < REFUSED_LISTED {
                     self.first_refused.push((line, reason));
                 }
             }
-            End::LeftOut => self.left_out += 1,
-            End::Taken => {}
+            Handling::LeftOut => self.left_out += 1,
+            Handling::Taken => {}
         }
     }
 
@@ -141,7 +141,7 @@ impl OddRows {
     }
 }
 
-impl fmt::Display for OddRows {
+impl fmt::Display for RowIssues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  {:>7}  {:<62}  {:<37}  first at line", "rows", "reason", "action")?;
         for (reason, seen) in &self.by_reason {
@@ -160,12 +160,12 @@ mod tests {
 
     #[test]
     fn the_table_shows_counts_and_the_first_lines() {
-        let mut odd = OddRows::default();
+        let mut issues = RowIssues::default();
         for line in [4, 9, 11, 30] {
-            odd.count(Reason::ZeroQuantity, line);
+            issues.count(Reason::ZeroQuantity, line);
         }
-        odd.count(Reason::NoPrice, 2);
-        let table = odd.to_string();
+        issues.count(Reason::NoPrice, 2);
+        let table = issues.to_string();
         let rows: Vec<_> = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>()).collect();
         assert_eq!(rows[1][..3], ["4", "quantity", "0"]);
         assert_eq!(rows[1][rows[1].len() - 4..], ["4,", "9,", "11,", "…"]);
@@ -174,18 +174,18 @@ mod tests {
 
     #[test]
     fn ten_refused_rows_are_listed_by_line_and_the_others_counted() {
-        let mut odd = OddRows::default();
-        odd.count(Reason::ZeroQuantity, 1);
+        let mut issues = RowIssues::default();
+        issues.count(Reason::ZeroQuantity, 1);
         for line in 2..14 {
-            odd.count(Reason::OpenQuote, line);
+            issues.count(Reason::OpenQuote, line);
         }
-        assert_eq!((odd.refused(), odd.left_out()), (12, 1));
-        let listed = odd.refusals();
+        assert_eq!((issues.refused(), issues.left_out()), (12, 1));
+        let listed = issues.refusals();
         let lines: Vec<_> = listed.lines().collect();
         assert_eq!(lines.len(), 12, "{listed}");
         let first = "  line 2: quoted field that does not end on its line; double or remove the quote";
         assert_eq!((lines[1], lines[11]), (first, "  and 2 more"));
-        assert_eq!(OddRows::default().refusals(), "");
+        assert_eq!(RowIssues::default().refusals(), "");
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Evidence {
     }
 
     /// Adds the client requests with their replies.
-    pub(crate) fn told(&mut self, requests: Vec<ClientRequest>) {
+    pub(crate) fn add_requests(&mut self, requests: Vec<ClientRequest>) {
         self.0.observed.requests = requests;
     }
 
