@@ -199,7 +199,7 @@ impl fmt::Display for ClockOffset {
         let Self { ahead, behind, milliseconds, effects } = self;
         let (seconds, rest) = (milliseconds / 1_000, milliseconds % 1_000);
         let behind = if ahead == behind {
-            "of its own other hosts or of its own later time".to_owned()
+            "of its other replicas or of its own later time".to_owned()
         } else {
             format!("of {behind}")
         };
