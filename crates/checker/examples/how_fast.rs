@@ -1,4 +1,4 @@
-//! How long a check of about 100,000 entries takes, and of twice as many: time must double, not quadruple.
+//! Measures a check of about 100,000 entries and of twice as many: the time must double, not quadruple.
 
 use checker::sample;
 

@@ -1,4 +1,4 @@
-//! What the services promise, given to the checker as data, so that it knows none of their code.
+//! The services' contract as data: the checker depends on none of their code.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use journal::Entry;
 use journal::rule::ReplayError;
 
-/// Executes the decision `rule` on `inputs` again and names the state it reaches, or says why it cannot.
+/// Re-executes the rule on recorded inputs and returns the state that it reaches.
 pub type Decide<'a> = Box<dyn Fn(&str, &Value) -> Result<String, ReplayError> + Send + Sync + 'a>;
 
 /// The legal transitions, the decisions and the budgets of both services.
@@ -20,14 +20,14 @@ pub struct Contract<'a> {
     pub(crate) budget: AttemptBudget,
 }
 
-/// How many attempts a call and a hop may make.
+/// Limits on the attempts of a call and of a hop.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttemptBudget {
-    /// Attempts of one call, the first one included.
+    /// Attempts of one call, the first included.
     pub per_call: u32,
-    /// Retries of a hop as a share of its calls.
+    /// Retries of a hop, as a share of its calls.
     pub ratio: f64,
-    /// Retries per second that a hop may always make.
+    /// Retries per second that a hop may make in any case.
     pub floor_per_second: f64,
 }
 
@@ -39,7 +39,7 @@ impl Default for AttemptBudget {
 }
 
 impl<'a> Contract<'a> {
-    /// A contract of `(aggregate kind, from, to)` triples and a way to re-execute decisions.
+    /// Creates a contract of `(aggregate kind, from, to)` triples and a function that re-executes decisions.
     pub fn new<K: Into<String>, S: Into<String>>(
         transitions: impl IntoIterator<Item = (K, S, S)>,
         decide: impl Fn(&str, &Value) -> Result<String, ReplayError> + Send + Sync + 'a,
@@ -64,29 +64,29 @@ impl<'a> Contract<'a> {
     }
 
     pub(crate) fn is_legal(&self, entry: &Entry) -> bool {
-        // The tuple is cloned because a `HashSet` of owned pairs cannot be asked with borrowed ones; both are
-        // state names of a few bytes.
+        // The pair is cloned because a `HashSet` of owned pairs cannot be searched with borrowed ones. Both are state
+        // names of a few bytes.
         self.legal
             .get(&*entry.aggregate_kind)
             .is_some_and(|pairs| pairs.contains(&(entry.from.to_string(), entry.to.to_string())))
     }
 
-    /// Whether this release has aggregates of this kind.
+    /// Returns whether this release has aggregates of this kind.
     pub(crate) fn knows_kind(&self, kind: &str) -> bool {
         self.states.contains_key(kind)
     }
 
-    /// Whether this release has this state of such aggregates.
+    /// Returns whether this release has this state of such aggregates.
     pub(crate) fn knows(&self, kind: &str, state: &str) -> bool {
         self.states.get(kind).is_some_and(|states| states.contains(state))
     }
 
-    /// Whether nothing leaves `state`.
+    /// Returns whether no legal transition leaves `state`.
     pub(crate) fn is_terminal(&self, kind: &str, state: &str) -> bool {
         !self.leaves.get(kind).is_some_and(|states| states.contains(state))
     }
 
-    /// Whether legal transitions lead from `state` to `goal`.
+    /// Returns whether legal transitions lead from `state` to `goal`.
     pub(crate) fn can_reach(&self, kind: &str, state: &str, goal: &str) -> bool {
         let Some(pairs) = self.legal.get(kind) else { return false };
         let mut seen = HashSet::from([state]);

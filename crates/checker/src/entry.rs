@@ -1,4 +1,4 @@
-//! One journal entry as the checker reads it.
+//! A journal's rows as the checker reads them.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// Which of the two services.
+/// One of the two services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
@@ -19,7 +19,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// The name as it stands in an entry's `service`.
+    /// The name that an entry's `service` has.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Order => "order",
@@ -34,24 +34,24 @@ impl fmt::Display for Side {
     }
 }
 
-/// An entry with its place in the journal and the bytes that were hashed.
+/// A journal entry with its sequence number and the bytes that were hashed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
-    /// Its sequence number, for people to find it by.
+    /// The sequence number, by which people find the entry.
     pub seq: i64,
     /// SHA-256 of `body` as the journal states it, in lower-case hexadecimal.
     pub hash: String,
-    /// The canonical bytes.
+    /// The hashed bytes: canonical JSON.
     pub body: Vec<u8>,
-    /// The same, read.
+    /// The entry that `body` holds.
     pub entry: Entry<'static>,
 }
 
 impl Recorded {
-    /// An item of a journal's feed, whose bytes are the ones that were hashed.
+    /// Reads an item of a journal's feed.
     ///
     /// # Errors
-    /// The bytes are not a journal entry of this release.
+    /// The item's bytes are not a journal entry of this release.
     pub fn from_item(item: &Item) -> Result<Self, Box<Unreadable>> {
         let text = item.entry.get();
         if let Some(bytes) = item.bytes() {
@@ -69,21 +69,21 @@ impl Recorded {
 /// A row of a journal that this release cannot read as an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Its sequence number.
+    /// The sequence number.
     pub seq: i64,
     /// SHA-256 of `body` as the journal states it, in lower-case hexadecimal.
     pub hash: String,
-    /// The bytes.
+    /// The stored bytes.
     pub body: Vec<u8>,
-    /// Why they cannot be read.
+    /// The reason why they cannot be read.
     pub why: String,
-    /// The entry's id, where the body is JSON that names it.
+    /// The entry's id; `None` unless the body is JSON that names it, or the row's column is known.
     pub id: Option<Uuid>,
-    /// The aggregate, likewise.
+    /// The aggregate's id, under the same condition.
     pub aggregate: Option<Uuid>,
-    /// The aggregate's kind, likewise.
+    /// The aggregate's kind, under the same condition.
     pub kind: Option<String>,
-    /// The aggregate's version, likewise.
+    /// The aggregate's version, under the same condition.
     pub version: Option<i64>,
 }
 
@@ -112,23 +112,23 @@ impl fmt::Display for Unreadable {
 
 impl std::error::Error for Unreadable {}
 
-/// A row of a journal, as far as this release can read it.
+/// A row of a journal: a readable entry, or bytes that this release cannot read.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "nearly all rows are of the large variant")]
 pub enum JournalRow {
     /// An entry.
     Entry(Recorded),
-    /// Bytes that are none of this release's entries.
+    /// A row that is not an entry of this release.
     Unreadable(Box<Unreadable>),
 }
 
 impl JournalRow {
-    /// An item of a journal's feed.
+    /// Reads an item of a journal's feed.
     pub fn of(item: &Item) -> Self {
         Recorded::from_item(item).map_or_else(Self::Unreadable, Self::Entry)
     }
 
-    /// Its sequence number.
+    /// The sequence number.
     pub fn seq(&self) -> i64 {
         match self {
             Self::Entry(recorded) => recorded.seq,
@@ -136,7 +136,7 @@ impl JournalRow {
         }
     }
 
-    /// The entry, if it can be read.
+    /// Returns the entry, if it can be read.
     pub fn entry(self) -> Option<Recorded> {
         match self {
             Self::Entry(recorded) => Some(recorded),

@@ -1,7 +1,7 @@
-//! What an entry's `inputs` say about stock, lines and who belongs to whom.
+//! The facts in an entry's `inputs`: stock, lines, and the order of a reservation.
 //!
-//! This is the only place that knows how the services name things in `inputs`. An entry that should say
-//! something and does not is an error, never skipped: a conservation check over half the entries proves nothing.
+//! Only this module knows how the services name the members of `inputs`. A missing fact is an error and is never
+//! skipped: a conservation check over half the entries proves nothing.
 
 use std::sync::Arc;
 
@@ -11,23 +11,24 @@ use uuid::Uuid;
 use journal::Entry;
 use journal::rule::NONE;
 
-/// Lines sorted by SKU, shared between the places that remember them.
+/// Order lines sorted by SKU, shared between the maps that keep them.
 pub(crate) type Lines = Arc<[(Arc<str>, i64)]>;
 
-/// What an entry adds to the picture beside its transition.
+/// The facts of one entry beside its transition.
 #[derive(Debug)]
 pub(crate) enum Fact {
-    /// An item came into being with this much stock, or more of it arrived.
+    /// An item was created with this much stock, or more stock arrived.
     Received { sku: String, quantity: i64 },
-    /// An order came into being.
+    /// An order was created.
     Ordered { lines: Vec<(String, i64)>, reservation: Option<Uuid> },
-    /// A reservation came into being, as held or refused. `order` is unknown for one that was voided unseen.
+    /// A reservation was created as held or refused. `order` is `None` for a reservation that was voided before its
+    /// reserve arrived.
     Reserved { order: Option<Uuid>, lines: Vec<(String, i64)> },
-    /// The transition says it all.
+    /// No facts beside the transition.
     Nothing,
 }
 
-/// Reads it, or says what is missing.
+/// Reads the facts of an entry. The error names the missing member.
 pub(crate) fn read(entry: &Entry) -> Result<Fact, String> {
     let inputs = &entry.inputs;
     match (&*entry.aggregate_kind, &*entry.from) {
@@ -51,7 +52,7 @@ pub(crate) fn read(entry: &Entry) -> Result<Fact, String> {
     }
 }
 
-/// What a decision about stock read of one SKU.
+/// The stock of one SKU as a decision read it.
 #[derive(Debug)]
 pub(crate) struct StockRead<'a> {
     pub(crate) sku: &'a str,
@@ -59,7 +60,7 @@ pub(crate) struct StockRead<'a> {
     pub(crate) held: i64,
 }
 
-/// All that an entry's decision read of stock: beside each line, or beside the SKU of a receipt.
+/// Every stock level that an entry's decision read: beside each line, or beside the SKU of a receipt.
 pub(crate) fn stock_read<'a>(entry: &'a Entry<'_>) -> impl Iterator<Item = StockRead<'a>> {
     let lines = entry.inputs.get("lines").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     lines.iter().chain([&entry.inputs]).filter_map(|place| {

@@ -1,4 +1,5 @@
-//! The state that a journal adds up to, kept small: a check of a million orders has to fit in memory.
+//! The fold of both journals: the state that their entries add up to. It is kept small, because a check of a million
+//! orders has to fit in memory.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,18 +12,18 @@ use crate::entry::{Recorded, Unreadable};
 use crate::facts::{Fact, Lines};
 use crate::{Side, Violation};
 
-/// The newest entry of an aggregate.
+/// The last entry of an aggregate.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     /// `None` after an entry that cannot be read.
     pub(crate) kind: Option<Arc<str>>,
-    /// Likewise.
+    /// `None` after an entry that cannot be read.
     pub(crate) state: Option<Arc<str>>,
     pub(crate) version: i64,
     pub(crate) hash: String,
 }
 
-/// What the other entries need to know of an entry: enough to be its effect.
+/// The part of an entry that the checks of its effects need.
 #[derive(Debug, Clone)]
 pub(crate) struct Brief {
     pub(crate) side: Side,
@@ -37,18 +38,18 @@ pub(crate) struct Brief {
     pub(crate) cause: Option<Uuid>,
 }
 
-/// What became of an order, as far as the other aggregates care.
+/// The facts of an order that the checks of other aggregates need.
 #[derive(Debug, Clone)]
 pub(crate) struct Order {
     pub(crate) principal: Arc<str>,
     pub(crate) lines: Lines,
-    /// The reservation that it said it would ask for.
+    /// The reservation id that the order's first entry names.
     pub(crate) reservation: Option<Uuid>,
-    /// The entry that confirmed it.
+    /// The entry that confirmed the order.
     pub(crate) confirmed_by: Option<Uuid>,
 }
 
-/// What became of a reservation.
+/// The facts of a reservation.
 #[derive(Debug, Clone)]
 pub(crate) struct Reservation {
     pub(crate) order: Option<Uuid>,
@@ -66,47 +67,48 @@ pub(crate) struct Stock {
     pub(crate) shipped: i64,
 }
 
-/// What unreadable entries leave open: facts about these are judged only where they hold all the same.
+/// Facts that unreadable entries leave open. A fact about these is judged only where it holds all the same.
 #[derive(Debug, Default)]
 pub(crate) struct Doubts {
-    /// Unreadable entries by their hash, which the next entry of their aggregate names: the version, where it is known.
+    /// Unreadable entries by their hash, which the next entry of their aggregate names, with the version where it is
+    /// known.
     lost: HashMap<(Side, String), Option<i64>>,
     /// Ids of unreadable entries.
     ids: HashSet<Uuid>,
-    /// Whose unreadable entries have unknown ids.
+    /// Services whose journals have unreadable entries with unknown ids.
     without_id: HashSet<Side>,
     /// Aggregates with an entry that this release does not understand.
     aggregates: HashSet<(Side, Uuid)>,
     /// SKUs whose stock such an entry may have moved.
     skus: HashSet<Arc<str>>,
-    /// An entry may have moved the stock of any SKU.
+    /// True if an unreadable entry may have moved the stock of any SKU.
     any_sku: bool,
 }
 
 impl Doubts {
-    /// Whether an entry of this id may be there and unreadable, in either journal.
+    /// Returns whether either journal may have an unreadable entry with this id.
     pub(crate) fn cause(&self, id: Uuid) -> bool {
         self.ids.contains(&id) || !self.without_id.is_empty()
     }
 
-    /// Whether what is known of an aggregate may be incomplete.
+    /// Returns whether the known facts of an aggregate may be incomplete.
     pub(crate) fn aggregate(&self, side: Side, id: Uuid) -> bool {
         self.aggregates.contains(&(side, id)) || self.without_id.contains(&side)
     }
 
-    /// Whether the stock of a SKU may have been moved by an entry that is not understood.
+    /// Returns whether an entry that is not understood may have moved the stock of a SKU.
     pub(crate) fn sku(&self, sku: &str) -> bool {
         let item = || Uuid::new_v5(&journal::ITEM_NAMESPACE, sku.as_bytes());
         self.any_sku || self.skus.contains(sku) || self.aggregates.contains(&(Side::Inventory, item()))
     }
 
-    /// Whether an entry of this hash was there and could not be read.
+    /// Returns whether the journal has an unreadable entry with this hash.
     pub(crate) fn is_lost(&self, side: Side, hash: &str) -> bool {
         self.lost.contains_key(&(side, hash.to_owned()))
     }
 }
 
-/// Both journals, folded.
+/// The fold of both journals.
 #[derive(Debug, Default)]
 pub(crate) struct Fold {
     pub(crate) heads: HashMap<(Side, Uuid), Head>,
@@ -119,7 +121,7 @@ pub(crate) struct Fold {
 }
 
 impl Fold {
-    /// One shared copy of a text that comes again and again.
+    /// Returns the one shared copy of a text that many entries repeat.
     fn name(&mut self, text: &str) -> Arc<str> {
         if let Some(known) = self.names.get(text) {
             return known.clone();
@@ -136,12 +138,12 @@ impl Fold {
         lines.into()
     }
 
-    /// The head of an aggregate before the next entry is applied.
+    /// Returns the head of an aggregate before the next entry is applied.
     pub(crate) fn head(&self, side: Side, aggregate: Uuid) -> Option<&Head> {
         self.heads.get(&(side, aggregate))
     }
 
-    /// Takes in an entry that cannot be read, as far as it names its aggregate.
+    /// Records an entry that cannot be read, as far as it names its aggregate.
     pub(crate) fn lose(&mut self, side: Side, row: &Unreadable) {
         let before = row.aggregate.and_then(|id| self.heads.get(&(side, id)));
         let version = row.version.or(before.map(|head| head.version.saturating_add(1)));
@@ -159,7 +161,7 @@ impl Fold {
         self.doubt(side, id, row.kind.as_deref());
     }
 
-    /// Marks what an entry of an aggregate may have changed, when the entry is not understood.
+    /// Marks the facts that an entry which is not understood may have changed.
     pub(crate) fn doubt(&mut self, side: Side, id: Uuid, kind: Option<&str>) {
         self.doubts.aggregates.insert((side, id));
         if side == Side::Order || kind == Some("item") {
@@ -173,7 +175,7 @@ impl Fold {
         }
     }
 
-    /// Finds the head that an entry is chained to, where that is an entry which could not be read and did not name its
+    /// Finds the head that an entry is chained to, where the head is an unreadable entry that did not name its
     /// aggregate.
     pub(crate) fn find_lost(&mut self, side: Side, entry: &Entry<'_>) {
         let Some(hash) = entry.prev_hash.as_deref() else { return };
@@ -188,7 +190,7 @@ impl Fold {
         self.doubt(side, entry.aggregate_id, Some(&entry.aggregate_kind));
     }
 
-    /// Applies an entry. The SKUs whose stock it moved are returned.
+    /// Applies an entry and returns the SKUs whose stock it moved.
     pub(crate) fn apply(&mut self, side: Side, recorded: &Recorded, fact: Fact) -> Moved {
         let entry = &recorded.entry;
         let state = self.name(&entry.to);
@@ -259,7 +261,7 @@ impl Fold {
         let mut unknown = Vec::new();
         for (sku, quantity) in lines.iter() {
             if let Some(stock) = self.stock.get_mut(sku) {
-                // Quantities come from the data: one that is absurd breaks a bound and must not end the check.
+                // Quantities come from the data. An absurd quantity breaks a bound; it must not end the check.
                 stock.held = stock.held.saturating_add(quantity.saturating_mul(held));
                 stock.on_hand = stock.on_hand.saturating_sub(quantity.saturating_mul(shipped));
                 stock.shipped = stock.shipped.saturating_add(quantity.saturating_mul(shipped));
@@ -271,7 +273,7 @@ impl Fold {
     }
 }
 
-/// Whose stock an entry moved.
+/// The lines whose stock an entry moved.
 #[derive(Debug)]
 pub(crate) struct Moved {
     pub(crate) lines: Lines,
@@ -285,12 +287,12 @@ impl Default for Moved {
     }
 }
 
-/// Milliseconds since 1970.
+/// Converts a time to milliseconds since 1970.
 pub(crate) fn millis(time: OffsetDateTime) -> i64 {
     i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
-/// A violation that `recorded` is, with its place.
+/// A violation at the place of `recorded`.
 pub(crate) fn at(side: Side, recorded: &Recorded, what: impl Into<String>) -> Violation {
     let mut violation = Violation::new(what).of(side, recorded.entry.aggregate_id);
     violation.version = Some(recorded.entry.version);

@@ -1,16 +1,16 @@
-//! What this release knows of an entry: its aggregate's kind, its states and its rule.
+//! An entry compared with this release: its aggregate's kind, its states and its rule.
 
 use journal::Entry;
 use journal::rule::ReplayError;
 
 use crate::{Contract, Unknown};
 
-/// An entry against what this release has.
+/// The parts of an entry that this release has and does not have.
 #[derive(Debug)]
 pub(crate) struct Known {
-    /// The first thing that this release does not have, with the value.
+    /// The first part that this release does not have, with its value.
     pub(crate) unknown: Option<(Unknown, String)>,
-    /// What the decision reaches when it is executed again.
+    /// The state that the decision reaches when it is executed again.
     pub(crate) again: Result<String, ReplayError>,
 }
 
@@ -31,7 +31,7 @@ impl Known {
         Self { unknown, again }
     }
 
-    /// Whether this release has the aggregate's kind and both states.
+    /// Returns whether this release has the aggregate's kind and both states.
     pub(crate) fn has_known_states(&self) -> bool {
         match &self.unknown {
             Some((Unknown::Kind | Unknown::Status, _)) => false,
@@ -39,7 +39,7 @@ impl Known {
         }
     }
 
-    /// Whether this release has the rule.
+    /// Returns whether this release has the rule.
     pub(crate) fn has_known_rule(&self) -> bool {
         !matches!(self.again, Err(ReplayError::UnknownRule(_)))
     }

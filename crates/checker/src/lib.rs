@@ -1,15 +1,14 @@
-//! The one checker of the contract's twelve invariants, shared by every test tier, every drill and
-//! `mainstay verify`.
+//! The checker of the contract's twelve invariants. Every test tier, every drill and `mainstay verify` use it.
 //!
-//! It has three verdicts on a fact: it holds, it is broken, or it is not judged. The last is for data of another release:
-//! an entry, kind, status, rule or value that this release cannot read. Such data blocks itself and the facts that depend
-//! on it; a fact that depends on it and holds all the same is judged. A wrong hash, a broken chain or a wrong result of a
-//! known rule is never of another release.
+//! A fact has one of three verdicts: it holds, it is broken, or it is not judged. "Not judged" is for data of another
+//! release: an entry, kind, status, rule or value that this release cannot read. Such data blocks itself and the
+//! facts that depend on it; a fact that depends on it and holds all the same is judged. A wrong hash, a broken chain
+//! or a wrong result of a known rule is never excused as data of another release.
 //!
-//! It is pure, but for the feature `postgres`, which reads the services' databases for it: journals, tables and logs
-//! go in, a [`Report`] comes out, and time and memory grow with the number
-//! of entries and no faster. It knows none of the services' code. What it holds them to is data, the
-//! [`Contract`], and what it knows about an entry's `inputs` is in one file, `facts`.
+//! The checker is pure: journals, tables and logs go in, a [`Report`] comes out. Time and memory grow linearly with
+//! the number of entries. Only the feature `postgres` does I/O: it reads the services' databases. The checker depends
+//! on none of the services' code. The [`Contract`] gives it their rules as data, and the module `facts` alone knows
+//! the members of an entry's `inputs`.
 //!
 //! ```
 //! use checker::{Checker, Observed, Rule, sample};
@@ -53,7 +52,7 @@ use fold::Fold;
 use known::Known;
 use report::Tally;
 
-/// A check in progress: entries are read one at a time, so that a journal need not fit in memory.
+/// A check in progress. It reads one entry at a time, so that a journal need not fit in memory.
 #[derive(Debug)]
 pub struct Checker<'a> {
     contract: &'a Contract<'a>,
@@ -66,7 +65,7 @@ pub struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    /// A checker that has read nothing yet.
+    /// Creates a checker that has read no entry.
     pub fn new(contract: &'a Contract<'a>) -> Self {
         Self {
             contract,
@@ -79,8 +78,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Reads the next row of one service's journal, in commit order. How the two journals are interleaved does not
-    /// matter.
+    /// Reads the next row of one service's journal. Rows of one journal come in commit order; the interleaving of the
+    /// two journals does not matter.
     pub fn row(&mut self, side: Side, row: &JournalRow) {
         match row {
             JournalRow::Entry(recorded) => self.entry(side, recorded),
@@ -119,7 +118,7 @@ impl<'a> Checker<'a> {
         self.uniqueness.entry(&self.fold, side, recorded, tally);
     }
 
-    /// Reads a row that is not an entry of this release. Its bytes are still the ones that were hashed, or it is broken.
+    /// Reads a row that is not an entry of this release. Its bytes must still have the hash that the journal states.
     fn unreadable(&mut self, side: Side, row: &Unreadable) {
         self.entries += 1;
         let place = |what: String| Violation {
@@ -134,7 +133,7 @@ impl<'a> Checker<'a> {
         self.fold.lose(side, row);
     }
 
-    /// Holds the folded journals against everything else that was observed.
+    /// Compares the folded journals with everything else that was observed.
     pub fn finish(self, observed: &Observed) -> Report {
         let Self { contract, fold, mut tally, entries, causes, uniqueness, acknowledged } = self;
         let tally_ref = &mut tally;
@@ -158,7 +157,7 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// Names the rows that could not be read.
+/// Records the table rows that could not be read.
 fn unread(observed: &Observed, tally: &mut Tally) {
     for row in &observed.unread {
         let what = format!("{}: {}", row.table, row.what);

@@ -1,8 +1,9 @@
-//! Everything the checker is told besides the journals: table dumps, the client's log, what started when, how
-//! often calls were attempted, and what the processes hold.
+//! Observations beside the journals: table dumps, the client's log, starts of work, attempts of calls, and the
+//! resources that the processes hold.
 //!
-//! Take them in this order, so that a check of a running pair is exact where it can be: inventory's clock, tables, order
-//! journal, inventory journal. Then a row is never newer than its journal, and an order's cause is never missing.
+//! Take them in this order, so that a check of a running pair is as exact as possible: inventory's clock, tables,
+//! order journal, inventory journal. Then a row is never newer than its journal, and an order's cause is never
+//! missing.
 
 use journal::entry::{hash, hex};
 use serde::{Deserialize, Serialize};
@@ -12,36 +13,37 @@ use uuid::Uuid;
 
 use crate::Side;
 
-/// What was observed, journals excepted. Empty lists mean "not observed" and make rules say so.
+/// Observations of a pair, without its journals. An empty list means "not observed", and the report then says
+/// "nothing to check" for the rules that need it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Observed {
-    /// Faults have stopped and the resolution bound has passed.
+    /// True if faults have stopped and the resolution bound has passed.
     pub at_rest: bool,
-    /// Each service's tables and journal were read in one snapshot, so that they are equal even while the pair is
-    /// running. At rest they are in any case.
+    /// True if each service's tables and journal were read in one snapshot, so that they are equal even while the
+    /// pair is running. At rest they are equal in any case.
     pub one_snapshot: bool,
-    /// Inventory's clock at or before the moment of the order service's snapshot; without it a `reserved` order counts as
-    /// unexpired. A later time would condemn orders whose holds ran out only after they were read.
+    /// Inventory's clock at or before the moment of the order service's snapshot. Without it a `reserved` order
+    /// counts as unexpired. A later time would count orders as overdue whose holds ended after they were read.
     #[serde(with = "time::serde::rfc3339::option")]
     pub now: Option<OffsetDateTime>,
-    /// Both services' state tables, or nothing.
+    /// Both services' state tables; `None` if they were not read.
     pub tables: Option<Tables>,
     /// Rows of those tables that could not be read.
     pub unread: Vec<UnreadRow>,
-    /// The rows of each journal's table against those that its feed gave.
+    /// The number of rows in each journal's table and in its feed.
     pub journals: Vec<JournalTable>,
-    /// What clients sent and got, in any order.
+    /// Client requests with their replies, in any order.
     pub requests: Vec<ClientRequest>,
     /// Handlers, statements and calls that were started.
     pub starts: Vec<Start>,
-    /// Logical calls over a hop, with their attempts.
+    /// Logical calls over a hop, with the number of attempts.
     pub calls: Vec<Call>,
-    /// For how many seconds `calls` were watched; the budget's floor is per second.
+    /// The time in seconds for which `calls` were watched. The budget's floor is per second.
     pub watched_secs: f64,
-    /// Database sessions that were seen idle in a transaction, at their longest, and ones that never were.
+    /// Database sessions, each with its longest time idle in a transaction, 0 included.
     pub sessions: Vec<Session>,
-    /// Levels that must be back where they began.
+    /// Levels that must be back at their baseline at rest.
     pub gauges: Vec<Gauge>,
 }
 
@@ -57,26 +59,26 @@ pub struct Tables {
 /// A row of a table with a value that this release cannot read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnreadRow {
-    /// Whose table it is in.
+    /// The service that owns the table.
     pub service: Side,
-    /// The table.
+    /// The table's name.
     pub table: String,
-    /// The aggregate that the row is of, where that can be read.
+    /// The row's aggregate, where its id can be read.
     pub aggregate: Option<Uuid>,
-    /// The value, and why it cannot be read.
+    /// The value and the reason why it cannot be read.
     pub what: String,
 }
 
-/// The table behind a journal's feed.
+/// A journal's table compared with its feed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalTable {
-    /// Whose journal.
+    /// The service that owns the journal.
     pub service: Side,
-    /// Rows that the table has.
+    /// The number of rows in the table.
     pub rows: u64,
-    /// Rows that the feed gave.
+    /// The number of rows that the feed gave.
     pub given: u64,
-    /// The first rows, by `seq`, that the feed did not give.
+    /// The first rows, by `seq`, that the feed did not give; 10 at most.
     pub hidden: Vec<HiddenRow>,
     /// Entries with a column that differs from its body.
     #[serde(default)]
@@ -99,15 +101,15 @@ pub struct MiscopiedRow {
 /// A row of a journal that its feed did not give.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HiddenRow {
-    /// Its sequence number.
+    /// The sequence number.
     pub seq: i64,
-    /// Its aggregate.
+    /// The aggregate's id.
     pub aggregate: Uuid,
     /// The aggregate's version.
     pub version: i64,
 }
 
-/// One SKU and how many of it.
+/// An order line: SKU and quantity.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Line {
     pub sku: String,
@@ -121,9 +123,9 @@ pub struct OrderRow {
     pub principal: String,
     pub status: String,
     pub version: i64,
-    /// Lower-case hexadecimal.
+    /// SHA-256 of the last entry in lower-case hexadecimal.
     pub head_hash: String,
-    /// `None`: this release cannot read them.
+    /// `None` where this release cannot read them.
     #[serde(default)]
     pub lines: Option<Vec<Line>>,
     #[serde(default)]
@@ -136,13 +138,13 @@ pub struct OrderRow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReservationRow {
     pub id: Uuid,
-    /// Unknown to inventory for a reservation that was voided before it was made.
+    /// `None` for a reservation that was voided before its reserve arrived: a release does not name the order.
     #[serde(default)]
     pub order_id: Option<Uuid>,
     pub status: String,
     pub version: i64,
     pub head_hash: String,
-    /// `None`: this release cannot read them.
+    /// `None` where this release cannot read them.
     #[serde(default)]
     pub lines: Option<Vec<Line>>,
 }
@@ -165,7 +167,7 @@ pub struct KeyRow {
     pub key_hash: String,
     #[serde(default)]
     pub aggregate_id: Option<Uuid>,
-    /// The final reply, once there is one.
+    /// The final reply; `None` until it is stored.
     #[serde(default)]
     pub reply: Option<StoredReply>,
     /// The same reply, as a client reads it.
@@ -187,15 +189,15 @@ pub struct StoredReply {
 /// One request as a client saw it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClientRequest {
-    /// Whom it was sent to.
+    /// The service that it was sent to.
     pub service: Side,
     pub principal: String,
-    /// The hash of its idempotency key as the services make it; none for a GET.
+    /// The hash of the idempotency key, as the services compute it; `None` for a GET.
     #[serde(default)]
     pub key_hash: Option<String>,
-    /// Where it can be found in the client's log.
+    /// The correlation id, by which people find the request in the client's log.
     pub correlation_id: String,
-    /// The answer; none when none was read to its end, which is an unknown outcome.
+    /// The answer. `None` when the client did not read an answer to its end: the outcome is unknown.
     #[serde(default)]
     pub reply: Option<ClientReply>,
 }
@@ -207,16 +209,16 @@ pub struct ClientReply {
     pub status: u16,
     /// SHA-256 of the body in lower-case hexadecimal.
     pub body_hash: String,
-    /// The stable name of the problem, for an answer that is one.
+    /// The stable name of the problem; `None` for an answer that is no problem.
     pub problem: Option<String>,
     pub retryable: bool,
     /// The problem's `outcome`: `not-executed`, `refused` or `unknown`.
     pub outcome: Option<String>,
     /// The order, reservation or item that the reply is about.
     pub aggregate: Option<Uuid>,
-    /// The state it was said to be in.
+    /// The state that the reply gives.
     pub state: Option<String>,
-    /// The version it was said to have.
+    /// The version that the reply gives.
     pub version: Option<i64>,
 }
 
@@ -241,7 +243,7 @@ impl ClientReply {
         let kind = text("type").filter(|_| status >= 400);
         let problem = kind.and_then(|kind| kind.rsplit([':', '/']).next().map(str::to_owned));
         let (aggregate, state) = match problem.as_deref() {
-            // The order exists as rejected, or the reservation as refused, and the problem says which one it is.
+            // The order exists as `rejected`, or the reservation as `refused`, and the problem names its id.
             Some("insufficient-stock" | "unknown-sku") => {
                 let (aggregate, state) = match service {
                     Side::Order => (id("order_id"), "rejected"),
@@ -267,7 +269,7 @@ impl ClientReply {
         }
     }
 
-    /// Whether this is the reply that its key has from now on.
+    /// Returns whether the key keeps this reply: every repeat gets it.
     pub fn is_final(&self) -> bool {
         match &self.problem {
             None => (200..300).contains(&self.status) && self.status != 202,
@@ -275,13 +277,13 @@ impl ClientReply {
         }
     }
 
-    /// Whether it says that nothing was done.
+    /// Returns whether the reply states that nothing was executed.
     pub fn is_not_executed(&self) -> bool {
         self.outcome.as_deref() == Some("not-executed")
     }
 }
 
-/// What kind of work was started.
+/// A kind of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Work {
@@ -293,7 +295,7 @@ pub enum Work {
     Call,
 }
 
-/// One start of work, usually a span.
+/// A start of work, usually a span.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Start {
     /// The span's id; unique in the list.
@@ -303,25 +305,25 @@ pub struct Start {
     pub parent: Option<String>,
     pub service: Side,
     pub work: Work,
-    /// What it was: a route, a statement's name.
+    /// The route, or the statement's name.
     pub name: String,
     pub correlation_id: String,
-    /// Milliseconds left to the deadline when it started (for a call: what it was given); none when it had no
-    /// deadline.
+    /// Milliseconds left to the deadline at the start; for a call, the milliseconds that it was given. `None` without
+    /// a deadline.
     #[serde(default)]
     pub left_ms: Option<i64>,
-    /// It only recorded an outcome, which is allowed after the deadline.
+    /// True if the work only recorded an outcome, which is allowed after the deadline.
     #[serde(default)]
     pub records_outcome: bool,
 }
 
-/// One logical call over a hop.
+/// A logical call over a hop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
-    /// `order->inventory`, `client->order`.
+    /// The hop: `order->inventory` or `client->order`.
     pub hop: String,
     pub correlation_id: String,
-    /// How often it was sent.
+    /// The number of attempts.
     pub attempts: u32,
 }
 
@@ -330,11 +332,11 @@ pub struct Call {
 pub struct Session {
     pub service: Side,
     pub pid: i32,
-    /// The longest it was seen idle in a transaction.
+    /// The longest time that the session was seen idle in a transaction, in milliseconds.
     pub idle_in_transaction_ms: u64,
 }
 
-/// A level that must return to where it was.
+/// A level that must return to its baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gauge {
     pub service: Side,
@@ -342,6 +344,6 @@ pub struct Gauge {
     pub name: String,
     pub baseline: f64,
     pub now: f64,
-    /// How far above the baseline still counts as back: allocators and pools keep some.
+    /// The distance above the baseline that still counts as returned: allocators and pools keep some.
     pub slack: f64,
 }

@@ -1,7 +1,7 @@
-//! Reading a service's database: its tables and its journal as they were at one moment.
+//! Reader of a service's database: its tables and its journal at one moment.
 //!
-//! A row can then be held against its journal exactly, even while the service is running. The session may be that
-//! of any role that can read the tables, the services' own included.
+//! A row can then be compared exactly with its journal, even while the service is running. Any role that can read the
+//! tables will do, the services' own roles included.
 
 use std::collections::HashMap;
 
@@ -20,39 +20,39 @@ use crate::{
     Unreadable,
 };
 
-/// Entries read at once.
+/// Journal entries per page.
 const PAGE: i64 = 1_000;
 
-/// What one service's database holds.
+/// The contents of one service's database.
 #[derive(Debug)]
 pub struct Dump {
     /// The service's own tables; those of the other service are empty.
     pub tables: Tables,
     /// Rows of those tables that cannot be read.
     pub unread: Vec<UnreadRow>,
-    /// In commit order, as the feed gives it.
+    /// The journal in commit order, as the feed gives it.
     pub journal: Vec<JournalRow>,
-    /// How many rows the journal's table has, whether or not the feed gives them.
+    /// The number of rows in the journal's table, whether or not the feed gives them.
     pub journal_rows: i64,
-    /// The first of those that the feed does not give.
+    /// The first rows, by `seq`, that the feed does not give; 10 at most.
     pub hidden: Vec<HiddenRow>,
     /// Entries with a column that differs from its body.
     pub miscopied: Vec<MiscopiedRow>,
-    /// Every session at the database but this one, as far as the role may see it.
+    /// Every session of the database but the reader's own, as far as the role may see it.
     pub sessions: Vec<Session>,
 }
 
-/// Both journals in commit order, and everything else that both databases hold.
+/// The contents of both databases: both journals in commit order, tables and sessions.
 #[derive(Debug)]
 pub struct PairDump {
-    /// Each row with whose journal it is in.
+    /// Each journal row with its service.
     pub entries: Vec<(Side, JournalRow)>,
     /// Tables, sessions, and inventory's clock.
     pub observed: Observed,
 }
 
 impl PairDump {
-    /// Feeds both journals to a checker and holds them against what was observed.
+    /// Checks both journals and all observations against the contract.
     pub fn check(&self, contract: &Contract<'_>) -> Report {
         let mut checker = Checker::new(contract);
         for (side, row) in &self.entries {
@@ -61,19 +61,19 @@ impl PairDump {
         checker.finish(&self.observed)
     }
 
-    /// The entries that can be read.
+    /// Returns the entries that this release can read.
     pub fn into_entries(self) -> Vec<(Side, Recorded)> {
         self.entries.into_iter().filter_map(|(side, row)| Some((side, row.entry()?))).collect()
     }
 }
 
-/// Why a database could not be read.
+/// Reasons why a database could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
-    /// The database refused or did not answer.
+    /// The database refused a statement or did not answer.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-    /// The journal's own cursor was refused.
+    /// The feed refused a cursor that it had given.
     #[error(transparent)]
     Cursor(#[from] InvalidCursor),
     /// The journal's feed would be incomplete.
@@ -81,21 +81,21 @@ pub enum DumpError {
     Feed(#[from] Refused),
 }
 
-/// One service's database could not be read.
+/// The error of a pair of which one database could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("the {side} service's database cannot be read")]
 pub struct PairDumpError {
-    /// Whose.
+    /// The service of the database.
     pub side: Side,
-    /// Why.
+    /// The reason.
     pub source: DumpError,
 }
 
-/// Reads both services' databases, each as it is at one moment. A row or an entry that cannot be read is told as such and
-/// stops no other.
+/// Reads both services' databases, each at one moment. An unreadable row or entry is listed as such; the others are
+/// read.
 ///
-/// Inventory's clock is read first and its tables last: what the order service knew of inventory is then in inventory's
-/// journal, and no hold counts as ended that ended after the orders were read.
+/// Inventory's clock is read first and its database last. Every inventory entry that the order service refers to is
+/// then in inventory's journal, and no hold counts as ended that ended after the orders were read.
 ///
 /// # Errors
 /// A database cannot be read.
@@ -134,7 +134,7 @@ pub async fn dump_pair(
     Ok(PairDump { entries: order.chain(inventory).collect(), observed })
 }
 
-/// Reads everything the checker wants to know of one service, in a read-only transaction that sees one moment.
+/// Reads one service's tables, journal and sessions, in a read-only transaction that sees one moment.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -170,8 +170,9 @@ pub async fn dump(connection: &mut PgConnection, side: Side) -> Result<Dump, Dum
     Ok(Dump { tables, unread: rows.unread, journal, journal_rows, hidden, miscopied, sessions })
 }
 
-/// Unfinished work of a pair, in words; `None` when it is at rest: every key has its reply, every order is decided, every
-/// hold that ran out by inventory's clock has been given back, and no session is in a transaction.
+/// Finds unfinished work of a pair and describes it; `None` when the pair is at rest: every key has its reply, every
+/// order is decided, every hold that ended by inventory's clock has been given back, and no session is in a
+/// transaction.
 ///
 /// # Errors
 /// A database cannot be read.
@@ -182,7 +183,7 @@ pub async fn under_way(
     const ORDERS: &str = "SELECT 'order ' || id || ' ' || status FROM orders
         WHERE status NOT IN ('reserved', 'rejected', 'confirmed', 'cancelled', 'expired')
            OR (status = 'reserved' AND expires_at < $1)";
-    const HOLDS: &str = "SELECT 'reservation ' || id || ' past its time' FROM reservations
+    const HOLDS: &str = "SELECT 'reservation ' || id || ' past its expiry' FROM reservations
         WHERE status = 'held' AND expires_at < $1";
     const UNFINISHED: &str =
         "SELECT 'a key of ' || command || ' without a reply' FROM idempotency WHERE completed_at IS NULL";
@@ -209,7 +210,7 @@ async fn clock(connection: &mut PgConnection) -> Result<OffsetDateTime, sqlx::Er
     sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(connection).await
 }
 
-/// A time that the database can hold and this program cannot, such as `infinity`, is read as none.
+/// A time that the database can hold and this program cannot, such as `infinity`, is read as NULL.
 const ORDERS: &str = "SELECT id, principal, status, version, encode(head_hash, 'hex') AS head_hash, lines::text AS lines,
         reservation_id, CASE WHEN expires_at BETWEEN '0001-01-01' AND '9999-12-31' THEN expires_at END AS expires_at
     FROM orders";
@@ -226,14 +227,14 @@ enum Named {
     Sku,
 }
 
-/// A reader of rows, and the rows that it could not read.
+/// Reader of table rows. It collects the rows that it cannot read.
 struct Rows {
     side: Side,
     unread: Vec<UnreadRow>,
 }
 
 impl Rows {
-    /// Reads each row for itself, so that one with a value that does not fit stops no other.
+    /// Reads each row by itself, so that a row with an unreadable value does not stop the others.
     async fn read<T: for<'r> FromRow<'r, PgRow>>(
         &mut self,
         connection: &mut PgConnection,
@@ -285,12 +286,12 @@ async fn journal(connection: &mut PgConnection, side: Side) -> Result<Vec<Journa
             None => break,
         }
     }
-    place(connection, &mut journal).await?;
+    locate(connection, &mut journal).await?;
     Ok(journal)
 }
 
-/// Names the aggregates of entries that cannot be read, by the columns that stand beside their bodies.
-async fn place(connection: &mut PgConnection, journal: &mut [JournalRow]) -> Result<(), sqlx::Error> {
+/// Names the aggregates of unreadable entries, by the columns beside their bodies.
+async fn locate(connection: &mut PgConnection, journal: &mut [JournalRow]) -> Result<(), sqlx::Error> {
     let mut unreadable: HashMap<i64, &mut Unreadable> = journal
         .iter_mut()
         .filter_map(|row| match row {
@@ -317,7 +318,7 @@ async fn place(connection: &mut PgConnection, journal: &mut [JournalRow]) -> Res
     Ok(())
 }
 
-/// The first rows of the table that the feed did not give.
+/// Finds the first 10 rows of the journal's table that the feed did not give.
 async fn hidden(connection: &mut PgConnection, given: &[JournalRow]) -> Result<Vec<HiddenRow>, sqlx::Error> {
     let given: Vec<i64> = given.iter().map(JournalRow::seq).collect();
     let rows: Vec<(i64, Uuid, i64)> = sqlx::query_as(

@@ -1,8 +1,8 @@
-//! The checker's findings: for every rule, how many facts it was held against and each one that broke it; and everything
-//! that this release cannot read, which it does not judge.
+//! The checker's report. For every rule it gives the number of facts that were checked and each fact that broke it.
+//! It also lists the data that this release cannot read and does not judge.
 //!
-//! A rule that met no fact proves nothing, so the report says "nothing to check" for it instead of passing it
-//! silently, and [`Report::require`] turns that into a failure where a test depends on the rule.
+//! A rule without a fact proves nothing, so the report says "nothing to check" for it instead of passing it silently.
+//! [`Report::require`] turns that into a failure where a test depends on the rule.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -14,7 +14,7 @@ use crate::Side;
 
 macro_rules! rules {
     ($($name:ident = $invariant:literal, $says:literal;)*) => {
-        /// One checkable sentence of one of the contract's twelve invariants.
+        /// A checkable sentence of one of the contract's twelve invariants.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
         pub enum Rule { $(#[doc = $says] $name,)* }
@@ -23,7 +23,7 @@ macro_rules! rules {
             /// Every rule, in the order of the invariants.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The number of the contract's invariant that this rule is a part of, 1 to 12.
+            /// The number of the contract's invariant that this rule belongs to, 1 to 12.
             pub const fn invariant(self) -> u8 { match self { $(Self::$name => $invariant,)* } }
 
             /// The rule as a sentence.
@@ -38,12 +38,12 @@ rules! {
     StockReadAsItStood = 1, "each decision read the stock as it stood at that point of the journal";
     OneOrderPerKey = 2, "at most one order per (principal, key)";
     OneLiveReservation = 2, "at most one live reservation per order";
-    AcknowledgedSurvives = 3, "what was acknowledged is in the table and in the journal";
-    NotExecutedLeftNothing = 3, "what was answered not-executed left nothing";
+    AcknowledgedSurvives = 3, "every acknowledged result is in the table and in the journal";
+    NotExecutedLeftNothing = 3, "a request answered not-executed left nothing";
     ConfirmedTogether = 4, "a confirmed order has a reservation confirmed before it with the same lines";
     ConfirmedWhenAsked = 4, "a reservation is confirmed only for an order that was confirming";
     RestHoldsNothing = 4, "at rest a cancelled, rejected or expired order holds nothing";
-    RestIsSettled = 4, "at rest every order is terminal or an unexpired reserved";
+    RestIsSettled = 4, "at rest every order is terminal, or reserved and unexpired";
     LegalTransition = 5, "only legal transitions";
     ContiguousVersions = 5, "versions are contiguous and each entry leaves the state it found";
     TerminalIsFinal = 5, "terminal states have no successor";
@@ -58,38 +58,38 @@ rules! {
     TimeFallsPerHop = 9, "remaining time falls at each hop";
     AttemptsPerCall = 10, "attempts per call stay within the limit";
     AttemptsPerHop = 10, "retries per hop stay within the budget";
-    NoIdleTransaction = 11, "no session is idle in a transaction for over a second";
+    NoIdleTransaction = 11, "no session is idle in a transaction for more than one second";
     BackToBaseline = 11, "at rest tasks, sockets and memory are back at their baseline";
     DecisionReexecutes = 12, "every decision re-executes to the same result";
     ChainVerifies = 12, "every hash chain verifies";
 }
 
-/// One fact that broke a rule, with what is needed to find it.
+/// A fact that broke a rule, with its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
-    /// Whose journal, table or request it is in.
+    /// The service of the journal, table or request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<Side>,
-    /// Which order, reservation or item.
+    /// The order, reservation or item.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aggregate: Option<Uuid>,
     /// The aggregate's version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
-    /// The entry's place in the journal.
+    /// The entry's sequence number in the journal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<i64>,
-    /// What is wrong, with the numbers.
+    /// The description of the fault, with its numbers.
     pub what: String,
 }
 
 impl Violation {
-    /// A violation that is known only by its text so far.
+    /// Creates a violation without a place.
     pub fn new(what: impl Into<String>) -> Self {
         Self { service: None, aggregate: None, version: None, seq: None, what: what.into() }
     }
 
-    /// Names the aggregate.
+    /// Sets the aggregate.
     #[must_use]
     pub fn of(mut self, service: Side, aggregate: Uuid) -> Self {
         self.service = Some(service);
@@ -112,7 +112,7 @@ impl fmt::Display for Violation {
         if let Some(seq) = self.seq {
             write!(f, "seq {seq} ")?;
         }
-        // Names and states come from the data, which may want to write on the reader's screen.
+        // Names and states come from the data, which may hold terminal control sequences.
         for char in self.what.chars() {
             match char {
                 '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
@@ -126,19 +126,19 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The ways in which a row or an entry can be of another release than this one.
+/// The kinds of data that belong to another release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unknown {
-    /// The bytes of a journal's row are not an entry.
+    /// A journal row whose bytes are not an entry.
     Entry,
-    /// An entry is about an aggregate of a kind that this release does not have.
+    /// An entry of an aggregate kind that this release does not have.
     Kind,
-    /// An entry or a row names a status that this release does not have.
+    /// An entry or a row with a status that this release does not have.
     Status,
-    /// An entry was decided by a rule that this release does not have.
+    /// An entry of a rule that this release does not have.
     Rule,
-    /// A table's row holds a value that this release cannot read.
+    /// A table row with a value that this release cannot read.
     Row,
 }
 
@@ -154,12 +154,12 @@ impl fmt::Display for Unknown {
     }
 }
 
-/// One entry or row that is not judged, nor is what depends on it.
+/// An entry or row that is not judged. The facts that depend on it are not judged either.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotJudged {
-    /// What is unknown about it.
+    /// The kind of the unknown part.
     pub unknown: Unknown,
-    /// Where it is, and the value that is unknown.
+    /// The place of the entry or row, and the unknown value.
     #[serde(flatten)]
     pub place: Violation,
 }
@@ -170,26 +170,27 @@ impl fmt::Display for NotJudged {
     }
 }
 
-/// How far the hosts' wall clocks were apart. That is stated and breaks no rule.
+/// The differences between the hosts' wall clocks. The report states them; they break no rule.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Clocks {
-    /// The offsets that causes and effects show, each at its largest.
+    /// The offsets between causes and effects, the largest for each pair of services.
     pub offsets: Vec<ClockOffset>,
-    /// Effects with a hybrid time that is not after their cause's, because their host's clock was behind. Releases before
-    /// this one did not adopt a clock that was over half a second ahead.
+    /// The number of effects whose hybrid time is not after their cause's, because their host's clock was behind.
+    /// Earlier releases did not adopt a clock that was more than half a second ahead.
     pub not_adopted: u64,
 }
 
-/// One service's host was ahead of another's: a cause has a later wall time than its effect.
+/// An offset between two services' hosts: a cause has a later wall time than its effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockOffset {
     /// The service that wrote the cause.
     pub ahead: Side,
-    /// The service that wrote the effect. The same one, when its replicas differ or its clock was set back.
+    /// The service that wrote the effect. It is the same service when its replicas' clocks differ or its clock was
+    /// set back.
     pub behind: Side,
-    /// By how many milliseconds at least, at the worst.
+    /// The largest offset in milliseconds. The true offset is at least as large.
     pub milliseconds: u64,
-    /// How many effects show an offset.
+    /// The number of effects that show an offset.
     pub effects: u64,
 }
 
@@ -198,7 +199,7 @@ impl fmt::Display for ClockOffset {
         let Self { ahead, behind, milliseconds, effects } = self;
         let (seconds, rest) = (milliseconds / 1_000, milliseconds % 1_000);
         let behind = if ahead == behind {
-            "of its own other hosts or of its own later time".to_owned()
+            "of its other replicas or of its own later time".to_owned()
         } else {
             format!("of {behind}")
         };
@@ -206,45 +207,45 @@ impl fmt::Display for ClockOffset {
     }
 }
 
-/// What one rule found.
+/// The result of one rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Which rule.
+    /// The rule.
     pub rule: Rule,
-    /// The number of the invariant it belongs to.
+    /// The number of the rule's invariant.
     pub invariant: u8,
-    /// How many facts it was held against.
+    /// The number of facts that were checked.
     pub checked: u64,
-    /// How many facts could not be judged yet because the pair was not at rest.
+    /// The number of facts that only a history at rest can judge.
     pub deferred: u64,
-    /// How many facts could not be judged because they depend on something that this release cannot read.
+    /// The number of facts that are not judged because they depend on data that this release cannot read.
     #[serde(default)]
     pub not_judged: u64,
-    /// How many facts broke it.
+    /// The number of facts that broke the rule.
     pub violated: u64,
-    /// The first of them, [`Finding::SHOWN`] at most, so that one broken service cannot fill the memory.
+    /// The first violations, [`Finding::SHOWN`] at most, so that a broken service cannot fill the memory.
     pub violations: Vec<Violation>,
 }
 
 impl Finding {
-    /// How many violations of one rule are kept with their text.
+    /// The number of violations of one rule that are kept with their text.
     pub const SHOWN: usize = 100;
 }
 
-/// What a whole check found.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Whether the history was taken at rest.
+    /// True if the history was taken at rest.
     pub at_rest: bool,
-    /// How many journal entries were read.
+    /// The number of journal entries that were read.
     pub entries: u64,
-    /// How many entries and rows this release cannot read, by what is unknown about them.
+    /// The number of entries and rows that this release cannot read, by kind.
     #[serde(default)]
     pub not_judged: BTreeMap<Unknown, u64>,
-    /// The first of them, [`Finding::SHOWN`] at most.
+    /// The first of those entries and rows, [`Finding::SHOWN`] at most.
     #[serde(default)]
     pub not_judged_shown: Vec<NotJudged>,
-    /// The hosts' clocks.
+    /// Offsets between the hosts' clocks.
     #[serde(default)]
     pub clocks: Clocks,
     /// One finding per rule, in the order of the invariants.
@@ -252,46 +253,46 @@ pub struct Report {
 }
 
 impl Report {
-    /// What `rule` found.
+    /// Returns the result of `rule`.
     pub fn finding(&self, rule: Rule) -> &Finding {
         // `findings` is built from `Rule::ALL`, whose order is the order of the discriminants.
         &self.findings[rule as usize]
     }
 
-    /// Whether a rule was broken.
+    /// Returns whether a rule was broken.
     pub fn is_broken(&self) -> bool {
         self.findings.iter().any(|finding| finding.violated > 0)
     }
 
-    /// Whether this release could read everything.
+    /// Returns whether this release could read everything.
     pub fn is_judged(&self) -> bool {
         self.not_judged.is_empty() && self.findings.iter().all(|finding| finding.not_judged == 0)
     }
 
-    /// Whether everything was judged and no rule was broken. Says nothing of rules that had nothing to check; see
+    /// Returns whether everything was judged and no rule was broken. Rules without a fact count as unbroken; see
     /// [`Report::require`].
     pub fn is_clean(&self) -> bool {
         !self.is_broken() && self.is_judged()
     }
 
-    /// The invariants of which a rule met a fact, and the others.
+    /// Returns the invariants with at least one checked fact, and the others.
     pub fn invariants(&self) -> (Vec<u8>, Vec<u8>) {
         let met = |number: &u8| self.findings.iter().any(|f| f.invariant == *number && f.checked > 0);
         (1..=12).partition(met)
     }
 
-    /// The rules that met no fact.
+    /// Lists the rules without a checked fact.
     pub fn nothing_to_check(&self) -> impl Iterator<Item = Rule> + '_ {
         self.findings.iter().filter(|finding| finding.checked == 0).map(|finding| finding.rule)
     }
 
-    /// The rules that were broken.
+    /// Lists the rules that were broken.
     pub fn broken(&self) -> impl Iterator<Item = Rule> + '_ {
         self.findings.iter().filter(|finding| finding.violated > 0).map(|finding| finding.rule)
     }
 
-    /// Fails with the whole report when a rule was broken, when something was not judged, when an entry did not follow its
-    /// cause's clock, or when one of `rules` met no fact. For histories that this release has made.
+    /// Fails with the whole report when a rule was broken, when data was not judged, when an entry did not adopt its
+    /// cause's clock, or when one of `rules` has no checked fact. For histories that this release has written.
     ///
     /// # Errors
     /// The reason and the report.
@@ -300,7 +301,7 @@ impl Report {
         if self.is_clean() && empty.is_empty() && self.clocks.not_adopted == 0 {
             Ok(())
         } else if !self.is_broken() && !self.is_judged() {
-            Err(format!("this release made what it cannot read\n{self}"))
+            Err(format!("this release wrote data that it cannot read\n{self}"))
         } else if !self.is_broken() && self.clocks.not_adopted > 0 {
             Err(format!("a clock was not adopted\n{self}"))
         } else if empty.is_empty() {
@@ -349,7 +350,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// The report while it is being written.
+/// A report in progress.
 #[derive(Debug)]
 pub(crate) struct Tally {
     findings: Vec<Finding>,
@@ -380,7 +381,7 @@ impl Tally {
         }
     }
 
-    /// Counts one fact held against `rule`; `broken` describes it when it did not hold.
+    /// Counts one checked fact of `rule`. `broken` describes it when it does not hold.
     pub(crate) fn check(&mut self, rule: Rule, holds: bool, broken: impl FnOnce() -> Violation) {
         let finding = &mut self.findings[rule as usize];
         finding.checked += 1;
@@ -392,8 +393,8 @@ impl Tally {
         }
     }
 
-    /// Counts one fact held against `rule`. One that does not hold is not judged where `depends` says that something
-    /// unreadable may be the reason.
+    /// Counts one fact of `rule`. A fact that does not hold is not judged when `depends` says that unreadable data
+    /// may be the reason.
     pub(crate) fn judge(
         &mut self,
         rule: Rule,
@@ -413,12 +414,12 @@ impl Tally {
         self.findings[rule as usize].deferred += 1;
     }
 
-    /// Counts one fact that depends on something this release cannot read.
+    /// Counts one fact that depends on data which this release cannot read.
     pub(crate) fn doubt(&mut self, rule: Rule) {
         self.findings[rule as usize].not_judged += 1;
     }
 
-    /// Names an entry or a row that this release cannot read.
+    /// Records an entry or a row that this release cannot read.
     pub(crate) fn unknown(&mut self, unknown: Unknown, place: Violation) {
         *self.not_judged.entry(unknown).or_default() += 1;
         if self.not_judged_shown.len() < Finding::SHOWN {

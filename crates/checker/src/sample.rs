@@ -1,8 +1,8 @@
-//! A small healthy history of both services, for tests of the checker and of those who feed it.
+//! A small healthy history of both services, for tests of the checker and of its users.
 //!
-//! Every seventh order is confirmed, cancelled, refused for want of stock, confirmed after two lost replies,
-//! expired, still held, or cancelled before its reservation arrived. Nothing here is random, so that a corrupted
-//! copy differs from the healthy one in exactly what a test changed.
+//! The orders repeat seven cases: confirmed, cancelled, refused because stock is short, confirmed after two lost
+//! replies, expired, still held, and cancelled before its reserve arrived. Nothing is random, so that a corrupted
+//! copy differs from the healthy history only in the part that a test changed.
 
 use std::collections::HashMap;
 
@@ -19,22 +19,22 @@ use crate::{
     OrderRow, Recorded, ReservationRow, Session, Side, Start, StoredReply, Tables, Work,
 };
 
-/// Both journals, interleaved in commit order, and everything else that was observed.
+/// Both journals, interleaved in commit order, and all other observations.
 #[derive(Debug, Clone)]
 pub struct History {
-    /// Each with whose journal it is in.
+    /// Each entry with its service.
     pub entries: Vec<(Side, Recorded)>,
     /// Tables, requests, starts and the rest, at rest.
     pub observed: Observed,
 }
 
-/// Who places the orders.
+/// The principal that places the orders.
 pub const CUSTOMER: &str = "alice";
-/// Who the order service is to inventory.
+/// The order service's principal at inventory.
 pub const PEER: &str = "order-service";
-/// A SKU with stock enough.
+/// A SKU with enough stock for every order.
 pub const PLENTY: &str = "85123A";
-/// A SKU with none to spare.
+/// A SKU with one piece in stock.
 pub const SCARCE: &str = "22086";
 
 const TRANSITIONS: [(&str, &str, &str); 27] = [
@@ -67,12 +67,13 @@ const TRANSITIONS: [(&str, &str, &str); 27] = [
     ("reservation", "held", "expired"),
 ];
 
-/// The contract that [`healthy`] keeps.
+/// The contract of the [`healthy`] history.
 pub fn contract() -> Contract<'static> {
     Contract::new(TRANSITIONS, decide)
 }
 
-/// The decisions of the sample: what was heard names the state, and a reservation looks at the stock.
+/// The rules of the sample. `sample.heard` reaches the state that its inputs name; `sample.reserve` compares the
+/// lines with the stock.
 fn decide(rule: &str, inputs: &Value) -> Result<String, ReplayError> {
     let unfit =
         |what: String| ReplayError::Inputs { rule: "sample", source: serde_json::Error::custom(what) };
@@ -92,7 +93,7 @@ fn decide(rule: &str, inputs: &Value) -> Result<String, ReplayError> {
     }
 }
 
-/// A history of `orders` orders.
+/// Creates a history of `orders` orders.
 pub fn healthy(orders: usize) -> History {
     let mut book = Book::new();
     book.receive(PLENTY, 1_000 * i64::try_from(orders).unwrap_or(i64::MAX / 1_000) + 1_000);
@@ -105,7 +106,7 @@ pub fn healthy(orders: usize) -> History {
 }
 
 impl History {
-    /// Checks it against `contract`.
+    /// Checks the history against `contract`.
     pub fn check(&self, contract: &Contract<'_>) -> crate::Report {
         let mut checker = crate::Checker::new(contract);
         for (side, recorded) in &self.entries {
@@ -114,8 +115,8 @@ impl History {
         checker.finish(&self.observed)
     }
 
-    /// Computes bodies, hashes and chains anew, in the tables too, so that an entry that a test has changed is
-    /// wrong only in what was changed.
+    /// Computes bodies, hashes and chains again, in the tables too, so that an entry that a test changed is wrong
+    /// only in that change.
     pub fn reseal(&mut self) {
         let mut heads: HashMap<Uuid, String> = HashMap::new();
         for (_, recorded) in &mut self.entries {
@@ -142,7 +143,7 @@ pub fn item_id(sku: &str) -> Uuid {
     Uuid::new_v5(&ITEM_NAMESPACE, sku.as_bytes())
 }
 
-/// One step of one aggregate, before it is sealed.
+/// One transition of an aggregate, before its entry is hashed.
 struct Move<'a> {
     side: Side,
     kind: &'a str,
@@ -157,7 +158,7 @@ struct Move<'a> {
     inputs: Value,
 }
 
-/// Writes the history.
+/// Writer of the history.
 struct Book {
     entries: Vec<(Side, Recorded)>,
     heads: HashMap<Uuid, (String, i64, String)>,
@@ -181,7 +182,7 @@ impl Book {
         }
     }
 
-    /// Appends an entry a millisecond after the last one; gives its id.
+    /// Appends an entry one millisecond after the last one and returns its id.
     fn write(&mut self, step: Move<'_>) -> Uuid {
         self.now += Duration::milliseconds(1);
         let count = self.entries.len() + 1;
@@ -332,7 +333,7 @@ impl Book {
         self.rows(order);
     }
 
-    /// The client asks twice and gets the same bytes; before that it was once not let in.
+    /// Records the client's requests: one shed, one without a reply, and two with the same reply.
     fn answer(&mut self, order: &Placing, command: &str, status: u16, state: &str) {
         let (_, version, _) = &self.heads[&order.id];
         let body_hash = hex(&hash(format!("{} {state}", order.id).as_bytes()));
@@ -468,19 +469,19 @@ impl Book {
     }
 }
 
-/// An order on its way.
+/// An order that is being written.
 struct Placing {
     id: Uuid,
     reservation: Uuid,
     correlation: String,
     lines: Vec<Line>,
-    /// The entry that the next one follows from.
+    /// The cause of the next entry.
     last: Option<Uuid>,
 }
 
 impl Placing {
-    /// The order service moves the order because a client asked (`command` is then the root of a request), or
-    /// because of what it heard.
+    /// Writes an entry of the order: for a client's command, which is the root of a request, or for inventory's
+    /// answer.
     fn says(&mut self, book: &mut Book, command: &str, to: &str) {
         let asked = matches!(command, "place" | "confirm" | "cancel");
         let step = Move {
@@ -499,7 +500,7 @@ impl Placing {
         self.last = Some(book.write(step));
     }
 
-    /// Inventory answers the reservation.
+    /// Writes inventory's answer to the reserve.
     fn reserves(&mut self, book: &mut Book, to: &str) {
         let stock = |line: &Line| {
             let row = book.tables.items.iter().find(|row| row.sku == line.sku);
@@ -510,7 +511,7 @@ impl Placing {
         self.inventory(book, to, "sample.reserve@1", json!({"order_id": self.id, "lines": lines}));
     }
 
-    /// Inventory moves the reservation.
+    /// Writes a transition of the reservation.
     fn moves(&mut self, book: &mut Book, to: &str) {
         self.inventory(book, to, "sample.heard@1", json!({"heard": to}));
     }

@@ -1,4 +1,5 @@
-//! Hosts whose clocks are wrong: the pair's order stands in causes and versions, so an offset is stated and breaks nothing.
+//! Hosts with wrong clocks: causes and versions order the pair's history, so a clock offset is stated and breaks no
+//! invariant.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are outside what clippy takes for a test")]
 
 use std::collections::HashMap;
@@ -7,8 +8,9 @@ use checker::sample::{self, History};
 use checker::{Report, Rule, Side};
 use time::Duration;
 
-/// A history as hosts write it whose wall clocks are wrong by `offset`, a function of the service and of how many entries
-/// were written before. Hybrid clocks adopt what they hear if `adopts` says so, as releases before this one did not.
+/// A history written by hosts whose wall clocks are wrong by `offset`, a function of the service and of the number of
+/// entries written before. With `adopts`, hybrid clocks adopt later times that they receive; earlier releases did
+/// not.
 fn skewed(offset: impl Fn(Side, usize) -> Duration, adopts: bool) -> History {
     let mut history = sample::healthy(14);
     let mut newest: HashMap<uuid::Uuid, u64> = HashMap::new();
@@ -70,7 +72,7 @@ fn clocks_that_are_stepped_back_and_forth_break_no_invariant() {
 }
 
 #[test]
-fn a_history_of_a_release_that_did_not_adopt_clocks_tells_of_skew_and_not_of_a_broken_invariant() {
+fn a_history_of_a_release_that_did_not_adopt_clocks_shows_skew_and_breaks_no_invariant() {
     for off in [Duration::hours(1), -Duration::hours(1)] {
         let history = skewed(|side, _| if side == Side::Order { off } else { Duration::ZERO }, false);
         let report = history.check(&sample::contract());
@@ -81,7 +83,7 @@ fn a_history_of_a_release_that_did_not_adopt_clocks_tells_of_skew_and_not_of_a_b
 }
 
 #[test]
-fn clocks_that_agree_are_not_told_of() {
+fn clocks_that_agree_are_not_reported() {
     let report = sample::healthy(14).check(&sample::contract());
     assert_eq!(report.clocks, checker::Clocks::default());
 }
@@ -92,7 +94,7 @@ fn a_reserved_order_is_judged_by_the_time_of_its_own_snapshot_and_the_bound_for_
     let tables = history.observed.tables.as_mut().unwrap();
     let row = tables.orders.iter_mut().find(|row| row.status == "reserved").unwrap();
     let expires_at = row.expires_at.unwrap();
-    // The hold ran out, and inventory has given it back, while the order service still has its five seconds.
+    // The hold has ended and inventory has given it back, while the order service still has its five seconds.
     for (late, settled) in [(-1, true), (0, true), (4_999, true), (5_000, false), (60_000, false)] {
         history.observed.now = Some(expires_at + Duration::milliseconds(late));
         let report = history.check(&sample::contract());
@@ -103,5 +105,5 @@ fn a_reserved_order_is_judged_by_the_time_of_its_own_snapshot_and_the_bound_for_
         history.observed.tables.as_mut().unwrap().orders.iter_mut().find(|row| row.status == "reserved");
     row.unwrap().expires_at = None;
     let report = history.check(&sample::contract());
-    assert!(report.is_broken(), "a reserved order without an end would be held for ever: {report}");
+    assert!(report.is_broken(), "a reserved order without an expiry time would be held for ever: {report}");
 }

@@ -1,5 +1,5 @@
-//! The checker is only worth its verdict if it fails on histories that are wrong. Each corruption changes one
-//! thing in a healthy history; the rule it breaks must say so.
+//! Histories that are wrong. The checker's verdict is worth something only if it fails on them. Each corruption
+//! changes one fact of a healthy history, and the rule that it breaks must report it.
 
 use std::collections::HashSet;
 
@@ -8,10 +8,10 @@ use checker::{Contract, Recorded, Rule, Side};
 use serde_json::json;
 use uuid::Uuid;
 
-/// Which rule a change must break, what the change is, and the change.
+/// The rule that must break, the description of the change, and the change.
 type Corruption = (Rule, &'static str, fn(&mut History));
 
-/// Every way of being wrong, at least one for every rule.
+/// At least one corruption for every rule.
 const CORRUPTIONS: &[Corruption] = &[
     (Rule::StockWithinBounds, "more is reserved than is there", |history| {
         entry(history, "reservation", "held").entry.inputs["lines"][0]["quantity"] = json!(100_000);
@@ -23,7 +23,7 @@ const CORRUPTIONS: &[Corruption] = &[
     }),
     (Rule::StockConserved, "stock vanishes from the table", |history| tables(history).items[0].on_hand -= 1),
     (Rule::StockConserved, "more is promised than is reserved", |history| tables(history).items[0].held += 1),
-    (Rule::StockConserved, "a reservation holds what was never created", |history| {
+    (Rule::StockConserved, "a reservation holds a SKU that was never created", |history| {
         entry(history, "reservation", "held").entry.inputs["lines"][0]["sku"] = json!("GHOST");
         history.reseal();
     }),
@@ -31,7 +31,7 @@ const CORRUPTIONS: &[Corruption] = &[
         entry(history, "item", "stocked").entry.inputs = json!({"heard": "stocked", "sku": PLENTY});
         history.reseal();
     }),
-    (Rule::StockReadAsItStood, "a decision read stock that another had promised", |history| {
+    (Rule::StockReadAsItStood, "a decision read stock without another decision's hold", |history| {
         let index = position(history, "reservation", "held", 5);
         history.entries[index].1.entry.inputs["lines"][0]["stock"]["held"] = json!(0);
         history.reseal();
@@ -69,10 +69,10 @@ const CORRUPTIONS: &[Corruption] = &[
     (Rule::AcknowledgedSurvives, "an acknowledged order is not in the table", |history| {
         tables(history).orders.remove(0);
     }),
-    (Rule::AcknowledgedSurvives, "the table fell behind what was told", |history| {
+    (Rule::AcknowledgedSurvives, "the table is older than a reply", |history| {
         tables(history).orders[0].version = 1;
     }),
-    (Rule::AcknowledgedSurvives, "the journal has another state than was told", |history| {
+    (Rule::AcknowledgedSurvives, "the journal has another state than the reply", |history| {
         told(history).state = Some("confirmed".to_owned());
     }),
     (Rule::AcknowledgedSurvives, "a final reply was not stored", |history| {
@@ -88,7 +88,7 @@ const CORRUPTIONS: &[Corruption] = &[
         entry(history, "order", "confirming").entry.key_hash = key;
         history.reseal();
     }),
-    (Rule::ConfirmedTogether, "an order is confirmed on its own", |history| {
+    (Rule::ConfirmedTogether, "an order is confirmed without its reservation", |history| {
         forget(history, Side::Inventory, "confirmed");
     }),
     (Rule::ConfirmedTogether, "the reservation has other lines than the order", |history| {
@@ -136,7 +136,7 @@ const CORRUPTIONS: &[Corruption] = &[
         let (status, aggregate, state) = (201, Some(settled.aggregate_id), Some("confirmed".to_owned()));
         row.told = Some(checker::ClientReply { status, aggregate, state, ..Default::default() });
     }),
-    (Rule::ConfirmedWhenAsked, "nobody asked to confirm", |history| {
+    (Rule::ConfirmedWhenAsked, "the confirmed reservation has no cause", |history| {
         entry(history, "reservation", "confirmed").entry.causation_id = None;
         history.reseal();
     }),
@@ -150,7 +150,7 @@ const CORRUPTIONS: &[Corruption] = &[
         entry(history, "reservation", "confirmed").entry.causation_id = Some(confirming);
         history.reseal();
     }),
-    (Rule::ConfirmedWhenAsked, "the order turned back after the pivot", |history| {
+    (Rule::ConfirmedWhenAsked, "the order expires after the pivot", |history| {
         let recorded = entry(history, "order", "confirmed");
         recorded.entry.to = "expired".into();
         recorded.entry.inputs["heard"] = json!("expired");
@@ -184,7 +184,7 @@ const CORRUPTIONS: &[Corruption] = &[
         history.entries.remove(index);
         history.reseal();
     }),
-    (Rule::ContiguousVersions, "an entry left another state than was reached", |history| {
+    (Rule::ContiguousVersions, "an entry leaves another state than the entry before it reached", |history| {
         entry(history, "order", "confirmed").entry.from = "confirm_unknown".into();
         history.reseal();
     }),
@@ -235,7 +235,7 @@ const CORRUPTIONS: &[Corruption] = &[
         entry(history, "order", "confirming").entry.key_hash = key;
         history.reseal();
     }),
-    (Rule::OneRootPerRequest, "inventory lost whose request it was", |history| {
+    (Rule::OneRootPerRequest, "inventory lost the cause of a reservation", |history| {
         entry(history, "reservation", "held").entry.causation_id = None;
         history.reseal();
     }),
@@ -254,7 +254,7 @@ const CORRUPTIONS: &[Corruption] = &[
         tables(history).keys.clear();
         told(history).body_hash = "f".repeat(64);
     }),
-    (Rule::RepliesEqual, "what is stored is not what was sent", |history| {
+    (Rule::RepliesEqual, "the stored reply is not the reply that was sent", |history| {
         let stored = tables(history).keys[0].reply.as_mut();
         stored.expect("the sample's keys are settled").body_hash = "f".repeat(64);
     }),
@@ -272,11 +272,11 @@ const CORRUPTIONS: &[Corruption] = &[
     (Rule::AttemptsPerHop, "retries outgrow the budget", |history| {
         history.observed.calls.iter_mut().for_each(|call| call.attempts = 3);
     }),
-    (Rule::NoIdleTransaction, "a session sleeps in its transaction", |history| {
+    (Rule::NoIdleTransaction, "a session is idle in its transaction", |history| {
         history.observed.sessions[0].idle_in_transaction_ms = 1_001;
     }),
     (Rule::BackToBaseline, "tasks leak", |history| history.observed.gauges[0].now = 60.0),
-    (Rule::DecisionReexecutes, "the inputs do not lead there", |history| {
+    (Rule::DecisionReexecutes, "the inputs reach another state", |history| {
         entry(history, "order", "confirmed").entry.inputs["heard"] = json!("expired");
         history.reseal();
     }),
@@ -404,7 +404,7 @@ fn tables_of_the_same_snapshot_are_exact_while_it_is_running() {
 }
 
 #[test]
-fn an_empty_history_proves_nothing_and_says_so() {
+fn the_report_of_an_empty_history_says_that_there_was_nothing_to_check() {
     let history = History { entries: Vec::new(), observed: checker::Observed::default() };
     let report = history.check(&sample::contract());
     assert!(report.is_clean());
@@ -428,7 +428,7 @@ fn a_violation_names_the_aggregate_the_version_and_the_place() {
 }
 
 #[test]
-fn a_flood_of_violations_is_counted_in_full_and_shown_in_part() {
+fn many_violations_are_counted_in_full_and_shown_in_part() {
     let contract = Contract::new(Vec::<(&str, &str, &str)>::new(), |_, _| Ok("elsewhere".to_owned()));
     let report = sample::healthy(100).check(&contract);
     let finding = report.finding(Rule::DecisionReexecutes);
@@ -456,13 +456,13 @@ fn tables(history: &mut History) -> &mut checker::Tables {
     history.observed.tables.as_mut().expect("the sample has tables")
 }
 
-/// Takes away the first entry of `side` that reached `to`, as if it had never happened.
+/// Removes the first entry of `side` that reached `to`.
 fn forget(history: &mut History, side: Side, to: &str) {
     let found = history.entries.iter().position(|(at, recorded)| *at == side && recorded.entry.to == to);
     history.entries.remove(found.expect("the sample has one"));
 }
 
-/// The replay that the first client got.
+/// The replayed reply of the first client.
 fn told(history: &mut History) -> &mut checker::ClientReply {
     history.observed.requests[3].reply.as_mut().expect("it was answered")
 }

@@ -1,5 +1,5 @@
-//! Data of another release: it is named and not judged, nor is what depends on it, and everything else is judged as if it
-//! were not there. Data that was changed never passes for it.
+//! Data of another release. It is named and not judged, and neither are the facts that depend on it; everything else
+//! is judged as if that data were absent. Changed data never passes for data of another release.
 
 use checker::sample::{self, History, PLENTY};
 use checker::{Checker, JournalRow, Report, Rule, Side, Unknown, UnreadRow, Unreadable};
@@ -15,7 +15,7 @@ fn position(history: &History, kind: &str, to: &str, nth: usize) -> usize {
     history.entries.iter().position(|entry| entry.1.seq == found.1.seq).expect("it was found")
 }
 
-/// Checks a history in which the bytes of the entry at `index` are replaced by `body`, as a row whose hash fits them.
+/// Checks a history in which the entry at `index` is an unreadable row, after `change` has changed that row.
 fn with_row(history: &History, index: usize, change: impl Fn(&mut Unreadable)) -> Report {
     let contract = sample::contract();
     let mut checker = Checker::new(&contract);
@@ -44,13 +44,14 @@ fn forget_place(row: &mut Unreadable) {
     (row.id, row.aggregate, row.kind, row.version) = (None, None, None, None);
 }
 
-/// Nothing is broken, one thing is named, and at least `share` of what a whole history has to judge was judged.
+/// Asserts that nothing is broken, that one item is named as unknown, and that more than 90 % of the facts were
+/// judged.
 fn assert_others_are_judged(report: &Report, unknown: Unknown, what: &str) {
     assert!(!report.is_broken(), "{what}: {report}");
     assert!(!report.is_judged() && !report.is_clean(), "{what}: {report}");
     assert_eq!(report.not_judged.get(&unknown), Some(&1), "{what}: {report}");
     assert_eq!(report.not_judged_shown.len(), 1, "{what}: {report}");
-    assert!(report.require(&[]).is_err(), "{what}: this release makes nothing that it cannot read");
+    assert!(report.require(&[]).is_err(), "{what}: this release writes no data that it cannot read");
     let whole = sample::healthy(ORDERS).check(&sample::contract());
     let judged: u64 = report.findings.iter().map(|finding| finding.checked).sum();
     let all: u64 = whole.findings.iter().map(|finding| finding.checked).sum();
@@ -58,7 +59,7 @@ fn assert_others_are_judged(report: &Report, unknown: Unknown, what: &str) {
 }
 
 #[test]
-fn one_entry_that_cannot_be_read_blocks_only_what_depends_on_it() {
+fn one_entry_that_cannot_be_read_blocks_only_the_facts_that_depend_on_it() {
     let history = sample::healthy(ORDERS);
     for index in 0..history.entries.len() {
         let what = format!("entry {index}");
@@ -68,7 +69,7 @@ fn one_entry_that_cannot_be_read_blocks_only_what_depends_on_it() {
 }
 
 #[test]
-fn bytes_that_are_not_the_hashed_ones_are_broken_and_not_of_another_release() {
+fn bytes_with_a_wrong_hash_are_broken_and_not_of_another_release() {
     let history = sample::healthy(ORDERS);
     let report = with_row(&history, 5, |row| row.body[20] ^= 1);
     assert_eq!(report.broken().collect::<Vec<_>>(), [Rule::ChainVerifies], "{report}");
@@ -86,7 +87,7 @@ fn a_chain_that_does_not_go_through_the_unreadable_entry_is_broken() {
 }
 
 #[test]
-fn what_is_wrong_beside_an_unreadable_entry_is_still_found() {
+fn a_fault_beside_an_unreadable_entry_is_still_found() {
     let mut history = sample::healthy(ORDERS);
     let unreadable = position(&history, "order", "confirmed", 0);
     let tables = history.observed.tables.as_mut().expect("the sample has tables");
@@ -98,7 +99,7 @@ fn what_is_wrong_beside_an_unreadable_entry_is_still_found() {
 }
 
 #[test]
-fn an_entry_of_an_unknown_kind_status_or_rule_is_named_and_blocks_only_what_depends_on_it() {
+fn an_entry_of_an_unknown_kind_status_or_rule_is_named_and_blocks_only_the_facts_that_depend_on_it() {
     type Change = fn(&mut checker::Recorded);
     let changes: [(Unknown, &str, &str, &str, Change); 5] = [
         (Unknown::Rule, "order", "confirmed", "confirmed@2", |r| r.entry.rule = "sample.heard@2".into()),
@@ -120,7 +121,7 @@ fn an_entry_of_an_unknown_kind_status_or_rule_is_named_and_blocks_only_what_depe
     ];
     for (unknown, kind, to, what, change) in changes {
         let mut history = sample::healthy(ORDERS);
-        // The last of them, so that the sample has no effects of it.
+        // The last such entry, because it has no effects in the sample.
         let count =
             history.entries.iter().filter(|(_, r)| r.entry.aggregate_kind == kind && r.entry.to == to);
         let last = count.count() - 1;
@@ -137,7 +138,7 @@ fn an_entry_of_an_unknown_kind_status_or_rule_is_named_and_blocks_only_what_depe
             history.observed.requests.retain(|request| !request.reply.as_ref().is_some_and(is_about));
         }
         if unknown == Unknown::Kind {
-            // Another kind of aggregate, in no table of this release: the receipt is gone with it.
+            // An aggregate of another kind is in no table of this release, so the receipt is missing from the item.
             let row = tables.items.iter_mut().find(|row| row.sku == PLENTY).expect("it is there");
             row.on_hand -= 50;
             row.version = 1;
@@ -184,7 +185,7 @@ fn a_row_that_cannot_be_read_blocks_only_itself() {
     tables.orders.pop();
     assert!(
         history.check(&sample::contract()).is_broken(),
-        "another row is missing, and that is no such row"
+        "a missing row that was not unreadable breaks the rule"
     );
 }
 
@@ -202,7 +203,7 @@ fn lines_that_cannot_be_read_leave_the_rest_of_their_row_to_be_judged() {
 }
 
 #[test]
-fn absurd_quantities_break_a_bound_and_do_not_end_the_check() {
+fn quantities_beyond_every_bound_break_a_rule_and_do_not_end_the_check() {
     let mut history = sample::healthy(ORDERS);
     for nth in 0..2 {
         let index = position(&history, "item", "stocked", nth);

@@ -1,5 +1,5 @@
-//! How commands talk to the services: through the same client stack that the services use between them, with
-//! its deadlines, retries within a budget, and outcomes that may be unknown.
+//! The HTTP client of the commands. It is the client stack that the services use between them, with deadlines,
+//! retries within a budget, and outcomes that may be unknown.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use mainstay::{CallError, Problem};
 use serde::de::DeserializeOwned;
 use tower::ServiceExt;
 
-/// A demo's script and its watcher; the services' own default is 2 s.
+/// The total time of a call of the demo's script and its watcher, in place of the services' own default of 2 s.
 const TOTAL: Duration = Duration::from_secs(10);
 const ATTEMPT: Duration = Duration::from_secs(5);
-/// An interactive command reads both services in this time or says which one is missing. Below the 2 s that a person
-/// waits for an answer, with room for starting the program and for what it prints.
+/// The time in which an interactive command reads both services, or says which one is missing. It is below the 2 s
+/// that a person waits for an answer, with room for the start of the program and its output.
 pub(crate) const READS_WITHIN: Duration = Duration::from_millis(1_500);
-/// A thousand journal entries of the largest baskets, in bytes.
+/// The largest page in bytes: a thousand journal entries of the largest baskets.
 const LARGEST_PAGE: usize = 256 * 1024 * 1024;
 
 /// A client of one listener of one service.
@@ -33,15 +33,15 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// `name` is what errors and events call the listener; `base` its URL.
+    /// Creates a client. `name` stands for the listener in errors and events; `base` is its URL.
     pub(crate) fn new(name: &str, base: &str, token: Option<&Secret>) -> anyhow::Result<Self> {
         let config =
             ClientConfig { total_timeout: TOTAL, attempt_timeout: ATTEMPT, ..ClientConfig::new(name) };
         Self::of(config, &TransportConfig::default(), base, token)
     }
 
-    /// For an interactive command's reads, connecting and retries included within [`READS_WITHIN`]. Pages of a journal
-    /// may be large.
+    /// Creates a client for an interactive command's reads. [`READS_WITHIN`] bounds a read with its connection and
+    /// retries. Pages of a journal may be large.
     pub(crate) fn for_reads(name: &str, base: &str, token: Option<&Secret>) -> anyhow::Result<Self> {
         let config = ClientConfig {
             total_timeout: READS_WITHIN,
@@ -52,7 +52,7 @@ impl Client {
         Self::of(config, &transport, base, token)
     }
 
-    /// For whole feeds, page by page, whose pages are large.
+    /// Creates a client for whole feeds, read page by page. The pages are large.
     pub(crate) fn for_feeds(name: &str, base: &str, token: &Secret) -> anyhow::Result<Self> {
         let config =
             ClientConfig { total_timeout: TOTAL, attempt_timeout: ATTEMPT, ..ClientConfig::new(name) };
@@ -70,7 +70,7 @@ impl Client {
         Ok(Self { stack, base: base.to_owned(), token: token.cloned() })
     }
 
-    /// For many requests at once, of customers who wait `patience` for an answer.
+    /// Creates a client for many requests at once, of customers who wait `patience` for an answer.
     pub(crate) fn for_customers(
         name: &str,
         base: &str,
@@ -81,7 +81,7 @@ impl Client {
             total_timeout: patience,
             attempt_timeout: patience,
             max_in_flight: 4_096,
-            // A slow service is what customers are here to meet, not a reason to stay away.
+            // The replay must meet a slow service, so a slow call does not open the breaker.
             breaker: BreakerConfig { slow_call: 2 * patience, ..BreakerConfig::default() },
             ..ClientConfig::new(name)
         };
@@ -89,7 +89,7 @@ impl Client {
         Self::of(config, &transport, base, Some(token))
     }
 
-    /// A POST is repeated by the stack only under an idempotency key, for only then is it safe.
+    /// Sends one request. The stack repeats a POST only under an idempotency key, because only then is a repeat safe.
     pub(crate) async fn call(
         &self,
         method: Method,
@@ -117,7 +117,10 @@ impl Client {
         self.stack.clone().oneshot(request).await
     }
 
-    /// Whatever was answered, refusals included; an error when nothing was.
+    /// Sends a request without a key and returns the answer, refusals included.
+    ///
+    /// # Errors
+    /// No answer came.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -137,7 +140,7 @@ impl Client {
     }
 }
 
-/// A refusal in words: its problem document's, or else its status.
+/// The text of a refusal: title and detail of its problem document, or else its status.
 pub(crate) fn refusal(reply: &Response<Bytes>) -> String {
     match serde_json::from_slice::<Problem>(reply.body()) {
         Ok(Problem { title, detail: Some(detail), .. }) => format!("{title}: {detail}"),

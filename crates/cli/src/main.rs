@@ -1,7 +1,7 @@
-//! The `mainstay` command: the pair on this machine, and everything people do with it.
+//! The `mainstay` command: it runs the pair on this machine, and explains, verifies and loads it.
 //!
-//! The same executable is both services as well (`mainstay mainstay-order serve`), so that one `cargo run`
-//! builds everything there is.
+//! The same executable also contains both services (`mainstay mainstay-order serve`), so that one `cargo run` builds
+//! the whole project.
 
 mod client;
 mod commands;
@@ -21,12 +21,12 @@ use clap::Parser;
 
 use commands::Cli;
 
-/// The code that a shell reports of a program that SIGPIPE has ended.
+/// The exit code that a shell reports for a program that SIGPIPE has ended.
 const OUTPUT_CLOSED: u8 = 141;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();
-    // What follows is the service's own command line, its name in the place of the program's.
+    // After the service's name comes the service's own command line; the name takes the place of the program's.
     match arguments.peek().and_then(|first| first.to_str()) {
         Some("mainstay-order") => order_service::run(&mut arguments),
         Some("mainstay-inventory") => inventory_service::run(&mut arguments),
@@ -51,7 +51,7 @@ fn command() -> ExitCode {
         eprintln!("mainstay: {told}");
         ExitCode::FAILURE
     });
-    // A reader of standard input or a look-up of a name may still sit in a thread of its own.
+    // A read of standard input or a name look-up may still block a thread; do not wait for it.
     runtime.shutdown_background();
     code
 }

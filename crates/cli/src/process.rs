@@ -1,25 +1,24 @@
-//! The state of a process of the pair, so that a service that does not answer is told apart from one that is stopped
-//! or gone.
+//! The state of a process of the pair, which shows whether a service that does not answer is stopped or gone.
 
-/// What the kernel says of a process.
+/// The state of a process as the kernel reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProcessState {
     /// Suspended by SIGSTOP or a debugger: it answers nothing until SIGCONT.
     Stopped,
-    /// It runs or sleeps.
+    /// The process runs or sleeps.
     Alive,
-    /// There is no such process, or it has ended.
+    /// The process does not exist or has ended.
     Gone,
 }
 
 impl ProcessState {
-    /// `None` where the kernel has no `/proc`.
+    /// Reads the state of a process; `None` where the kernel has no `/proc`.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         if !std::path::Path::new("/proc/self/stat").exists() {
             return None;
         }
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // "pid (command) state …"; the command may have spaces and parentheses of its own.
+        // The format is "pid (command) state …"; the command may itself have spaces and parentheses.
         Some(match stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()) {
             Some('T' | 't') => Self::Stopped,
             None | Some('Z' | 'X') => Self::Gone,
@@ -27,8 +26,8 @@ impl ProcessState {
         })
     }
 
-    /// In the words of a sentence about process `pid`.
-    pub(crate) fn told(self, pid: u32) -> String {
+    /// A clause about process `pid`.
+    pub(crate) fn describe(self, pid: u32) -> String {
         match self {
             Self::Stopped => format!("process {pid} is stopped (SIGSTOP)"),
             Self::Alive => format!("process {pid} is alive and hangs, or is busy"),

@@ -1,9 +1,9 @@
-//! What a command shows while it works: lines that stay, and on a terminal one region below them that is redrawn
-//! in place. Without a terminal there are only lines.
+//! The output of a command: lines that stay, and on a terminal a live region below them that is redrawn in place.
+//! Without a terminal there are only lines.
 
 use std::io::{self, IsTerminal, Write};
 
-/// Columns where the terminal does not say.
+/// The width in columns when the terminal does not report one.
 const USUAL_WIDTH: usize = 100;
 
 /// Standard output.
@@ -27,12 +27,12 @@ impl Screen {
         self.is_terminal
     }
 
-    /// Columns to write in.
+    /// The width of the output in columns.
     pub(crate) fn width(&self) -> usize {
         if self.is_terminal { terminal_width().unwrap_or(USUAL_WIDTH) } else { USUAL_WIDTH }
     }
 
-    /// A line, or several, that stay.
+    /// Writes one or more lines that stay.
     pub(crate) fn say(&mut self, text: &str) -> io::Result<()> {
         let mut output = self.erased();
         output.push_str(text);
@@ -41,7 +41,7 @@ impl Screen {
         flush(&output)
     }
 
-    /// A heading: what begins now.
+    /// Writes a heading.
     pub(crate) fn heading(&mut self, text: &str) -> io::Result<()> {
         if self.has_colours {
             self.say(&format!("\n\x1b[1m{text}\x1b[0m"))
@@ -50,7 +50,7 @@ impl Screen {
         }
     }
 
-    /// Shows `lines` below everything that was said, instead of those shown before; nothing without a terminal.
+    /// Shows `lines` in the live region, in place of its present lines. Has no effect without a terminal.
     pub(crate) fn show(&mut self, lines: Vec<String>) -> io::Result<()> {
         if !self.is_terminal {
             return Ok(());
@@ -61,12 +61,12 @@ impl Screen {
         flush(&output)
     }
 
-    /// Takes the live region away.
+    /// Removes the live region.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
         self.show(Vec::new())
     }
 
-    /// What takes the region off the screen.
+    /// Returns the text that erases the live region.
     fn erased(&mut self) -> String {
         match std::mem::take(&mut self.drawn) {
             0 => String::new(),
@@ -75,7 +75,7 @@ impl Screen {
     }
 
     fn redraw(&mut self, output: &mut String) {
-        // A line that the terminal wraps would count as two.
+        // A line that the terminal wraps would take two rows.
         let width = self.width().saturating_sub(1);
         for line in &self.live {
             output.extend(line.chars().take(width));
@@ -85,13 +85,16 @@ impl Screen {
     }
 }
 
-/// The reader of standard output has left, as `head` does when it has seen enough. No failure of the command, which
+/// The error of an output whose reader is gone, as `head` is when it has read enough. The command has not failed and
 /// ends quietly.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output is closed")]
 pub(crate) struct OutputClosed;
 
-/// Writes a line, or several, to standard output. [`OutputClosed`] is told apart from other errors.
+/// Writes one or more lines to standard output.
+///
+/// # Errors
+/// [`OutputClosed`] when the reader is gone; other errors unchanged.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     flush(&format!("{text}\n"))
 }
@@ -105,14 +108,14 @@ fn flush(output: &str) -> io::Result<()> {
     })
 }
 
-/// Whether `error` says that the reader of standard output has left.
+/// Returns whether `error` means that the reader of standard output is gone.
 pub(crate) fn is_output_closed(error: &anyhow::Error) -> bool {
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<OutputClosed>)
 }
 
-/// Control characters, and those that turn or hide text, are replaced, so that text from elsewhere cannot write to
-/// the terminal or read otherwise than it is.
+/// Returns whether a character is safe to print. Control characters, and characters that reverse or hide text, are
+/// replaced, so that foreign text cannot control the terminal or read differently from what it is.
 pub(crate) fn is_harmless(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
@@ -123,13 +126,13 @@ fn terminal_width() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| *columns >= 20)
 }
 
-/// `done` of `all` as a bar of `width` characters.
+/// Formats `done` of `all` as a bar of `width` characters.
 pub(crate) fn bar(done: usize, all: usize, width: usize) -> String {
     let filled = (done * width).checked_div(all).unwrap_or(width).min(width);
     format!("[{}{}]", "#".repeat(filled), "-".repeat(width - filled))
 }
 
-/// 1234567 as 1,234,567.
+/// Formats 1234567 as 1,234,567.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
@@ -171,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_and_numbers_read_well() {
+    fn a_bar_shows_the_share_and_a_number_is_grouped_by_thousands() {
         assert_eq!(
             [bar(0, 4, 4), bar(2, 4, 4), bar(9, 4, 4), bar(0, 0, 2)],
             ["[----]", "[##--]", "[####]", "[##]"]

@@ -1,4 +1,4 @@
-//! How a command is asked to end.
+//! The signals that ask a command to end.
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,7 +20,7 @@ impl End {
         })
     }
 
-    /// Waits for the next one, and names it.
+    /// Waits for the next signal and names it.
     pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "Interrupted",

@@ -1,5 +1,5 @@
-//! How every other command finds the pair that `mainstay up` started: a file with its URLs, tokens and
-//! process ids that only its owner can read, in the user's runtime or state directory.
+//! The state file of a pair that `mainstay up` started, by which every other command finds the pair. It holds URLs,
+//! tokens and process ids, only its owner can read it, and it is in the user's runtime or state directory.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::DEFAULT_PORT_BASE;
 
-/// Tells which pair is meant. Flattened into every command that talks to one.
+/// The selection of a pair. Flattened into every command that talks to one.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Which {
-    /// The first port of the pair [default: the one that runs here, 8080 if there are several]
+    /// The first port of the pair [default: that of the running pair, 8080 if several run]
     #[arg(long, value_name = "N", env = "MAINSTAY_PORT_BASE")]
     pub(crate) port_base: Option<u16>,
 }
@@ -25,9 +25,9 @@ pub(crate) struct Which {
 pub(crate) struct Target {
     pub(crate) urls: Urls,
     pub(crate) operator: Option<Secret>,
-    /// Of somebody who may order.
+    /// The token of a client, which may place orders.
     pub(crate) client: Option<Secret>,
-    /// What `mainstay up` wrote; `None` for a pair that was started otherwise, in containers for example.
+    /// The state that `mainstay up` wrote; `None` for a pair that was started otherwise, for example in containers.
     pub(crate) state: Option<State>,
 }
 
@@ -55,10 +55,10 @@ impl Urls {
     }
 }
 
-/// What is in the file.
+/// The content of the state file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// The process that keeps the pair, and removes this file when it ends in good order.
+    /// The process that runs the pair. It removes this file when it ends in good order.
     pub(crate) up: u32,
     pub(crate) port_base: u16,
     #[serde(flatten)]
@@ -79,14 +79,17 @@ impl State {
         std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))
     }
 
-    /// The pair on these ports, if the process that keeps it is alive.
+    /// Reads the state of the pair on these ports; `None` unless the process that runs it is alive.
     pub(crate) fn read(port_base: u16) -> Option<Self> {
         read_file(&file_in(&directory().ok()?, port_base)).ok()?
     }
 }
 
 impl Which {
-    /// The pair that is meant; an error that says how to start one when there is none.
+    /// Finds the pair.
+    ///
+    /// # Errors
+    /// No pair runs (the error says how to start one), several run, or the state cannot be read.
     pub(crate) fn find(self) -> anyhow::Result<Target> {
         if let Some(port_base) = self.port_base {
             return match read_file(&file_in(&directory()?, port_base))? {
@@ -106,7 +109,7 @@ impl Which {
             ),
             (None, _) => {
                 let each: Vec<_> = unreadable.iter().map(|error| format!("{error:#}")).collect();
-                bail!("whether a pair runs here cannot be told: {}", each.join("; "))
+                bail!("cannot tell whether a pair runs here: {}", each.join("; "))
             }
             (Some(last), others) => {
                 let bases = others.iter().chain([&last]).map(|state| state.port_base.to_string());
@@ -120,12 +123,12 @@ impl Which {
 }
 
 impl Target {
-    /// The token to look into the services with.
+    /// The operator's token.
     pub(crate) fn operator(&self) -> anyhow::Result<&Secret> {
         self.operator.as_ref().context("an operator's token is needed: set MAINSTAY_OPERATOR_TOKEN")
     }
 
-    /// The service's process, where `mainstay up` has started it.
+    /// The service's process id, if `mainstay up` started the pair.
     pub(crate) fn pid(&self, service: Service) -> Option<u32> {
         let pids = self.state.as_ref()?.ready.pids;
         match service {
@@ -134,12 +137,12 @@ impl Target {
         }
     }
 
-    /// The directory with the pair's data and logs, where `mainstay up` has started it.
+    /// The directory of the pair's data and logs, if `mainstay up` started the pair.
     pub(crate) fn home(&self) -> Option<&Path> {
         self.state.as_ref().map(|state| state.ready.data_dir.as_path())
     }
 
-    /// The token to order with.
+    /// The client's token.
     pub(crate) fn client(&self) -> anyhow::Result<&Secret> {
         self.client.as_ref().context("a client's token is needed: set MAINSTAY_CLIENT_TOKEN")
     }
@@ -157,7 +160,7 @@ impl Target {
         Self { urls, operator, client, state: Some(state) }
     }
 
-    /// A pair nobody told us about: its ports follow from the base, its tokens come from the environment.
+    /// A pair without a state file: its ports follow from the base, its tokens come from the environment.
     fn from_ports(port_base: u16) -> anyhow::Result<Self> {
         let ports = Ports::from_base(port_base).context("--port-base must be from 1 to 64534")?;
         let url = |port| format!("http://127.0.0.1:{port}");
@@ -173,7 +176,8 @@ impl Target {
     }
 }
 
-/// The pairs that run, and the state files that cannot be read. One of these hides no other pair.
+/// Reads the running pairs and the errors of unreadable state files. An unreadable file does not hide the other
+/// pairs.
 fn running(directory: &Path) -> (Vec<State>, Vec<anyhow::Error>) {
     let entries = match std::fs::read_dir(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -194,7 +198,7 @@ fn running(directory: &Path) -> (Vec<State>, Vec<anyhow::Error>) {
     (running, unreadable)
 }
 
-/// The state in `file`; `None` when there is no such file, or the process that kept it is gone.
+/// Reads the state in `file`; `None` when the file does not exist, or the process that wrote it is gone.
 fn read_file(file: &Path) -> anyhow::Result<Option<State>> {
     let bytes = match std::fs::read(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -210,7 +214,8 @@ fn file_in(directory: &Path, port_base: u16) -> PathBuf {
     directory.join(format!("pair-{port_base}.json"))
 }
 
-/// `$XDG_RUNTIME_DIR`, or `$XDG_STATE_HOME`, or `~/.local/state`; without a home, one in the temporary directory.
+/// The directory of state files: `mainstay` in `$XDG_RUNTIME_DIR`, `$XDG_STATE_HOME` or `~/.local/state`; without a
+/// home, a directory in the temporary directory.
 fn directory() -> anyhow::Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let directory = variable("XDG_RUNTIME_DIR")
@@ -223,7 +228,7 @@ fn directory() -> anyhow::Result<PathBuf> {
     std::path::absolute(&directory).with_context(|| format!("{}", directory.display()))
 }
 
-/// In a directory that everybody may write to, somebody else could have been there first.
+/// Checks the directory's owner: in a directory that every user may write to, another user can have created it first.
 fn check_owner(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
     let metadata = std::fs::metadata(directory)?;
@@ -238,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_file_that_cannot_be_read_is_named_and_hides_no_other() {
+    fn an_unreadable_state_file_is_named_and_the_others_are_read() {
         let directory = local::TemporaryDirectory::create_in(&std::env::temp_dir()).unwrap();
         std::fs::write(directory.path().join("pair-1.json"), b"{\"cut").unwrap();
         let good = serde_json::json!({"up": std::process::id(), "port_base": 2, "order": "", "inventory": "", "order_ops": "",

@@ -1,4 +1,4 @@
-//! `mainstay status` and `explain` while something is wrong: a service hangs, an order waits, an entry cannot be read.
+//! `mainstay status` and `explain` while a service hangs, an order waits, or an entry cannot be read.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are outside what clippy takes for a test")]
 
 #[path = "support/http.rs"]
@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use http::serve;
 use support::{Up, free_base, mainstay, output, request, scratch, send, wait_for};
 
-/// An interactive command's bound is 2 s, whatever hangs; the rest is for a loaded machine. Without the bound it was 25 s.
+/// The time limit of an interactive command. Its own bound is 2 s, also while a service hangs; the rest is for a
+/// loaded machine. Without the bound a command took 25 s.
 const AT_ONCE: Duration = Duration::from_secs(4);
 
 fn at_once(command: &mut Command) -> (Option<i32>, String, String) {
@@ -25,7 +26,7 @@ fn at_once(command: &mut Command) -> (Option<i32>, String, String) {
     (output.status.code(), said, complaint)
 }
 
-/// A client's order, its key made from `name`; status and body.
+/// Places a client's order, with a key made from `name`; returns status and body.
 fn order(up: &Up, name: &str, correlation_id: &str) -> (u16, Value) {
     let headers =
         format!("Idempotency-Key: key-of-an-order-{name}\r\nX-Correlation-Id: {correlation_id}\r\n");
@@ -50,7 +51,7 @@ fn cancel(up: &Up, id: &str) -> u16 {
 fn work_breaker(up: &Up, action: &str) {
     let breaker = up.ready.inventory.strip_prefix("http://").unwrap();
     let url = format!("{}/admin/v1/breakers/{breaker}", up.ready.order_ops);
-    let body = json!({"action": action, "reason": "a test of what is told"}).to_string();
+    let body = json!({"action": action, "reason": "a test of the commands' output"}).to_string();
     assert_eq!(http::send(&url, "PUT", &up.ready.tokens.operator, "", &body).0, 200);
 }
 
@@ -59,13 +60,13 @@ fn stock(up: &Up) {
     assert_eq!(status, 201, "{body}");
 }
 
-/// Words without line breaks and indents.
+/// The words of a text, without line breaks and indents.
 fn flat(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]
-fn with_a_stopped_service_every_command_says_at_once_which_half_is_missing_and_concludes_nothing() {
+fn while_a_service_is_stopped_every_command_names_the_missing_half_at_once_and_concludes_nothing() {
     let scratch = scratch();
     let up = Up::start(&scratch, &[]);
     stock(&up);
@@ -81,14 +82,14 @@ fn with_a_stopped_service_every_command_says_at_once_which_half_is_missing_and_c
         let (code, said, complaint) = at_once(mainstay(&scratch).args(["explain", id]));
         assert!(code == Some(3) && said.contains(&half) && said.contains(&stopped), "{said}{complaint}");
         assert_eq!(said.matches("is missing").count(), 1, "{said}");
-        // The other half is told, and nothing of the missing one is concluded.
+        // The other half is shown, and nothing is concluded about the missing half.
         let (there, concluded) = match service {
-            "inventory" => (format!("Order {id} is reserved"), "knows nothing"),
+            "inventory" => (format!("Order {id} is reserved"), "has no entry of it"),
             _ => ("none -> held".to_owned(), "Order "),
         };
         assert!(said.contains(&there) && !said.contains(concluded), "{said}");
 
-        let (code, said, complaint) = at_once(mainstay(&scratch).args(["explain", "nobody-knows-me"]));
+        let (code, said, complaint) = at_once(mainstay(&scratch).args(["explain", "an-id-in-no-journal"]));
         assert_eq!((code, said.as_str()), (Some(3), ""), "{complaint}");
         assert!(complaint.starts_with("Not known yet: ") && complaint.contains(&half), "{complaint}");
         assert!(!complaint.contains("Neither journal"), "{complaint}");
@@ -113,11 +114,11 @@ fn with_a_stopped_service_every_command_says_at_once_which_half_is_missing_and_c
 }
 
 #[test]
-fn a_waiting_order_says_what_it_waits_for_and_one_that_was_never_held_is_not_told_to_have_been_given_back() {
+fn explain_names_an_orders_obstacle_and_reports_no_release_of_stock_that_was_never_held() {
     let scratch = scratch();
     let up = Up::start(&scratch, &[]);
     stock(&up);
-    // The breaker of an endpoint begins with the first call to it.
+    // An endpoint's breaker exists from the first call on.
     assert_eq!(order(&up, "a", "c-a").0, 201);
     work_breaker(&up, "force_open");
     let (status, waiting) = order(&up, "b", "c-b");
@@ -143,7 +144,7 @@ fn a_waiting_order_says_what_it_waits_for_and_one_that_was_never_held_is_not_tol
             || told.contains("then has to"),
         "{said}"
     );
-    assert!(told.contains("The client's `place` has no final reply: it was told 202"), "{said}");
+    assert!(told.contains("The client's `place` has no final reply: it got 202"), "{said}");
 
     let counted = "0 requests sent, 1 refused here before sending. The latest one: circuit breaker of";
     assert!(told.contains(counted), "{said}");
@@ -157,7 +158,7 @@ fn a_waiting_order_says_what_it_waits_for_and_one_that_was_never_held_is_not_tol
     let told = wait_for("the end of the cancel", ended);
     assert!(told.contains("inventory held nothing: it had never seen the reservation"), "{told}");
     assert!(!told.contains("given the stock back"), "{told}");
-    // Each of the two tries that were refused here, and the one that was sent.
+    // The two tries that were refused here, and the one that was sent.
     assert!(told.contains("requests to inventory: 1 sent, 2 refused here before sending"), "{told}");
     assert!(!told.contains("was asked"), "{told}");
 }
@@ -183,14 +184,14 @@ fn a_replayed_replys_correlation_id_and_a_sku_lead_to_their_orders() {
     assert!(output_.status.success(), "{said}");
     assert!(flat(&said).contains("1 held 2 pieces") && said.contains(&format!("order {id}")), "{said}");
 
-    let (output_, said, complaint) = output(mainstay(&scratch).args(["explain", "nobody-knows-me"]));
+    let (output_, said, complaint) = output(mainstay(&scratch).args(["explain", "an-id-in-no-journal"]));
     assert_eq!((output_.status.code(), said.as_str()), (Some(1), ""));
     for part in ["as a correlation id", "or a SKU", "The ends of both logs in", "Idempotent-Replayed"] {
         assert!(complaint.contains(part), "{part}: {complaint}");
     }
 }
 
-/// A pair that gives fixed answers on its operations listeners; the first port.
+/// Starts a fake pair that gives fixed answers on its operations listeners; returns its first port.
 fn fake_pair(order: &[(&str, u16, String)], inventory: &[(&str, u16, String)]) -> String {
     let base = free_base();
     serve(base + 1_000, order);
@@ -203,7 +204,7 @@ fn ready(conditions: &Value) -> (&'static str, u16, String) {
 }
 
 #[test]
-fn status_fails_on_every_condition_that_is_not_as_it_should_be_although_the_service_says_ready() {
+fn status_fails_on_every_bad_condition_although_the_service_is_ready() {
     let scratch = scratch();
     let id = "01a1fe12-6a76-71e9-b426-5b8604d9389c";
     let conditions = json!([
@@ -228,7 +229,7 @@ fn status_fails_on_every_condition_that_is_not_as_it_should_be_although_the_serv
 }
 
 #[test]
-fn an_entry_that_this_release_cannot_read_is_shown_as_it_is_and_hides_no_other() {
+fn an_unreadable_entry_is_shown_unchanged_and_the_others_are_shown() {
     let scratch = scratch();
     let id = "01a1fe12-6a76-71e9-b426-5b8604d9389c";
     let entry = |n: u8, rule: &str, to: &str| {
@@ -268,7 +269,7 @@ fn an_entry_that_this_release_cannot_read_is_shown_as_it_is_and_hides_no_other()
 }
 
 #[test]
-fn a_command_whose_output_is_no_longer_read_ends_quietly() {
+fn a_command_whose_output_has_no_reader_ends_quietly() {
     let scratch = scratch();
     let base = fake_pair(&[ready(&json!([]))], &[ready(&json!([]))]);
     let mut command = mainstay(&scratch);

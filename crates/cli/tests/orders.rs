@@ -14,7 +14,7 @@ use sqlx::{Connection, PgConnection};
 
 use support::{Up, is_alive, mainstay, output, request, scratch, send, wait_for};
 
-/// Sales, a return of a whole sale, a return of a part of one, and a row of most kinds of oddness.
+/// Sales, a return of a whole sale, a return of a part of one, and a row of most unusual kinds.
 const SALES: &str = "\
 InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
 1,10001,BLUE MUG,2,2026-01-01 10:00:00,1.5,7001,Nowhere
@@ -29,7 +29,7 @@ C5,10001,BLUE MUG,-1,2026-01-01 10:04:00,1.5,7001,Nowhere
 8,POST,POSTAGE,1,2026-01-01 10:06:00,18,7003,Nowhere
 ";
 
-/// A client's order; status and body.
+/// Places a client's order; returns status and body.
 fn order(up: &Up, key: &str, correlation: &str, body: &str) -> (u16, Value) {
     let address = up.ready.order.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
@@ -48,7 +48,7 @@ fn order(up: &Up, key: &str, correlation: &str, body: &str) -> (u16, Value) {
 }
 
 #[test]
-fn a_file_is_replayed_and_every_odd_row_is_accounted_for() {
+fn a_file_is_replayed_and_every_unusual_row_is_counted() {
     let scratch = scratch();
     let up = Up::start(&scratch, &[]);
     let file = scratch.path().join("sales.csv");
@@ -64,7 +64,7 @@ fn a_file_is_replayed_and_every_odd_row_is_accounted_for() {
         "{said}"
     );
     assert!(said.contains("  line 10: not as many fields as the header\n"), "{said}");
-    // Invoices 1, 2, 3 and 8; C4 takes invoice 2 back, C5 a part of invoice 1.
+    // The orders are invoices 1, 2, 3 and 8. C4 returns invoice 2, C5 a part of invoice 1.
     assert!(said.contains("10 rows, 4 orders and 2 returns, 4 SKUs"), "{said}");
     assert!(said.contains("6 of 6 begun"), "{said}");
     for (count, what) in [(1, "cancelled by a return"), (1, "put back into stock")] {
@@ -89,16 +89,16 @@ fn a_file_is_replayed_and_every_odd_row_is_accounted_for() {
     let item = |sku: &str| -> Value {
         serde_json::from_str(&request(&up, "GET", &format!("/v1/items/{sku}"), "").1).unwrap()
     };
-    // Nothing is held any more: every order was confirmed, cancelled or refused.
+    // No stock is held: every order was confirmed, cancelled or refused.
     for sku in ["10001", "10002", "10003", "POST"] {
         assert_eq!(item(sku)["held"], 0, "{sku}");
     }
 
-    // The items are there already: the same again tops them up.
+    // The items exist, so a second replay adds the same quantity again.
     let (status, said, complaint) =
         output(mainstay(&scratch).arg("replay").arg(&file).args(["--limit", "2"]));
     assert!(status.status.success(), "{said}{complaint}");
-    assert!(said.contains("2 of them were there already and got as much again"), "{said}");
+    assert!(said.contains("2 of them existed and got the same quantity again"), "{said}");
 
     let (status, said, complaint) = output(mainstay(&scratch).args(["verify", "--at-rest"]));
     assert!(status.status.success(), "{said}{complaint}");
@@ -122,12 +122,12 @@ fn a_file_is_replayed_and_every_odd_row_is_accounted_for() {
 }
 
 #[tokio::test]
-async fn stock_out_of_thin_air_is_found() {
+async fn invented_stock_is_found() {
     let scratch = scratch();
     let up = Up::start(&scratch, &[]);
     let (status, body) = request(&up, "POST", "/v1/items", r#"{"sku": "A", "name": "a", "on_hand": 7}"#);
     assert_eq!(status, 201, "{body}");
-    // Inventory's own role may do that; its journal says otherwise.
+    // Inventory's own role may change the row; its journal has no entry for the change.
     let mut connection = PgConnection::connect(&up.ready.databases.inventory).await.unwrap();
     sqlx::query("UPDATE items SET on_hand = on_hand + 1").execute(&mut connection).await.unwrap();
     let (status, said, _) = output(mainstay(&scratch).args(["verify", "--at-rest"]));
@@ -136,7 +136,7 @@ async fn stock_out_of_thin_air_is_found() {
 }
 
 #[test]
-fn an_order_is_explained_by_any_of_its_names() {
+fn an_order_is_explained_by_each_of_its_ids() {
     let scratch = scratch();
     let up = Up::start(&scratch, &[]);
     let (status, body) =
@@ -185,13 +185,13 @@ fn an_order_is_explained_by_any_of_its_names() {
     );
     assert!(std::fs::read_to_string(&svg).unwrap().starts_with("<svg"));
 
-    let (status, text, complaint) = output(mainstay(&scratch).args(["explain", "nobody-knows-me"]));
+    let (status, text, complaint) = output(mainstay(&scratch).args(["explain", "an-id-in-no-journal"]));
     assert_eq!((status.status.code(), text.as_str()), (Some(1), ""));
-    assert!(complaint.contains("Neither journal has an entry of \"nobody-knows-me\""), "{complaint}");
+    assert!(complaint.contains("Neither journal has an entry of \"an-id-in-no-journal\""), "{complaint}");
 }
 
 #[test]
-fn a_stray_quote_costs_its_own_row_and_no_order_gets_another_rows_quantity() {
+fn a_stray_quote_loses_only_its_own_row_and_no_order_gets_another_rows_quantity() {
     let scratch = scratch();
     let _up = Up::start(&scratch, &[]);
     let row = |n: u32| {
@@ -221,7 +221,7 @@ fn a_stray_quote_costs_its_own_row_and_no_order_gets_another_rows_quantity() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said_plainly_with_the_way_out() {
+fn every_error_names_its_cause_and_its_fix() {
     let scratch = scratch();
     let file = |name: &str, text: &[u8]| {
         let path = scratch.path().join(name);
@@ -242,12 +242,12 @@ fn what_cannot_be_done_is_said_plainly_with_the_way_out() {
     ];
     for (arguments, expected) in table {
         let (status, said, complaint) = output(mainstay(&scratch).args(arguments));
-        // 1 from `verify` says that an invariant is broken.
-        let code = if arguments[0] == "verify" { 2 } else { 1 };
+        // `verify` has its own exit code for a pair that cannot be read.
+        let code = if arguments == ["verify"] { 2 } else { 1 };
         assert_eq!((status.status.code(), said.as_str()), (Some(code), ""), "{arguments:?}");
         assert!(complaint.contains(expected), "{arguments:?}: {complaint}");
     }
-    // A pair that is not there, although we have tokens.
+    // No pair runs on these ports, although the command has a token.
     let mut unreachable = mainstay(&scratch);
     unreachable.args(["explain", "some-order", "--port-base", &base]).env("MAINSTAY_OPERATOR_TOKEN", "token");
     let (status, _, complaint) = output(&mut unreachable);

@@ -1,4 +1,4 @@
-//! `mainstay up` and the commands that find what it started, as people and scripts use them.
+//! `mainstay up` and the commands that find its pair, as people and scripts use them.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are outside what clippy takes for a test")]
 
 mod support;
@@ -52,7 +52,7 @@ fn the_json_line_has_the_contracts_members_and_sigterm_ends_everything() {
 }
 
 #[test]
-fn a_service_that_is_killed_comes_back_is_said_so_and_the_state_file_has_its_new_process() {
+fn a_killed_service_is_restarted_and_reported_and_the_state_file_has_its_new_process() {
     let scratch = scratch();
     let up = Up::start(&scratch, &[]);
     let killed = up.ready.pids.inventory.unwrap();

@@ -1,4 +1,4 @@
-//! `mainstay verify`: its exit code says which of its verdicts it came to.
+//! `mainstay verify`: each verdict has its own exit code.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are outside what clippy takes for a test")]
 
 #[allow(dead_code, reason = "the other test programs use the rest")]
@@ -39,7 +39,7 @@ fn each_verdict_has_an_exit_code_of_its_own() {
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     assert!(stdout.contains(" of 12 invariants were checked and hold"), "{stdout}");
 
-    // As the service's own role: what it may write it may write wrongly.
+    // The service's own role may insert a wrong entry.
     execute(
         &up.ready.databases.order,
         "INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state, correlation_id, body, hash)

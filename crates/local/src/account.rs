@@ -1,16 +1,19 @@
-//! PostgreSQL refuses to run as root; when we are root (containers, CI), it runs as the `postgres` user.
+//! The user that runs PostgreSQL. PostgreSQL refuses to run as root. A root process (containers, CI) runs it as the
+//! user `postgres`.
 
 use std::io;
 
-/// An unprivileged user's ids.
+/// The ids of an unprivileged user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
 }
 
-/// `None` when this process is unprivileged already and can run PostgreSQL itself.
-/// `Err` when it is root and the machine has no `postgres` user to change to.
+/// The account that runs PostgreSQL; `None` when this process is unprivileged and can run PostgreSQL itself.
+///
+/// # Errors
+/// This process is root and the machine has no user `postgres`.
 pub(crate) fn for_postgres() -> io::Result<Option<Account>> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
@@ -30,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_come_from_the_line_of_exactly_that_user() {
+    fn ids_are_read_from_the_line_whose_user_name_is_equal() {
         let passwd = "root:x:0:0:root:/root:/bin/sh\npostgres2:x:7:8::/:/bin/sh\npostgres:x:101:104:,,,:/var/lib:/bin/sh\n";
         assert_eq!(parse(passwd, "postgres"), Some(Account { uid: 101, gid: 104 }));
         assert_eq!(parse(passwd, "nobody"), None);

@@ -1,8 +1,9 @@
-//! Room on file systems.
+//! Free space on file systems.
 
 use std::path::Path;
 
-/// Free bytes on the file system of a path, for an ordinary user; `None` when it cannot be asked.
+/// The bytes that an ordinary user can still write on the file system of `path`; `None` when the system does not
+/// tell.
 pub fn free_bytes(path: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(path).ok()?;
     Some(stat.f_bavail * stat.f_frsize)

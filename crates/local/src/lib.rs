@@ -1,8 +1,8 @@
-//! What it takes to run the pair on one machine with nothing prepared: a private PostgreSQL, its roles and
-//! databases, and the two services as supervised child processes.
+//! The pair on one machine with nothing prepared: a private PostgreSQL, its roles and databases, and the two services
+//! as supervised child processes.
 //!
-//! Nothing started here outlives the process that started it, even when that process is killed with
-//! `kill -9`: everything watches a pipe that only its parent holds open. No unsafe code, no daemon.
+//! No process started here outlives the process that started it, even when that process is killed with `kill -9`:
+//! every child watches a pipe that only its parent holds open. No unsafe code, no daemon.
 
 mod account;
 pub mod child;

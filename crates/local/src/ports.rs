@@ -1,4 +1,4 @@
-//! Choosing TCP ports on loopback.
+//! Free TCP ports on loopback.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -6,29 +6,29 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-/// Below the range Linux takes ports for outgoing connections from (32768 to 60999), so that a port found
-/// free now is not handed to somebody's client socket before the server that wants it binds it.
+/// The range of drawn ports. It is below the range that Linux uses for outgoing connections (32768 to 60999), so that
+/// a free port is not given to another process's client socket before the server binds it.
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
-/// The kernel refuses at once; only a full queue of a listener stays silent.
+/// The wait for an answer. The kernel refuses a free port at once; only a listener with a full queue stays silent.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
-/// Whether nobody listens on a port of loopback. Asked by connecting rather than by listening for a moment:
-/// a child process forked in that moment would inherit the listener and hold the port until its `exec`.
+/// Returns whether no process listens on a port of loopback. The check connects instead of listening for a moment: a
+/// child process forked in that moment would inherit the listener and hold the port until its `exec`.
 pub fn is_free(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     TcpStream::connect_timeout(&address, ANSWER_WITHIN)
         .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// A port nobody listens on at this moment. Drawn at random, so that two processes that look at the same
-/// time seldom find the same one; whoever binds it should still be ready to ask for another.
+/// Draws a port on which no process listens at this moment. The draw is random, so that two processes that draw at
+/// the same time seldom get the same port. The caller should be ready to draw another one when its bind fails.
 pub fn free() -> io::Result<u16> {
     let [port] = distinct()?;
     Ok(port)
 }
 
-/// The same, for as many as are needed together: each another.
+/// Draws `N` different free ports.
 pub fn distinct<const N: usize>() -> io::Result<[u16; N]> {
     let width = u128::from(RANGE.end - RANGE.start);
     let draw = || RANGE.start + u16::try_from(Uuid::new_v4().as_u128() % width).expect("width is below 2^16");
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_somebody_listens_on_is_not_free() {
+    fn a_port_with_a_listener_is_not_free() {
         let port = free().unwrap();
         assert!(is_free(port));
         let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();

@@ -1,4 +1,4 @@
-//! Files and directories for one user's eyes.
+//! Files and directories that only one user can read.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -7,13 +7,12 @@ use std::path::Path;
 
 use crate::account::Account;
 
-/// Creates a directory that only its owner may enter. Those above it are created as usual.
+/// Creates a directory that only its owner may enter. Missing parents are created with the usual rights.
 pub fn directory(path: &Path) -> io::Result<()> {
     directory_of(path, None)
 }
 
-/// Writes a file that only its owner may read. Whoever reads meanwhile sees the old content or the new,
-/// never a part.
+/// Writes a file that only its owner may read. A concurrent reader sees the old content or the new, never a part.
 pub fn file(path: &Path, content: &str) -> io::Result<()> {
     let new = path.with_extension("new");
     match std::fs::remove_file(&new) {
@@ -24,7 +23,7 @@ pub fn file(path: &Path, content: &str) -> io::Result<()> {
     std::fs::rename(new, path)
 }
 
-/// As [`directory`], but owned by `account`, who has to be able to pass through those above.
+/// Like [`directory`], but owned by `account`, which must be able to enter the parents.
 pub(crate) fn directory_of(path: &Path, account: Option<Account>) -> io::Result<()> {
     path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
@@ -48,7 +47,7 @@ mod tests {
     use crate::TemporaryDirectory;
 
     #[tokio::test]
-    async fn a_file_that_was_open_to_all_is_closed_by_the_next_write() {
+    async fn writing_a_file_that_all_users_could_read_restricts_it_to_its_owner() {
         let scratch = TemporaryDirectory::create_in(&std::env::temp_dir()).unwrap();
         let path = scratch.path().join("inner/file");
         directory(path.parent().unwrap()).unwrap();

@@ -1,9 +1,8 @@
-//! The roles and databases of the pair, on a private server or on one that was there before.
+//! The roles and databases of the pair, on a private server or on a server that existed before.
 //!
-//! Each service has a database of its own with two roles: the owner, which migrates, and the serving role,
-//! which can neither create anything nor connect to the other service's database. All of it may be run
-//! again at any time, and brings back what was changed by hand. The SQL is in `migrations/`, where the
-//! container set-up uses the same files.
+//! Each service has its own database with two roles: the owner, which migrates, and the serving role, which can
+//! neither create objects nor connect to the other service's database. Every step may run again at any time and
+//! undoes changes that were made by hand. The SQL is in `migrations/`; the container set-up uses the same files.
 
 use std::fmt;
 
@@ -16,6 +15,7 @@ use crate::Secret;
 const ROLES: &str = include_str!("../../../migrations/roles.sql");
 const DATABASE: &str = include_str!("../../../migrations/database.sql");
 
+/// One of the two services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Service {
@@ -33,8 +33,8 @@ impl Service {
         }
     }
 
-    /// The role the running service connects as; migrations grant it what it needs. Its database is called
-    /// the same unless a test asks for another name.
+    /// The role that the running service connects as; migrations grant it what it needs. The database has the same
+    /// name unless a test gives another one.
     pub fn serving_role(self) -> &'static str {
         match self {
             Self::Order => "mainstay_order",
@@ -57,7 +57,7 @@ impl fmt::Display for Service {
     }
 }
 
-/// The passwords of one service's roles. Roles belong to the whole server, so these do as well.
+/// The passwords of one service's roles. Roles belong to the whole server, so these passwords do too.
 #[derive(Debug, Clone)]
 pub struct Passwords {
     owner: Secret,
@@ -91,8 +91,8 @@ pub async fn roles(admin: &PgConnectOptions, service: Service) -> Result<Passwor
     Ok(passwords)
 }
 
-/// Creates a service's database unless it is there (a clone of a template, or an earlier run's) and sees to
-/// who may do what in it.
+/// Creates a service's database unless it exists (as a clone of a template, or from an earlier run), and sets the
+/// rights in it.
 pub async fn database(
     admin: &PgConnectOptions,
     service: Service,
@@ -127,7 +127,7 @@ pub async fn database(
     })
 }
 
-/// A URL that every PostgreSQL client understands. sqlx ends its own with a setting that only it knows.
+/// Builds a URL that every PostgreSQL client understands. sqlx ends its own URLs with a setting that only sqlx knows.
 pub(crate) fn connection_url(options: &PgConnectOptions) -> String {
     let url = options.to_url_lossy().to_string();
     url.split("&statement-cache-capacity=").next().unwrap_or_default().to_owned()

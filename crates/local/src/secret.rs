@@ -1,4 +1,4 @@
-//! A password or token that does not show itself in `Debug` output.
+//! A password or token that `Debug` output does not show.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ impl Secret {
         Self(value.into())
     }
 
-    /// The value itself, for the place that has to send or store it.
+    /// The value itself, for the code that has to send or store it.
     pub fn expose(&self) -> &str {
         &self.0
     }

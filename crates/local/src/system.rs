@@ -1,4 +1,4 @@
-//! What this system is, as far as it changes which command installs something.
+//! The kind of this system, as far as it decides which command installs a package.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum System {
@@ -11,7 +11,8 @@ pub enum System {
 }
 
 impl System {
-    /// From the release file; Ubuntu and the like name Debian there, as Rocky and the like name Fedora or RHEL.
+    /// Detects the system from `/etc/os-release`. Ubuntu and its like name Debian there, as Rocky and its like name
+    /// Fedora or RHEL.
     pub fn detect() -> Self {
         if cfg!(target_os = "macos") {
             return Self::MacOs;
@@ -59,18 +60,18 @@ impl System {
     }
 }
 
-/// How many files this process may have open; `None` is no limit.
+/// The number of files that this process may have open; `None` is no limit.
 pub fn open_file_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
-/// Whether a process with this id exists, whosever it is.
+/// Returns whether a process with this id exists, under any user.
 pub fn process_exists(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
-/// The user this process acts as.
+/// The effective user id of this process.
 pub fn user_id() -> u32 {
     rustix::process::geteuid().as_raw()
 }
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_system_is_known_by_its_own_name_or_by_what_it_is_like() {
+    fn a_system_is_detected_by_its_own_name_or_by_a_name_that_it_is_like() {
         for (release, system) in [
             ("PRETTY_NAME=\"Debian GNU/Linux 12\"\nID=debian\n", System::Debian),
             ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", System::Debian),
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_process_exists_and_one_beyond_the_last_id_does_not() {
+    fn this_process_exists_and_one_beyond_the_last_id_does_not() {
         assert!(process_exists(std::process::id()));
         assert!(!process_exists(u32::MAX >> 1)); // the kernel's largest id is 2^22
         assert!(!process_exists(0));

@@ -1,4 +1,4 @@
-//! A directory that goes away with the process that made it, `kill -9` included.
+//! A directory that is removed with the process that made it, even after `kill -9`.
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -8,15 +8,15 @@ use std::process::{Child, Command, Stdio};
 
 use uuid::Uuid;
 
-/// Waits for its parent to close the pipe (which the kernel does for a dead parent too), then for a
-/// PostgreSQL that still runs in the directory to finish, then removes the directory.
+/// Shell script that waits until its parent closes the pipe (the kernel does so for a dead parent), then until a
+/// PostgreSQL that still runs in the directory has ended, and then removes the directory.
 const REMOVE_AT_END_OF_INPUT: &str = r#"
 read -r _
 while read -r server <"$1/postgres/data/postmaster.pid" && kill -0 "$server"; do sleep 0.1; done 2>/dev/null
 while [ -d "$1" ]; do rm -rf "$1" || sleep 0.1; done 2>/dev/null
 "#;
 
-/// Removed some milliseconds after this value is dropped, or its process has died in whatever way.
+/// A temporary directory. It is removed some milliseconds after this value is dropped or its process has died.
 #[derive(Debug)]
 pub struct TemporaryDirectory {
     path: PathBuf,
@@ -24,7 +24,7 @@ pub struct TemporaryDirectory {
 }
 
 impl TemporaryDirectory {
-    /// Below `parent`, with a random name. Other users may pass through it (a PostgreSQL that runs as
+    /// Creates the directory below `parent`, with a random name. Other users may enter it (a PostgreSQL that runs as
     /// `postgres` must reach its own directory inside) but not list it.
     pub fn create_in(parent: &Path) -> io::Result<Self> {
         let path = std::path::absolute(parent)?.join(format!("mainstay-{}", Uuid::new_v4().simple()));
@@ -33,7 +33,7 @@ impl TemporaryDirectory {
             .args(["-c", REMOVE_AT_END_OF_INPUT, "sh"])
             .arg(&path)
             .current_dir("/")
-            .process_group(0) // a Ctrl-C at the terminal is not for the guard
+            .process_group(0) // Ctrl-C must not end the guard
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_directory_is_gone_after_remove_with_what_was_in_it() {
+    async fn remove_deletes_the_directory_and_its_contents() {
         let directory = TemporaryDirectory::create_in(&std::env::temp_dir()).unwrap();
         let path = directory.path().to_owned();
         std::fs::create_dir(path.join("inner")).unwrap();

@@ -8,12 +8,12 @@ use std::time::Duration;
 use local::TemporaryDirectory;
 use local::child::{Child, ChildEvent, ChildSpec, Restart, State, Stopped};
 
-struct Scene {
+struct Fixture {
     directory: TemporaryDirectory,
     events: Arc<Mutex<Vec<ChildEvent>>>,
 }
 
-impl Scene {
+impl Fixture {
     fn new() -> Self {
         Self { directory: TemporaryDirectory::create_in(Path::new("/tmp")).unwrap(), events: Arc::default() }
     }
@@ -50,11 +50,11 @@ fn is_alive(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-async fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
+async fn wait_for<T>(mut check: impl FnMut() -> Option<T>) -> T {
     let within = Duration::from_secs(30);
     let begun = tokio::time::Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = check() {
             return found;
         }
         assert!(begun.elapsed() < within, "nothing within {within:?}");
@@ -64,22 +64,22 @@ async fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
 
 #[tokio::test]
 async fn a_child_gets_its_environment_and_its_output_goes_to_the_log() {
-    let scene = Scene::new();
+    let scene = Fixture::new();
     let child = scene.spawn(scene.spec("echo $GREETING $MAINSTAY_EXIT_WITH_STDIN; echo error >&2"));
     wait_for(|| matches!(child.state(), State::Dead { .. }).then_some(())).await;
     assert_eq!(scene.log(), "hello 1\nerror\n");
 }
 
 #[tokio::test]
-async fn a_child_that_dies_is_started_again_and_said_so() {
-    let scene = Scene::new();
+async fn a_child_that_dies_is_started_again_and_reported() {
+    let scene = Fixture::new();
     let spec = ChildSpec { restart: Restart::WithBackOff, ..scene.spec("echo started; exec sleep 1000") };
     let child = scene.spawn(spec);
     let first = child.pid().unwrap();
     let starts = |n| move |log: String| (log == "started\n".repeat(n)).then_some(());
     wait_for(|| starts(1)(scene.log())).await;
     child.kill().await;
-    child.kill().await; // of a dead child changes nothing, least of all the restart
+    child.kill().await; // killing a dead child changes nothing and does not delay the restart
     let second = wait_for(|| child.pid()).await;
     assert_ne!(first, second);
     assert!(!is_alive(first));
@@ -94,7 +94,7 @@ async fn a_child_that_dies_is_started_again_and_said_so() {
 
 #[tokio::test]
 async fn a_child_that_is_not_to_be_restarted_stays_dead_until_started() {
-    let scene = Scene::new();
+    let scene = Fixture::new();
     let child = scene.spawn(scene.spec("exec sleep 1000"));
     child.kill().await;
     assert_eq!(child.pid(), None);
@@ -105,21 +105,21 @@ async fn a_child_that_is_not_to_be_restarted_stays_dead_until_started() {
 }
 
 #[tokio::test]
-async fn stop_is_a_sigterm_that_the_child_may_answer_in_its_own_way() {
-    let scene = Scene::new();
+async fn stop_sends_a_sigterm_that_the_child_can_handle() {
+    let scene = Fixture::new();
     let child =
         scene.spawn(scene.spec("trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.01; done"));
     wait_for(|| scene.log().contains("ready").then_some(())).await;
     let Stopped::ByItself(status) = child.stop().await else { panic!("it was killed") };
     assert_eq!(status.code(), Some(7));
     assert_eq!(scene.log(), "ready\nbye\n");
-    assert_eq!(scene.events(), [""; 0], "a stop that was asked for is no event");
+    assert_eq!(scene.events(), [""; 0], "a requested stop is no event");
     assert_eq!(child.stop().await, Stopped::WasDead);
 }
 
 #[tokio::test]
 async fn a_child_that_ignores_sigterm_is_killed_in_the_end() {
-    let scene = Scene::new();
+    let scene = Fixture::new();
     let spec = ChildSpec {
         stop_within: Duration::from_millis(100),
         ..scene.spec("trap '' TERM; echo ready; while :; do sleep 0.01; done")
@@ -133,7 +133,7 @@ async fn a_child_that_ignores_sigterm_is_killed_in_the_end() {
 
 #[tokio::test]
 async fn a_paused_child_stands_still_until_it_is_resumed_or_stopped() {
-    let scene = Scene::new();
+    let scene = Fixture::new();
     let child = scene.spawn(scene.spec("trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done"));
     let pid = child.pid().unwrap();
     wait_for(|| scene.log().contains("ready").then_some(())).await;
@@ -154,7 +154,7 @@ async fn a_paused_child_stands_still_until_it_is_resumed_or_stopped() {
 
 #[tokio::test]
 async fn dropping_the_handle_stops_the_child() {
-    let scene = Scene::new();
+    let scene = Fixture::new();
     let child = scene.spawn(scene.spec("exec sleep 1000"));
     let pid = child.pid().unwrap();
     drop(child);
@@ -163,16 +163,16 @@ async fn dropping_the_handle_stops_the_child() {
 
 #[tokio::test]
 async fn a_program_that_does_not_exist_is_an_error_at_once() {
-    let scene = Scene::new();
+    let scene = Fixture::new();
     let spec = ChildSpec { program: PathBuf::from("/no/such/program"), ..scene.spec("") };
     assert!(Child::spawn(spec, Arc::new(|_| {})).is_err());
 }
 
-/// Runs itself a second time, as the process to kill.
+/// The test runs its own executable again, as the process to kill.
 #[tokio::test]
 async fn kill_9_of_the_parent_ends_the_childs_standard_input() {
     if let Some(directory) = std::env::var_os("LOCAL_TEST_VICTIM").map(PathBuf::from) {
-        let scene = Scene::new();
+        let scene = Fixture::new();
         let script =
             "echo $$ >\"$REPORT.new\"; mv \"$REPORT.new\" \"$REPORT\"; cat; echo ended >>\"$REPORT\"";
         let mut spec = scene.spec(script);
@@ -180,7 +180,7 @@ async fn kill_9_of_the_parent_ends_the_childs_standard_input() {
         let _child = scene.spawn(spec);
         return std::future::pending().await;
     }
-    let scene = Scene::new();
+    let scene = Fixture::new();
     let mut victim = tokio::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "kill_9_of_the_parent_ends_the_childs_standard_input"])
         .env("LOCAL_TEST_VICTIM", scene.directory.path())

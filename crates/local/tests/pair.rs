@@ -1,4 +1,4 @@
-//! The whole pair over a real PostgreSQL, with services that are as small as can be: this executable, run again.
+//! The whole pair over a real PostgreSQL, with minimal services: this executable, run again.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are outside what clippy takes for a test")]
 
 mod fake;
@@ -18,7 +18,7 @@ fn options() -> PairOptions {
     PairOptions::for_tests(programs())
 }
 
-/// Every row the fake services have written at their starts.
+/// The number of rows that the fake services have written at their starts.
 async fn starts(pair: &RunningPair, service: Service) -> i64 {
     let mut connection = PgConnection::connect(&pair.database(service).serving).await.unwrap();
     sqlx::query_scalar("SELECT count(*) FROM starts").fetch_one(&mut connection).await.unwrap()
@@ -62,7 +62,7 @@ async fn the_pair_starts_with_everything_it_needs_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_killed_comes_back_on_the_same_ports_and_it_is_said() {
+async fn a_killed_service_is_restarted_on_the_same_ports_and_reported() {
     let (options, events) = events(PairOptions { restart: Restart::WithBackOff, ..options() });
     let pair = RunningPair::start(options).await.unwrap();
     let before = pair.pid(Service::Inventory).unwrap();
@@ -80,7 +80,7 @@ async fn a_service_that_is_killed_comes_back_on_the_same_ports_and_it_is_said() 
 }
 
 #[tokio::test]
-async fn a_killed_postgres_is_recovered_with_what_was_committed() {
+async fn a_killed_postgres_recovers_every_committed_row() {
     let (options, events) = events(PairOptions { restart: Restart::WithBackOff, ..options() });
     let pair = RunningPair::start(options).await.unwrap();
     assert!(pair.kill_postgres().await);
@@ -93,7 +93,7 @@ async fn a_killed_postgres_is_recovered_with_what_was_committed() {
 }
 
 #[tokio::test]
-async fn in_tests_what_is_killed_stays_dead_until_started() {
+async fn in_tests_a_killed_process_stays_dead_until_it_is_started() {
     let pair = RunningPair::start(options()).await.unwrap();
     pair.kill(Service::Order).await;
     assert!(pair.kill_postgres().await);
@@ -143,7 +143,7 @@ async fn a_port_in_use_is_named() {
 }
 
 #[tokio::test]
-async fn a_migration_that_fails_is_quoted() {
+async fn the_error_of_a_failed_migration_quotes_its_output() {
     let mut options = options();
     options.programs.order = ["sh", "-c", "echo no such column >&2; exit 3"].map(Into::into).into();
     let error = RunningPair::start(options).await.unwrap_err();
@@ -153,7 +153,7 @@ async fn a_migration_that_fails_is_quoted() {
 }
 
 #[tokio::test]
-async fn a_service_that_dies_while_starting_is_quoted() {
+async fn the_error_of_a_service_that_dies_while_starting_quotes_its_log() {
     let mut options = options();
     options.programs.order =
         ["sh", "-c", "[ $0 = migrate ] || { echo colour is not set; exit 2; }"].map(Into::into).into();
@@ -163,7 +163,7 @@ async fn a_service_that_dies_while_starting_is_quoted() {
     assert!(message.contains("colour is not set") && message.contains("exit status: 2"), "{message}");
 }
 
-/// Runs itself a second time, as the process to kill.
+/// The test runs its own executable again, as the process to kill.
 #[tokio::test]
 async fn kill_9_of_the_parent_leaves_no_process_and_no_directory() {
     if std::env::var_os(REPORT).is_some() {

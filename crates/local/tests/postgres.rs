@@ -45,7 +45,7 @@ async fn a_temporary_server_answers_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn the_password_is_asked_for_and_kept_to_the_owner() {
+async fn a_session_needs_the_password_and_only_the_owner_can_read_its_file() {
     let scratch = scratch();
     let postgres = Postgres::start(kept(&scratch)).await.unwrap();
     let wrong = postgres.connect_options("postgres").password("guess");
@@ -84,7 +84,7 @@ async fn a_stale_lock_file_with_a_recycled_process_id_is_cleared() {
     let lock = postgres.directory().join("data/postmaster.pid");
     let content = std::fs::read_to_string(&lock).unwrap();
     let rest = content.split_once('\n').unwrap().1;
-    // This test's own process: alive, and no PostgreSQL. The server by itself would refuse to start.
+    // The process id of this test: alive, and no PostgreSQL. Without help the server would refuse to start.
     std::fs::write(&lock, format!("{}\n{rest}", std::process::id())).unwrap();
     postgres.start_again().await.unwrap();
     postgres.stop().await.unwrap();
@@ -124,11 +124,12 @@ async fn a_directory_that_cannot_be_used_is_named() {
 }
 
 #[tokio::test]
-async fn a_directory_the_server_may_not_enter_is_said_plainly() {
+async fn a_directory_that_the_server_may_not_enter_is_reported_as_such() {
     let scratch = scratch();
     let closed = scratch.path().join("closed");
     std::fs::create_dir(&closed).unwrap();
-    // As root the server runs as `postgres`, who may not pass 0700 of root; as a user, not even we may pass 0.
+    // As root the server runs as `postgres`, which may not enter a directory of root with mode 0700; another user may
+    // not enter its own directory with mode 0.
     let mode = if rustix::process::geteuid().is_root() { 0o700 } else { 0o000 };
     std::fs::set_permissions(&closed, PermissionsExt::from_mode(mode)).unwrap();
     let error = Postgres::start(PostgresOptions::kept(closed.join("data"))).await.unwrap_err();
@@ -140,7 +141,7 @@ async fn a_directory_the_server_may_not_enter_is_said_plainly() {
 async fn a_second_server_on_the_same_data_is_refused_while_the_first_lives() {
     let scratch = scratch();
     let first = Postgres::start(kept(&scratch)).await.unwrap();
-    tokio::time::pause(); // the wait for the first to end passes at once
+    tokio::time::pause(); // the wait for the end of the first server passes at once
     let error = Postgres::start(kept(&scratch)).await.unwrap_err();
     assert!(
         matches!(error, PostgresError::DirectoryInUse { pid, .. } if Some(pid) == first.pid()),
@@ -150,7 +151,7 @@ async fn a_second_server_on_the_same_data_is_refused_while_the_first_lives() {
     first.stop().await.unwrap();
 }
 
-/// Runs itself a second time, as the process to kill.
+/// The test runs its own executable again, as the process to kill.
 #[tokio::test]
 async fn kill_9_of_the_parent_leaves_neither_server_nor_directory() {
     if let Some(report) = std::env::var_os("LOCAL_TEST_VICTIM") {
@@ -175,10 +176,10 @@ async fn kill_9_of_the_parent_leaves_neither_server_nor_directory() {
     wait_for(within, || (!Path::new(directory).parent().unwrap().exists()).then_some(())).await;
 }
 
-async fn wait_for<T>(within: std::time::Duration, mut look: impl FnMut() -> Option<T>) -> T {
+async fn wait_for<T>(within: std::time::Duration, mut check: impl FnMut() -> Option<T>) -> T {
     let begun = tokio::time::Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = check() {
             return found;
         }
         assert!(begun.elapsed() < within, "nothing within {within:?}");

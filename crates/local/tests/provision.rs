@@ -24,7 +24,7 @@ async fn pair() -> Pair {
     Pair { postgres, order, inventory }
 }
 
-/// Runs statements in a session of their own; the SQLSTATE of what was refused.
+/// Runs statements in their own session and returns the SQLSTATE of a refusal.
 async fn run(url: &str, sql: &'static str) -> Result<(), String> {
     let code = |error: sqlx::Error| error.as_database_error().unwrap().code().unwrap().into_owned();
     let mut connection = PgConnection::connect(url).await.map_err(code)?;
@@ -101,7 +101,7 @@ async fn a_second_run_keeps_the_data_changes_the_passwords_and_repairs_the_right
 }
 
 #[tokio::test]
-async fn a_clone_of_a_template_is_fenced_off_like_the_template() {
+async fn a_clone_of_a_template_has_the_rights_of_the_template() {
     let pair = pair().await;
     run(&pair.order.owner, "CREATE TABLE t (); GRANT SELECT ON t TO mainstay_order").await.unwrap();
     run(&pair.postgres.url("postgres"), "CREATE DATABASE clone TEMPLATE mainstay_order").await.unwrap();
@@ -117,7 +117,7 @@ async fn a_clone_of_a_template_is_fenced_off_like_the_template() {
 }
 
 #[tokio::test]
-async fn an_administrator_who_is_no_superuser_is_enough() {
+async fn an_administrator_without_superuser_rights_is_enough() {
     let postgres = Postgres::start(PostgresOptions::for_tests()).await.unwrap();
     run(&postgres.url("postgres"), "CREATE ROLE admin LOGIN CREATEROLE CREATEDB PASSWORD 'admin'")
         .await

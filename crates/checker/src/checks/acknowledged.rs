@@ -1,4 +1,5 @@
-//! Invariant 3: what a client was told happened did happen and stays; what it was told did not happen did not.
+//! Invariant 3: an effect that a client was told of is there and stays; a request answered `not-executed` left no
+//! effect.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,15 +10,15 @@ use crate::fold::Fold;
 use crate::report::{Rule, Tally, Violation};
 use crate::{ClientReply, ClientRequest, KeyRow, Observed, Side, UnreadRow};
 
-/// Whose key it is.
+/// A key's identity: service, principal, key hash.
 type Key<'a> = (Side, &'a str, &'a str);
 
-/// What the journals hold, in the form that client logs ask for it.
+/// The journals' entries, indexed the way that client logs name them.
 #[derive(Debug, Default)]
 pub(crate) struct Journalled {
-    /// (aggregate, version) -> the state it reached.
+    /// (service, aggregate, version) -> the state that the entry reached.
     states: HashMap<(Side, Uuid, i64), String>,
-    /// (principal, key hash) of every entry that a request made.
+    /// (service, principal, key hash) of every entry that a request made.
     keys: HashSet<(Side, String, String)>,
 }
 
@@ -38,8 +39,8 @@ impl Journalled {
             .flat_map(|tables| &tables.keys)
             .map(|row| ((row.service, row.principal.as_str(), row.key_hash.as_str()), row))
             .collect();
-        // A key may be answered `not-executed` and then succeed on a repeat: only a key whose every request was
-        // answered so must have left nothing.
+        // A request may be answered `not-executed` and its repeat succeed. Only a key whose every request was
+        // answered `not-executed` must have left nothing.
         let mut refused: HashMap<Key<'_>, (bool, &ClientRequest)> = HashMap::new();
         for request in &observed.requests {
             if let Some(key) = &request.key_hash {
@@ -81,7 +82,7 @@ impl Journalled {
         }
     }
 
-    /// The state that a reply showed is in the journal, and the table has not fallen behind it.
+    /// Checks that the journal has the state which a reply showed, and that the table is not older than the reply.
     fn survives(
         &self,
         fold: &Fold,
@@ -118,7 +119,7 @@ impl Journalled {
     }
 }
 
-/// The version of every row that a reply can be about.
+/// Collects the version of every row that a reply can name.
 fn rows(observed: &Observed) -> Option<HashMap<(Side, Uuid), i64>> {
     let tables = observed.tables.as_ref()?;
     let orders = tables.orders.iter().map(|row| ((Side::Order, row.id), row.version));

@@ -1,5 +1,7 @@
-//! Invariant 4: the two services agree. The pivot is inventory's `confirmed`: before it an order may only have
-//! asked, after it an order may only become `confirmed`.
+//! Invariant 4: the two services agree.
+//!
+//! The pivot is inventory's entry `confirmed`. Before it, the order has only asked; after it, the order can only
+//! become `confirmed`.
 
 use std::collections::HashMap;
 
@@ -11,11 +13,12 @@ use crate::report::{Rule, Tally, Violation};
 use crate::{Contract, Observed, OrderRow, Side};
 use journal::rule::NONE;
 
-/// The states in which an order may have its reservation confirmed.
+/// Order states in which the reservation may be confirmed.
 const CONFIRMING: [&str; 3] = ["confirming", "confirm_unknown", "confirmed"];
-/// Within this after inventory's expiry an order becomes `expired`; until then it may be read as `reserved`.
+/// Time from inventory's expiry until the order must be `expired` (the contract's bound). Until then the order may
+/// still read `reserved`.
 const RESOLVED_WITHIN: Duration = Duration::seconds(5);
-/// States that take stock.
+/// Reservation states that take stock.
 const LIVE: [&str; 2] = ["held", "confirmed"];
 
 pub(crate) fn finish(contract: &Contract<'_>, fold: &Fold, observed: &Observed, tally: &mut Tally) {
@@ -39,7 +42,7 @@ pub(crate) fn finish(contract: &Contract<'_>, fold: &Fold, observed: &Observed, 
     }
 }
 
-/// Order `confirmed` => reservation `confirmed`, with the same lines, and as the cause of it.
+/// Checks a confirmed order: its reservation is confirmed, has the same lines, and is the cause of the order's entry.
 fn together(fold: &Fold, id: Uuid, order: &Order, mine: &[(Uuid, &Reservation)], tally: &mut Tally) {
     let confirmed = mine.iter().find(|(_, reservation)| reservation.confirmed_by.is_some());
     let holds = confirmed.is_some_and(|(other, reservation)| {
@@ -62,8 +65,8 @@ fn together(fold: &Fold, id: Uuid, order: &Order, mine: &[(Uuid, &Reservation)],
     });
 }
 
-/// Whether the order's `confirmed` came of the reservation's, by their causes and versions: the hosts' clocks prove
-/// nothing.
+/// Returns whether the order's `confirmed` follows from the reservation's, judged by causes and versions. The hosts'
+/// clocks prove nothing.
 fn follows(fold: &Fold, order: &Order, reservation: &Reservation) -> bool {
     let entry = |id: Option<Uuid>| id.and_then(|id| fold.entries.get(&id));
     let (Some(effect), Some(pivot)) = (entry(order.confirmed_by), entry(reservation.confirmed_by)) else {
@@ -71,14 +74,14 @@ fn follows(fold: &Fold, order: &Order, reservation: &Reservation) -> bool {
     };
     match entry(effect.cause) {
         Some(cause) if cause.side == Side::Inventory => effect.cause == reservation.confirmed_by,
-        // Inventory's reply did not name its entry. Then the order had asked before.
+        // Inventory's reply did not name its entry. Then the order's request must be an earlier version of the order.
         Some(_) | None => entry(pivot.cause)
             .is_some_and(|asked| asked.aggregate == effect.aggregate && asked.version < effect.version),
     }
 }
 
-/// Reservation `confirmed` => the entry that caused it left its order confirming, and the order has not turned
-/// back since.
+/// Checks a confirmed reservation: the entry that caused it left the order confirming, and the order has not left
+/// that path since.
 fn asked(
     contract: &Contract<'_>,
     fold: &Fold,
@@ -121,7 +124,7 @@ fn asked(
     });
 }
 
-/// What only holds once faults have stopped and the resolution bound has passed.
+/// Checks the facts that hold only at rest: faults have stopped and the resolution bound has passed.
 fn rest(
     contract: &Contract<'_>,
     fold: &Fold,
@@ -139,7 +142,7 @@ fn rest(
     let is_known = contract.knows("order", state) && !fold.doubts.aggregate(Side::Order, id);
     let unexpired = match (observed.now, row.map(|row| row.expires_at)) {
         (Some(now), Some(Some(expires_at))) => now < expires_at.saturating_add(RESOLVED_WITHIN),
-        // Of feeds alone no end of a hold is known.
+        // Without the tables, the end of a hold is not known.
         (None, _) | (_, None) => true,
         (Some(_), Some(None)) => false,
     };
@@ -171,7 +174,7 @@ fn rest(
     }
 }
 
-/// The state that the journal leaves an order in; the empty text where an entry cannot be read, which is no state.
+/// The order's state by its last journal entry. Empty text, which is no state, where that entry cannot be read.
 fn state(fold: &Fold, order: Uuid) -> &str {
     fold.head(Side::Order, order).map_or(NONE, |head| head.state.as_deref().unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! Invariant 10: a request is retried at one layer, a bounded number of times, within the hop's budget.
+//! Invariant 10: only one layer retries a request, a bounded number of times, within the hop's budget.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub(crate) fn finish(contract: &Contract<'_>, observed: &Observed, tally: &mut T
         // Counts of calls are far below 2^52, where f64 is exact.
         #[allow(clippy::cast_precision_loss)]
         let (of_calls, made) = (calls as f64 * budget.ratio, retries as f64);
-        // The floor pays the first retry at once, and each further one a full interval later.
+        // The floor allows the first retry at once, and each further retry one full interval later.
         let first = if budget.floor_per_second > 0.0 { 1.0 } else { 0.0 };
         let allowed = of_calls + budget.floor_per_second * observed.watched_secs + first;
         tally.check(Rule::AttemptsPerHop, made <= allowed, || {

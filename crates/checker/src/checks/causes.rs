@@ -1,6 +1,7 @@
 //! Invariant 7: every entry leads back, cause by cause and across both services, to the request that began it.
 //!
-//! Most of it is judged at the end: the journals are read one after the other, so an entry may come before its cause.
+//! Most links are judged at the end: the journals are read one after the other, so an entry may be read before its
+//! cause.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,16 +15,16 @@ use crate::{ClockOffset, Observed, Side};
 
 #[derive(Debug, Default)]
 pub(crate) struct Causes {
-    /// Entries with a cause, as they were read.
+    /// Ids of entries with a cause, in the order in which they were read.
     caused: Vec<Uuid>,
-    /// Which entry a keyed request began with.
+    /// The first entry of each keyed request.
     roots: HashMap<(Side, String, String), Uuid>,
-    /// Reservation entries without a cause: nobody but the order service asks for those.
+    /// Reservation entries without a cause. Only the order service causes reservation entries, so each needs a cause.
     orphans: Vec<Uuid>,
 }
 
 impl Causes {
-    /// Called before the fold takes the entry in.
+    /// Checks one entry. Call it before the fold applies the entry.
     pub(crate) fn entry(&mut self, fold: &Fold, side: Side, recorded: &Recorded, tally: &mut Tally) {
         let entry = &recorded.entry;
         if fold.entries.contains_key(&entry.id) {
@@ -50,7 +51,8 @@ impl Causes {
         for effect in self.caused.iter().filter_map(|id| fold.entries.get(id)) {
             match effect.cause.and_then(|cause| fold.entries.get(&cause)) {
                 Some(cause) => link(cause, effect, tally),
-                // The order journal is read first, so inventory may already know effects of causes past its end.
+                // The order journal is read first, so inventory's journal may hold effects of order entries written
+                // after that read.
                 None if !observed.at_rest && effect.side == Side::Inventory => {
                     tally.defer(Rule::CauseResolves);
                 }
@@ -58,7 +60,7 @@ impl Causes {
                     tally.doubt(Rule::CauseResolves);
                 }
                 None => tally.check(Rule::CauseResolves, false, || {
-                    place(effect, format!("its cause {:?} is in neither journal", effect.cause))
+                    at_entry(effect, format!("its cause {:?} is in neither journal", effect.cause))
                 }),
             }
         }
@@ -73,37 +75,37 @@ impl Causes {
             .collect();
         for orphan in self.orphans.iter().filter_map(|id| fold.entries.get(id)) {
             tally.check(Rule::OneRootPerRequest, !asked.contains(&orphan.correlation), || {
-                place(orphan, format!("a second root for correlation id {}", orphan.correlation))
+                at_entry(orphan, format!("a second root for correlation id {}", orphan.correlation))
             });
         }
     }
 }
 
-/// One edge from a cause to its effect.
+/// Checks one link from a cause to its effect.
 fn link(cause: &Brief, effect: &Brief, tally: &mut Tally) {
-    // A request carries its id over the wire. An answer need not bring it back: it may cite what another request, or
-    // inventory's own sweep, had decided before.
+    // A request carries its correlation id to inventory. An answer need not bring it back: it may name an entry that
+    // another request, or inventory's own sweep, wrote before.
     let asked = cause.side == Side::Order && effect.side == Side::Inventory;
     let travels = !asked || cause.correlation == effect.correlation;
     tally.check(Rule::CauseResolves, travels, || {
         let (its, causes) = (&effect.correlation, &cause.correlation);
-        place(effect, format!("correlation id {its} differs from its cause's {causes}"))
+        at_entry(effect, format!("correlation id {its} differs from its cause's {causes}"))
     });
     offset(cause, effect, tally);
     let follows = effect.hlc > cause.hlc;
-    // The wall clock of the effect's host was behind the cause's time. Releases before this one did not adopt that time,
-    // so the entry tells of a clock and not of a wrong order of events.
+    // The wall clock of the effect's host was behind the cause's time. Earlier releases did not adopt that time, so
+    // the entry shows a clock offset and not a wrong order of events.
     let behind = i64::try_from(cause.hlc.millis()).unwrap_or(i64::MAX) > effect.at;
     if !follows && behind {
         tally.clocks.not_adopted += 1;
     }
     tally.check(Rule::ClockFollowsCause, follows || behind, || {
-        place(effect, format!("its clock {} does not follow its cause's {}", effect.hlc, cause.hlc))
+        at_entry(effect, format!("its clock {} does not follow its cause's {}", effect.hlc, cause.hlc))
     });
 }
 
-/// Time only passes from a cause to its effect: where it seems to have run back, the host of the cause was ahead by at
-/// least so much.
+/// Records a clock offset. An effect is later than its cause in real time; where its wall time is earlier, the host
+/// of the cause was ahead by at least the difference.
 fn offset(cause: &Brief, effect: &Brief, tally: &mut Tally) {
     if cause.at <= effect.at {
         return;
@@ -121,7 +123,7 @@ fn offset(cause: &Brief, effect: &Brief, tally: &mut Tally) {
     }
 }
 
-fn place(brief: &Brief, what: String) -> Violation {
+fn at_entry(brief: &Brief, what: String) -> Violation {
     let mut violation = Violation::new(what).of(brief.side, brief.aggregate);
     violation.version = Some(brief.version);
     violation.seq = Some(brief.seq);

@@ -1,4 +1,4 @@
-//! Invariant 9: nothing starts after its deadline, and every hop leaves less time than it was given.
+//! Invariant 9: no work starts after its deadline, and every hop passes on less time than it was given.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ pub(crate) fn finish(observed: &Observed, tally: &mut Tally) {
         });
         let parent = start.parent.as_deref().and_then(|parent| by_id.get(parent));
         if let Some((parent, given)) = parent.and_then(|parent| Some((parent, parent.left_ms?))) {
-            // Whoever calls keeps a reserve back; everywhere else time only passes.
+            // A caller keeps a reserve back, so a call gets strictly less time. Other work may get the same time.
             let falls = if start.work == Work::Call { left < given } else { left <= given };
             tally.check(Rule::TimeFallsPerHop, falls, || {
                 wrong(start, &format!("has {left} ms left, {} that started it {given} ms", parent.name))

@@ -1,5 +1,5 @@
-//! Invariant 12: the journal can be trusted. Its bytes are the ones that were hashed, each entry names the one
-//! before it, and each decision, made again from what it read, comes out the same.
+//! Invariant 12: the journal can be trusted. Its bytes are the hashed bytes, each entry names the entry before it,
+//! and each decision, executed again on its inputs, reaches the same state.
 
 use journal::Entry;
 use journal::entry::{hash, hex};
@@ -25,8 +25,8 @@ pub(crate) fn entry(known: &Known, fold: &Fold, side: Side, recorded: &Recorded,
     tally.check(Rule::ChainVerifies, entry.service == side.as_str(), || {
         at(side, recorded, format!("an entry of {:?} in this journal", entry.service))
     });
-    // A known rule reaches states of this release from inputs of this release: that it cannot read them proves nothing
-    // only where a state is of another one.
+    // A rule that this release has reaches this release's states from this release's inputs. Unreadable inputs are
+    // excused only where a state is of another release.
     let is_of_another = match &known.again {
         Ok(_) => false,
         Err(ReplayError::UnknownRule(_)) => true,
@@ -45,7 +45,7 @@ pub(crate) fn entry(known: &Known, fold: &Fold, side: Side, recorded: &Recorded,
     }
 }
 
-/// The bytes are the ones that were hashed.
+/// Checks that the bytes have the hash that the journal states.
 pub(crate) fn bytes(body: &[u8], said: &str, tally: &mut Tally, place: impl FnOnce(String) -> Violation) {
     let hash = hex(&hash(body));
     tally.check(Rule::ChainVerifies, hash == said, || {
@@ -53,8 +53,8 @@ pub(crate) fn bytes(body: &[u8], said: &str, tally: &mut Tally, place: impl FnOn
     });
 }
 
-/// Whether the bytes are canonical JSON, by a library's word, not by the code that wrote the entry. An entry of a later
-/// release may have members that this one does not know; they count too.
+/// Returns whether the bytes are canonical JSON. A library decides, not the code that wrote the entry. An entry of a
+/// later release may have members that this release does not know; they count too.
 fn is_canonical(entry: &Entry<'_>, body: &[u8]) -> bool {
     let is_body = |canonical: Result<Vec<u8>, _>| canonical.is_ok_and(|canonical| canonical == body);
     is_body(serde_json_canonicalizer::to_vec(entry))

@@ -1,4 +1,4 @@
-//! One file per invariant of the contract.
+//! The invariants of the contract, one file each.
 
 pub(crate) mod acknowledged;
 pub(crate) mod agreement;

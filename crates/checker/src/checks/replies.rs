@@ -1,4 +1,4 @@
-//! Invariant 8: a key has one final reply, and everyone who asks with it reads the same bytes.
+//! Invariant 8: a key has one final reply, and every request with the key gets the same bytes.
 
 use std::collections::HashMap;
 

@@ -1,9 +1,9 @@
-//! Invariant 11: nothing leaks, neither an open transaction nor a task, a socket or memory.
+//! Invariant 11: no leak of open transactions, tasks, sockets or memory.
 
 use crate::report::{Rule, Tally, Violation};
 use crate::{Observed, Side};
 
-/// One second, the contract's bound.
+/// The longest time that a session may be idle in a transaction: one second, the contract's bound.
 const IDLE_MS: u64 = 1_000;
 
 pub(crate) fn finish(observed: &Observed, tally: &mut Tally) {

@@ -1,4 +1,4 @@
-//! Invariant 1: stock is neither lost, invented nor promised twice, at any prefix of the journal.
+//! Invariant 1: at every prefix of the journal, no stock is lost, invented or promised twice.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,8 @@ use crate::known::Known;
 use crate::report::{Rule, Tally, Violation};
 use crate::{Contract, Observed, Side, Tables, facts};
 
-/// Before one entry is applied: what its decision read of stock is what the journal adds up to so far, so no
-/// two decisions can have spent the same pieces.
+/// Checks one entry before it is applied: the stock that its decision read equals the sum of the journal so far. So
+/// no two decisions can have taken the same pieces.
 pub(crate) fn read(fold: &Fold, known: &Known, side: Side, recorded: &Recorded, tally: &mut Tally) {
     for read in facts::stock_read(&recorded.entry) {
         let stood = fold.stock.get(read.sku);
@@ -23,7 +23,7 @@ pub(crate) fn read(fold: &Fold, known: &Known, side: Side, recorded: &Recorded, 
     }
 }
 
-/// After one entry: the SKUs it moved are still within their bounds.
+/// Checks one entry after it is applied: the SKUs that it moved are within their bounds.
 pub(crate) fn entry(fold: &Fold, side: Side, recorded: &Recorded, moved: &Moved, tally: &mut Tally) {
     for (sku, quantity) in moved.lines.iter() {
         let Some(stock) = fold.stock.get(sku) else { continue };
@@ -43,7 +43,8 @@ pub(crate) fn entry(fold: &Fold, side: Side, recorded: &Recorded, moved: &Moved,
     }
 }
 
-/// The item table holds exactly what came in, less what went out, and promises exactly what is held.
+/// Checks the item table: stock on hand is the receipts less the shipments, and stock held is the sum of the held
+/// reservations.
 pub(crate) fn finish(
     contract: &Contract<'_>,
     fold: &Fold,

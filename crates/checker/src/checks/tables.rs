@@ -1,4 +1,4 @@
-//! Invariant 6: the tables say what the journal adds up to, no more, no less.
+//! Invariant 6: the tables equal the fold of the journal.
 
 use std::collections::HashSet;
 
@@ -10,14 +10,14 @@ use crate::report::{Rule, Tally, Violation};
 use crate::{JournalTable, Line, Observed, Side, Tables, UnreadRow};
 use journal::ITEM_NAMESPACE;
 
-/// The head of a row, whichever table it is in.
+/// The columns that every table of aggregates has.
 struct Row<'a> {
     side: Side,
     kind: &'static str,
     id: Uuid,
     version: i64,
     head_hash: &'a str,
-    /// An item has no status column.
+    /// `None` for an item, which has no status column.
     status: Option<&'a str>,
 }
 
@@ -116,7 +116,7 @@ pub(crate) fn finish(fold: &Fold, observed: &Observed, tables: &Tables, exact: b
     }
 }
 
-/// The row is its aggregate's newest entry.
+/// Checks that a row has the version, state and hash of its aggregate's last entry.
 fn head(fold: &Fold, row: &Row<'_>, exact: bool, tally: &mut Tally) {
     let depends = fold.doubts.aggregate(row.side, row.id) || fold.doubts.is_lost(row.side, row.head_hash);
     let Some(head) = fold.head(row.side, row.id) else {
@@ -134,7 +134,7 @@ fn head(fold: &Fold, row: &Row<'_>, exact: bool, tally: &mut Tally) {
         && row.status.is_none_or(|row| Some(row) == status)
         && row.head_hash == head.hash
         && Some(row.kind) == kind;
-    // Of an entry that cannot be read the hash is known, and where it is another row's head it is wrong.
+    // The hash of an unreadable entry is known. A row with another entry's hash is wrong.
     let depends =
         (head.state.is_none() && row.head_hash == head.hash) || fold.doubts.is_lost(row.side, row.head_hash);
     tally.judge(Rule::TablesEqualFold, same, depends, || {
@@ -143,7 +143,7 @@ fn head(fold: &Fold, row: &Row<'_>, exact: bool, tally: &mut Tally) {
     });
 }
 
-/// The feed gave every row that the journal's table has.
+/// Checks that the feed gave every row of the journal's table.
 pub(crate) fn journals(observed: &Observed, tally: &mut Tally) {
     for JournalTable { service, rows, given, hidden, miscopied } in &observed.journals {
         let place = |what: String| Violation { service: Some(*service), ..Violation::new(what) };
@@ -183,7 +183,7 @@ fn wrong(row: &Row<'_>, what: impl Into<String>) -> Violation {
     violation
 }
 
-/// Whether a row has the lines that the journal knows, in any order.
+/// Returns whether a row has the lines that the journal knows, in any order.
 fn same_lines(known: &Lines, row: Option<&[Line]>) -> bool {
     let Some(row) = row else { return false };
     let mut row: Vec<_> = row.iter().map(|line| (line.sku.as_str(), line.quantity)).collect();

@@ -1,4 +1,4 @@
-//! Invariant 5: every aggregate walks its state machine one legal step at a time and stops where it ends.
+//! Invariant 5: every aggregate takes only legal transitions, version by version, and none from a terminal state.
 
 use crate::entry::Recorded;
 use crate::fold::{Fold, at};
@@ -17,7 +17,7 @@ pub(crate) fn entry(
 ) {
     let entry = &recorded.entry;
     let kind = &*entry.aggregate_kind;
-    // A later release may have more moves and more rules; its terminal states may be others.
+    // A later release may have further transitions, rules and terminal states.
     let is_of_another = known.unknown.is_some();
     tally.judge(Rule::LegalTransition, contract.is_legal(entry), is_of_another, || {
         at(side, recorded, format!("{kind}: {} -> {} is not in the table", entry.from, entry.to))

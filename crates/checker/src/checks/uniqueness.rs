@@ -1,4 +1,5 @@
-//! Invariant 2: one order per (principal, key), one live reservation per order, however often they were asked for.
+//! Invariant 2: one order per (principal, key) and one live reservation per order, however often a client or the
+//! order service repeats its request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,14 +14,14 @@ use journal::rule::NONE;
 
 #[derive(Debug, Default)]
 pub(crate) struct Uniqueness {
-    /// Which order a (principal, key hash) created.
+    /// The order that each (principal, key hash) created.
     created: HashMap<(Arc<str>, String), Uuid>,
-    /// Which reservation of an order is `held` or `confirmed`.
+    /// The reservation of each order that is `held` or `confirmed`.
     live: HashMap<Uuid, Uuid>,
 }
 
 impl Uniqueness {
-    /// Called after the fold has taken the entry in.
+    /// Checks one entry. Call it after the fold has applied the entry.
     pub(crate) fn entry(&mut self, fold: &Fold, side: Side, recorded: &Recorded, tally: &mut Tally) {
         let entry = &recorded.entry;
         let id = entry.aggregate_id;
@@ -57,7 +58,7 @@ impl Uniqueness {
         }
     }
 
-    /// The key rows name the same orders as the journal.
+    /// Checks that the key rows name the same orders as the journal.
     pub(crate) fn finish(self, tables: &Tables, tally: &mut Tally) {
         for row in tables.keys.iter().filter(|row| row.service == Side::Order) {
             let key = (Arc::from(row.principal.as_str()), row.key_hash.clone());

@@ -8,17 +8,17 @@ use clap::Args;
 use super::replay::rate;
 use crate::demo::Demo;
 
-/// How the demo is to be played.
+/// Options of the demo.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Demo")]
 pub(super) struct DemoArgs {
     /// Replay this CSV file with the columns of UCI's Online Retail [default: generated orders]
     #[arg(long, value_name = "CSV")]
     file: Option<PathBuf>,
-    /// Orders begun in a second, 0.1 to 2000 [default: 40, or what makes a short file last]
+    /// Orders begun per second, 0.1 to 2000 [default: 40, or fewer so that a short file lasts]
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
-    /// Generates other orders, the same ones each time
+    /// Seed of the generated orders: the same seed gives the same orders
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "file")]
     seed: u64,
     /// Write the explained order's story as a swim-lane picture

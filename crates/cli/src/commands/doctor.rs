@@ -1,4 +1,4 @@
-//! `mainstay doctor`: what this machine lacks, each with the command that mends it.
+//! `mainstay doctor`: checks of this machine, each with the command that fixes what is missing.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,19 +18,19 @@ use crate::commands::DEFAULT_PORT_BASE;
 use crate::screen::print;
 use crate::state::State;
 
-/// A test run's databases in memory; below this they go to disk, which is slower.
+/// Free memory for a test run's databases, in bytes; with less, they go to disk, which is slower.
 const ROOM_FOR_TESTS: u64 = 1 << 30;
 
-/// A cluster is 40 MB when new; a long replay with its write-ahead log is some hundreds.
+/// Free disk space in bytes. A new cluster is 40 MB; a long replay with its write-ahead log takes some hundred MB.
 const ROOM_FOR_DATA: u64 = 1 << 30;
 
-/// A service takes 1,024 connections, each with up to two files, and its own.
+/// Open files for one process. A service takes 1,024 connections, each with up to two files, and its own files.
 const OPEN_FILES: u64 = 4_096;
 
-/// A docker client whose daemon hangs must not hang us.
+/// The time limit for a docker command: a docker client hangs when its daemon hangs.
 const DOCKER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Check what this machine lacks; each finding comes with the command that mends it
+/// Check what this machine lacks; each finding comes with the command that fixes it
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
     /// The ports that `mainstay up` is to use
@@ -54,9 +54,9 @@ struct Finding {
 #[serde(rename_all = "lowercase")]
 enum Status {
     Ok,
-    /// `mainstay up` will not work.
+    /// `mainstay up` will not work without it.
     Missing,
-    /// It will, with less: slower tests, no containers.
+    /// `mainstay up` works without it, with less: slower tests, no containers.
     Optional,
 }
 
@@ -115,7 +115,7 @@ fn server_programs(system: System) -> Finding {
     }
 }
 
-/// The only proof that a server starts is one that has started.
+/// Starts a server and stops it again: the only proof that a server starts.
 async fn server_starts() -> Finding {
     const NAME: &str = "PostgreSQL starts";
     if let Err(error) = postgres::check_user() {
@@ -207,7 +207,7 @@ async fn compose(system: System) -> Finding {
 
 enum Failure {
     NotFound,
-    /// The last line it said.
+    /// The last line of its standard error, or the timeout.
     Said(String),
 }
 
@@ -232,6 +232,6 @@ fn text(finding: &Finding) -> String {
     };
     let found = finding.found.replace('\n', "\n                             ");
     let mend = finding.mend.as_ref();
-    let mend = mend.map_or_else(String::new, |mend| format!("\n{:<9} {:<18} mend it: {mend}", "", ""));
+    let mend = mend.map_or_else(String::new, |mend| format!("\n{:<9} {:<18} fix it: {mend}", "", ""));
     format!("{status:<9} {:<18} {found}{mend}", finding.name)
 }

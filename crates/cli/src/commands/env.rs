@@ -19,7 +19,7 @@ impl Env {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let Target { urls, client, operator, .. } = self.which.find()?;
         let missing =
-            "no tokens are known for this pair; `mainstay up` writes them down for the ones it starts";
+            "the tokens of this pair are not known; `mainstay up` writes down those of a pair that it starts";
         let (client, operator) = (client.context(missing)?, operator.context(missing)?);
         let variables = [
             ("ORDER", urls.order.as_str()),
@@ -30,7 +30,7 @@ impl Env {
             ("OPERATOR_TOKEN", operator.expose()),
         ];
         for (name, value) in variables {
-            // URLs on loopback and random tokens: nothing in them means anything to a shell.
+            // URLs on loopback and random tokens hold no character that a shell interprets.
             print(&format!("export {name}={value}"))?;
         }
         Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! `mainstay explain`: what happened to an order, and why.
+//! `mainstay explain`: the story of an order, with the reason for each step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use crate::client::{Client, READS_WITHIN};
 use crate::explain::{
-    Detail, Feeds, Found, Fruitless, Logged, Requests, Stock, Timeline, Unreadable, Waiting, WithoutEntry,
-    find_logged, picture, plain, text,
+    Detail, Feeds, Found, Logged, Requests, Stock, Timeline, UndecidedTries, Unreadable, Waiting,
+    WithoutEntry, find_logged, picture, plain, text,
 };
 use crate::process::ProcessState;
 use crate::screen::{Screen, print};
@@ -27,12 +27,12 @@ Explain what happened to an order, and why
 
 ID is an order's id, a reservation's, a correlation id (`X-Correlation-Id`, on every reply and in every log line), a \
 trace id, an idempotency key, or a SKU. Both services' journals are read over their feeds, never their databases, \
-and told as one story in causal order: an entry's cause always stands before it, whatever the clocks said.
+and shown as one story in causal order: an entry's cause always comes before it, for any state of the clocks.
 
-Each entry shows why it was decided (what the decision read, and the rule), what was refused (not), and what the \
-middleware saw on the way, with the requests that were sent and those that were refused here unsent. Where the order \
-service did not know what inventory had done, the story says for how long, and what was so in fact. An order that \
-waits says what it waits for and when it is tried next; a SKU says which orders took its stock.
+Each entry shows the reason for its decision (why: the inputs and the rule), the refused alternatives (not), and the \
+middleware's observations (saw), with the requests that were sent and those that were refused here unsent. Where the order \
+service did not know the outcome, the story says for how long, and what inventory had in fact decided. An order that \
+waits is shown with its obstacle and its next try; a SKU with the orders that took its stock.
 
 Both services are read at the same time, within 1.5 s. When one does not answer, the story says which half is missing.";
 
@@ -45,9 +45,9 @@ Examples:
 Exit code 1 when neither journal knows the id, 3 when the story is incomplete: a service did not answer, or an entry
 cannot be read by this release.";
 
-/// Half of the view, or an entry, is missing.
+/// The exit code when a service's half of the story, or an entry, is missing.
 const INCOMPLETE: u8 = 3;
-/// Orders that wait, or had tries without an entry, that are asked about one by one.
+/// The most orders that are asked about one by one: those that wait, or had tries without an entry.
 const WAITING_TOLD: usize = 5;
 
 /// Explain what happened to an order, and why
@@ -70,7 +70,7 @@ pub(super) struct Explain {
 struct Story<'a> {
     asked: &'a str,
     known_as: &'a BTreeSet<&'static str>,
-    /// The service whose half is missing, with the reason.
+    /// Services whose half is missing, with the reason.
     missing: &'a BTreeMap<Side, String>,
     gaps: &'a [String],
     unreadable: &'a [Unreadable],
@@ -87,7 +87,7 @@ impl Explain {
         let feeds = Feeds::for_reads(&target)?;
         let mut found = feeds.everything_about(id, until).await?;
         let is_nothing = |found: &Found| found.entries.is_empty() && found.unreadable.is_empty();
-        // A service that did not answer may know it: a log is no way around that.
+        // A service that did not answer may know the id, so the logs are searched only when both answered.
         let is_unknown = is_nothing(&found) && found.unread.is_empty();
         let logged = target.home().filter(|_| is_unknown).and_then(|home| find_logged(home, id));
         if let Some(order) = logged.as_ref().and_then(|logged| logged.order) {
@@ -103,7 +103,7 @@ impl Explain {
             stock = feeds.document::<Stock>(Side::Inventory, &path, until, &mut found).await;
         }
         let entries = std::mem::take(&mut found.entries);
-        // Nothing is concluded from the silence of a journal of which a part could not be read.
+        // An incomplete journal proves nothing by its silence.
         let unread = found.unread.keys().copied().chain(found.unreadable.iter().map(|entry| entry.service));
         let mut timeline = Timeline::of(entries, wall_now()).without(unread.collect());
         let waits = timeline.waiting_orders();
@@ -113,7 +113,7 @@ impl Explain {
             let Some(told) = feeds.document::<Waiting>(Side::Order, &path, until, &mut found).await else {
                 continue;
             };
-            if let Some(Fruitless { sent, refused_here, unconnected, .. }) = told.without_entry {
+            if let Some(UndecidedTries { sent, refused_here, unconnected, .. }) = told.without_entry {
                 timeline.without_entry.insert(order, WithoutEntry { sent, refused_here, unconnected });
             }
             waiting.push(told);
@@ -135,9 +135,13 @@ impl Explain {
             let mut parts = opening(id, &found, logged.as_ref(), &target);
             parts.push(text(&timeline, Screen::open().width(), Detail::Full).trim_end().to_owned());
             parts.extend(waiting.iter().filter_map(|order| {
-                if waits.contains(&order.id) { Some(order.told().join("\n  ")) } else { order.fruitless() }
+                if waits.contains(&order.id) {
+                    Some(order.sentences().join("\n  "))
+                } else {
+                    order.undecided_tries()
+                }
             }));
-            parts.extend(stock.as_ref().map(|stock| stock.told().join("\n")));
+            parts.extend(stock.as_ref().map(|stock| stock.lines().join("\n")));
             parts.extend(closing(&found));
             print(&parts.join("\n\n"))?;
         }
@@ -151,20 +155,20 @@ impl Explain {
     }
 }
 
-/// Says what was searched, and why nothing may have been found there.
+/// Prints where the id was searched, and why it may be in neither journal.
 fn tell_nothing(id: &str, found: &Found, logged: Option<&Logged>, target: &Target) -> ExitCode {
     if !found.unread.is_empty() {
         eprintln!("Not known yet: {} The other journal has no entry of {id:?}.", missing(found, target));
         return ExitCode::from(INCOMPLETE);
     }
     let asked_for: Vec<_> = found.asked_for.iter().copied().collect();
-    eprintln!("Neither journal has an entry of {id:?}, which was looked for as {}.", asked_for.join(", as "));
+    eprintln!("Neither journal has an entry of {id:?}, which was searched as {}.", asked_for.join(", as "));
     eprintln!(
         "{}",
         match (logged, target.home()) {
-            (Some(logged), _) => format!("A log has the request: {}. It has left no entry.", logged.told),
+            (Some(logged), _) => format!("A log has the request: {}. It left no entry.", logged.summary),
             (None, Some(home)) => {
-                format!("The ends of both logs in {} have no request of it either.", home.display())
+                format!("The ends of both logs in {} have no request with it either.", home.display())
             }
             (None, None) => "The logs were not searched: `mainstay up` did not start this pair.".to_owned(),
         }
@@ -177,7 +181,7 @@ fn tell_nothing(id: &str, found: &Found, logged: Option<&Logged>, target: &Targe
     ExitCode::FAILURE
 }
 
-/// First of all which half of the story is missing, then what the id is.
+/// The first lines: which half of the story is missing, then what the id is.
 fn opening(id: &str, found: &Found, logged: Option<&Logged>, target: &Target) -> Vec<String> {
     let mut parts = Vec::new();
     if !found.unread.is_empty() {
@@ -185,9 +189,9 @@ fn opening(id: &str, found: &Found, logged: Option<&Logged>, target: &Target) ->
     }
     let id = plain(id);
     parts.push(match logged {
-        Some(Logged { told, is_replay, .. }) => {
+        Some(Logged { summary, is_replay, .. }) => {
             let what = if *is_replay { "a request whose reply was replayed" } else { "a request" };
-            format!("{id} is the correlation id of {what}: {told}. It left no entry.\nIts order:")
+            format!("{id} is the correlation id of {what}: {summary}. It left no entry.\nIts order:")
         }
         None if found.known_as.is_empty() => format!("{id} is in entries that cannot be read."),
         None => {
@@ -198,31 +202,31 @@ fn opening(id: &str, found: &Found, logged: Option<&Logged>, target: &Target) ->
     parts
 }
 
-/// One sentence: which half is missing, and why.
+/// A sentence that says which half is missing, and why.
 fn missing(found: &Found, target: &Target) -> String {
     let each = found.unread.iter().map(|(side, why)| {
         let service = match side {
             Side::Order => Service::Order,
             Side::Inventory => Service::Inventory,
         };
-        let process = target.pid(service).and_then(|pid| ProcessState::of(pid).map(|state| state.told(pid)));
+        let process = target.pid(service).and_then(|pid| ProcessState::of(pid).map(|state| state.describe(pid)));
         let process = process.map_or_else(String::new, |told| format!("; {told}"));
         format!("the {side} service's half is missing, in whole or in part, because it does not answer ({why}{process}); see `mainstay status`.")
     });
     plain(&each.collect::<Vec<_>>().join(" "))
 }
 
-/// Entries that this release cannot read, and smaller parts that are missing.
+/// The last lines: entries that this release cannot read, and smaller missing parts.
 fn closing(found: &Found) -> Vec<String> {
     let entry = |Unreadable { service, seq, why, entry }: &Unreadable| {
         let (why, entry) = (plain(why), plain(entry.get()));
         format!("Entry {seq} of the {service} journal is not readable by this release ({why}): {entry}")
     };
-    let gaps = found.gaps.iter().map(|gap| format!("Not told: {}", plain(gap)));
+    let gaps = found.gaps.iter().map(|gap| format!("Missing: {}", plain(gap)));
     found.unreadable.iter().map(entry).chain(gaps).collect()
 }
 
-/// Both journals of the pair, for reading all of them.
+/// Both journals' feeds, for reading them completely.
 pub(crate) fn feeds(target: &Target) -> anyhow::Result<Feeds> {
     let token = target.operator()?;
     Ok(Feeds {

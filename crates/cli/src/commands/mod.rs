@@ -1,4 +1,4 @@
-//! One file per command.
+//! The commands, one file each.
 
 mod demo;
 mod doctor;
@@ -14,13 +14,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The first port of the pair unless `--port-base` says otherwise.
+/// The pair's first port, unless `--port-base` names another.
 pub(crate) const DEFAULT_PORT_BASE: u16 = 8080;
 
 const EXAMPLES: &str = "\
 Examples:
   mainstay                             the demo: 45 s of orders, with inventory failing in the middle of it
-  mainstay doctor                      what this machine lacks, and the commands that mend it
+  mainstay doctor                      what this machine lacks, and the commands that fix it
   mainstay up                          start everything, print what to try next, stay until Ctrl-C
   mainstay up --data-dir ~/mainstay    the same, and keep the data between runs
   mainstay up --port-base 18080        order on 18080, inventory on 18081, operations on 19080 and 19081
@@ -33,10 +33,10 @@ Examples:
 
 Both services are part of this command: `mainstay mainstay-order --help`, `mainstay mainstay-inventory --help`.";
 
-/// Two small services, order and inventory, on this machine: start them, look at them, break them.
+/// Two small services, order and inventory, on this machine: start, inspect and break them.
 ///
-/// Without a command it is the demo: a private PostgreSQL, both services, customers who order, and an inventory
-/// service that slows down, loses replies, is killed and comes back meanwhile. At the end both journals are checked
+/// Without a command it runs the demo: a private PostgreSQL, both services, customers who order, and an inventory
+/// service that meanwhile slows down, loses replies, is killed and starts again. At the end both journals are checked
 /// and one of the orders is explained. Exit code 0 when every invariant holds and everything is resolved.
 #[derive(Debug, Parser)]
 #[command(name = "mainstay", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]

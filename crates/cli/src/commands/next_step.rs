@@ -1,4 +1,4 @@
-//! The next command to type when a service, or a condition of it, is not as it should be.
+//! The next command to type when a service or one of its conditions is not as it should be.
 
 use std::fmt;
 use std::path::Path;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::process::ProcessState;
 use crate::state::{Urls, Which};
 
-/// A command, and the runbook that says what it is for.
+/// A command with its runbook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct NextStep {
     command: String,
@@ -23,36 +23,37 @@ impl fmt::Display for NextStep {
     }
 }
 
-/// The service that a step is for, and how to reach it.
+/// A service with the ways to reach it.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct ServiceAccess<'a> {
     pub(super) which: Which,
     pub(super) service: Service,
     pub(super) urls: &'a Urls,
-    /// The pair's directory with both logs; none for a pair that was started otherwise.
+    /// The pair's directory with both logs; `None` for a pair that `mainstay up` did not start.
     pub(super) home: Option<&'a Path>,
 }
 
 impl NextStep {
-    /// For a service that did not answer.
-    pub(super) fn without_answer(place: &Place<'_>, process: Option<(u32, ProcessState)>) -> Self {
-        let command = match (process, place.home) {
+    /// The step for a service that did not answer.
+    pub(super) fn without_answer(access: &ServiceAccess<'_>, process: Option<(u32, ProcessState)>) -> Self {
+        let command = match (process, access.home) {
             (Some((pid, ProcessState::Stopped)), _) => format!("kill -CONT {pid}"),
-            (_, Some(home)) => format!("tail '{}/{}.log'", home.display(), place.service.name()),
-            (_, None) => format!("curl -sS -m 3 {}/readyz", place.urls.ops(place.service)),
+            (_, Some(home)) => format!("tail '{}/{}.log'", home.display(), access.service.name()),
+            (_, None) => format!("curl -sS -m 3 {}/readyz", access.urls.ops(access.service)),
         };
-        let runbook = match place.service {
+        let runbook = match access.service {
             Service::Order => "README.md",
             Service::Inventory => "inventory-down.md",
         };
         Self { command, runbook }
     }
 
-    /// For a condition that is not as it should be. A condition of a newer release leads to the list of runbooks.
-    pub(super) fn of_condition(place: &Place<'_>, name: &str, detail: &str) -> Self {
-        let ops = place.urls.ops(place.service);
+    /// The step for a condition that is not as it should be. An unknown condition, of a newer release, leads to the
+    /// list of runbooks.
+    pub(super) fn of_condition(access: &ServiceAccess<'_>, name: &str, detail: &str) -> Self {
+        let ops = access.urls.ops(access.service);
         match name {
-            "orders" => Self { command: orders(place, detail), runbook: "orders-unresolved.md" },
+            "orders" => Self { command: orders(access, detail), runbook: "orders-unresolved.md" },
             "inventory" => {
                 match detail.strip_prefix("breaker of ").and_then(|rest| rest.split_once(" is ")) {
                     Some((breaker, state)) if state.starts_with("forced-open") => Self {
@@ -63,7 +64,7 @@ impl NextStep {
                         runbook: "breaker-open.md",
                     },
                     _ => Self {
-                        command: format!("curl -sS -m 3 {}/readyz", place.urls.ops(Service::Inventory)),
+                        command: format!("curl -sS -m 3 {}/readyz", access.urls.ops(Service::Inventory)),
                         runbook: "inventory-down.md",
                     },
                 }
@@ -76,17 +77,17 @@ impl NextStep {
     }
 }
 
-/// The story of the first order that the detail names, or the list of those that wait.
-fn orders(place: &Place<'_>, detail: &str) -> String {
+/// The command that explains the first order which the detail names, or lists the waiting orders.
+fn orders(access: &ServiceAccess<'_>, detail: &str) -> String {
     let words = detail.split(|c: char| !c.is_ascii_hexdigit() && c != '-');
     match words.into_iter().find_map(|word| Uuid::try_parse(word).ok()) {
         Some(id) => {
-            let base = place.which.port_base.map_or_else(String::new, |base| format!(" --port-base {base}"));
+            let base = access.which.port_base.map_or_else(String::new, |base| format!(" --port-base {base}"));
             format!("mainstay explain {id}{base}")
         }
         None => format!(
             "curl -sS -H \"Authorization: Bearer $OPERATOR_TOKEN\" '{}/v1/orders?status=reserve_unknown&limit=5'",
-            place.urls.order
+            access.urls.order
         ),
     }
 }
@@ -103,8 +104,8 @@ mod tests {
     fn step(name: &str, detail: &str) -> String {
         let urls = urls();
         let which = Which { port_base: Some(25_000) };
-        let place = Place { which, service: Service::Order, urls: &urls, home: None };
-        NextStep::of_condition(&place, name, detail).to_string()
+        let access = ServiceAccess { which, service: Service::Order, urls: &urls, home: None };
+        NextStep::of_condition(&access, name, detail).to_string()
     }
 
     #[test]
@@ -144,12 +145,12 @@ mod tests {
     }
 
     #[test]
-    fn a_stopped_process_is_continued_and_another_ones_log_is_read() {
+    fn the_step_continues_a_stopped_process_and_reads_the_log_of_any_other() {
         let urls = urls();
         let which = Which { port_base: None };
         let home = Some(Path::new("/data"));
-        let place = Place { which, service: Service::Inventory, urls: &urls, home };
-        let step = |process| NextStep::without_answer(&place, process).command;
+        let access = ServiceAccess { which, service: Service::Inventory, urls: &urls, home };
+        let step = |process| NextStep::without_answer(&access, process).command;
         assert_eq!(step(Some((7, ProcessState::Stopped))), "kill -CONT 7");
         assert_eq!(step(Some((7, ProcessState::Alive))), "tail '/data/inventory.log'");
         assert_eq!(step(None), "tail '/data/inventory.log'");

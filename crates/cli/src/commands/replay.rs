@@ -1,4 +1,4 @@
-//! `mainstay replay`: real or generated orders against a running pair, at a rate.
+//! `mainstay replay`: real or generated orders against a running pair, at a fixed rate.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -23,14 +23,14 @@ use crate::screen::{Screen, grouped};
 use crate::signals::End;
 use crate::state::{Target, Which};
 
-/// Invoices generated unless `--limit` says otherwise.
+/// The number of generated invoices, unless `--limit` gives another.
 const GENERATED: usize = 400;
-/// As long as customers wait for one answer; the services' own default is 2 s.
+/// The time that a customer waits for one answer; the services' own default is 2 s.
 pub(crate) const CUSTOMERS_WAIT: Duration = Duration::from_secs(5);
-/// After so long without an answer for good, an order is given up and counted as failed.
+/// The time without a final answer after which an order is given up and counted as failed.
 pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_mins(2);
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
-/// Without a terminal.
+/// The interval of progress lines without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 const LONG: &str = "\
@@ -39,15 +39,15 @@ Replay orders against the running pair, from a file or generated
 FILE has the columns of UCI's Online Retail, in any order: InvoiceNo, StockCode, Description, Quantity, InvoiceDate,
 UnitPrice, CustomerID, Country. An invoice is an order; a SKU that it has twice is summed; a blank customer is \
 `guest`. An invoice whose number begins with C is a return: it cancels this replay's unconfirmed order of that \
-customer with those lines if there is one, and else the goods come back into stock.
+customer with those lines if there is one; otherwise the goods come back into stock.
 
 A row is one line: a quoted field ends on the line it begins on. A row that cannot be read is refused with its line \
 number, and the others are replayed. The table at the end counts every line of the file as header, empty, taken, left \
 out or refused, by reason.
 
-Stock is put on the shelves first, enough for most orders and not for all. Orders begin on an absolute schedule, \
-whatever became of those before; latencies count from when an order was due. Every POST has an idempotency key, and \
-what may or may not have happened is sent again under the same key. A 202 is followed until it is decided.";
+Items are stocked first, enough for most orders and not for all. Orders begin on an absolute schedule, \
+whether or not earlier orders have ended; latencies count from when an order was due. Every POST has an idempotency key, and \
+a request with an unknown outcome is sent again under the same key. A 202 is followed until it is decided.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,7 +59,7 @@ Examples:
 Exit code 0 when every row was read and every order decided, 1 when orders were given up or items were not stocked,
 3 when only rows of the file were refused, 130 when interrupted.";
 
-/// Every order was decided, and rows of the file are in none.
+/// The exit code when every order was decided and some rows of the file were refused.
 const ROWS_REFUSED: u8 = 3;
 
 /// Replay orders against the running pair, from a file or generated
@@ -68,13 +68,13 @@ const ROWS_REFUSED: u8 = 3;
 pub(super) struct ReplayArgs {
     /// A CSV file with the columns of UCI's Online Retail [default: orders are generated]
     file: Option<PathBuf>,
-    /// Orders begun in a second, 0.1 to 2000
+    /// Orders begun per second, 0.1 to 2000
     #[arg(long, value_name = "N", default_value_t = 20.0, value_parser = rate)]
     rate: f64,
-    /// The first so many invoices only; rows after them are not read
+    /// The number of invoices to replay; later rows are not read
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// Generates other orders, the same ones each time
+    /// Seed of the generated orders: the same seed gives the same orders
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "file")]
     seed: u64,
     #[command(flatten)]
@@ -86,7 +86,7 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
     if (0.1..=2_000.0).contains(&rate) { Ok(rate) } else { Err("must be from 0.1 to 2000".to_owned()) }
 }
 
-/// A file's invoices, or as many generated ones.
+/// A file's invoices, or generated ones; `limit` at most.
 pub(crate) fn ledger(file: Option<&Path>, seed: u64, limit: usize) -> anyhow::Result<Ledger> {
     let Some(path) = file else { return Ok(retail::generate(Generator { seed, invoices: limit })) };
     let file = std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
@@ -94,7 +94,7 @@ pub(crate) fn ledger(file: Option<&Path>, seed: u64, limit: usize) -> anyhow::Re
     ledger.with_context(|| format!("{} cannot be replayed", path.display()))
 }
 
-/// What was read, in one line.
+/// A line about the rows that were read.
 pub(crate) fn described(ledger: &Ledger, plan: &Plan, source: &str) -> String {
     format!(
         "{source}: {} rows, {} orders and {} returns, {} SKUs",
@@ -140,28 +140,30 @@ impl ReplayArgs {
         screen.say("Do both journals agree?   mainstay verify")?;
         match interrupted {
             Err(name) => {
-                screen.say(&format!("{name}: what the services had begun, they finish by themselves."))?;
+                screen.say(&format!(
+                    "{name}: the services finish by themselves the requests that they have begun."
+                ))?;
                 Ok(ExitCode::from(130))
             }
             Ok(stocked) if counts.of(Outcome::Failed) > 0 || stocked.refused > 0 => Ok(ExitCode::FAILURE),
-            Ok(_) if ledger.odd.refused() > 0 => Ok(ExitCode::from(ROWS_REFUSED)),
+            Ok(_) if ledger.issues.refused() > 0 => Ok(ExitCode::from(ROWS_REFUSED)),
             Ok(_) => Ok(ExitCode::SUCCESS),
         }
     }
 }
 
-/// What became of the file's rows: the sums, the odd ones by reason, and the refused ones by line. Ends with an empty
-/// line, if there is anything to say.
+/// The account of the file's rows: sums, unusual rows by reason, and refused rows by line. Ends with an empty line if
+/// it is not empty.
 pub(crate) fn rows(ledger: &Ledger, source: &str) -> String {
     let mut parts = Vec::new();
     if ledger.lines > 0 {
         parts.push(format!("\n{source}: {}", ledger.accounts()));
     }
-    if !ledger.odd.is_empty() {
-        parts.push(format!("\nOdd rows of {source}:\n\n{}", ledger.odd));
+    if !ledger.issues.is_empty() {
+        parts.push(format!("\nUnusual rows of {source}:\n\n{}", ledger.issues));
     }
-    if ledger.odd.refused() > 0 {
-        parts.push(ledger.odd.refusals());
+    if ledger.issues.refused() > 0 {
+        parts.push(ledger.issues.refusals());
     }
     parts.join("\n")
 }
@@ -178,7 +180,8 @@ fn shop(target: &Target, tally: &Arc<Tally>) -> anyhow::Result<Shop> {
     })
 }
 
-/// Asks both services at the same time, and briefly: one clear word now instead of hundreds of failures later.
+/// Asks both services at the same time for one page, so that one clear error comes now instead of hundreds of
+/// failures later.
 async fn answers(target: &Target) -> anyhow::Result<()> {
     let pair = [
         (Service::Order, target.client()?, "/v1/orders?limit=1"),
@@ -188,7 +191,7 @@ async fn answers(target: &Target) -> anyhow::Result<()> {
         let client = Client::for_reads(service.name(), target.urls.public(service), Some(token))?;
         let reply = client.send(Method::GET, path, Bytes::new()).await.with_context(|| {
             let process =
-                target.pid(service).and_then(|pid| ProcessState::of(pid).map(|state| state.told(pid)));
+                target.pid(service).and_then(|pid| ProcessState::of(pid).map(|state| state.describe(pid)));
             let process = process.map_or_else(String::new, |told| format!(" ({told})"));
             format!(
                 "the {service} service does not answer at {}{process}; see `mainstay status`",
@@ -196,14 +199,14 @@ async fn answers(target: &Target) -> anyhow::Result<()> {
             )
         })?;
         if !reply.status().is_success() {
-            bail!("the {service} service does not let us in: {}", crate::client::refusal(&reply));
+            bail!("the {service} service refuses the token: {}", crate::client::refusal(&reply));
         }
         Ok(())
     });
     join_all(asked).await.into_iter().collect()
 }
 
-/// Stocks and replays, and shows how far it is.
+/// Stocks the items, replays the plan and shows the progress.
 async fn watched(replay: &Replay, screen: &mut Screen) -> anyhow::Result<Stocked> {
     let stocked = replay.stock().await?;
     screen.say(&stocked.to_string())?;
@@ -215,11 +218,11 @@ async fn watched(replay: &Replay, screen: &mut Screen) -> anyhow::Result<Stocked
         tokio::select! {
             done = &mut run => return done.map(|()| stocked),
             _ = tick.tick() => {
-                let lines = tally.look(|counts| progress(counts, replay.rate, (0, "all")));
+                let lines = tally.read(|counts| progress(counts, replay.rate, (0, "all")));
                 if screen.is_terminal() {
                     screen.show(lines)?;
                 } else {
-                    screen.say(&tally.look(replay::progress_line))?;
+                    screen.say(&tally.read(replay::progress_line))?;
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! `mainstay status`: is the pair running, is it ready, does anything wait or fail, and what to do next?
+//! `mainstay status`: whether the pair runs and is ready, which conditions are not as they should be, and the next
+//! command for each.
 
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ use http::Method;
 use local::Service;
 use serde::{Deserialize, Serialize};
 
-use super::next_step::{NextStep, Place};
+use super::next_step::{NextStep, ServiceAccess};
 use crate::client::Client;
 use crate::process::ProcessState;
 use crate::screen::{is_harmless, print};
@@ -20,7 +21,7 @@ Show where the pair listens, whether it is ready, and what is wrong
 
 Every condition of either service that is not as it should be is named, with the next command to type: orders that \
 wait too long, a breaker that is open or held open, a database that takes no writes. Both services are asked at the \
-same time. One that does not answer within 1.5 s is said to be missing, with the state of its process.";
+same time. A service that does not answer within 1.5 s is reported as missing, with the state of its process.";
 
 /// Show where the pair listens, whether it is ready, and what is wrong
 #[derive(Debug, Args)]
@@ -42,11 +43,11 @@ struct Line {
     url: String,
     operations: String,
     pid: Option<u32>,
-    /// `ready`, `not-ready`, `shutting-down`, or why nothing was answered.
+    /// `ready`, `not-ready`, `shutting-down`, or the reason why no answer came.
     status: String,
-    /// What the service looked at: its database, its schema, its peer, its waiting orders.
+    /// Conditions that the service checked: its database, its schema, its peer, its waiting orders.
     conditions: Vec<Shown>,
-    /// When the service itself does not answer.
+    /// The next step when the service does not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<NextStep>,
 }
@@ -55,7 +56,7 @@ struct Line {
 struct Shown {
     #[serde(flatten)]
     condition: Condition,
-    /// When it is not as it should be.
+    /// The next step when the condition is not as it should be.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<NextStep>,
 }
@@ -100,7 +101,7 @@ impl Status {
 async fn ask(target: &Target, which: Which, service: Service) -> anyhow::Result<Line> {
     let operations = target.urls.ops(service);
     let client = Client::for_reads(service.name(), operations, target.operator.as_ref())?;
-    let place = Place { which, service, urls: &target.urls, home: target.home() };
+    let access = ServiceAccess { which, service, urls: &target.urls, home: target.home() };
     let pid = target.pid(service);
     let reply = client.send(Method::GET, "/readyz", Bytes::new()).await;
     let report = reply.and_then(|reply| Ok(serde_json::from_slice(reply.body())?));
@@ -108,14 +109,15 @@ async fn ask(target: &Target, which: Which, service: Service) -> anyhow::Result<
         Ok(report) => (report, None),
         Err(error) => {
             let process = pid.and_then(|pid| ProcessState::of(pid).map(|state| (pid, state)));
-            let told = process.map_or_else(String::new, |(pid, state)| format!("; {}", state.told(pid)));
+            let told = process.map_or_else(String::new, |(pid, state)| format!("; {}", state.describe(pid)));
             let status = format!("no answer: {}{told}", error.root_cause());
-            (Report { status, conditions: Vec::new() }, Some(NextStep::without_answer(&place, process)))
+            (Report { status, conditions: Vec::new() }, Some(NextStep::without_answer(&access, process)))
         }
     };
     let conditions = conditions.into_iter().map(|condition| {
         let Condition { name, ok, detail } = &condition;
-        let next = (!ok).then(|| NextStep::of_condition(&place, name, detail.as_deref().unwrap_or_default()));
+        let next =
+            (!ok).then(|| NextStep::of_condition(&access, name, detail.as_deref().unwrap_or_default()));
         Shown { condition, next }
     });
     Ok(Line {

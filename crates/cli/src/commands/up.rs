@@ -1,4 +1,4 @@
-//! `mainstay up`: everything on this machine, until Ctrl-C.
+//! `mainstay up`: runs the whole pair on this machine until Ctrl-C.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use crate::state::State;
 /// Start PostgreSQL, both databases and both services, and stay until Ctrl-C
 ///
 /// Settings of the services are taken from the environment (HOLD_SECONDS, FAULTS_ENABLED, RUST_LOG,
-/// OTEL_EXPORTER_OTLP_ENDPOINT, …). What dies is started again, with back-off, and said so. Everything ends
+/// OTEL_EXPORTER_OTLP_ENDPOINT, …). A process that dies is reported and started again, with back-off. Everything ends
 /// with this process, however it ends.
 #[derive(Debug, Args)]
 pub(super) struct Up {
@@ -33,7 +33,7 @@ pub(super) struct Up {
     /// Use this PostgreSQL instead of a private one: the URL of a role that may create roles and databases
     #[arg(long, value_name = "URL", env = "MAINSTAY_POSTGRES_URL", hide_env_values = true)]
     postgres_url: Option<String>,
-    /// The directory of `initdb` and `postgres` [default: looked for in the usual places]
+    /// The directory of `initdb` and `postgres` [default: searched in the usual places]
     #[arg(long, value_name = "DIR", conflicts_with = "postgres_url")]
     postgres_bin: Option<PathBuf>,
     /// Print one line of JSON when ready, and nothing else, on standard output
@@ -52,7 +52,7 @@ impl Up {
         let pair = tokio::select! {
             started = RunningPair::start(options) => started?,
             name = end.next() => {
-                eprintln!("{name} while starting: stopping what was started");
+                eprintln!("{name} while starting: stopping the started parts");
                 return Ok(ExitCode::FAILURE);
             }
         };
@@ -69,14 +69,17 @@ impl Up {
         eprintln!("{name}: stopping (once more: at once)");
         tokio::select! {
             stopped = pair.stop() => stopped?,
-            name = end.next() => bail!("{name} again: not waiting for the services to finish what they had begun"),
+            name = end.next() => bail!("{name} again: not waiting for the services to finish their requests"),
         };
         State::remove(self.port_base)?;
         eprintln!("Everything is stopped.");
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The ports asked for; an error that names those in use and, if it is so, by which pair.
+    /// The ports that were asked for.
+    ///
+    /// # Errors
+    /// Some are in use: the error names them and, where that is the reason, the pair that uses them.
     fn free_ports(&self) -> anyhow::Result<Ports> {
         let wanted = Ports::from_base(self.port_base).context("--port-base must be from 1 to 64534")?;
         let taken: Vec<_> = wanted.all().into_iter().filter(|port| !ports::is_free(*port)).collect();
@@ -89,7 +92,7 @@ impl Up {
                 bail!("a pair runs on these ports already (process {}); see `mainstay status`", state.up)
             }
             None => bail!(
-                "on 127.0.0.1, in use: {taken}. Stop what listens there, or choose other ports: \
+                "on 127.0.0.1, in use: {taken}. Stop the programs that listen there, or choose other ports: \
                  mainstay up --port-base {}",
                 other_base(self.port_base)
             ),
@@ -115,13 +118,13 @@ impl Up {
         Ok(PairOptions {
             ports: Some(ports),
             on_event: Arc::new(move |event| {
-                let _nobody_listens_at_the_end = events.send(event);
+                let _receiver_is_gone_at_the_end = events.send(event);
             }),
             ..PairOptions::new(Programs::mainstay(&executable), server)
         })
     }
 
-    /// Says what happened, and writes down the new process ids.
+    /// Prints the event and writes the new process ids to the state file.
     fn tell(&self, pair: &RunningPair, event: &ChildEvent) {
         eprintln!("{event}");
         if let ChildEvent::Died { name, .. } = event
@@ -130,7 +133,7 @@ impl Up {
             eprintln!("  its log: {}", pair.log_file(service).display());
         }
         if let Err(error) = self.write_state(pair) {
-            eprintln!("{error:#}; other commands will look for processes that are no more");
+            eprintln!("{error:#}; other commands will look for processes that have ended");
         }
     }
 
@@ -175,7 +178,7 @@ Ctrl-C stops everything.
     }
 }
 
-/// Somewhere else, and still a valid base.
+/// Another valid first port, 10,000 away.
 pub(super) fn other_base(base: u16) -> u16 {
     if base < 50_000 { base + 10_000 } else { base - 10_000 }
 }

@@ -1,4 +1,4 @@
-//! `mainstay verify`: do both journals, all tables and all decisions agree with the contract?
+//! `mainstay verify`: checks both journals, all tables and all decisions against the contract.
 
 use std::process::ExitCode;
 
@@ -17,23 +17,23 @@ checks the contract's invariants: stock is conserved at every prefix, orders and
 legal, the tables equal the fold of the journal, causes resolve across both services, hash chains verify, and every \
 recorded decision, executed again on its recorded inputs, reaches the same state.
 
-It can run while the pair is busy. What can only be judged when nothing is in flight is then put off; --at-rest \
-judges it. For a pair that `mainstay up` did not start only the journals are read, over their feeds.
+It can run while the pair is busy. Facts that can be judged only when nothing is in flight are then deferred; --at-rest \
+judges them. For a pair that `mainstay up` did not start only the journals are read, over their feeds.
 
-An entry or a row that this release cannot read, such as one of a later release, is named and not judged, nor is what \
-depends on it; everything else is judged. Clocks that differ between hosts are stated and break no invariant.";
+An entry or a row that this release cannot read, such as one of a later release, is named and not judged, nor are the \
+facts that depend on it; everything else is judged. Clocks that differ between hosts are stated and break no invariant.";
 
 const EXIT: &str = "\
 Exit code 0 when every invariant that can be checked holds, 1 when one is broken, 2 when the pair cannot be read, 3 when \
-none is broken but something could not be judged.";
+none is broken but some data could not be judged.";
 
-/// Not everything could be judged.
+/// The exit code when nothing is broken and some data could not be judged.
 const NOT_JUDGED: u8 = 3;
-/// The pair cannot be read. Wrong arguments end with the same code.
+/// The exit code when the pair cannot be read. Wrong arguments have the same code.
 const NOT_READ: u8 = 2;
 
 const NOT_SEEN: &str = "\
-\"nothing to check\" means that no fact of that kind can be seen from here: what clients were told, spans and attempts \
+\"nothing to check\" means that this command sees no fact of that kind: clients' replies, spans and attempts \
 are seen by tests, drills and the demo.";
 
 /// Check both journals, all tables and every decision against the contract

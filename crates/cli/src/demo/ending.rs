@@ -1,4 +1,4 @@
-//! What the demo comes to: do the invariants hold, is everything resolved, and the figures.
+//! The end of the demo: whether the invariants hold, whether everything is resolved, and the figures.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -11,16 +11,17 @@ use local::pair::RunningPair;
 
 use super::Narrator;
 use super::script::{ACTS, Moments};
-use super::story::{self, Mended};
+use super::story::{self, Recovery};
 use crate::explain::{Detail, Timeline, picture, text};
 use crate::replay::{Counts, Outcome, RequestLog, at_quantile};
 use crate::screen::grouped;
 use crate::verify::{Evidence, by_invariant, clocks, come_to_rest, conclusion, not_judged};
 
-/// Orders placed once more under their old keys.
+/// The number of orders that are placed again under their old keys.
 pub(super) const ASKED_AGAIN: usize = 80;
 
-/// Work that its caller gave up ends within the longest time a transaction may take; twice that.
+/// The time for the pair to come to rest: twice the longest time of a transaction, because work whose caller gave up
+/// still ends within one.
 const REST_WITHIN: Duration = Duration::from_secs(16);
 
 pub(super) const NEXT: &str = "
@@ -33,17 +34,17 @@ What to try next:
                                     this demo with real orders, and the story as a picture
   mainstay --keep                   this demo, and the pair stays up for explain and verify";
 
-/// What came of it.
+/// The result of the demo.
 #[derive(Debug)]
 pub(super) struct Verdict {
-    /// The invariants hold, and everything is resolved.
+    /// True if the invariants hold and everything is resolved.
     pub(super) is_good: bool,
     report: Report,
-    mended: Mended,
+    recovery: Recovery,
     best: Option<Timeline>,
 }
 
-/// Reads both databases, and checks.
+/// Reads both databases and checks them.
 pub(super) async fn judge(
     pair: &RunningPair,
     log: &RequestLog,
@@ -54,14 +55,14 @@ pub(super) async fn judge(
     let requests = log.requests();
     let databases = &pair.ready().databases;
     if let Some(what) = come_to_rest(databases, REST_WITHIN).await? {
-        narrator.at(&format!("not everything has come to rest within {}: {what}", span(REST_WITHIN)))?;
+        narrator.at(&format!("the pair is not at rest within {}: {what}", span(REST_WITHIN)))?;
     }
     narrator.at(&format!(
         "checking both journals, all tables and {} answers that clients had",
         grouped(requests.len() as u64)
     ))?;
     let mut evidence = Evidence::of_databases(databases).await.context("reading both databases")?;
-    evidence.told(requests);
+    evidence.add_requests(requests);
     let report = evidence.check(true);
     narrator.plain(by_invariant(&report).trim_end())?;
     let more = not_judged(&report) + &clocks(&report);
@@ -79,9 +80,9 @@ pub(super) async fn judge(
     })?;
     let entries = evidence.into_entries();
     let stories = story::by_order(&entries);
-    let mended = story::mended(&stories, moments.healed);
+    let recovery = story::recovery(&stories, moments.healed);
     let best = story::best(&stories, moments.trouble, wall_now());
-    Ok(Verdict { is_good, report, mended, best })
+    Ok(Verdict { is_good, report, recovery, best })
 }
 
 impl Verdict {
@@ -106,10 +107,10 @@ impl Verdict {
             format_args!(
                 "  not known at once    {} answers were 202; {} orders were in an unknown state for a while\n",
                 grouped(counts.accepted),
-                grouped(self.mended.unknown as u64)
+                grouped(self.recovery.unknown as u64)
             ),
         );
-        let Mended { open, half, all, .. } = self.mended;
+        let Recovery { open, half, all, .. } = self.recovery;
         put(
             &mut text,
             format_args!(
@@ -172,7 +173,7 @@ fn span(span: Duration) -> String {
     crate::explain::span(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// What a process holds in memory; unknown on systems without `/proc`.
+/// The resident memory of a process in MiB; `None` on systems without `/proc`.
 fn resident_mib(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

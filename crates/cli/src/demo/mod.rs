@@ -1,5 +1,5 @@
-//! The demo: the whole pair on this machine, customers who keep ordering, and an inventory service that slows
-//! down, loses replies, dies and comes back in the middle of it. At the end both journals have to agree.
+//! The demo: the whole pair on this machine, customers who keep ordering, and an inventory service that meanwhile
+//! slows down, loses replies, dies and starts again. At the end both journals must agree.
 
 mod ending;
 mod script;
@@ -28,28 +28,28 @@ use crate::screen::Screen;
 use crate::signals::End;
 use crate::state::State;
 use ending::Verdict;
-use script::{ACTS, Meant, Moments, Script};
+use script::{ACTS, Moments, Script, ScriptedKill};
 
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
-/// Without a terminal.
+/// The interval of progress lines without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// Orders begun in a second, unless asked otherwise: what two small cores carry without noticing.
+/// Orders begun per second, unless the user asks for another rate: a load that two small cores carry easily.
 const RATE: f64 = 40.0;
-/// Not slower than this, however short the file is.
+/// The lowest rate, for a short file.
 const SLOWEST: f64 = 2.0;
 
-/// What the demo can be told.
+/// The demo's options.
 #[derive(Debug)]
 pub(crate) struct Demo {
     pub(crate) file: Option<PathBuf>,
     pub(crate) rate: Option<f64>,
     pub(crate) seed: u64,
     pub(crate) svg: Option<PathBuf>,
-    /// Keep the pair running on ports from this one on, for other commands to look at.
+    /// The first port of a pair that is kept running for other commands; `None` does not keep it.
     pub(crate) keep: Option<u16>,
 }
 
-/// Says things with the time that has passed.
+/// Prints lines with the time that has passed.
 pub(super) struct Narrator {
     screen: Screen,
     began: Instant,
@@ -78,24 +78,24 @@ impl Demo {
         let mut narrator = Narrator { screen: Screen::open(), began: Instant::now() };
         narrator.plain(
             "Mainstay: an order service and an inventory service. Customers order, inventory fails in the middle of \
-             it,\nand afterwards both journals must tell the same story, to the piece. Ctrl-C ends it at any time.",
+             it,\nand afterwards both journals must agree on every piece of stock. Ctrl-C ends it at any time.",
         )?;
         narrator.heading("1  Start: a private PostgreSQL, two databases, two services")?;
         let (events, mut deaths) = mpsc::unbounded_channel();
-        let meant = Meant::default();
-        let options = self.pair_options(events, meant.clone())?;
+        let scripted_kill = ScriptedKill::default();
+        let options = self.pair_options(events, scripted_kill.clone())?;
         let pair = tokio::select! {
             started = RunningPair::start(options) => {
                 started.context("the pair cannot be started; `mainstay doctor` says what this machine lacks")?
             }
             name = end.next() => {
-                narrator.at(&format!("{name} while starting: what was started is stopped again"))?;
+                narrator.at(&format!("{name} while starting: the started parts are stopped again"))?;
                 return Ok(ExitCode::from(130));
             }
         };
         let played = tokio::select! {
-            played = self.play(&pair, &ledger, plan, rate, meant, &mut narrator) => played,
-            Some(event) = deaths.recv() => Err(unmeant(&pair, &event)),
+            played = self.play(&pair, &ledger, plan, rate, scripted_kill, &mut narrator) => played,
+            Some(event) = deaths.recv() => Err(unscripted_death(&pair, &event)),
             name = end.next() => {
                 narrator.screen.clear()?;
                 narrator.at(&format!("{name}: stopping both services and the database"))?;
@@ -117,7 +117,7 @@ impl Demo {
         Ok(if verdict?.is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// What is ordered, and how fast, so that it lasts as long as the script does.
+    /// The orders and their rate, chosen so that they last as long as the script.
     fn orders(&self) -> anyhow::Result<(Ledger, f64)> {
         let seconds = script::length().as_secs_f64();
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 2,000 a second")]
@@ -136,7 +136,7 @@ impl Demo {
     fn pair_options(
         &self,
         deaths: mpsc::UnboundedSender<ChildEvent>,
-        meant: Meant,
+        scripted_kill: ScriptedKill,
     ) -> anyhow::Result<PairOptions> {
         let executable = std::env::current_exe().context("cannot find this program's own file")?;
         let server = Server::Private(PostgresOptions::temporary());
@@ -146,11 +146,11 @@ impl Demo {
         };
         let options = PairOptions {
             ports,
-            // What is killed stays dead until the script starts it again.
+            // A killed service stays dead until the script starts it again.
             restart: Restart::Never,
             on_event: Arc::new(move |event| {
-                if !meant.covers(&event) {
-                    let _nobody_listens_at_the_end = deaths.send(event);
+                if !scripted_kill.covers(&event) {
+                    let _receiver_is_gone_at_the_end = deaths.send(event);
                 }
             }),
             ..PairOptions::new(Programs::mainstay(&executable), server)
@@ -168,7 +168,7 @@ impl Demo {
         ledger: &Ledger,
         plan: Arc<Plan>,
         rate: f64,
-        meant: Meant,
+        scripted_kill: ScriptedKill,
         narrator: &mut Narrator,
     ) -> anyhow::Result<Verdict> {
         let pid = |service| pair.pid(service).map_or_else(|| "?".to_owned(), |pid| pid.to_string());
@@ -195,15 +195,15 @@ impl Demo {
         };
         let replay = Replay { shop, plan, rate, run: Uuid::new_v4() };
 
-        narrator.heading("2  Stock, and what will be ordered")?;
+        narrator.heading("2  Stock and planned orders")?;
         let source =
             self.file.as_ref().map_or_else(|| "generated".to_owned(), |path| path.display().to_string());
         narrator.at(&described(ledger, &replay.plan, &source))?;
         let stocked = replay.stock().await?;
         narrator.at(&format!("{stocked}; a few SKUs will run out"))?;
 
-        narrator.heading(&format!("3  Orders, {rate:.0} a second, whatever happens to inventory"))?;
-        let moments = perform(pair, &replay, meant, narrator).await?;
+        narrator.heading(&format!("3  Orders, {rate:.0} a second, while inventory fails"))?;
+        let moments = perform(pair, &replay, scripted_kill, narrator).await?;
 
         narrator.heading("4  Is everything accounted for?")?;
         let asked = replay.ask_again(ending::ASKED_AGAIN).await?;
@@ -214,7 +214,7 @@ impl Demo {
 
         narrator.heading("5  One of those orders")?;
         let told = verdict.story(narrator.screen.width());
-        narrator.plain(told.as_deref().unwrap_or("No order was affected: it was over too quickly."))?;
+        narrator.plain(told.as_deref().unwrap_or("No order was affected: the faults ended too soon."))?;
         if let (Some(file), Some(picture)) = (&self.svg, verdict.picture()) {
             std::fs::write(file, picture).with_context(|| format!("{} cannot be written", file.display()))?;
             narrator.plain(&format!("\nThe same as a picture: {}", file.display()))?;
@@ -230,7 +230,7 @@ impl Demo {
         Ok(verdict)
     }
 
-    /// Leaves the pair running for other commands until asked to end.
+    /// Leaves the pair running for other commands until a signal asks the demo to end.
     async fn stay(
         &self,
         pair: &RunningPair,
@@ -247,16 +247,16 @@ impl Demo {
     }
 }
 
-/// Orders and the script side by side, narrated.
+/// Runs orders and script at the same time and prints the events.
 async fn perform(
     pair: &RunningPair,
     replay: &Replay,
-    meant: Meant,
+    scripted_kill: ScriptedKill,
     narrator: &mut Narrator,
 ) -> anyhow::Result<Moments> {
     let tally = &replay.shop.tally;
     let (say, mut said) = mpsc::unbounded_channel();
-    let script = Script::new(pair, Arc::clone(tally), say.clone(), meant)?;
+    let script = Script::new(pair, Arc::clone(tally), say.clone(), scripted_kill)?;
     let mut watching = std::pin::pin!(watch::watch(pair, tally, &say)?);
     let mut playing = std::pin::pin!(script.play());
     let mut running = std::pin::pin!(replay.run());
@@ -272,9 +272,9 @@ async fn perform(
             () = &mut watching => {}
             _ = tick.tick() => {
                 if narrator.screen.is_terminal() {
-                    narrator.screen.show(tally.look(|counts| progress(counts, replay.rate, (tally.phase(), ACTS[tally.phase()]))))?;
+                    narrator.screen.show(tally.read(|counts| progress(counts, replay.rate, (tally.phase(), ACTS[tally.phase()]))))?;
                 } else {
-                    narrator.plain(&format!("        {}", tally.look(progress_line)))?;
+                    narrator.plain(&format!("        {}", tally.read(progress_line)))?;
                 }
             }
         }
@@ -286,21 +286,21 @@ async fn perform(
     }
 }
 
-/// A death that the script did not bring about, with the end of the log.
-fn unmeant(pair: &RunningPair, event: &ChildEvent) -> anyhow::Error {
+/// The error of a death that the script did not cause, with the end of the log.
+fn unscripted_death(pair: &RunningPair, event: &ChildEvent) -> anyhow::Error {
     const LINES: usize = 20;
     let died = |service: &Service| matches!(event, ChildEvent::Died { name, .. } if *name == service.name());
     let log = Service::BOTH.into_iter().find(died).map(|service| pair.log_file(service));
     let log = log.and_then(|log| std::fs::read_to_string(log).ok()).unwrap_or_default();
     let skipped = log.lines().count().saturating_sub(LINES);
     let tail: Vec<_> = log.lines().skip(skipped).collect();
-    anyhow::anyhow!("something died that was not meant to: {event}\n{}", tail.join("\n"))
+    anyhow::anyhow!("a process died that the demo did not kill: {event}\n{}", tail.join("\n"))
 }
 
 async fn stop(pair: RunningPair, end: &mut End) -> anyhow::Result<()> {
     tokio::select! {
         stopped = pair.stop() => { stopped?; }
-        // Dropping the pair ends everything too, without waiting.
+        // Dropping the pair stops everything too, without waiting.
         _ = end.next() => {}
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What happens to inventory, and when.
+//! The faults of inventory, with their times.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use crate::client::{Client, refusal};
 use crate::replay::Tally;
 
-/// The acts, as latencies are counted by them.
+/// The acts. Latencies are counted for each.
 pub(super) const ACTS: [&str; 4] = ["before", "inventory slow", "inventory dead", "after"];
 
 const CALM: Duration = Duration::from_secs(8);
@@ -27,24 +27,26 @@ const CALM_AGAIN: Duration = Duration::from_secs(3);
 const DEAD: Duration = Duration::from_secs(7);
 const AFTER: Duration = Duration::from_secs(12);
 
-/// Below half a second, from which the order service would count calls as slow and stop making them.
+/// Extra latency in milliseconds. With its jitter it stays below half a second, from which the order service counts
+/// calls as slow and stops making them.
 const SLOW_MS: u64 = 200;
 const SLOW_JITTER_MS: u64 = 200;
-/// Long enough for some orders to lose all their attempts' replies, short enough for the breaker not to open.
+/// Long enough for some orders to lose the replies of all their attempts, short enough for the breaker to stay
+/// closed.
 const REPLIES_LOST: Duration = Duration::from_millis(150);
-/// Inventory's fault point.
+/// The name of inventory's fault point.
 const POINT: &str = "inventory-server";
 
-/// How long the script takes, but for inventory's start.
+/// The length of the script, without inventory's start.
 pub(super) fn length() -> Duration {
     CALM + SLOW + CALM_AGAIN + DEAD + AFTER
 }
 
-/// Tells the script's own kill from every other death.
+/// Distinguishes the script's own kill from every other death.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Meant(Arc<AtomicBool>);
+pub(super) struct ScriptedKill(Arc<AtomicBool>);
 
-impl Meant {
+impl ScriptedKill {
     pub(super) fn covers(&self, event: &ChildEvent) -> bool {
         match event {
             ChildEvent::Died { name, .. } => {
@@ -56,12 +58,12 @@ impl Meant {
     }
 }
 
-/// When things happened, by the clock that the journals use.
+/// Instants of the script, by the clock that the journals use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moments {
-    /// Replies began to get lost.
+    /// The first lost reply.
     pub(super) trouble: OffsetDateTime,
-    /// Inventory answered again.
+    /// The return of inventory.
     pub(super) healed: OffsetDateTime,
 }
 
@@ -69,7 +71,7 @@ pub(super) struct Script<'a> {
     pair: &'a RunningPair,
     tally: Arc<Tally>,
     say: UnboundedSender<String>,
-    meant: Meant,
+    scripted_kill: ScriptedKill,
     operations: Client,
 }
 
@@ -78,11 +80,11 @@ impl<'a> Script<'a> {
         pair: &'a RunningPair,
         tally: Arc<Tally>,
         say: UnboundedSender<String>,
-        meant: Meant,
+        scripted_kill: ScriptedKill,
     ) -> anyhow::Result<Self> {
         let url = pair.ops_url(Service::Inventory);
         let operations = Client::new("inventory-operations", &url, Some(&pair.tokens().operator.secret))?;
-        Ok(Self { pair, tally, say, meant, operations })
+        Ok(Self { pair, tally, say, scripted_kill, operations })
     }
 
     pub(super) async fn play(&self) -> anyhow::Result<Moments> {
@@ -98,24 +100,24 @@ impl<'a> Script<'a> {
         self.inject(slow, "the demo: a slow dependency").await?;
         sleep(SLOW).await;
         self.tally.enter(0);
-        self.say("inventory is well again: nothing was lost, customers only waited");
+        self.say("inventory is fast again: no order was lost, customers only waited");
         sleep(CALM_AGAIN).await;
 
-        self.say("inventory's replies get lost: what it does takes effect, and nobody is told");
+        self.say("inventory's replies get lost: its work takes effect, and its callers get no reply");
         self.tally.enter(2);
         let trouble = wall_now();
         self.inject(json!({"fault": "reply-lost"}), "the demo: replies lost after the effect").await?;
         sleep(REPLIES_LOST).await;
         let pid = self.pair.pid(Service::Inventory).unwrap_or_default();
-        self.meant.0.store(true, Ordering::Relaxed);
+        self.scripted_kill.0.store(true, Ordering::Relaxed);
         self.pair.kill(Service::Inventory).await;
-        self.say(&format!("inventory is killed (SIGKILL to process {pid}), in the middle of everything"));
+        self.say(&format!("inventory is killed (SIGKILL to process {pid}) with requests in flight"));
         sleep(DEAD).await;
 
         let starting = Instant::now();
         self.pair.start_service(Service::Inventory).await.context("inventory could not be started again")?;
         let healed = wall_now();
-        self.meant.0.store(false, Ordering::Relaxed);
+        self.scripted_kill.0.store(false, Ordering::Relaxed);
         self.tally.enter(3);
         let pid = self.pair.pid(Service::Inventory).unwrap_or_default();
         let took = starting.elapsed().as_millis();
@@ -135,7 +137,7 @@ impl<'a> Script<'a> {
     }
 
     fn say(&self, line: &str) {
-        // Whoever listens has left only when the demo is ending.
-        let _nobody_listens_at_the_end = self.say.send(line.to_owned());
+        // The receiver is gone only when the demo is ending.
+        let _receiver_is_gone_at_the_end = self.say.send(line.to_owned());
     }
 }

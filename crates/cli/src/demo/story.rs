@@ -1,4 +1,5 @@
-//! Which of the affected orders is worth telling, and how long inventory's return took to mend the rest.
+//! The stories of the affected orders: the best one to tell, and the time that inventory's return took to resolve the
+//! rest.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::explain::{Timeline, WaitKind};
 /// An order's entries at both services.
 type Story = Vec<(Side, Recorded)>;
 
-/// Every order's entries.
+/// The entries of each order.
 pub(super) fn by_order(entries: &[(Side, Recorded)]) -> HashMap<Uuid, Story> {
     let mut order_of: HashMap<Uuid, Uuid> = HashMap::new();
     let mut stories: HashMap<Uuid, Story> = HashMap::new();
@@ -33,19 +34,19 @@ pub(super) fn by_order(entries: &[(Side, Recorded)]) -> HashMap<Uuid, Story> {
     stories
 }
 
-/// How the orders that were open when inventory came back got on.
+/// The orders that were open when inventory came back.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Mended {
+pub(super) struct Recovery {
     /// Orders that were in an unknown state at some time.
     pub(super) unknown: usize,
     /// Orders that were open when inventory came back.
     pub(super) open: usize,
-    /// Until half of these were decided, and until all of them were.
+    /// The time until half of the open orders were decided; `all` is the time until all were.
     pub(super) half: Duration,
     pub(super) all: Duration,
 }
 
-pub(super) fn mended(stories: &HashMap<Uuid, Story>, healed: OffsetDateTime) -> Mended {
+pub(super) fn recovery(stories: &HashMap<Uuid, Story>, healed: OffsetDateTime) -> Recovery {
     let mut unknown = 0;
     let mut took: Vec<Duration> = Vec::new();
     for story in stories.values() {
@@ -66,11 +67,11 @@ pub(super) fn mended(stories: &HashMap<Uuid, Story>, healed: OffsetDateTime) -> 
     took.sort_unstable();
     let (half, all) = (took.get(took.len() / 2), took.last());
     let or_zero = |span: Option<&Duration>| span.copied().unwrap_or_default();
-    Mended { unknown, open: took.len(), half: or_zero(half), all: or_zero(all) }
+    Recovery { unknown, open: took.len(), half: or_zero(half), all: or_zero(all) }
 }
 
-/// The order that shows most: one whose reply was lost after the effect, or else the one that was unknown longest,
-/// or else the one that waited longest.
+/// The order with the most instructive story: one whose reply was lost after the effect, or else the one that was
+/// unknown longest, or else the one that waited longest.
 pub(super) fn best(
     stories: &HashMap<Uuid, Story>,
     trouble: OffsetDateTime,

@@ -1,5 +1,5 @@
-//! What can be seen from outside while it happens: the first 202, the order service's circuit breaker, and the
-//! moment when nobody waits any more.
+//! Observations from outside: the first 202, the state of the order service's circuit breaker, and the moment when no
+//! order waits any more.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ struct Breaker {
     state: String,
 }
 
-/// Looks until it is dropped.
+/// Watches until the future is dropped.
 pub(super) fn watch(
     pair: &RunningPair,
     tally: &Tally,
@@ -39,7 +39,7 @@ pub(super) fn watch(
         let (mut accepted, mut waiting) = (0, 0);
         loop {
             tick.tick().await;
-            // A look that fails is made up for by the next one.
+            // A read that fails is repeated at the next tick.
             if let Ok(breakers) = operations.get_json::<Breakers>("/admin/v1/breakers").await
                 && let Some(breaker) = breakers.items.into_iter().next()
                 && breaker.state != state
@@ -47,14 +47,16 @@ pub(super) fn watch(
                 tell(say, &told(&state, &breaker.state));
                 state = breaker.state;
             }
-            let (accepted_now, waiting_now) = tally.look(|counts| (counts.accepted, counts.waiting));
+            let (accepted_now, waiting_now) = tally.read(|counts| (counts.accepted, counts.waiting));
             if accepted == 0 && accepted_now > 0 {
                 tell(say, "the first order is answered 202: accepted, not decided yet, and never lost");
             }
             if waiting > 0 && waiting_now == 0 {
                 tell(
                     say,
-                    &format!("nobody waits any more: all {accepted_now} requests that got a 202 are decided"),
+                    &format!(
+                        "no order waits any more: all {accepted_now} requests that got a 202 are decided"
+                    ),
                 );
             }
             (accepted, waiting) = (accepted_now, waiting_now);
@@ -66,15 +68,15 @@ fn told(before: &str, now: &str) -> String {
     let what = match now {
         "open" if before == "closed" => "opens: no call waits for a dead service",
         "open" => "opens again: the probes failed",
-        "half-open" => "lets a few calls through to see",
+        "half-open" => "lets a few probe calls through",
         "ramping" => "lets more and more calls through",
-        "closed" => "is closed: all is well",
+        "closed" => "is closed: every call is let through",
         other => other,
     };
     format!("  the order service's circuit breaker {what}")
 }
 
 fn tell(say: &UnboundedSender<String>, line: &str) {
-    // Whoever listens has left only when the demo is ending.
-    let _nobody_listens_at_the_end = say.send(line.to_owned());
+    // The receiver is gone only when the demo is ending.
+    let _receiver_is_gone_at_the_end = say.send(line.to_owned());
 }

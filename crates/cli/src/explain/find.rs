@@ -1,5 +1,5 @@
-//! Finding everything that belongs to an id, through both services' journal feeds: what the id may be is asked
-//! for in every way at once, and from what is found the way leads to whole orders with their reservations.
+//! The search for everything that belongs to an id, through both services' journal feeds. The id is searched in every
+//! way that its form allows at once; the entries that are found lead to whole orders with their reservations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,9 +20,9 @@ use uuid::Uuid;
 use crate::client::Client;
 use crate::state::Target;
 
-/// Entries asked for at once; an order has about ten.
+/// Entries per request; an order has about ten.
 const LIMIT: usize = 1_000;
-/// One id can lead to many orders, a trace of a batch for example; more than this is not a story any more.
+/// The most orders of one story. One id can lead to many orders, the trace of a batch for example.
 const MOST_ORDERS: usize = 20;
 
 /// Both journals' feeds.
@@ -32,15 +32,15 @@ pub(crate) struct Feeds {
     pub(crate) inventory: Client,
 }
 
-/// What was found.
+/// The result of the search.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) entries: Vec<(Side, Recorded)>,
-    /// What the id turned out to be.
+    /// The kinds of id that the id turned out to be.
     pub(crate) known_as: BTreeSet<&'static str>,
-    /// The ways in which the id was looked for.
+    /// The kinds of id that were searched.
     pub(crate) asked_for: BTreeSet<&'static str>,
-    /// Services whose journals could not be read, with the reason. Half of the view is missing.
+    /// Services whose journals could not be read, with the reason: half of the view is missing.
     pub(crate) unread: BTreeMap<Side, String>,
     /// Entries that this release cannot read.
     pub(crate) unreadable: Vec<Unreadable>,
@@ -48,7 +48,7 @@ pub(crate) struct Found {
     pub(crate) gaps: Vec<String>,
 }
 
-/// An entry that this release cannot read, as it stands in the journal.
+/// An entry that this release cannot read, unchanged.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Unreadable {
     pub(crate) service: Side,
@@ -57,7 +57,7 @@ pub(crate) struct Unreadable {
     pub(crate) entry: Box<RawValue>,
 }
 
-/// One question to a feed.
+/// A filter of a feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Filter {
     name: &'static str,
@@ -78,7 +78,7 @@ impl Filter {
         }
     }
 
-    /// Everything that `id` may be, by its form.
+    /// All filters that the form of `id` allows.
     fn all_of(id: &str) -> Vec<Self> {
         let mut filters: Vec<_> = id.parse().ok().map(Self::aggregate).into_iter().collect();
         if CorrelationId::parse(id).is_ok() {
@@ -98,7 +98,7 @@ impl Filter {
 }
 
 impl Feeds {
-    /// For an interactive command: both services are read at the same time, and within a bound.
+    /// Feeds for an interactive command: both services are read at the same time, within a bound.
     pub(crate) fn for_reads(target: &Target) -> anyhow::Result<Self> {
         let token = Some(target.operator()?);
         Ok(Self {
@@ -114,8 +114,8 @@ impl Feeds {
         }
     }
 
-    /// Everything about `id` that both services tell until `until`; no entries when neither knows it. A service that
-    /// does not answer one question is asked no other.
+    /// Finds everything about `id` that both services return until `until`; no entries when neither knows it. A
+    /// service that did not answer one request gets no other.
     pub(crate) async fn everything_about(&self, id: &str, until: Instant) -> anyhow::Result<Found> {
         let mut found = Found::default();
         let filters = Filter::all_of(id);
@@ -128,7 +128,8 @@ impl Feeds {
             && found.entries.is_empty()
             && let Ok(order) = id.parse::<Uuid>()
         {
-            // Only the order's own journal knows it by its id; inventory knows the reservation that is derived from it.
+            // Only the order service's journal has the order's id; inventory has the reservation id that is derived
+            // from it.
             let reservation = order_service::app::drive::derived(order, "reservation");
             self.add(vec![Filter::aggregate(reservation)], until, &mut found).await?;
             if !found.entries.is_empty() {
@@ -139,7 +140,8 @@ impl Feeds {
         Ok(found)
     }
 
-    /// A JSON document of one service, for the part of the story that is not in its journal. A failure is a gap.
+    /// Reads a JSON document of one service, for the part of the story that is not in its journal. A failure is a
+    /// gap.
     pub(crate) async fn document<T: DeserializeOwned>(
         &self,
         side: Side,
@@ -153,19 +155,20 @@ impl Feeds {
         match timeout_at(until, self.client(side).get_json(path)).await {
             Ok(Ok(document)) => Some(document),
             Ok(Err(error)) => {
-                found.gap(format!("the {side} service did not tell {path}: {}", error.root_cause()));
+                found.gap(format!("the {side} service did not return {path}: {}", error.root_cause()));
                 None
             }
             Err(_elapsed) => {
-                found.gap(format!("the {side} service did not tell {path} in time"));
+                found.gap(format!("the {side} service did not return {path} in time"));
                 None
             }
         }
     }
 
-    /// Adds the whole order and reservation of everything that was found.
+    /// Adds the complete order and reservation of every entry that was found.
     async fn complete(&self, until: Instant, found: &mut Found) -> anyhow::Result<()> {
-        // A reservation that was voided unseen does not name its order; the request that it came with does.
+        // A reservation that was voided before its reserve arrived does not name its order; the correlation id of its
+        // request leads there.
         let orphans: BTreeSet<String> = found
             .entries
             .iter()
@@ -177,7 +180,7 @@ impl Feeds {
         self.add(filters.collect(), until, found).await?;
         let mut orders: BTreeSet<Uuid> = found.entries.iter().filter_map(|(_, r)| order_of(r)).collect();
         if orders.len() > MOST_ORDERS {
-            found.gap(format!("it leads to {} orders; {MOST_ORDERS} of them are told", orders.len()));
+            found.gap(format!("the id leads to {} orders; {MOST_ORDERS} of them are shown", orders.len()));
             orders = orders.into_iter().take(MOST_ORDERS).collect();
             found
                 .entries
@@ -200,7 +203,10 @@ impl Feeds {
         Ok(())
     }
 
-    /// Asks both services all of `filters` at once. One that does not answer is a gap in the story, both are an error.
+    /// Sends all of `filters` to both services at once. A service that does not answer is a gap in the story.
+    ///
+    /// # Errors
+    /// Neither service answers, and nothing was found before.
     async fn ask(
         &self,
         filters: Vec<Filter>,
@@ -248,7 +254,8 @@ impl Found {
         }
     }
 
-    /// The page's entries. One that this release cannot read is kept as it is, and hides no other.
+    /// Returns the page's entries. An entry that this release cannot read is kept apart unchanged; the others are
+    /// returned.
     fn readable(&mut self, side: Side, page: &Page) -> Vec<(Side, Recorded)> {
         let mut readable = Vec::with_capacity(page.items.len());
         for item in &page.items {
@@ -269,7 +276,7 @@ impl Found {
         }
         if page.more {
             let given = page.items.len();
-            self.gap(format!("the {side} service has more than the {given} entries of it that are told"));
+            self.gap(format!("the {side} service has more entries than the {given} that are shown"));
         }
         readable
     }
@@ -286,7 +293,7 @@ fn known_as(filter: &Filter, recorded: &Recorded) -> &'static str {
     }
 }
 
-/// The order that an entry is about, as far as the entry says so.
+/// The order of an entry, as far as the entry names it.
 fn order_of(recorded: &Recorded) -> Option<Uuid> {
     let entry = &recorded.entry;
     match &*entry.aggregate_kind {
@@ -305,8 +312,8 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_looked_for_in_every_way_that_its_form_allows() {
-        // The last one of each is the item of that SKU.
+    fn an_id_is_searched_in_every_way_that_its_form_allows() {
+        // The last filter of each is the item of that SKU.
         let uuid = "01a1fe12-6a76-71e9-b426-5b8604d9389c";
         assert_eq!(names(uuid), ["aggregate_id", "correlation_id", "key_hash", "aggregate_id"]);
         let trace = "3a2cb84407d34fabac88b6c2622291cf";
@@ -317,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_id_is_asked_for_in_lower_case() {
+    fn a_trace_id_is_searched_in_lower_case() {
         let filters = Filter::all_of("3A2CB84407D34FABAC88B6C2622291CF");
         let trace = filters.iter().find(|filter| filter.name == "trace_id");
         assert_eq!(trace.map(|filter| &*filter.value), Some("3a2cb84407d34fabac88b6c2622291cf"));

@@ -1,5 +1,5 @@
-//! A request that left no entry, found in the services' logs by its correlation id: a replayed reply, or a refusal
-//! before anything began. Only the logs of a pair that `mainstay up` started are at hand.
+//! A request that left no entry, found in the services' logs by its correlation id: its reply was replayed, or it was
+//! refused before any work. Only logs of a pair that `mainstay up` started can be read.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
@@ -12,14 +12,14 @@ use uuid::Uuid;
 
 use super::words::plain;
 
-/// Only the end of a long log is read: so much of it within a tenth of a second.
+/// The number of bytes read from the end of a log: a tenth of a second's work.
 const READ_AT_MOST: u64 = 32 << 20;
 
-/// A request's canonical line.
+/// The canonical line of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Logged {
-    /// Method, route, status, time.
-    pub(crate) told: String,
+    /// A phrase with method, route, status and time.
+    pub(crate) summary: String,
     pub(crate) is_replay: bool,
     pub(crate) order: Option<Uuid>,
 }
@@ -46,7 +46,7 @@ struct Fields {
     idempotent_replayed: bool,
 }
 
-/// The request's line in either log of the directory; `None` when neither has it.
+/// Finds the request's line in either log of the directory; `None` when neither has it.
 pub(crate) fn find(home: &Path, correlation_id: &str) -> Option<Logged> {
     let found = Service::BOTH.map(|service| {
         let file = home.join(format!("{}.log", service.name()));
@@ -55,8 +55,8 @@ pub(crate) fn find(home: &Path, correlation_id: &str) -> Option<Logged> {
     found.into_iter().flatten().max_by_key(|logged| logged.order.is_some())
 }
 
-/// Reads the lines that contain `text` and have the form of `T`. One of another kind, or of another program, hides no
-/// other.
+/// Reads the lines that contain `text` and have the form of `T`. Lines of another form or another program are
+/// skipped.
 fn each_line<T: DeserializeOwned>(file: &Path, text: &str, mut take: impl FnMut(T)) -> io::Result<()> {
     let mut file = File::open(file)?;
     let length = file.metadata()?.len();
@@ -77,7 +77,7 @@ fn in_file(file: &Path, correlation_id: &str, service: Service) -> io::Result<Op
     let mut found = None;
     each_line(file, correlation_id, |line: Line| {
         if line.correlation_id == correlation_id && line.message == "request" {
-            let told = format!(
+            let summary = format!(
                 "{} {} answered {} at {} by the {service} service",
                 plain(&line.method),
                 plain(&line.route),
@@ -85,7 +85,7 @@ fn in_file(file: &Path, correlation_id: &str, service: Service) -> io::Result<Op
                 plain(&line.timestamp)
             );
             let Fields { order_id, idempotent_replayed } = line.fields;
-            found = Some(Logged { told, is_replay: idempotent_replayed, order: order_id });
+            found = Some(Logged { summary, is_replay: idempotent_replayed, order: order_id });
         }
     })?;
     Ok(found)
@@ -111,7 +111,7 @@ mod tests {
         std::fs::write(home.path().join("order.log"), text).unwrap();
         let logged = find(home.path(), "c-2").unwrap();
         assert_eq!((logged.is_replay, logged.order), (true, Some(order)));
-        assert_eq!(logged.told, "POST /v1/orders answered 201 at T by the order service");
+        assert_eq!(logged.summary, "POST /v1/orders answered 201 at T by the order service");
         assert_eq!(find(home.path(), "c-3"), None);
     }
 }

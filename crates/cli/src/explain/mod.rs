@@ -1,5 +1,5 @@
-//! The story of one order, from both journals: what happened, why, what was refused, what was not known and when
-//! it became known.
+//! The story of an order from both journals: each step with its reason, the refused alternatives, and the times in
+//! which the outcome was unknown.
 
 mod find;
 mod logged;
@@ -19,5 +19,5 @@ pub(crate) use requests::{Requests, WithoutEntry};
 pub(crate) use stock::Stock;
 pub(crate) use text::{Detail, text};
 pub(crate) use timeline::{Timeline, WaitKind};
-pub(crate) use waiting::{Fruitless, Waiting};
+pub(crate) use waiting::{UndecidedTries, Waiting};
 pub(crate) use words::{plain, span};

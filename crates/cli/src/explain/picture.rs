@@ -1,5 +1,6 @@
-//! The story as a swim-lane picture: time runs down, each service has a lane, an arrow leads from every cause to
-//! its effect, and what was not known is a hatched bar. Plain SVG, without scripts, fonts or anything to load.
+//! The story as a swim-lane picture: time runs down, each service has a lane, an arrow leads from every cause to its
+//! effect, and a hatched bar marks a time with an unknown outcome. It is plain SVG, without scripts, fonts or
+//! external resources.
 
 use std::fmt::Write;
 
@@ -11,7 +12,8 @@ use super::words::{basket, plain, span};
 
 const WIDTH: i64 = 940;
 const TOP: i64 = 132;
-/// From one entry to the next; time is written beside it, since milliseconds and minutes share one picture.
+/// The distance between two entries. The time is written beside each, because milliseconds and minutes share one
+/// picture.
 const STEP: i64 = 74;
 const BOX_WIDTH: i64 = 250;
 const BOX_HEIGHT: i64 = 46;
@@ -23,7 +25,7 @@ text{font-family:system-ui,-apple-system,Segoe UI,Helvetica,Arial,sans-serif;fil
 .wait{font-size:12px;fill:#9c4a00;text-anchor:end;paint-order:stroke;stroke:#fff;stroke-width:5px}.wire{fill:none;stroke:#52606d;stroke-width:1.6}\
 .rail{stroke:#cbd2d9;stroke-width:1.5}";
 
-/// The whole picture.
+/// Draws the picture.
 pub(crate) fn picture(timeline: &Timeline) -> String {
     let count = i64::try_from(timeline.rows.len()).unwrap_or(i64::MAX / STEP);
     let height = TOP + count * STEP + 24;
@@ -117,7 +119,7 @@ fn entry(svg: &mut String, timeline: &Timeline, n: usize, row: &Row) {
     put(svg, format_args!("<text class=\"small\" x=\"24\" y=\"{}\">{after}</text>\n", y + 37));
 }
 
-/// From the bottom or the side of the cause to the top or the side of the effect.
+/// An arrow from the bottom or side of the cause to the top or side of the effect.
 fn wire(svg: &mut String, (cause, from): (usize, Side), (effect, to): (usize, Side)) {
     let half = BOX_WIDTH / 2;
     if from != to {
@@ -176,7 +178,7 @@ fn waits(svg: &mut String, timeline: &Timeline, height: i64) {
     }
 }
 
-/// Box and border: what was reached, what was refused, what is not known, what is under way, what was undone.
+/// Colours of box and border by the kind of state: reached, refused, unknown, in flight, undone.
 fn colours(state: &str) -> (&'static str, &'static str) {
     match state {
         "reserved" | "confirmed" | "held" | "stocked" => ("#e3f9e5", "#3f9142"),
@@ -202,11 +204,11 @@ fn put(svg: &mut String, arguments: std::fmt::Arguments<'_>) {
 mod tests {
     use time::Duration;
 
-    use super::super::timeline::tests::{BEGAN, Told, lost_reply};
+    use super::super::timeline::tests::{BEGAN, SampleEntry, lost_reply};
     use super::*;
 
-    fn drawn(entries: &[Told]) -> String {
-        let entries = entries.iter().map(Told::recorded).collect();
+    fn drawn(entries: &[SampleEntry]) -> String {
+        let entries = entries.iter().map(SampleEntry::recorded).collect();
         picture(&Timeline::of(entries, BEGAN + Duration::minutes(1)))
     }
 

@@ -1,5 +1,5 @@
-//! Requests to inventory, counted from the decisions that an entry keeps: sent, refused here before sending, and without
-//! a connection. A try that decided nothing leaves no entry; such tries are counted apart.
+//! Requests to inventory, counted from the decisions that an entry keeps: sent, refused here before sending, and
+//! without a connection. A try that decided nothing leaves no entry; such tries are counted separately.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -18,17 +18,17 @@ pub(crate) struct Requests {
     pub(crate) sent: u64,
     /// Requests that a breaker, a limit or the deadline refused here, unsent.
     pub(crate) refused_here: u64,
-    /// Requests for which there was no connection.
+    /// Requests that found no connection.
     pub(crate) unconnected: u64,
-    /// Tries that have no entry because nothing was executed: refused here, without a connection, or refused by inventory
-    /// before it did anything.
+    /// Tries that have no entry because nothing was executed: refused here, without a connection, or refused by
+    /// inventory before it did anything.
     pub(crate) tries_not_executed: u64,
     /// Other tries that have no entry, because they left the outcome as unknown as it was.
     pub(crate) tries_unrecorded: u64,
     /// Tries since the last definite answer, the recorded one included.
     #[serde(skip)]
     pub(super) tries: u64,
-    /// A trail was full, or a decision of it could not be read, so that there may be more of each.
+    /// True if a trail was full, or one of its decisions could not be read, so that the true counts may be higher.
     pub(crate) is_cut: bool,
 }
 
@@ -36,7 +36,7 @@ impl Requests {
     pub(crate) fn of(entry: &Entry) -> Self {
         let decisions = entry.evidence.get("decisions").and_then(Value::as_array);
         let decisions = decisions.map_or(&[][..], Vec::as_slice);
-        // A decision of another shape, from another release, hides no other.
+        // A decision of another shape, from another release, is skipped.
         let readable: Vec<Decision> =
             decisions.iter().filter_map(|decision| Decision::deserialize(decision).ok()).collect();
         let counted = Counted::counted(&readable);
@@ -49,7 +49,7 @@ impl Requests {
         };
         let tries = entry.evidence.get("tries").and_then(Value::as_u64).unwrap_or(0);
         requests.tries = tries;
-        // Until an outcome is unknown, a try that may have been executed has an entry.
+        // Before the outcome is unknown, a try that may have been executed has an entry.
         let earlier = tries.saturating_sub(1);
         if entry.from.ends_with("_unknown") {
             requests.tries_unrecorded = earlier;
@@ -59,7 +59,7 @@ impl Requests {
         requests
     }
 
-    /// The same with the requests of tries without an entry, which the order's row has counted.
+    /// Adds the requests of tries without an entry, which the order's row has counted.
     pub(super) fn with(self, counted: WithoutEntry) -> Self {
         Self {
             sent: self.sent + counted.sent,
@@ -75,7 +75,7 @@ impl Requests {
         Self { tries: 0, ..*self } == Self::default()
     }
 
-    /// Whether there is more to say than that one request was sent.
+    /// Returns whether more is known than that one request was sent.
     pub(super) fn is_remarkable(&self) -> bool {
         !self.is_none() && Self { tries: 0, ..*self } != Self { sent: 1, ..Self::default() }
     }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_try_without_an_entry_is_said_not_to_have_been_executed_and_is_never_counted_as_sent() {
+    fn a_try_without_an_entry_is_reported_as_not_executed_and_never_counted_as_sent() {
         let sent = json!({"layer": "attempt", "action": "success", "why": "replied", "attempt": 1, "endpoint": null,
             "deadline_left_ms": 4, "at_ms": 5});
         let mut entry = entry(json!({"decisions": [sent], "tries": 2}));

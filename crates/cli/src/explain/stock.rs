@@ -1,4 +1,4 @@
-//! Where an item's stock went: the reservations that name it.
+//! The reservations of an item, which show where its stock went.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -34,7 +34,7 @@ pub(crate) struct Holder {
 
 impl Stock {
     /// Lines of text: the sums by status, and the reservations that hold or took the most recent pieces.
-    pub(crate) fn told(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let sku = plain(&self.sku);
         if self.shares.is_empty() {
             return vec![format!("No reservation names {sku}.")];
@@ -45,7 +45,7 @@ impl Stock {
                 "held" => "held for orders that are not confirmed",
                 "confirmed" => "shipped",
                 "released" => "given back",
-                "expired" => "given back when the hold ran out",
+                "expired" => "given back when the hold expired",
                 "refused" => "asked for and refused",
                 "voided" => "never held",
                 _ => "a status that this release does not know",
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_took_the_stock_is_told_by_sum_and_by_order() {
+    fn the_reservations_of_an_item_are_summed_and_listed_with_their_orders() {
         let stock: Stock = serde_json::from_value(json!({
             "sku": "A\u{1b}[31m1",
             "shares": [{"status": "confirmed", "reservations": 30, "pieces": 1_200},
@@ -90,7 +90,7 @@ mod tests {
                         "updated_at": "2026-11-28T13:00:00Z"}]
         }))
         .unwrap();
-        let told = stock.told().join("\n");
+        let told = stock.lines().join("\n");
         assert!(told.contains("30 confirmed      1,200 pieces, shipped"), "{told}");
         assert!(
             told.contains("melted") && told.contains("a status that this release does not know"),

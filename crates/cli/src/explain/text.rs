@@ -1,4 +1,5 @@
-//! The story as text: one line for each entry, and below it why, what was refused and what was seen.
+//! The story as text: one line for each entry, and below it the reason, the refused alternatives and the middleware's
+//! observations.
 
 use std::fmt::Write;
 
@@ -12,19 +13,19 @@ use super::words::{basket, date, plain, refused, seen, span, why};
 
 /// Details begin in this column.
 const INDENT: usize = 20;
-/// Of the middleware's decisions, as many are shown for one entry; all of them are in `--json`.
+/// The number of middleware decisions shown for one entry; `--json` has all.
 const DECISIONS_SHOWN: usize = 8;
 
-/// How much is told of each entry.
+/// The amount of detail for each entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Detail {
-    /// Also what was refused and what the middleware saw.
+    /// Reason, refused alternatives and the middleware's observations.
     Full,
-    /// Only why.
+    /// The reason only.
     Brief,
 }
 
-/// The whole story in at most `width` columns, as far as words can be broken.
+/// Formats the whole story in at most `width` columns, as far as lines can be broken between words.
 pub(crate) fn text(timeline: &Timeline, width: usize, told: Detail) -> String {
     let mut text = String::new();
     for (id, first, last) in timeline.orders() {
@@ -41,13 +42,13 @@ pub(crate) fn text(timeline: &Timeline, width: usize, told: Detail) -> String {
     }
     if !timeline.missing_causes.is_empty() {
         let ids: Vec<_> = timeline.missing_causes.iter().map(ToString::to_string).collect();
-        write(&mut text, format_args!("\nCauses that are in no journal that was read: {}\n", ids.join(", ")));
+        write(&mut text, format_args!("\nCauses that no journal has: {}\n", ids.join(", ")));
     }
     if timeline.circular > 0 {
         write(
             &mut text,
             format_args!(
-                "\nThe last {} entries name each other as causes: they stand by their clocks.\n",
+                "\nThe last {} entries name each other as causes; they are in the order of their clocks.\n",
                 timeline.circular
             ),
         );
@@ -129,7 +130,7 @@ fn entry(text: &mut String, timeline: &Timeline, n: usize, width: usize, told: D
     }
 }
 
-/// What was not known, for how long, and what was so in fact.
+/// A sentence about an unknown outcome: how long it lasted, and what inventory had in fact decided.
 pub(super) fn unknown(timeline: &Timeline, wait: &Wait) -> String {
     let what = match (wait.kind, wait.state.as_str()) {
         (WaitKind::Unknown, "reserve_unknown") => "Not known whether inventory holds the stock",
@@ -157,14 +158,14 @@ pub(super) fn unknown(timeline: &Timeline, wait: &Wait) -> String {
         }
         None if wait.until.is_some() => {}
         None if timeline.unread.contains(&Side::Inventory) => {
-            told.push_str(". What inventory did cannot be read at present");
+            told.push_str(". Inventory's journal cannot be read now");
         }
-        None => told.push_str(". Inventory's journal knows nothing of it yet"),
+        None => told.push_str(". Inventory's journal has no entry of it yet"),
     }
     told
 }
 
-/// Breaks between words; the first line begins at `first`, the others at `rest`.
+/// Writes `told` with line breaks between words. The first line begins in column `first`, the others in `rest`.
 fn wrapped(text: &mut String, first: usize, rest: usize, told: &str, width: usize) {
     let mut column = first;
     text.push_str(&" ".repeat(first));
@@ -202,16 +203,16 @@ fn write(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 mod tests {
     use time::Duration;
 
-    use super::super::timeline::tests::{BEGAN, Told, lost_reply};
+    use super::super::timeline::tests::{BEGAN, SampleEntry, lost_reply};
     use super::*;
 
-    fn told(entries: &[Told]) -> String {
-        let entries = entries.iter().map(Told::recorded).collect();
+    fn told(entries: &[SampleEntry]) -> String {
+        let entries = entries.iter().map(SampleEntry::recorded).collect();
         text(&Timeline::of(entries, BEGAN + Duration::minutes(1)), 100, Detail::Full)
     }
 
     #[test]
-    fn the_story_says_what_was_not_known_and_what_was_so_in_fact() {
+    fn the_story_states_the_unknown_outcome_and_inventorys_decision() {
         let text = told(&lost_reply());
         assert!(text.starts_with("Order 00000000-0000-0000-0000-00000000000a is confirmed\n"), "{text}");
         assert!(
@@ -233,12 +234,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_still_not_known_is_said_so() {
+    fn an_outcome_that_is_still_unknown_is_reported_as_such() {
         let mut entries = lost_reply();
         entries.truncate(3);
         entries.remove(1);
         let text = told(&entries).split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(text.contains("for 58.96 s now. Inventory's journal knows nothing of it yet"), "{text}");
+        assert!(text.contains("for 58.96 s now. Inventory's journal has no entry of it yet"), "{text}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Entries of two journals in one order that never shows an effect before its cause.
 //!
-//! Causation is the authority: an entry comes after the one that it names as its cause, and after the previous
-//! version of its aggregate. The hybrid clock only decides between entries of which neither led to the other,
-//! so a wrong clock can make the order unlikely but not impossible.
+//! Causes decide the order: an entry comes after the entry that it names as its cause, and after the previous version
+//! of its aggregate. The hybrid clock decides only between entries of which neither led to the other. So a wrong
+//! clock can make the order unlikely but not impossible.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry as MapEntry;
@@ -16,10 +16,10 @@ use uuid::Uuid;
 
 use super::requests::{Requests, WithoutEntry};
 
-/// An intent that was open for longer than this is worth a line of its own.
+/// The age from which an open intent gets its own line.
 const UNDECIDED: Duration = Duration::milliseconds(500);
 
-/// The story.
+/// The story of one or more orders.
 #[derive(Debug, Serialize)]
 pub(crate) struct Timeline {
     pub(crate) rows: Vec<Row>,
@@ -30,11 +30,12 @@ pub(crate) struct Timeline {
     pub(crate) unread: BTreeSet<Side>,
     /// Requests of tries without an entry, of the orders that were asked about.
     pub(crate) without_entry: BTreeMap<Uuid, WithoutEntry>,
-    /// Entries that name each other as causes, and what follows from them; they stand at the end, by clock.
+    /// The number of entries that name each other as causes, or follow from such entries. They are at the end, in the
+    /// order of their clocks.
     pub(crate) circular: usize,
 }
 
-/// One entry at its place.
+/// An entry at its place in the story.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) service: Side,
@@ -47,33 +48,33 @@ pub(crate) struct Row {
     pub(crate) entry: Entry<'static>,
 }
 
-/// A time in which the order service could not say how an order stood at inventory.
+/// A time in which the order service did not know the order's state at inventory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Wait {
     pub(crate) order: Uuid,
     pub(crate) kind: WaitKind,
-    /// The state it was in.
+    /// The order's state.
     pub(crate) state: String,
-    /// The row it began with.
+    /// The row that began it.
     pub(crate) from: usize,
-    /// The row that ended it; none while it lasts.
+    /// The row that ended it; `None` while it lasts.
     pub(crate) until: Option<usize>,
     pub(crate) lasted_ms: i64,
-    /// The row in which inventory had decided meanwhile, or before; none when that is not known.
+    /// The row of inventory's decision, made meanwhile or before; `None` when it is not known.
     pub(crate) fact: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum WaitKind {
-    /// Something was sent, and no answer could be relied on.
+    /// A request was sent, and no reliable answer came.
     Unknown,
-    /// The intent was recorded, and what it asks for was not sent, or not done.
+    /// The intent was recorded; its request was not sent, or not executed.
     Undecided,
 }
 
 impl Timeline {
-    /// `now` ends what has not ended.
+    /// Builds the story. A wait that has not ended lasts until `now`.
     pub(crate) fn of(entries: Vec<(Side, Recorded)>, now: OffsetDateTime) -> Self {
         let (rows, missing_causes, circular) = in_causal_order(entries);
         let waits = waits(&rows, now);
@@ -81,17 +82,17 @@ impl Timeline {
         Self { rows, waits, missing_causes, unread, without_entry, circular }
     }
 
-    /// The same, without the journals of these services.
+    /// Marks the journals of these services as unread.
     pub(crate) fn without(self, unread: BTreeSet<Side>) -> Self {
         Self { unread, ..self }
     }
 
-    /// The entry that caused the row's, if it is in the story.
+    /// The cause of the row's entry, if it is in the story.
     pub(crate) fn cause_of(&self, row: &Row) -> Option<&Entry<'static>> {
         row.cause.map(|cause| &self.rows[cause].entry)
     }
 
-    /// The requests to inventory of all entries.
+    /// Counts the requests to inventory of all entries.
     pub(crate) fn requests(&self) -> Requests {
         let mut all = Requests::default();
         for (order, requests) in self.requests_by_order() {
@@ -100,7 +101,7 @@ impl Timeline {
         all
     }
 
-    /// The orders of which tries have decided nothing and have no entry, or may have: those that wait.
+    /// The orders with tries that have no entry, or may have such tries because they wait.
     pub(crate) fn orders_with_tries_without_entry(&self) -> BTreeSet<Uuid> {
         let by_order = self.requests_by_order().into_iter();
         let without_entry =
@@ -114,7 +115,8 @@ impl Timeline {
         for row in self.rows.iter().filter(|row| row.service == Side::Order) {
             let order = row.entry.aggregate_id;
             let mut requests = Requests::of(&row.entry);
-            // The count of tries goes on from one unknown state to the next entry, which thus counts its predecessor's.
+            // The count of tries continues from one unknown state to the next entry, so that entry also counts its
+            // predecessor's tries.
             let before = recorded.insert(order, requests.tries).unwrap_or(0);
             if row.entry.from.ends_with("_unknown") {
                 requests.tries_unrecorded = requests.tries_unrecorded.saturating_sub(before);
@@ -124,7 +126,7 @@ impl Timeline {
         all
     }
 
-    /// The orders whose last entry leaves something to be decided.
+    /// The orders whose last entry leaves them undecided.
     pub(crate) fn waiting_orders(&self) -> Vec<Uuid> {
         let is_open = |state: &str| {
             state.ends_with("_unknown") || matches!(state, "reserving" | "confirming" | "cancelling")
@@ -132,7 +134,7 @@ impl Timeline {
         self.orders().into_iter().filter(|(.., last)| is_open(&last.entry.to)).map(|(id, ..)| id).collect()
     }
 
-    /// The orders in the story, each with its first and its last row.
+    /// Lists the orders of the story, each with its first and last row.
     pub(crate) fn orders(&self) -> Vec<(Uuid, &Row, &Row)> {
         let mut orders: Vec<(Uuid, &Row, &Row)> = Vec::new();
         for row in self.rows.iter().filter(|row| row.entry.aggregate_kind == "order") {
@@ -152,7 +154,7 @@ fn in_causal_order(entries: Vec<(Side, Recorded)>) -> (Vec<Row>, Vec<Uuid>, usiz
     let mut at: Numbered = HashMap::new();
     let mut versions: HashMap<(Side, Uuid, i64), usize> = HashMap::new();
     let mut unsorted: Vec<(Side, Recorded)> = Vec::new();
-    // The same entry may have been found in several ways.
+    // Several searches may have found the same entry.
     for (side, recorded) in entries {
         let entry = &recorded.entry;
         let MapEntry::Vacant(vacant) = at.entry(entry.id) else { continue };
@@ -227,7 +229,7 @@ fn waits(rows: &[Row], now: OffsetDateTime) -> Vec<Wait> {
         let next = (entry.aggregate_id, entry.version + 1);
         let until = rows.iter().position(|row| (row.entry.aggregate_id, row.entry.version) == next);
         let lasted = until.map_or(now, |until| rows[until].entry.at) - entry.at;
-        // An attempt that ended in an unknown state is told by what follows it.
+        // An attempt that ended in an unknown state is described by that state's own wait.
         let is_told = until.is_some_and(|until| rows[until].entry.to.ends_with("_unknown"));
         if kind == WaitKind::Undecided && (lasted < UNDECIDED || is_told) {
             return None;
@@ -242,7 +244,7 @@ fn waits(rows: &[Row], now: OffsetDateTime) -> Vec<Wait> {
     found.collect()
 }
 
-/// Inventory's latest entry that the order's entries led to, for a wait that nothing has ended yet.
+/// Inventory's latest entry that the order's entries led to, for a wait that has not ended.
 fn decided_for(rows: &[Row], waiting: &Entry) -> Option<usize> {
     rows.iter().rposition(|row| {
         let cause = row.cause.map(|cause| &rows[cause].entry);
@@ -269,18 +271,18 @@ pub(super) mod tests {
     pub(crate) const ORDER: Uuid = Uuid::from_u128(0x0a);
     pub(crate) const RESERVATION: Uuid = Uuid::from_u128(0x0b);
 
-    /// An entry, as much of it as the story depends on.
-    pub(crate) struct Told {
+    /// The parts of an entry on which the story depends.
+    pub(crate) struct SampleEntry {
         pub(crate) id: u128,
         pub(crate) side: Side,
         pub(crate) version: i64,
         pub(crate) step: (&'static str, &'static str, &'static str),
         pub(crate) cause: Option<u128>,
-        /// Milliseconds after the beginning, by its own service's clocks.
+        /// Milliseconds after the beginning, by its own service's clock.
         pub(crate) at: i64,
     }
 
-    impl Told {
+    impl SampleEntry {
         pub(crate) fn recorded(&self) -> (Side, Recorded) {
             let (command, from, to) = self.step;
             let (kind, aggregate) = match self.side {
@@ -304,12 +306,19 @@ pub(super) mod tests {
         }
     }
 
-    /// Inventory reserved, its reply was lost, and the sweep asked again four seconds later.
-    pub(crate) fn lost_reply() -> Vec<Told> {
+    /// A history: inventory reserved, its reply was lost, and the sweep asked again four seconds later.
+    pub(crate) fn lost_reply() -> Vec<SampleEntry> {
         use Side::{Inventory, Order};
         vec![
-            Told { id: 1, side: Order, version: 1, step: ("place", "none", "reserving"), cause: None, at: 0 },
-            Told {
+            SampleEntry {
+                id: 1,
+                side: Order,
+                version: 1,
+                step: ("place", "none", "reserving"),
+                cause: None,
+                at: 0,
+            },
+            SampleEntry {
                 id: 2,
                 side: Inventory,
                 version: 1,
@@ -317,7 +326,7 @@ pub(super) mod tests {
                 cause: Some(1),
                 at: 6,
             },
-            Told {
+            SampleEntry {
                 id: 3,
                 side: Order,
                 version: 2,
@@ -325,7 +334,7 @@ pub(super) mod tests {
                 cause: Some(1),
                 at: 1_040,
             },
-            Told {
+            SampleEntry {
                 id: 4,
                 side: Order,
                 version: 3,
@@ -333,7 +342,7 @@ pub(super) mod tests {
                 cause: Some(2),
                 at: 5_350,
             },
-            Told {
+            SampleEntry {
                 id: 5,
                 side: Order,
                 version: 4,
@@ -341,7 +350,7 @@ pub(super) mod tests {
                 cause: None,
                 at: 5_900,
             },
-            Told {
+            SampleEntry {
                 id: 6,
                 side: Inventory,
                 version: 2,
@@ -349,7 +358,7 @@ pub(super) mod tests {
                 cause: Some(5),
                 at: 5_904,
             },
-            Told {
+            SampleEntry {
                 id: 7,
                 side: Order,
                 version: 5,
@@ -360,8 +369,8 @@ pub(super) mod tests {
         ]
     }
 
-    fn story(told: &[Told]) -> Timeline {
-        Timeline::of(told.iter().map(Told::recorded).collect(), BEGAN + Duration::minutes(1))
+    fn story(told: &[SampleEntry]) -> Timeline {
+        Timeline::of(told.iter().map(SampleEntry::recorded).collect(), BEGAN + Duration::minutes(1))
     }
 
     fn ids(timeline: &Timeline) -> Vec<u128> {
@@ -389,7 +398,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_was_not_known_has_a_beginning_an_end_and_the_fact_behind_it() {
+    fn an_unknown_outcome_has_a_beginning_an_end_and_inventorys_decision() {
         let timeline = story(&lost_reply());
         assert_eq!(timeline.waits.len(), 1);
         let unknown = &timeline.waits[0];
@@ -398,9 +407,9 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_intent_that_stayed_open_is_told_when_it_took_long() {
+    fn an_intent_that_stayed_open_long_is_a_wait() {
         let mut told = lost_reply();
-        // Nothing was sent for three seconds: no unknown state, and still nothing decided.
+        // No request was sent for three seconds: the state is not unknown, and still undecided.
         told.remove(2);
         told[2].version = 2;
         told[2].step = ("reserve", "reserving", "reserved");
@@ -412,14 +421,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_still_unknown_lasts_until_now_and_its_fact_may_be_known_already() {
+    fn a_wait_that_has_not_ended_lasts_until_now_and_may_have_inventorys_decision() {
         let timeline = story(&lost_reply()[..3]);
         let wait = timeline.waits.iter().find(|wait| wait.kind == WaitKind::Unknown).unwrap();
         assert_eq!((wait.until, wait.fact, wait.lasted_ms), (None, Some(1), 58_960));
     }
 
     #[test]
-    fn an_entry_that_was_found_twice_is_told_once() {
+    fn an_entry_that_was_found_twice_is_in_the_story_once() {
         let told: Vec<_> = lost_reply().into_iter().chain(lost_reply()).collect();
         assert_eq!(ids(&story(&told)), [1, 2, 3, 4, 5, 6, 7]);
     }
@@ -439,12 +448,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_try_that_has_an_entry_is_not_counted_again_as_one_without() {
-        let mut entries: Vec<_> = lost_reply().iter().map(Told::recorded).collect();
+    fn a_try_with_an_entry_is_not_counted_again_as_a_try_without_one() {
+        let mut entries: Vec<_> = lost_reply().iter().map(SampleEntry::recorded).collect();
         let decision = json!({"layer": "attempt", "action": "unknown", "why": "cut off", "attempt": 1, "endpoint": null,
             "deadline_left_ms": 4, "at_ms": 5});
         let sent = |tries: u64| json!({"decisions": [decision], "tries": tries});
-        // One try was refused before the unknown one, and one more came to nothing before the answer.
+        // One try was refused before the unknown one, and one more decided nothing before the answer.
         entries[2].1.entry.evidence = sent(2);
         entries[3].1.entry.evidence = sent(4);
         let mut timeline = Timeline::of(entries, BEGAN);
@@ -466,7 +475,7 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn in_whatever_order_they_are_found_and_whatever_the_clocks_say_causes_come_first(
+        fn causes_come_first_for_every_order_of_finding_and_every_clock(
             shuffle in Just((0..7_usize).collect::<Vec<_>>()).prop_shuffle(),
             clocks in proptest::collection::vec(-100_000..100_000_i64, 7),
         ) {

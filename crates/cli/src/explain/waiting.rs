@@ -1,5 +1,5 @@
-//! Why an order waits at this moment: the order service's own word on its next try, its breakers, and the replies that
-//! its clients have not had.
+//! The reasons why an order waits at this moment, from the order service: its next try, its breakers, and the replies
+//! that its clients have not had.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -18,8 +18,8 @@ pub(crate) struct Waiting {
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub(crate) due_at: Option<OffsetDateTime>,
     pub(crate) due_in_ms: Option<i64>,
-    /// The requests of tries that decided nothing and have no entry; none from an older release.
-    pub(crate) without_entry: Option<Fruitless>,
+    /// The requests of tries that decided nothing and have no entry; `None` from an older release.
+    pub(crate) without_entry: Option<UndecidedTries>,
     #[serde(default)]
     pub(crate) unanswered: Vec<Unanswered>,
     #[serde(default)]
@@ -27,7 +27,7 @@ pub(crate) struct Waiting {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Fruitless {
+pub(crate) struct UndecidedTries {
     pub(crate) sent: u64,
     pub(crate) refused_here: u64,
     #[serde(default)]
@@ -49,8 +49,8 @@ pub(crate) struct Breaker {
 }
 
 impl Waiting {
-    /// Sentences, one for each thing that is known.
-    pub(crate) fn told(&self) -> Vec<String> {
+    /// Sentences, one for each known fact.
+    pub(crate) fn sentences(&self) -> Vec<String> {
         let mut told = vec![format!("Now order {} is {}.", self.id, plain(&self.status))];
         let mut is_held_back = false;
         for breaker in &self.breakers {
@@ -76,20 +76,20 @@ impl Waiting {
                 if self.tries == 1 { "try has".to_owned() } else { format!("{} tries have", self.tries) };
             told.push(format!("The last {tries} decided nothing."));
         }
-        told.extend(self.fruitless());
+        told.extend(self.undecided_tries());
         told.extend(self.next_try(is_held_back));
         for unanswered in &self.unanswered {
             told.push(format!(
-                "The client's `{}` has no final reply: it was told 202, or has no answer yet.",
+                "The client's `{}` has no final reply: it got 202, or has no answer yet.",
                 plain(&unanswered.command)
             ));
         }
         told
     }
 
-    /// The requests of the tries that have no entry, and why the latest of them decided nothing.
-    pub(crate) fn fruitless(&self) -> Option<String> {
-        let Fruitless { sent, refused_here, unconnected, why } = self.without_entry.as_ref()?;
+    /// A sentence about the tries that have no entry: their requests, and why the latest decided nothing.
+    pub(crate) fn undecided_tries(&self) -> Option<String> {
+        let UndecidedTries { sent, refused_here, unconnected, why } = self.without_entry.as_ref()?;
         let why = plain(why.as_deref()?);
         let unconnected = match unconnected {
             0 => String::new(),
@@ -136,11 +136,11 @@ mod tests {
             "breakers": [], "moon": "full",
             "without_entry": {"sent": 0, "refused_here": 14, "why": "circuit breaker\u{1b} is open"}});
         waiting.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        serde_json::from_value::<Waiting>(waiting).unwrap().told().join(" ")
+        serde_json::from_value::<Waiting>(waiting).unwrap().sentences().join(" ")
     }
 
     #[test]
-    fn a_waiting_order_says_what_holds_it_back_when_it_is_tried_next_and_what_its_client_was_told() {
+    fn a_waiting_order_names_its_obstacle_its_next_try_and_its_clients_last_reply() {
         let breaker = |state: &str| json!([{"name": "127.0.0.1:2", "state": state, "open_for_ms": 974}]);
         let forced = told(&json!({"breakers": breaker("forced-open")}));
         assert!(forced.contains("An operator holds the breaker of 127.0.0.1:2 open"), "{forced}");

@@ -1,7 +1,7 @@
-//! An entry in plain words: what the decision read, cut down to what a reader needs to follow it.
+//! An entry in plain words: the inputs of its decision, shortened to what a reader needs.
 //!
-//! Each rule's inputs are put in words of its own; a rule that is not known here, from another release, is told
-//! by its inputs as they are.
+//! Each rule's inputs have their own wording. The inputs of a rule that this release does not know are shown
+//! unchanged.
 
 use journal::Entry;
 use serde_json::Value;
@@ -11,15 +11,15 @@ use time::macros::format_description;
 use super::requests::Requests;
 use crate::screen::is_harmless;
 
-/// As many SKUs of a basket are named.
+/// The number of SKUs of a basket that are named.
 const SKUS_NAMED: usize = 3;
-/// A text from a journal is cut here; the whole of it is in `--json`.
+/// The length at which a journal's text is cut; `--json` has the whole text.
 const LONGEST: usize = 240;
 
-/// Why: the rule's inputs, and the rule.
+/// The reason for an entry: the rule's inputs in words, and the rule.
 ///
-/// `cause` is the entry that led to it, where that was found: a reply's own words leave open whether there was anything
-/// to release.
+/// `cause` is the entry that led to it, where it was found. Inventory's reply to a release does not say whether there
+/// was anything to release; its entry does.
 pub(crate) fn why(entry: &Entry, cause: Option<&Entry>) -> String {
     let rule = entry.rule.split('@').next().unwrap_or_default();
     let inputs = &entry.inputs;
@@ -39,13 +39,13 @@ pub(crate) fn why(entry: &Entry, cause: Option<&Entry>) -> String {
     format!("{} [{}]", plain(&told), plain(&entry.rule))
 }
 
-/// The branches that were refused, each with the reason.
+/// The refused alternatives, each with its reason.
 pub(crate) fn refused(entry: &Entry) -> Vec<String> {
     let each = entry.alternatives.iter();
     each.map(|other| plain(&format!("{}: {}", other.to, other.refused_because))).collect()
 }
 
-/// What the middleware saw on the way.
+/// The middleware's observations.
 pub(crate) fn seen(entry: &Entry) -> Vec<String> {
     let decisions = entry.evidence.get("decisions").and_then(Value::as_array).into_iter().flatten();
     let mut seen: Vec<_> = decisions.map(|decision| plain(&decided(decision))).collect();
@@ -59,7 +59,7 @@ pub(crate) fn seen(entry: &Entry) -> Vec<String> {
     seen
 }
 
-/// What was ordered, in a few words.
+/// The ordered lines, shortened.
 pub(crate) fn basket(inputs: &Value) -> Option<String> {
     let lines = inputs.get("lines")?.as_array()?;
     let one = |line: &Value| {
@@ -73,7 +73,7 @@ pub(crate) fn basket(inputs: &Value) -> Option<String> {
     })
 }
 
-/// No control characters, so that nothing in a journal can write to the terminal; and not without end.
+/// Replaces control characters, so that a journal's text cannot control the terminal, and cuts a long text.
 pub(crate) fn plain(text: &str) -> String {
     let mut plain: String =
         text.chars().take(LONGEST).map(|c| if is_harmless(c) { c } else { '\u{fffd}' }).collect();
@@ -83,14 +83,14 @@ pub(crate) fn plain(text: &str) -> String {
     plain
 }
 
-/// A date and time of day, in UTC.
+/// Formats a date and time of day, in UTC.
 pub(crate) fn date(at: OffsetDateTime) -> String {
     let format =
         format_description!("[year]-[month]-[day] at [hour]:[minute]:[second].[subsecond digits:3] UTC");
     at.to_offset(time::UtcOffset::UTC).format(format).unwrap_or_else(|_| at.unix_timestamp().to_string())
 }
 
-/// Milliseconds as people read them.
+/// Formats milliseconds for people.
 pub(crate) fn span(millis: i64) -> String {
     match millis {
         ..1_000 => format!("{millis} ms"),
@@ -107,7 +107,7 @@ fn quantity(inputs: &Value) -> Option<i64> {
     inputs.get("quantity")?.as_i64()
 }
 
-/// The time of day of an RFC 3339 time, which the rows show with their date.
+/// The time of day of an RFC 3339 time; the rows show the date.
 fn clock(time: &str) -> &str {
     let time = time.split('T').nth(1).unwrap_or(time);
     time.get(..8).unwrap_or(time)
@@ -119,7 +119,7 @@ fn deadline(inputs: &Value) -> String {
 }
 
 fn plan(inputs: &Value) -> String {
-    text(inputs, "if_unknown").map_or_else(String::new, |plan| format!("; should no answer come: {plan}"))
+    text(inputs, "if_unknown").map_or_else(String::new, |plan| format!("; if no answer comes: {plan}"))
 }
 
 fn place(inputs: &Value) -> Option<String> {
@@ -141,24 +141,25 @@ fn answered(inputs: &Value, cause: Option<&Entry>) -> Option<String> {
     let reply = inputs.get("reply")?;
     Some(match text(reply, "kind")? {
         "held" => format!("inventory holds the stock until {}", clock(text(reply, "expires_at")?)),
-        "insufficient_stock" => format!("inventory has too little: {}", short_lines(reply)?),
+        "insufficient_stock" => format!("inventory has too little stock: {}", short_lines(reply)?),
         "unknown_sku" => format!("inventory has no item {}", reply.get("skus")?),
-        "reservation_voided" => "inventory had voided the reservation before".to_owned(),
+        "reservation_voided" => "inventory had already voided the reservation".to_owned(),
         "shipped" => "inventory has shipped it".to_owned(),
         "released" => released(cause).to_owned(),
-        "hold_expired" => "inventory says that the hold had run out".to_owned(),
-        "nothing" => format!("no answer that could be relied on: {}", text(reply, "seen")?),
+        "hold_expired" => "inventory says that the hold had expired".to_owned(),
+        "nothing" => format!("no reliable answer: {}", text(reply, "seen")?),
         _ => return None,
     })
 }
 
-/// A release is answered alike whether anything was held or not; inventory's own entry tells the two apart.
+/// The wording of an answered release. Inventory answers every release alike; only its entry says whether anything
+/// was held.
 fn released(cause: Option<&Entry>) -> &'static str {
     match cause.filter(|cause| cause.aggregate_kind == "reservation").map(|cause| &*cause.to) {
         Some("released") => "inventory has given the stock back",
         Some("voided") => "inventory held nothing: it had never seen the reservation, and has voided it",
         Some("refused") => "inventory held nothing: it had refused the reservation",
-        Some("expired") => "inventory held nothing any more: the hold had run out",
+        Some("expired") => "inventory held nothing any more: the hold had expired",
         Some(_) | None => "inventory holds nothing for it now",
     }
 }
@@ -180,7 +181,7 @@ fn lapse(inputs: &Value) -> Option<String> {
     Some(format!("inventory was asked, and says that the reservation is {}", text(inputs, "reservation")?))
 }
 
-/// Each line against what there was of it.
+/// Each line, with the stock that was available.
 fn reserve(inputs: &Value) -> Option<String> {
     let lines = inputs.get("lines")?.as_array()?;
     let one = |line: &Value| {
@@ -200,7 +201,7 @@ fn reserve(inputs: &Value) -> Option<String> {
             number(stock.and_then(|s| s.get("on_hand"))) - number(stock.and_then(|s| s.get("held")));
         available < number(line.get("quantity"))
     };
-    // What decided comes first.
+    // Short lines decided, so they come first.
     let (short, met): (Vec<_>, Vec<_>) = lines.iter().partition(is_short);
     let told: Option<Vec<_>> = short.into_iter().chain(met).take(SKUS_NAMED).map(one).collect();
     Some(match lines.len().saturating_sub(SKUS_NAMED) {
@@ -217,7 +218,7 @@ fn hold(inputs: &Value) -> Option<String> {
 
 fn release(inputs: &Value) -> Option<String> {
     Some(match inputs.get("state")? {
-        Value::Null => "it was never seen here, and now never will be".to_owned(),
+        Value::Null => "inventory had never seen it, and has voided it".to_owned(),
         state => format!("it was {}", state.as_str()?),
     })
 }
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rule_of_the_order_service_has_words_of_its_own() {
+    fn every_rule_of_the_order_service_has_its_own_wording() {
         let lines = ["a", "b", "c", "d"].map(|sku| Line { sku: sku.to_owned(), quantity: 2 });
         let place = Place {
             customer_id: "7".into(),
@@ -271,7 +272,7 @@ mod tests {
         assert_eq!(
             told(&place),
             "customer 7 wants 2 x a, 2 x b, 2 x c and 1 more, held for 900 s; 1.95 s left to the deadline; \
-             should no answer come: ask again [order.place@1]"
+             if no answer comes: ask again [order.place@1]"
         );
         let intend = Intend {
             state: Status::Reserved,
@@ -292,14 +293,14 @@ mod tests {
             (Reply::Held { expires_at: "2026-11-21T12:15:00Z".to_owned() }, "holds the stock until 12:15:00"),
             (
                 Reply::InsufficientStock { short_lines: vec![short] },
-                "too little: a: 6 asked for, 2 available",
+                "too little stock: a: 6 asked for, 2 available",
             ),
             (Reply::UnknownSku { skus: vec!["x".to_owned()] }, "no item [\"x\"]"),
             (Reply::ReservationVoided, "voided"),
             (Reply::Shipped, "shipped"),
             (Reply::Released, "holds nothing for it now"),
-            (Reply::HoldExpired, "run out"),
-            (Reply::Nothing { seen: "connection lost".to_owned() }, "relied on: connection lost"),
+            (Reply::HoldExpired, "hold had expired"),
+            (Reply::Nothing { seen: "connection lost".to_owned() }, "no reliable answer: connection lost"),
         ];
         for (reply, words) in replies {
             let told = told(&Answered { state: Status::Reserving, reply });
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn inventorys_decisions_are_told_with_what_they_read() {
+    fn inventorys_decisions_are_described_with_their_inputs() {
         let inputs = json!({"lines": [
             {"sku": "a", "quantity": 1, "stock": {"on_hand": 9, "held": 2, "version": 1}},
             {"sku": "b", "quantity": 5, "stock": {"on_hand": 4, "held": 1, "version": 1}},
@@ -327,20 +328,22 @@ mod tests {
             told_as("inventory.confirm@1", inputs)
                 .starts_with("it was held until 12:15:00, and by inventory's clock it is 12:01:00")
         );
-        assert!(told_as("inventory.release@1", json!({"state": null})).starts_with("it was never seen here"));
+        assert!(
+            told_as("inventory.release@1", json!({"state": null})).starts_with("inventory had never seen it")
+        );
     }
 
     #[test]
-    fn a_rule_of_another_release_is_told_by_its_inputs() {
+    fn a_rule_of_another_release_is_shown_by_its_inputs() {
         let told = told_as("order.gift@7", json!({"ribbon": "red"}));
         assert_eq!(told, "not readable by this release: {\"ribbon\":\"red\"} [order.gift@7]");
-        // Known by name, and with inputs of another shape.
+        // A known name with inputs of another shape.
         let told = told_as("order.place@2", json!({"basket": 1}));
         assert_eq!(told, "not readable by this release: {\"basket\":1} [order.place@2]");
     }
 
     #[test]
-    fn the_trail_and_the_refused_branches_are_told() {
+    fn the_decision_trail_and_the_refused_alternatives_are_shown() {
         let (_, recorded) = lost_reply()[2].recorded();
         let entry = Entry {
             alternatives: vec![Alternative { to: "rejected".into(), refused_because: "no".into() }],
@@ -358,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_inventory_never_held_is_not_told_that_its_stock_was_given_back() {
+    fn the_reason_for_a_released_order_follows_inventorys_own_entry() {
         let (_, cause) = lost_reply()[1].recorded();
         let (_, recorded) = lost_reply()[3].recorded();
         let answered = Answered { state: Status::Cancelling, reply: Reply::Released };
@@ -379,15 +382,15 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_journal_can_write_to_the_terminal() {
+    fn text_of_a_journal_cannot_control_the_terminal() {
         assert_eq!(plain("a\u{1b}[31mb\r\n"), "a\u{fffd}[31mb\u{fffd}\u{fffd}");
-        // Text that turns around or hides the text beside it.
+        // Text that reverses or hides the text beside it.
         assert_eq!(plain("a\u{202e}b\u{200b}c\u{2066}d"), "a\u{fffd}b\u{fffd}c\u{fffd}d");
         assert_eq!(plain(&"x".repeat(300)).chars().count(), 241);
     }
 
     #[test]
-    fn spans_read_naturally() {
+    fn spans_have_a_unit_that_fits_their_length() {
         assert_eq!(
             [0, 999, 1_000, 4_310, 59_999].map(span),
             ["0 ms", "999 ms", "1.00 s", "4.31 s", "59.99 s"]

@@ -1,4 +1,4 @@
-//! What customers were told, kept so that the checker can hold the services to their word.
+//! The log of customers' requests and replies, for the checker.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use local::Service;
 use mainstay::headers::X_CORRELATION_ID;
 use mainstay::{CallError, Outcome};
 
-/// Clones share one log.
+/// A log of requests. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RequestLog(Arc<Mutex<Vec<ClientRequest>>>);
 
@@ -21,14 +21,14 @@ impl RequestLog {
     }
 
     pub(super) fn push(&self, service: Service, key: &str, answer: &Result<Response<Bytes>, CallError>) {
-        // Whose tokens a shop uses, by the names that the private pair gives them.
+        // The principals of a shop's tokens, by the names that the private pair gives them.
         let (service, principal) = match service {
             Service::Order => (Side::Order, "client"),
             Service::Inventory => (Side::Inventory, "operator"),
         };
         let reply = match answer {
             Ok(reply) => Some(ClientReply::read(service, reply.status().as_u16(), reply.body())),
-            // What was never sent is as good as refused unexecuted.
+            // A request that was never sent counts as not executed.
             Err(error) if matches!(error.outcome(), Outcome::RejectedUnsent | Outcome::FailedKnown) => {
                 Some(ClientReply { outcome: Some("not-executed".to_owned()), ..ClientReply::default() })
             }

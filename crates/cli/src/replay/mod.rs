@@ -1,7 +1,7 @@
-//! Replaying a plan: stock first, then every order when it is due, whatever became of those before it.
+//! The replay of a plan: stock first, then every order when it is due, whether or not earlier orders have ended.
 //!
-//! The schedule is absolute and open: a slow service is not given a rest by customers who wait politely for one
-//! another, as it would not be in life.
+//! The schedule is absolute and the load is open, as in life: customers do not wait for one another, so a slow
+//! service gets no rest.
 
 mod log;
 mod shop;
@@ -26,42 +26,42 @@ use uuid::Uuid;
 use crate::retail::{Fate, Item, Plan, Return, Sale, Step};
 pub(crate) use log::RequestLog;
 pub(crate) use shop::Shop;
-use shop::{Due, Ended, GivenUp};
+use shop::{CommandResult, DueTime, GivenUp};
 pub(crate) use tally::{Counts, Outcome, Tally, at_quantile};
 
-/// Items created at once.
+/// The number of items created at the same time.
 const STOCKING: usize = 16;
-/// Between the goods being reserved and the customer's word, at most.
+/// The longest time between the reservation and the customer's confirm or cancel.
 const THINKS: Duration = Duration::from_millis(800);
 
-/// One replay: what is asked, of whom, how fast.
+/// A replay: the plan, the services and the rate.
 #[derive(Debug, Clone)]
 pub(crate) struct Replay {
     pub(crate) shop: Shop,
     pub(crate) plan: Arc<Plan>,
-    /// Orders and returns begun in a second.
+    /// Orders and returns begun per second.
     pub(crate) rate: f64,
-    /// Keeps the keys of this replay apart from every other's.
+    /// The id that keeps this replay's keys apart from those of other replays.
     pub(crate) run: Uuid,
 }
 
-/// What stocking came to.
+/// The result of stocking.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Stocked {
     pub(crate) created: u64,
-    /// Items that existed already and got as much again.
+    /// Items that existed and got the same quantity again.
     pub(crate) topped_up: u64,
     /// Items that inventory refused.
     pub(crate) refused: u64,
-    /// The first of them, with the reason.
+    /// The first refused item, with the reason.
     pub(crate) first_refusal: Option<String>,
 }
 
 impl fmt::Display for Stocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} items are on the shelves", self.created + self.topped_up)?;
+        write!(f, "{} items are in stock", self.created + self.topped_up)?;
         if self.topped_up > 0 {
-            write!(f, "; {} of them were there already and got as much again", self.topped_up)?;
+            write!(f, "; {} of them existed and got the same quantity again", self.topped_up)?;
         }
         if let Some(first) = &self.first_refusal {
             write!(f, "; inventory refused {} more, the first is {first}", self.refused)?;
@@ -70,7 +70,7 @@ impl fmt::Display for Stocked {
     }
 }
 
-/// The order of a sale that a return waits for: not known yet, or known, or there is none any more.
+/// The order of a sale that a return waits for: not known yet, reserved, or gone.
 #[derive(Debug, Clone, Copy)]
 enum Awaited {
     Pending,
@@ -81,8 +81,10 @@ enum Awaited {
 type Awaiting = HashMap<usize, watch::Sender<Awaited>>;
 
 impl Replay {
-    /// Puts the plan's items on the shelves. An item that inventory refuses is counted, and the others go on; an
-    /// inventory that does not answer is an error.
+    /// Stocks the plan's items. A refused item is counted, and the others go on.
+    ///
+    /// # Errors
+    /// Inventory does not answer.
     pub(crate) async fn stock(&self) -> anyhow::Result<Stocked> {
         let each = stream::iter(&self.plan.items)
             .map(|item| async move { (&item.sku, self.stock_item(item).await) })
@@ -105,7 +107,7 @@ impl Replay {
         Ok(stocked)
     }
 
-    /// `false` when the item existed already and got as much again.
+    /// Stocks one item; `false` when it existed and got the same quantity again.
     async fn stock_item(&self, item: &Item) -> Result<bool, GivenUp> {
         let Item { sku, name, on_hand } = item.clone();
         let key = |what: &str| format!("replay-{}-{what}-{sku}", self.run.simple());
@@ -122,8 +124,8 @@ impl Replay {
         Ok(false)
     }
 
-    /// Does every step of the plan when it is due. Returns when the last one is over; dropping the future ends
-    /// everything at once, and the services finish what they had begun.
+    /// Runs every step of the plan when it is due, and returns when the last one has ended. Dropping the future ends
+    /// all steps at once; the services finish the requests that they have begun.
     pub(crate) async fn run(&self) -> anyhow::Result<()> {
         let awaiting: Arc<Awaiting> = Arc::new(
             self.plan
@@ -140,7 +142,7 @@ impl Replay {
             #[allow(clippy::cast_precision_loss, reason = "no plan has 2^53 steps")]
             let at = began + Duration::from_secs_f64(n as f64 / self.rate);
             sleep_until(at).await;
-            let due = Due { at, phase: self.shop.tally.phase() };
+            let due = DueTime { at, phase: self.shop.tally.phase() };
             self.shop.tally.begun(at.elapsed());
             let (replay, awaiting) = (self.clone(), Arc::clone(&awaiting));
             running.spawn(async move { replay.step(n, due, &awaiting).await });
@@ -154,12 +156,12 @@ impl Replay {
         Ok(())
     }
 
-    async fn step(&self, n: usize, due: Due, awaiting: &Awaiting) {
+    async fn step(&self, n: usize, due: DueTime, awaiting: &Awaiting) {
         let tally = &self.shop.tally;
         let outcome = match &self.plan.steps[n] {
             Step::Sale(sale) => {
                 let outcome = self.sale(n, due, sale, awaiting.get(&n)).await;
-                // Whoever waits for this order must not wait for one that will never be.
+                // A return must not wait for an order that will never exist.
                 if let Some(awaited) = awaiting.get(&n) {
                     awaited.send_if_modified(|awaited| {
                         let is_pending = matches!(awaited, Awaited::Pending);
@@ -181,18 +183,18 @@ impl Replay {
         }
     }
 
-    /// `None` when the order's end is its return's to tell.
+    /// Runs a sale; `None` when a later return decides its outcome.
     async fn sale(
         &self,
         n: usize,
-        due: Due,
+        due: DueTime,
         sale: &Sale,
         awaited: Option<&watch::Sender<Awaited>>,
     ) -> Result<Option<Outcome>, GivenUp> {
         let placed = self.shop.place(due, &self.key(n, "place"), &sale.customer, &sale.lines).await?;
         let order = match placed {
-            Ended::Order(order) => order,
-            Ended::Refused => return Ok(Some(Outcome::Refused)),
+            CommandResult::Order(order) => order,
+            CommandResult::Refused => return Ok(Some(Outcome::Refused)),
         };
         if order.status == Status::Expired {
             return Ok(Some(Outcome::Expired));
@@ -207,13 +209,13 @@ impl Replay {
             Fate::Confirm | Fate::AwaitReturn => self.shop.confirm(&self.key(n, "confirm"), order.id).await?,
         };
         Ok(Some(match ended {
-            Ended::Order(order) if order.status == Status::Confirmed => Outcome::Confirmed,
-            Ended::Order(order) if order.status == Status::Cancelled => Outcome::Cancelled,
-            Ended::Order(_) | Ended::Refused => Outcome::Expired,
+            CommandResult::Order(order) if order.status == Status::Confirmed => Outcome::Confirmed,
+            CommandResult::Order(order) if order.status == Status::Cancelled => Outcome::Cancelled,
+            CommandResult::Order(_) | CommandResult::Refused => Outcome::Expired,
         }))
     }
 
-    /// Cancels the order that was left unconfirmed for this return, as soon as there is one.
+    /// Cancels the order that was left unconfirmed for this return, as soon as the order is reserved.
     async fn returned(&self, n: usize, awaited: Option<&watch::Sender<Awaited>>) -> Result<Outcome, GivenUp> {
         let Some(awaited) = awaited else { return Ok(Outcome::NothingToReturn) };
         let mut awaited = awaited.subscribe();
@@ -222,8 +224,8 @@ impl Replay {
             return Ok(Outcome::NothingToReturn);
         };
         Ok(match self.shop.cancel(&self.key(n, "cancel"), order).await? {
-            Ended::Order(order) if order.status == Status::Cancelled => Outcome::CancelledByReturn,
-            Ended::Order(_) | Ended::Refused => Outcome::NothingToReturn,
+            CommandResult::Order(order) if order.status == Status::Cancelled => Outcome::CancelledByReturn,
+            CommandResult::Order(_) | CommandResult::Refused => Outcome::NothingToReturn,
         })
     }
 
@@ -246,18 +248,18 @@ impl Replay {
         }
     }
 
-    /// Sends every order's `place` once more under its old key, and expects the answer it had: for a sample of
-    /// at most `count` orders. What comes back goes into the log, where the checker compares the bytes.
+    /// Sends the `place` of at most `count` orders again under the old keys, and expects the first reply. The replies
+    /// go into the log, where the checker compares the bytes.
     pub(crate) async fn ask_again(&self, count: usize) -> anyhow::Result<usize> {
         let sales: Vec<_> = self.plan.steps.iter().enumerate().collect();
         let every = (sales.len() / count.max(1)).max(1);
         let mut asked = 0;
         for (n, step) in sales.into_iter().step_by(every) {
             let Step::Sale(sale) = step else { continue };
-            let due = Due { at: Instant::now(), phase: usize::MAX };
+            let due = DueTime { at: Instant::now(), phase: usize::MAX };
             if let Err(error) = self.shop.place(due, &self.key(n, "place"), &sale.customer, &sale.lines).await
             {
-                bail!("invoice {}, asked again under its old key: {error}", self.invoice(n));
+                bail!("invoice {}, placed again under its old key: {error}", self.invoice(n));
             }
             asked += 1;
         }
@@ -265,7 +267,7 @@ impl Replay {
     }
 }
 
-/// A few lines that say how far the replay is, for the live region.
+/// The progress of the replay in a few lines, for the live region.
 pub(crate) fn progress(counts: &Counts, rate: f64, (phase, name): (usize, &str)) -> Vec<String> {
     let of = |outcome| counts.of(outcome);
     let waits = &counts.phases[phase.min(counts.phases.len() - 1)].answered;
@@ -293,7 +295,7 @@ pub(crate) fn progress(counts: &Counts, rate: f64, (phase, name): (usize, &str))
     ]
 }
 
-/// The same in one line, where nothing can be redrawn.
+/// The progress in one line, for an output that cannot be redrawn.
 pub(crate) fn progress_line(counts: &Counts) -> String {
     format!(
         "  {} of {} begun, {} over, {} answered 202 and waiting, {} failed",

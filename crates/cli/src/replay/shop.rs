@@ -1,5 +1,5 @@
-//! One customer's requests. Each is sent under a key of its own until it is answered for good: a 202 is followed
-//! where its `Location` points, and whatever leaves the outcome open is sent again under the same key.
+//! A customer's requests. Each has its own key and is repeated under it until it has a final answer: a 202 is
+//! followed at its `Location`, and an unknown outcome is sent again under the same key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,46 +21,47 @@ use super::log::RequestLog;
 use super::tally::Tally;
 use crate::client::{Client, refusal};
 
-/// Between a request and its repeat where the service does not say how long to wait.
+/// The wait before a repeat, where the service does not give one.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
-/// Nor longer than this where it does: a replay is here to see when things get better.
+/// The longest wait before a repeat, also where the service asks for more: a replay must notice soon when a service
+/// recovers.
 const AGAIN_AT_MOST: Duration = Duration::from_secs(1);
 
-/// How a customer talks to the services.
+/// The clients, limits and counters of a customer's requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Shop {
     pub(crate) order: Client,
-    /// With an operator's token: customers do not put goods on shelves.
+    /// Inventory's client, with an operator's token: customers do not create items.
     pub(crate) inventory: Client,
     pub(crate) tally: Arc<Tally>,
-    /// What was sent and answered, for the checker.
+    /// The requests and their answers, for the checker; `None` keeps none.
     pub(crate) log: Option<RequestLog>,
-    /// After so long without an answer for good, a request is given up.
+    /// The time without a final answer after which a request is given up.
     pub(crate) patience: Duration,
     pub(crate) random: Random,
 }
 
-/// How a command on an order ended.
+/// The result of a command on an order.
 #[derive(Debug)]
-pub(super) enum Ended {
-    /// Decided: the order as it then was.
+pub(super) enum CommandResult {
+    /// The order, decided.
     Order(OrderView),
-    /// Refused for good.
+    /// Finally refused.
     Refused,
 }
 
-/// A request that could not be brought to an end.
+/// A request without a final answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GivenUp {
     #[error("{what}: {why}")]
     Refused { what: String, why: String },
-    #[error("{what}: no answer for good within {} s; the last was: {last}", within.as_secs())]
+    #[error("{what}: no final answer within {} s; the last was: {last}", within.as_secs())]
     Patience { what: String, within: Duration, last: String },
 }
 
-/// When somebody was due to be answered, and in which phase.
+/// The time at which a request was due, and its phase.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Due {
+pub(super) struct DueTime {
     pub(super) at: Instant,
     pub(super) phase: usize,
 }
@@ -68,11 +69,11 @@ pub(super) struct Due {
 impl Shop {
     pub(super) async fn place(
         &self,
-        due: Due,
+        due: DueTime,
         key: &str,
         customer: &str,
         lines: &[Line],
-    ) -> Result<Ended, GivenUp> {
+    ) -> Result<CommandResult, GivenUp> {
         let body = json(&PlaceOrder { customer_id: customer.to_owned(), lines: lines.to_vec() });
         let settled = |status| !matches!(status, Status::Reserving | Status::ReserveUnknown);
         let ended = self.command("/v1/orders", key, body, Some(due), settled).await;
@@ -80,12 +81,12 @@ impl Shop {
         ended
     }
 
-    pub(super) async fn confirm(&self, key: &str, order: Uuid) -> Result<Ended, GivenUp> {
+    pub(super) async fn confirm(&self, key: &str, order: Uuid) -> Result<CommandResult, GivenUp> {
         let settled = |status: Status| status.is_terminal();
         self.command(&format!("/v1/orders/{order}/confirm"), key, Bytes::new(), None, settled).await
     }
 
-    pub(super) async fn cancel(&self, key: &str, order: Uuid) -> Result<Ended, GivenUp> {
+    pub(super) async fn cancel(&self, key: &str, order: Uuid) -> Result<CommandResult, GivenUp> {
         let settled = |status: Status| status.is_terminal();
         self.command(&format!("/v1/orders/{order}/cancel"), key, Bytes::new(), None, settled).await
     }
@@ -111,16 +112,16 @@ impl Shop {
         path: &str,
         key: &str,
         body: Bytes,
-        due: Option<Due>,
+        due: Option<DueTime>,
         is_settled: impl Fn(Status) -> bool,
-    ) -> Result<Ended, GivenUp> {
+    ) -> Result<CommandResult, GivenUp> {
         let reply = self.answer(Service::Order, path, key, body, due).await?;
         if !reply.status().is_success() {
             return match serde_json::from_slice::<Problem>(reply.body()) {
                 Ok(problem) if is_verdict(&problem) => {
                     let order = problem.members.get("order_id").and_then(|id| id.as_str()?.parse().ok());
                     self.tally.refused(order);
-                    Ok(Ended::Refused)
+                    Ok(CommandResult::Refused)
                 }
                 Ok(_) | Err(_) => Err(given_up(path, &reply)),
             };
@@ -128,7 +129,7 @@ impl Shop {
         let order: OrderView = serde_json::from_slice(reply.body())
             .map_err(|error| GivenUp::Refused { what: path.to_owned(), why: error.to_string() })?;
         if reply.status() != StatusCode::ACCEPTED || is_settled(order.status) {
-            return Ok(Ended::Order(order));
+            return Ok(CommandResult::Order(order));
         }
         self.tally.accepted(Some(order.id));
         let location = reply.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
@@ -137,12 +138,12 @@ impl Shop {
         self.tally.resolved();
         let order = decided?;
         Ok(match order.status {
-            Status::Rejected => Ended::Refused,
-            _ => Ended::Order(order),
+            Status::Rejected => CommandResult::Refused,
+            _ => CommandResult::Order(order),
         })
     }
 
-    /// Asks how an order stands until it is decided.
+    /// Reads an order until it is decided.
     async fn follow(
         &self,
         location: &str,
@@ -152,7 +153,7 @@ impl Shop {
         let began = Instant::now();
         let mut last = "no answer".to_owned();
         while began.elapsed() < self.patience {
-            // The upper half at random, so that those who began to wait together do not ask together.
+            // Half of the wait is random, so that customers who began to wait together do not ask together.
             sleep(every / 2 + self.random.up_to(every / 2)).await;
             match self.order.call(Method::GET, location, None, Bytes::new()).await {
                 Ok(reply) if reply.status() == StatusCode::OK => {
@@ -176,14 +177,14 @@ impl Shop {
         }
     }
 
-    /// Sends a request until it has an answer that repeating it would not change, or a 202.
+    /// Sends a request until it gets a 202, or an answer that a repeat would not change.
     async fn answer(
         &self,
         service: Service,
         path: &str,
         key: &str,
         body: Bytes,
-        due: Option<Due>,
+        due: Option<DueTime>,
     ) -> Result<Response<Bytes>, GivenUp> {
         let began = Instant::now();
         let mut wait = AGAIN_AFTER;
@@ -218,12 +219,12 @@ impl Shop {
     }
 }
 
-/// What the service asked for, within reason.
+/// The service's `Retry-After`, within this module's bounds.
 fn pause(asked: Option<Duration>) -> Duration {
     asked.unwrap_or(AGAIN_AFTER).clamp(AGAIN_AFTER, AGAIN_AT_MOST)
 }
 
-/// Whether repeating the request would get the same answer, or the next step is to follow a 202.
+/// Returns whether a repeat would get the same answer, or the next step is to follow a 202.
 fn is_final(reply: &Response<Bytes>) -> bool {
     match reply.status().as_u16() {
         409 | 410 | 422 => {
@@ -234,7 +235,7 @@ fn is_final(reply: &Response<Bytes>) -> bool {
     }
 }
 
-/// A refusal that says something about the order, not about the request.
+/// Returns whether a refusal is about the order, not about the request.
 fn is_verdict(problem: &Problem) -> bool {
     matches!(
         problem.name(),

@@ -1,7 +1,7 @@
-//! What a replay has come to so far: counts by outcome, and how long customers waited, by phase.
+//! The counters of a replay: outcomes, and customers' waits by phase.
 //!
-//! A latency is measured from when a request was due, not from when it was sent, and belongs to the phase it was
-//! due in: a customer who had to wait for a dead service counts as one who came while it was dead.
+//! A wait is measured from when a request was due, not from when it was sent, and counts in the phase in which it was
+//! due. So a customer who waited for a dead service counts in the phase in which the service was dead.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,26 +14,26 @@ use uuid::Uuid;
 
 use crate::screen::is_harmless;
 
-/// Longer waits are counted as this long.
+/// The longest recorded wait; longer waits count as this long.
 const LONGEST: Duration = Duration::from_mins(10);
-/// Failures kept with their text; all are counted.
+/// The number of failures kept with their text; all are counted.
 const FAILURES_KEPT: usize = 5;
 
-/// How an order or a return ended.
+/// The outcome of an order or a return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
     Confirmed,
-    /// By its customer.
+    /// Cancelled by its customer.
     Cancelled,
-    /// By a later return.
+    /// Cancelled by a later return.
     CancelledByReturn,
     Refused,
     Expired,
-    /// What was returned is in stock again.
+    /// The returned goods are in stock again.
     PutBack,
-    /// Its order had been refused or had expired: there was nothing to bring back.
+    /// The order had been refused or had expired, so there was nothing to return.
     NothingToReturn,
-    /// See the failures.
+    /// Given up; the reason is among the failures.
     Failed,
 }
 
@@ -63,12 +63,12 @@ impl Outcome {
     }
 }
 
-/// Waits of one phase.
+/// The waits of one phase.
 #[derive(Debug, Clone)]
 pub(crate) struct Waits {
-    /// From when an order was due until its customer had any answer, a 202 included.
+    /// The time from when an order was due until its customer had any answer, a 202 included.
     pub(crate) answered: Histogram<u64>,
-    /// Until it was decided.
+    /// The time from when an order was due until it was decided.
     pub(crate) decided: Histogram<u64>,
 }
 
@@ -82,7 +82,7 @@ impl Waits {
     }
 }
 
-/// A moment's counts.
+/// The counts at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Counts {
     pub(crate) planned: usize,
@@ -90,19 +90,19 @@ pub(crate) struct Counts {
     pub(crate) outcomes: BTreeMap<Outcome, u64>,
     /// Orders that were answered 202 and are not decided yet.
     pub(crate) waiting: usize,
-    /// Answers 202 to any command.
+    /// The number of 202 answers to any command.
     pub(crate) accepted: u64,
-    /// Requests sent and then repeated under the same key, over and above the client stack's own retries.
+    /// Requests that were sent and repeated under the same key, in addition to the client stack's own retries.
     pub(crate) repeated: u64,
-    /// Of these, those whose effect was not known.
+    /// The repeated requests whose effect was unknown.
     pub(crate) unknown: u64,
-    /// Requests that this command's own limits refused unsent, and that were tried again later.
+    /// Requests that this command's own limits refused unsent and tried again later.
     pub(crate) held_back: u64,
     pub(crate) failures: Vec<String>,
-    /// How far the schedule fell behind at worst.
+    /// The largest delay behind the schedule.
     pub(crate) late: Duration,
     pub(crate) phases: Vec<Waits>,
-    /// An order whose story is worth telling: one that was answered 202, or else one that was refused.
+    /// An order with an instructive story: one that was answered 202, or else one that was refused.
     pub(crate) notable: Option<(Uuid, Notable)>,
 }
 
@@ -117,13 +117,13 @@ impl Counts {
         self.outcomes.get(&outcome).copied().unwrap_or(0)
     }
 
-    /// Steps that are over.
+    /// The number of steps that have ended.
     pub(crate) fn over(&self) -> u64 {
         self.outcomes.values().sum()
     }
 }
 
-/// The counts, shared by everybody who works on the replay.
+/// The counts, shared by all tasks of the replay.
 #[derive(Debug)]
 pub(crate) struct Tally {
     counts: Mutex<Counts>,
@@ -149,7 +149,7 @@ impl Tally {
         Self { counts: Mutex::new(counts), phase: AtomicUsize::new(0) }
     }
 
-    /// What is due from now on belongs to this phase.
+    /// Begins a phase: every request that is due from now on belongs to it.
     pub(crate) fn enter(&self, phase: usize) {
         self.phase.store(phase, Ordering::Relaxed);
     }
@@ -163,8 +163,8 @@ impl Tally {
     }
 
     /// Reads a few numbers without copying all of them.
-    pub(crate) fn look<T>(&self, look: impl FnOnce(&Counts) -> T) -> T {
-        look(&self.lock())
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Counts) -> T) -> T {
+        read(&self.lock())
     }
 
     pub(super) fn begun(&self, late: Duration) {
@@ -185,7 +185,7 @@ impl Tally {
         }
     }
 
-    /// A 202: the order waits until [`Tally::resolved`].
+    /// Counts a 202: the order waits until [`Tally::resolved`].
     pub(super) fn accepted(&self, order: Option<Uuid>) {
         let mut counts = self.lock();
         counts.accepted += 1;
@@ -202,7 +202,7 @@ impl Tally {
         self.lock().note(order, Notable::Refused);
     }
 
-    /// A request that ended with `last` is tried again.
+    /// Counts the repeat of a request whose last outcome was `last`.
     pub(super) fn repeated(&self, last: CallOutcome) {
         let mut counts = self.lock();
         if last == CallOutcome::RejectedUnsent {
@@ -217,7 +217,7 @@ impl Tally {
         *self.lock().outcomes.entry(outcome).or_default() += 1;
     }
 
-    /// `why` may quote a file or a service, and is made harmless for the terminal.
+    /// Counts a failure. `why` may quote a file or a service, so unsafe characters are replaced.
     pub(super) fn failed(&self, why: &str) {
         let why = why.replace(|c| !is_harmless(c), "\u{fffd}");
         let mut counts = self.lock();
@@ -228,7 +228,7 @@ impl Tally {
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        // Every change is a single step, so that a panic elsewhere leaves nothing half done.
+        // Every change is a single step, so a panic elsewhere leaves no half-made change.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -247,7 +247,7 @@ fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A histogram's value at a quantile in words, `-` when there is none.
+/// A histogram's value at a quantile as text; `-` when it is empty.
 pub(crate) fn at_quantile(histogram: &Histogram<u64>, quantile: f64) -> String {
     if histogram.is_empty() {
         return "-".to_owned();
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_all_counted_and_a_few_are_kept() {
+    fn all_failures_are_counted_and_the_first_five_are_kept() {
         let tally = Tally::new(10, 1);
         (0..8).for_each(|n| tally.failed(&format!("{n}\u{1b}[31m")));
         let counts = tally.counts();

@@ -1,18 +1,18 @@
 //! The fields of one line of CSV, read strictly.
 //!
 //! A row ends where its line ends, also inside quotes. A reader that lets a quoted field run over line ends turns one
-//! stray quote into a field of many rows: the rows vanish, and the row after the next quote joins the row before the
-//! first one. Here a stray quote costs its own line, which is refused with its number.
+//! stray quote into a field of many rows: those rows vanish, and the row after the next quote is joined to the row
+//! before the first one. Here a stray quote loses only its own line, which is refused with its number.
 
 use std::borrow::Cow;
 
-use super::odd::Reason;
+use super::row_issues::Reason;
 
-/// Fields of a row.
+/// The fields of a row.
 pub(super) type Fields<'a> = Vec<Cow<'a, [u8]>>;
 
 /// Splits `line`, which has no line end, at `delimiter`. A field that begins with a quote ends with one, and two
-/// quotes inside it stand for one; in any other field a quote is a character.
+/// quotes inside it mean one quote; in any other field a quote is an ordinary character.
 pub(super) fn split(line: &[u8], delimiter: u8) -> Result<Fields<'_>, Reason> {
     let mut fields = Vec::new();
     let mut rest = Some(line);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_not_closed_and_text_after_one_that_is_are_refused() {
+    fn an_unclosed_quote_and_text_after_a_closing_quote_are_refused() {
         assert_eq!(read("1,\"20 INCH,1"), Err(Reason::OpenQuote));
         assert_eq!(read("1,\"20 INCH\"\""), Err(Reason::OpenQuote));
         assert_eq!(read("1,\"20 INCH,1,\"c\""), Err(Reason::AfterQuote));
@@ -92,7 +92,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lines_of_a_writer_that_quotes_well_are_read_as_they_were_written(
+        fn lines_that_the_csv_crate_writes_are_read_as_they_were_written(
             row in proptest::collection::vec("[a-c \",;]{0,6}", 1..6)
         ) {
             let mut writer = csv::Writer::from_writer(Vec::new());

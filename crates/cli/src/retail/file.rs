@@ -1,4 +1,4 @@
-//! Reading the file: which column is which, one row after the other, and what to say when it is something else.
+//! The reader of a file: it finds the columns, reads row after row, and reports a file of another kind.
 
 use std::io::{self, BufRead};
 
@@ -6,9 +6,9 @@ use super::Ledger;
 use super::fields::{Fields, split};
 use super::invoices::{Invoices, Row};
 use super::lines::{Line, Lines};
-use super::odd::{OddRows, Reason};
+use super::row_issues::{Reason, RowIssues};
 
-/// Why a file cannot be replayed at all. Each message is meant for the person who named it.
+/// Reasons why a file cannot be replayed at all. Each message is written for the person who named the file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotRetail {
     #[error("it cannot be read")]
@@ -19,7 +19,7 @@ pub(crate) enum NotRetail {
     Archive,
     #[error("it is UTF-16: save it as CSV in UTF-8")]
     Utf16,
-    #[error("its lines end in CR alone, as on the first Macintoshes: save it with LF or CR LF")]
+    #[error("its lines end in CR alone, as on old Macintoshes: save it with LF or CR LF")]
     OldMac,
     #[error("its header names the column {column} {times} times: rename or remove all but one")]
     TwiceNamed { column: &'static str, times: usize },
@@ -30,11 +30,11 @@ pub(crate) enum NotRetail {
     NoHeader { missing: &'static str, found: String },
     #[error("it has a header and no rows")]
     NoRows,
-    #[error("none of its {rows} rows can be replayed:\n{odd}{}", odd.refusals())]
-    NothingUsable { rows: u64, odd: OddRows },
+    #[error("none of its {rows} rows can be replayed:\n{issues}{}", issues.refusals())]
+    NothingUsable { rows: u64, issues: RowIssues },
 }
 
-/// The columns that are read, each with the name it has in the second edition of the data.
+/// The columns that are read, each with its name in the second edition of the data.
 const COLUMNS: [&[&str]; 6] = [
     &["InvoiceNo", "Invoice"],
     &["StockCode"],
@@ -44,16 +44,16 @@ const COLUMNS: [&[&str]; 6] = [
     &["CustomerID", "Customer ID"],
 ];
 
-/// How much of the first line an error quotes.
+/// The number of characters of the first line that an error quotes.
 const QUOTED: usize = 120;
 
-/// Reads until the end, or until the invoice after the first `limit` begins. A row is one line.
+/// Reads to the end, or until the invoice after the first `limit` begins. A row is one line.
 pub(crate) fn read(source: impl BufRead, limit: Option<usize>) -> Result<Ledger, NotRetail> {
     let mut lines = Lines::of(source);
     let (columns, delimiter) = header(&mut lines)?;
     let mut invoices = Invoices::new(limit.unwrap_or(usize::MAX));
     let mut read = lines.count();
-    // Before the header, only empty lines.
+    // Only empty lines come before the header.
     while let Some(line) = lines.next()? {
         if !line.text.is_empty() {
             take(&mut invoices, &columns, delimiter, line);
@@ -66,12 +66,12 @@ pub(crate) fn read(source: impl BufRead, limit: Option<usize>) -> Result<Ledger,
     let ledger = Ledger { lines: read, ..invoices.finish() };
     match (ledger.rows, ledger.invoices.is_empty()) {
         (0, _) => Err(NotRetail::NoRows),
-        (rows, true) => Err(NotRetail::NothingUsable { rows, odd: ledger.odd }),
+        (rows, true) => Err(NotRetail::NothingUsable { rows, issues: ledger.issues }),
         (_, false) => Ok(ledger),
     }
 }
 
-/// The first line that is not empty: its columns, and the character between them.
+/// Reads the first line that is not empty: its columns, and the character between them.
 fn header(lines: &mut Lines<impl BufRead>) -> Result<(Columns, u8), NotRetail> {
     loop {
         let Some(line) = lines.next()? else { return Err(NotRetail::Empty) };
@@ -112,20 +112,21 @@ fn take(invoices: &mut Invoices, columns: &Columns, delimiter: u8, line: Line<'_
     }
 }
 
-/// Spreadsheets write semicolons where the comma is the decimal sign, and tabs when asked to.
+/// The character between fields. Spreadsheets write semicolons where the comma is the decimal sign, and tabs on
+/// request.
 fn delimiter(header: &[u8]) -> u8 {
     let count = |wanted: u8| header.split(|byte| *byte == wanted).count();
     [b'\t', b';', b','].into_iter().max_by_key(|byte| count(*byte)).unwrap_or(b',')
 }
 
-/// Which field is which.
+/// The positions of the columns.
 struct Columns {
     at: [usize; COLUMNS.len()],
     width: usize,
 }
 
 impl Columns {
-    /// Each column's place. A column that is named twice is refused: either could be the one that is meant.
+    /// Finds each column's position. A column that is named twice is an error, because either could be the right one.
     fn find(header: &Fields<'_>, found: impl Fn() -> String) -> Result<Self, NotRetail> {
         let mut at = [0; COLUMNS.len()];
         for (at, names) in at.iter_mut().zip(COLUMNS) {
@@ -189,11 +190,11 @@ mod tests {
         assert_eq!(lines(&ledger.invoices[1]), [("B2", 1)]);
         assert_eq!(ledger.invoices[1].kind, Kind::Return);
         assert_eq!(ledger.names["B2"], "PLATE, BLUE");
-        assert_eq!(ledger.odd.of(Reason::RepeatedSku), (1, &[4][..]));
+        assert_eq!(ledger.issues.of(Reason::RepeatedSku), (1, &[4][..]));
     }
 
     #[test]
-    fn every_odd_row_is_counted_under_its_reason_with_its_line() {
+    fn every_unusual_row_is_counted_under_its_reason_with_its_line() {
         let long = "x".repeat(65);
         let table: [(&str, Reason, u64); 19] = [
             ("1,A1,MUG,1,d,1,7", Reason::Fields, 0),
@@ -217,19 +218,19 @@ mod tests {
             ("1,A1,MUG,1,d,cheap,7,UK", Reason::BadPrice, 1),
         ];
         for (row, reason, orders) in table {
-            // A good invoice before it, so that the file as a whole can be used.
+            // A good invoice before it makes the file as a whole usable.
             let ledger = read_rows(&format!("0,1,MUG,1,d,1,7,UK\n{row}\n"));
-            assert_eq!(ledger.odd.of(reason), (1, &[3][..]), "{row}");
+            assert_eq!(ledger.issues.of(reason), (1, &[3][..]), "{row}");
             assert_eq!(ledger.invoices.len() as u64 - 1, orders, "{row}");
             assert_eq!(ledger.rows, 2, "{row}");
         }
     }
 
     #[test]
-    fn an_invoice_without_a_usable_row_is_no_order_and_is_said_so() {
+    fn an_invoice_without_a_usable_row_is_no_order_and_is_counted() {
         let ledger = read_rows("1,A1,MUG,1,d,1,7,UK\n2,A1,MUG,0,d,1,7,UK\n2,A1,MUG,-1,d,1,7,UK\n");
         assert_eq!(ledger.invoices.len(), 1);
-        assert_eq!(ledger.odd.of(Reason::NothingLeft), (1, &[3][..]));
+        assert_eq!(ledger.issues.of(Reason::NothingLeft), (1, &[3][..]));
     }
 
     #[test]
@@ -237,15 +238,15 @@ mod tests {
         let ledger = read_rows("1,A1,MUG,1,d,1,7,UK\n1,B1,JUG,1,d,1,8,UK\n1,C1,CUP,1,d,1,,UK\n");
         assert_eq!(ledger.invoices[0].customer, "7");
         assert_eq!(ledger.invoices[0].lines.len(), 3);
-        assert_eq!(ledger.odd.of(Reason::OtherCustomer), (2, &[3, 4][..]));
+        assert_eq!(ledger.issues.of(Reason::OtherCustomer), (2, &[3, 4][..]));
         assert_eq!(read_rows("1,A1,MUG,1,d,1,,UK\n").invoices[0].customer, GUEST);
     }
 
     #[test]
-    fn sums_over_the_limit_leave_the_row_out_that_went_over() {
+    fn the_row_that_takes_a_sum_over_the_limit_is_refused() {
         let ledger = read_rows("1,A1,MUG,999999,d,1,7,UK\n1,A1,MUG,2,d,1,7,UK\n1,A1,MUG,1,d,1,7,UK\n");
         assert_eq!(lines(&ledger.invoices[0]), [("A1", 1_000_000)]);
-        assert_eq!(ledger.odd.of(Reason::OverLimit), (1, &[3][..]));
+        assert_eq!(ledger.issues.of(Reason::OverLimit), (1, &[3][..]));
     }
 
     #[test]
@@ -254,40 +255,40 @@ mod tests {
         let ledger = read_rows(&rows.concat());
         let sizes: Vec<_> = ledger.invoices.iter().map(|invoice| invoice.lines.len()).collect();
         assert_eq!(sizes, [1_000, 1]);
-        assert_eq!(ledger.odd.of(Reason::TooManyLines), (1, &[2][..]));
+        assert_eq!(ledger.issues.of(Reason::TooManyLines), (1, &[2][..]));
     }
 
     #[test]
-    fn descriptions_are_cleaned_for_people() {
+    fn control_characters_and_invalid_text_in_descriptions_are_replaced() {
         let text = [HEADER.as_bytes(), b"1,A1,TAPE \xa3 5,1,d,1,7,UK\n1,A2,TAB\tNUL\0,1,d,1,7,UK\n"].concat();
         let ledger = read(text.as_slice(), None).unwrap();
         assert_eq!(ledger.names["A1"], "TAPE \u{fffd} 5");
         assert_eq!(ledger.names["A2"], "TAB NUL ");
-        assert_eq!(ledger.odd.of(Reason::OddDescription), (2, &[2, 3][..]));
-        assert_eq!(ledger.odd.refused(), 0);
+        assert_eq!(ledger.issues.of(Reason::CleanedDescription), (2, &[2, 3][..]));
+        assert_eq!(ledger.issues.refused(), 0);
     }
 
-    /// Two hundred rows, each an invoice of its own with one piece.
+    /// Two hundred rows, each with its own invoice of one piece.
     fn mugs(description: impl Fn(u64) -> &'static str, quantity: impl Fn(u64) -> u64) -> String {
         let row = |n| format!("{n},{n},{},{},d,1,7,UK\n", description(n), quantity(n));
         (1..=200).map(row).collect()
     }
 
     #[test]
-    fn a_stray_quote_costs_its_own_row_and_no_other() {
+    fn a_stray_quote_loses_only_its_own_row() {
         let ledger = read_rows(&mugs(|n| if n == 10 { "\"20 INCH" } else { "MUG" }, |_| 1));
         assert_eq!((ledger.rows, ledger.lines, ledger.invoices.len()), (200, 201, 199));
-        assert_eq!(ledger.odd.of(Reason::OpenQuote), (1, &[11][..]));
+        assert_eq!(ledger.issues.of(Reason::OpenQuote), (1, &[11][..]));
         assert_eq!(
             ledger.accounts(),
             "201 lines read: 1 header, 0 empty, 200 rows. Of the rows 199 are in orders and returns, 0 left out, \
              1 refused."
         );
-        assert!(ledger.odd.refusals().contains("line 11: quoted field that does not end on its line"));
+        assert!(ledger.issues.refusals().contains("line 11: quoted field that does not end on its line"));
     }
 
     #[test]
-    fn no_order_is_made_of_two_rows_whatever_quotes_they_have() {
+    fn no_order_mixes_two_rows_for_any_placement_of_quotes() {
         let text = mugs(
             |n| match n {
                 10 => "\"SIGN",
@@ -297,7 +298,7 @@ mod tests {
             |n| if n == 190 { 7 } else { 1 },
         );
         let ledger = read_rows(&text);
-        assert_eq!((ledger.rows, ledger.odd.refused()), (200, 1));
+        assert_eq!((ledger.rows, ledger.issues.refused()), (200, 1));
         for invoice in &ledger.invoices {
             let expected = if invoice.number == "190" { 7 } else { 1 };
             assert_eq!(lines(invoice), [(&*invoice.number, expected)]);
@@ -306,11 +307,11 @@ mod tests {
     }
 
     #[test]
-    fn one_rotten_row_of_any_kind_stops_no_other() {
+    fn one_unreadable_row_of_any_kind_stops_no_other() {
         let endless = vec![b'x'; 3 * super::super::lines::LONGEST];
-        let rotten: [&[u8]; 6] =
+        let unreadable: [&[u8]; 6] =
             [b"\"", b"\0\0\0", b"2,A1,\"A\"B,1,d,1,7,UK", &endless, b"\xff\xfe\xfd,\xff", b",,,,,,,"];
-        for row in rotten {
+        for row in unreadable {
             let good = b"1,A1,MUG,1,d,1,7,UK\n";
             let text = [HEADER.as_bytes(), good, row, b"\n", b"3,A1,MUG,1,d,1,7,UK\n"].concat();
             let ledger = read(text.as_slice(), None).unwrap();
@@ -321,7 +322,7 @@ mod tests {
                 "{:?}",
                 &row[..row.len().min(20)]
             );
-            assert!(ledger.odd.refusals().contains("line 3: "), "{}", ledger.odd.refusals());
+            assert!(ledger.issues.refusals().contains("line 3: "), "{}", ledger.issues.refusals());
         }
     }
 
@@ -329,12 +330,12 @@ mod tests {
     fn quantities_with_separators_and_a_file_cut_in_a_row_are_refused() {
         let ledger =
             read_rows("1,A1,MUG,1,d,1,7,UK\n2,A1,MUG,\"1,000\",d,1,7,UK\n3,A1,MUG,1.0,d,1,7,UK\n4,A1,MU");
-        assert_eq!((ledger.invoices.len(), ledger.odd.refused()), (1, 3));
-        assert_eq!(ledger.odd.of(Reason::BadQuantity), (2, &[3, 4][..]));
-        assert_eq!(ledger.odd.of(Reason::Fields), (1, &[5][..]));
-        // Cut in its last field, it may be another row than it was.
+        assert_eq!((ledger.invoices.len(), ledger.issues.refused()), (1, 3));
+        assert_eq!(ledger.issues.of(Reason::BadQuantity), (2, &[3, 4][..]));
+        assert_eq!(ledger.issues.of(Reason::Fields), (1, &[5][..]));
+        // A row that is cut in its last field may have been another row.
         let ledger = read_rows("1,A1,MUG,1,d,1,7,Unit");
-        assert_eq!(ledger.odd.of(Reason::NoLineEnd), (1, &[2][..]));
+        assert_eq!(ledger.issues.of(Reason::NoLineEnd), (1, &[2][..]));
     }
 
     #[test]
@@ -342,7 +343,7 @@ mod tests {
         let rows = "1,A1,MUG,1,d,1,7,UK\n\n1,A1,MUG,0,d,1,7,UK\nC2,A1,MUG,4,d,1,7,UK\n3,A1\n\n";
         let ledger = read_rows(rows);
         assert_eq!((ledger.lines, ledger.rows), (7, 4));
-        assert_eq!((ledger.odd.left_out(), ledger.odd.refused()), (2, 1));
+        assert_eq!((ledger.issues.left_out(), ledger.issues.refused()), (2, 1));
         assert!(ledger.accounts().starts_with("7 lines read: 1 header, 2 empty, 4 rows."));
     }
 
@@ -351,7 +352,7 @@ mod tests {
         for end in ["\n", "\r\n"] {
             let text = format!("{HEADER}1,A1,MUG,1,d,1,7,UK\n1,A1,MUG,0,d,1,7,UK\n").replace('\n', end);
             let ledger = read(text.as_bytes(), None).unwrap();
-            assert_eq!(ledger.odd.of(Reason::ZeroQuantity), (1, &[3][..]));
+            assert_eq!(ledger.issues.of(Reason::ZeroQuantity), (1, &[3][..]));
         }
     }
 
@@ -364,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_file_is_named() {
+    fn a_file_of_another_kind_is_named() {
         let error = |text: &[u8]| read(text, None).unwrap_err().to_string();
         assert_eq!(error(b""), "it is empty");
         assert_eq!(error(b"\n\r\n"), "it is empty");
@@ -381,15 +382,15 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_read_than_the_invoices_asked_for() {
+    fn reading_stops_after_the_requested_number_of_invoices() {
         let rows = "1,10,MUG,1,d,1,7,UK\n2,10,MUG,1,d,1,7,UK\n2,11,JUG,1,d,1,7,UK\n3,10,MUG,0,d,1,7,UK\n";
         let ledger = read(format!("{HEADER}{rows}").as_bytes(), Some(2)).unwrap();
         assert_eq!(ledger.invoices.len(), 2);
         assert_eq!((ledger.rows, lines(&ledger.invoices[1])), (3, vec![("10", 1), ("11", 1)]));
-        assert!(ledger.odd.is_empty());
+        assert!(ledger.issues.is_empty());
     }
 
-    /// A field as it may stand in a file: sensible, empty, or anything.
+    /// A field of a file: sensible, empty, or random.
     fn field() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             "[0-9]{1,3}".prop_map(String::into_bytes),
@@ -402,7 +403,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_in_the_file_every_order_that_comes_out_is_valid(
+        fn every_order_of_a_random_file_is_valid(
             rows in proptest::collection::vec(proptest::collection::vec(field(), 7..9), 0..40)
         ) {
             let mut text = HEADER.as_bytes().to_vec();
@@ -422,7 +423,7 @@ mod tests {
         }
 
         #[test]
-        fn rows_survive_the_way_through_a_file(
+        fn every_quantity_of_a_written_file_is_read_back(
             sales in proptest::collection::vec((1..50_u32, 1..30_u32, 1..1_000_i64), 1..60)
         ) {
             let rows: Vec<_> = sales.iter().map(|(n, sku, q)| format!("{n},{sku},MUG,{q},d,1,7,UK\n")).collect();

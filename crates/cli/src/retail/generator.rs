@@ -1,4 +1,4 @@
-//! Orders when no file is given: a small shop whose goods and customers are as unequal as real ones.
+//! Generated orders, for a replay without a file: a small shop whose goods and customers are as unequal as real ones.
 //!
 //! The popularity of the k-th SKU is proportional to 1/k (Zipf's law, as sales ranks roughly are), so that a few
 //! rows of inventory are contended and most are not. The same seed gives the same shop and the same orders.
@@ -8,19 +8,19 @@ use mainstay::random::Random;
 
 use super::{Invoice, Kind, Ledger};
 
-/// What to generate.
+/// The parameters of the generator.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Generator {
     pub(crate) seed: u64,
-    /// Invoices in all, returns included.
+    /// The number of invoices, returns included.
     pub(crate) invoices: usize,
 }
 
 const SKUS: usize = 240;
 const CUSTOMERS: usize = 300;
-/// How far back a customer may return what was bought.
+/// The number of latest sales that a customer may return.
 const RETURNS_OF_LAST: u64 = 40;
-/// Shares as in the first days of the real data: 8 % returns, one basket in nine without a customer.
+/// The share of returns: 8 %, as in the first days of the real data; there one basket in nine has no customer.
 const RETURNS: f64 = 0.08;
 const GUESTS: f64 = 0.11;
 
@@ -49,7 +49,7 @@ const THINGS: [&str; 20] = [
     "DOOR STOP",
 ];
 
-/// Draws of 0..n where k comes up in proportion to 1/(k+1).
+/// A distribution over 0..n in which k has a weight of 1/(k+1).
 struct Zipf {
     cumulative: Vec<f64>,
 }
@@ -74,7 +74,7 @@ impl Zipf {
     }
 }
 
-/// The ledger of `generator`, a function of its seed.
+/// Generates a ledger, as a function of the seed.
 pub(crate) fn generate(generator: Generator) -> Ledger {
     let random = Random::seeded(generator.seed);
     let goods = Zipf::new(SKUS);
@@ -96,7 +96,7 @@ pub(crate) fn generate(generator: Generator) -> Ledger {
 
 fn sold(number: usize, goods: &Zipf, customers: &Zipf, random: &Random) -> Invoice {
     let mut lines: Vec<Line> = Vec::new();
-    // One line, and another one as long as a coin with three fifths heads falls heads: 2.5 on average.
+    // One line, and another one with a probability of three fifths each time: 2.5 lines on average.
     loop {
         let sku = sku(goods.draw(random));
         if !lines.iter().any(|line| line.sku == sku) {
@@ -114,13 +114,13 @@ fn sold(number: usize, goods: &Zipf, customers: &Zipf, random: &Random) -> Invoi
     Invoice { number: (600_000 + number).to_string(), kind: Kind::Sale, customer, lines }
 }
 
-/// Singles, pairs, half dozens and dozens, as goods are sold.
+/// Draws a quantity: single, pair, half dozen or dozen, as goods are sold.
 fn quantity(random: &Random) -> i64 {
     const USUAL: [i64; 8] = [1, 1, 1, 2, 2, 4, 6, 12];
     USUAL[below(USUAL.len() as u64, random)]
 }
 
-/// Now and then, one of the latest sales comes back: whole, or its first line only.
+/// Sometimes returns one of the latest sales: all of it, or its first line only.
 fn returned(earlier: &[Invoice], random: &Random) -> Option<Invoice> {
     if !random.chance(RETURNS) {
         return None;
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn every_invoice_is_valid_and_returns_bring_back_what_was_sold() {
+    fn every_invoice_is_valid_and_every_return_matches_a_sale() {
         let ledger = generate(Generator { seed: 7, invoices: 2_000 });
         let mut sold: HashMap<&str, HashSet<&Line>> = HashMap::new();
         let mut returns = 0;

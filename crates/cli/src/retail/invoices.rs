@@ -1,17 +1,17 @@
-//! From rows to invoices: each row is taken, taken with a note, or left out with a note.
+//! The invoices of a file: each row is taken, taken with a note, left out or refused.
 
 use std::collections::{BTreeMap, HashMap};
 
 use inventory_api::Line;
 use inventory_api::validate::{MAX_LINES, MAX_QUANTITY, is_identifier};
 
-use super::odd::{OddRows, Reason};
+use super::row_issues::{Reason, RowIssues};
 use super::{GUEST, Invoice, Kind, Ledger};
 
-/// The longest name inventory takes for an item.
+/// The longest item name that inventory accepts, in characters.
 const MAX_NAME: usize = 200;
 
-/// One row, fields trimmed.
+/// A row with trimmed fields.
 pub(super) struct Row<'a> {
     pub(super) line: u64,
     pub(super) invoice: &'a [u8],
@@ -22,17 +22,17 @@ pub(super) struct Row<'a> {
     pub(super) customer: &'a [u8],
 }
 
-/// An invoice whose rows are still coming in.
+/// An invoice that may get further rows.
 struct Open {
     number: String,
     customer: String,
     first_line: u64,
     lines: Vec<Line>,
-    /// Where each SKU is in `lines`.
+    /// The index of each SKU in `lines`.
     at: HashMap<String, usize>,
 }
 
-/// The invoices so far, in the order in which they began.
+/// The invoices so far, in the order of their first rows.
 pub(super) struct Invoices {
     limit: usize,
     is_complete: bool,
@@ -40,7 +40,7 @@ pub(super) struct Invoices {
     by_number: HashMap<String, usize>,
     names: BTreeMap<String, String>,
     rows: u64,
-    odd: OddRows,
+    issues: RowIssues,
 }
 
 impl Invoices {
@@ -52,11 +52,11 @@ impl Invoices {
             by_number: HashMap::new(),
             names: BTreeMap::new(),
             rows: 0,
-            odd: OddRows::default(),
+            issues: RowIssues::default(),
         }
     }
 
-    /// Whether the first invoice beyond the limit has begun.
+    /// Returns whether the first invoice beyond the limit has begun.
     pub(super) fn are_complete(&self) -> bool {
         self.is_complete
     }
@@ -64,12 +64,12 @@ impl Invoices {
     /// Counts a row that cannot be split into its fields.
     pub(super) fn refuse(&mut self, reason: Reason, line: u64) {
         self.rows += 1;
-        self.odd.count(reason, line);
+        self.issues.count(reason, line);
     }
 
-    /// Notes something about a row that is counted otherwise.
+    /// Notes a reason for a row that is counted elsewhere.
     pub(super) fn note(&mut self, reason: Reason, line: u64) {
-        self.odd.count(reason, line);
+        self.issues.count(reason, line);
     }
 
     pub(super) fn take(&mut self, row: &Row<'_>) {
@@ -80,18 +80,18 @@ impl Invoices {
         let Some(at) = self.open_invoice(number, row) else { return };
         self.rows += 1;
         match checked(row, Kind::of(&self.open[at].number)) {
-            Err(reason) => self.odd.count(reason, row.line),
+            Err(reason) => self.issues.count(reason, row.line),
             Ok((sku, quantity)) => self.add(at, sku, quantity, row),
         }
     }
 
-    /// The row's invoice, opened if it is new; `None` when that would be one too many.
+    /// The index of the row's invoice, which is opened if it is new; `None` when it would exceed the limit.
     fn open_invoice(&mut self, number: String, row: &Row<'_>) -> Option<usize> {
         if let Some(at) = self.by_number.get(&number) {
             match customer(row) {
                 Ok(customer) if customer == self.open[*at].customer => {}
-                Err(reason) if self.open[*at].customer == GUEST => self.odd.count(reason, row.line),
-                Ok(_) | Err(_) => self.odd.count(Reason::OtherCustomer, row.line),
+                Err(reason) if self.open[*at].customer == GUEST => self.issues.count(reason, row.line),
+                Ok(_) | Err(_) => self.issues.count(Reason::OtherCustomer, row.line),
             }
             return Some(*at);
         }
@@ -100,7 +100,7 @@ impl Invoices {
             return None;
         }
         let customer = customer(row).unwrap_or_else(|reason| {
-            self.odd.count(reason, row.line);
+            self.issues.count(reason, row.line);
             GUEST
         });
         self.by_number.insert(number.clone(), self.open.len());
@@ -118,16 +118,16 @@ impl Invoices {
         let open = &mut self.open[at];
         if let Some(line) = open.at.get(sku).map(|line| &mut open.lines[*line]) {
             if line.quantity + quantity > MAX_QUANTITY {
-                return self.odd.count(Reason::OverLimit, row.line);
+                return self.issues.count(Reason::OverLimit, row.line);
             }
             line.quantity += quantity;
-            self.odd.count(Reason::RepeatedSku, row.line);
+            self.issues.count(Reason::RepeatedSku, row.line);
         } else {
             open.at.insert(sku.to_owned(), open.lines.len());
             open.lines.push(Line { sku: sku.to_owned(), quantity });
         }
         if !sku.starts_with(|first: char| first.is_ascii_digit()) {
-            self.odd.count(Reason::NotAnArticle, row.line);
+            self.issues.count(Reason::NotAnArticle, row.line);
         }
         let name = self.name(row);
         let known = self.names.entry(sku.to_owned()).or_default();
@@ -136,24 +136,24 @@ impl Invoices {
         }
         match std::str::from_utf8(row.price).ok().and_then(|text| text.replace(',', ".").parse::<f64>().ok())
         {
-            None => self.odd.count(Reason::BadPrice, row.line),
-            Some(0.0) => self.odd.count(Reason::NoPrice, row.line),
-            Some(price) if price < 0.0 => self.odd.count(Reason::NegativePrice, row.line),
+            None => self.issues.count(Reason::BadPrice, row.line),
+            Some(0.0) => self.issues.count(Reason::NoPrice, row.line),
+            Some(price) if price < 0.0 => self.issues.count(Reason::NegativePrice, row.line),
             Some(_) => {}
         }
     }
 
-    /// The description as inventory takes it.
+    /// The description in the form that inventory accepts.
     fn name(&mut self, row: &Row<'_>) -> String {
         if row.description.is_empty() {
-            self.odd.count(Reason::NoDescription, row.line);
+            self.issues.count(Reason::NoDescription, row.line);
             return String::new();
         }
         let text = String::from_utf8_lossy(row.description);
         let cleaned: String =
             text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_NAME).collect();
         if cleaned.as_bytes() != row.description {
-            self.odd.count(Reason::OddDescription, row.line);
+            self.issues.count(Reason::CleanedDescription, row.line);
         }
         cleaned
     }
@@ -162,10 +162,10 @@ impl Invoices {
         let mut invoices = Vec::with_capacity(self.open.len());
         for Open { number, customer, first_line, lines, .. } in self.open {
             if lines.is_empty() {
-                self.odd.count(Reason::NothingLeft, first_line);
+                self.issues.count(Reason::NothingLeft, first_line);
             }
             if lines.len() > MAX_LINES {
-                self.odd.count(Reason::TooManyLines, first_line);
+                self.issues.count(Reason::TooManyLines, first_line);
             }
             let kind = Kind::of(&number);
             let parts = lines.chunks(MAX_LINES).map(|lines| Invoice {
@@ -176,11 +176,11 @@ impl Invoices {
             });
             invoices.extend(parts);
         }
-        Ledger { invoices, names: self.names, rows: self.rows, lines: 0, odd: self.odd }
+        Ledger { invoices, names: self.names, rows: self.rows, lines: 0, issues: self.issues }
     }
 }
 
-/// The row's customer, or why there is none.
+/// The row's customer, or the reason why there is none.
 fn customer<'a>(row: &Row<'a>) -> Result<&'a str, Reason> {
     if row.customer.is_empty() {
         return Err(Reason::NoCustomer);
@@ -188,7 +188,7 @@ fn customer<'a>(row: &Row<'a>) -> Result<&'a str, Reason> {
     identifier(row.customer).ok_or(Reason::BadCustomer)
 }
 
-/// The row's SKU and how many came or went.
+/// The row's SKU and quantity.
 fn checked<'a>(row: &Row<'a>, kind: Kind) -> Result<(&'a str, i64), Reason> {
     let sku = identifier(row.sku).ok_or(Reason::BadSku)?;
     let quantity: i64 = std::str::from_utf8(row.quantity)

@@ -1,23 +1,23 @@
-//! The lines of a file, one at a time and each within a bound, so that one endless line costs no memory.
+//! The lines of a file, one at a time and each within a bound, so that an endless line takes no memory.
 
 use std::io::{self, BufRead, Read};
 
-/// The longest line that is read, in bytes: a thousand times a usual row.
+/// The longest line that is read, in bytes: about a thousand times a usual row.
 pub(super) const LONGEST: usize = 64 * 1024;
 
-/// A line, without its end.
+/// A line without its line end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Line<'a> {
-    /// From 1, as editors count.
+    /// The line number, from 1.
     pub(super) number: u64,
     pub(super) text: &'a [u8],
-    /// Whether it was longer than [`LONGEST`]; `text` is then its beginning.
+    /// True if the line is longer than [`LONGEST`]; `text` is then its beginning.
     pub(super) is_too_long: bool,
-    /// Whether the file ends without a line end after it.
+    /// True if the file ends without a line end after this line.
     pub(super) is_open: bool,
 }
 
-/// Reads `source` line by line. LF and CR LF end a line.
+/// A reader of lines. LF and CR LF end a line.
 #[derive(Debug)]
 pub(super) struct Lines<R> {
     source: R,
@@ -30,7 +30,7 @@ impl<R: BufRead> Lines<R> {
         Self { source, buffer: Vec::new(), number: 0 }
     }
 
-    /// Lines read so far.
+    /// The number of lines read so far.
     pub(super) fn count(&self) -> u64 {
         self.number
     }
@@ -43,7 +43,7 @@ impl<R: BufRead> Lines<R> {
         }
         self.number += 1;
         let is_ended = self.buffer.ends_with(b"\n");
-        // A text that fills the bound without an end has more to come, unless the file ends just there.
+        // A text that fills the bound and has no line end continues, unless the file ends there.
         let is_cut = !is_ended && self.buffer.len() as u64 == most;
         let is_open = if is_cut { !self.skip_line()? } else { !is_ended };
         let text = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
@@ -53,7 +53,7 @@ impl<R: BufRead> Lines<R> {
         Ok(Some(Line { number: self.number, text, is_too_long, is_open }))
     }
 
-    /// Reads on to the end of the line and keeps nothing. `false` when the file ends first.
+    /// Skips the rest of the line. `false` when the file ends first.
     fn skip_line(&mut self) -> io::Result<bool> {
         loop {
             let ready = self.source.fill_buf()?;
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_counted_as_editors_count_them_whatever_ends_them() {
+    fn lines_are_numbered_from_one_for_both_line_ends() {
         let expected = vec![
             (1, b"a".to_vec(), false, false),
             (2, b"".to_vec(), false, false),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_cut_and_the_next_one_is_read() {
+    fn a_line_over_the_bound_is_cut_and_the_next_line_is_read() {
         let mut text = vec![b'x'; 3 * LONGEST];
         text.extend_from_slice(b"\nb\n");
         let lines = all(&text);

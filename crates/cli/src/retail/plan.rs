@@ -1,6 +1,6 @@
-//! What will be asked of the services, decided before the first request: which orders are confirmed and which
-//! cancelled, which return cancels which order, and the stock to begin with. Pure, so that a replay is the same
-//! whatever the services do meanwhile.
+//! The plan of a replay, made before the first request: which orders are confirmed and which cancelled, which return
+//! cancels which order, and the initial stock. It is a pure function of the ledger, so a replay is the same for every
+//! behaviour of the services.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,24 +8,24 @@ use inventory_api::Line;
 
 use super::{GUEST, Kind, Ledger};
 
-/// One order in so many is cancelled by its customer instead of confirmed.
+/// One order in this many is cancelled by its customer instead of confirmed.
 const CANCELLED_ONE_IN: usize = 16;
-/// At most one order in so many meets a SKU that runs out; with half of the demand in stock, about half of
-/// them are refused.
+/// At most one order in this many has a SKU that runs out. Half of its demand is in stock, so about half of these
+/// orders are refused.
 const SHORT_ONE_IN: usize = 12;
-/// Stock of every other SKU, in percent of its demand.
+/// The stock of every other SKU, in percent of its demand.
 const AMPLE_PERCENT: i64 = 120;
-/// Inventory takes no item with more stock than this.
+/// The largest stock of an item that inventory accepts.
 const MAX_ON_HAND: i64 = 1_000_000_000;
 
-/// Everything that is going to be asked, in order.
+/// The items and steps of a replay, in order.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) items: Vec<Item>,
     pub(crate) steps: Vec<Step>,
 }
 
-/// An item and the stock it begins with.
+/// An item with its initial stock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Item {
     pub(crate) sku: String,
@@ -47,27 +47,27 @@ pub(crate) struct Sale {
     pub(crate) fate: Fate,
 }
 
-/// What the customer does once the goods are reserved.
+/// The customer's action after the reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Confirm,
     Cancel,
-    /// Neither: a later return will cancel it.
+    /// No action: a later return cancels the order.
     AwaitReturn,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Return {
-    /// Cancels the sale of this step, which was left unconfirmed for it.
+    /// A return that cancels the sale of this step, which was left unconfirmed for it.
     OfSale { invoice: String, step: usize },
-    /// No sale of this replay matches: the goods come back into stock.
+    /// A return that matches no sale of this replay: the goods go back into stock.
     IntoStock { invoice: String, lines: Vec<Line> },
 }
 
 impl Plan {
     pub(crate) fn of(ledger: &Ledger) -> Self {
         let mut steps: Vec<Step> = Vec::with_capacity(ledger.invoices.len());
-        // The latest sale to each customer with these very lines, as long as no return has claimed it.
+        // The sales to each customer with exactly these lines that no return has taken, the latest last.
         let mut unclaimed: HashMap<(&str, Vec<Line>), Vec<usize>> = HashMap::new();
         let mut sales = 0;
         for (at, invoice) in ledger.invoices.iter().enumerate() {
@@ -76,7 +76,7 @@ impl Plan {
             let basket = (invoice.customer.as_str(), lines);
             let step = match invoice.kind {
                 Kind::Sale => {
-                    // Guests are many: that two of them bought the same says nothing.
+                    // Many customers share the name of the guest, so equal lines of two guests do not match.
                     if invoice.customer != GUEST {
                         unclaimed.entry(basket).or_default().push(at);
                     }
@@ -112,8 +112,8 @@ impl Plan {
     }
 }
 
-/// Every SKU of the ledger with its stock: more than all orders together ask for, except for a few SKUs, chosen
-/// by their names, of which there is half.
+/// Every SKU of the ledger with its stock: more than all orders together need. A few SKUs, chosen by a hash of their
+/// names, have half of it.
 fn items(ledger: &Ledger, steps: &[Step]) -> Vec<Item> {
     let mut demand: BTreeMap<&str, (i64, usize)> = BTreeMap::new();
     let mut sales = 0;
@@ -158,7 +158,7 @@ fn items(ledger: &Ledger, steps: &[Step]) -> Vec<Item> {
         .collect()
 }
 
-/// FNV-1a: an order of the SKUs that is always the same and has nothing to do with their names.
+/// FNV-1a hash: a fixed order of the SKUs that does not follow their names.
 fn scattered(sku: &str) -> u64 {
     sku.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
@@ -194,7 +194,7 @@ mod tests {
             invoice("1", "7", &[("a", 1), ("b", 2)]),
             invoice("2", "7", &[("a", 1), ("b", 2)]),
             invoice("3", "8", &[("a", 1), ("b", 2)]),
-            // In another order, and still the same basket.
+            // The same lines in another order.
             invoice("C4", "7", &[("b", 2), ("a", 1)]),
             invoice("C5", "7", &[("a", 1), ("b", 2)]),
             invoice("C6", "7", &[("a", 1), ("b", 2)]),
@@ -221,13 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_without_having_been_sold_is_an_item_too() {
+    fn a_return_of_a_sku_that_was_never_sold_creates_its_item() {
         let plan = plan(vec![invoice("C1", "7", &[("D", 1)])]);
         assert_eq!(plan.items, [Item { sku: "D".to_owned(), name: String::new(), on_hand: 1 }]);
     }
 
     #[test]
-    fn stock_stays_within_what_inventory_takes_however_much_is_ordered() {
+    fn initial_stock_stays_within_inventorys_limit_for_any_demand() {
         let invoices = (0..900).map(|n| invoice(&n.to_string(), "7", &[("a", 1_000_000)])).collect();
         assert_eq!(plan(invoices).items[0].on_hand, MAX_ON_HAND);
     }

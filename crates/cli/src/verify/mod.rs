@@ -1,4 +1,4 @@
-//! Holding both journals and all tables against the contract's invariants, and telling what came of it.
+//! The check of both journals and all tables against the contract's invariants, and the text of its result.
 
 use std::fmt::Write;
 
@@ -16,14 +16,14 @@ use crate::client::Client;
 use crate::explain::Feeds;
 use crate::screen::grouped;
 
-/// Entries of a page of a feed.
+/// Entries per page of a feed.
 const PAGE: usize = 1_000;
-/// A database that takes longer to accept a session is not there.
+/// The time limit for a session; a database that takes longer counts as unreachable.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// Between two looks at a database that is not at rest yet.
+/// The interval of checks whether the databases are at rest.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// What both services promise, from their own code.
+/// The contract of both services, from their own code.
 pub(crate) fn contract() -> Contract<'static> {
     let order = order_service::domain::TRANSITIONS;
     let order = order.into_iter().map(|(from, to)| (order_service::domain::rules::KIND, from, to));
@@ -36,12 +36,12 @@ pub(crate) fn contract() -> Contract<'static> {
     })
 }
 
-/// Everything that can be known of a pair.
+/// The evidence about a pair: journals, tables, sessions and client requests.
 #[derive(Debug)]
 pub(crate) struct Evidence(PairDump);
 
 impl Evidence {
-    /// From both databases, in the services' own roles: tables and journal of one moment each.
+    /// Reads both databases in the services' own roles: tables and journal of one moment each.
     pub(crate) async fn of_databases(urls: &Databases) -> anyhow::Result<Self> {
         let (mut order, mut inventory) = both(urls).await?;
         let dump = dump_pair(&mut order, &mut inventory).await?;
@@ -49,7 +49,7 @@ impl Evidence {
         Ok(Self(dump))
     }
 
-    /// From both feeds, where the databases cannot be reached: the tables are then not checked.
+    /// Reads both feeds, where the databases cannot be reached. The tables are then not checked.
     pub(crate) async fn of_feeds(feeds: &Feeds) -> anyhow::Result<Self> {
         let mut entries = Vec::new();
         for (side, client) in [(Side::Order, &feeds.order), (Side::Inventory, &feeds.inventory)] {
@@ -60,8 +60,8 @@ impl Evidence {
         Ok(Self(PairDump { entries, observed: Observed::default() }))
     }
 
-    /// Adds what clients were told.
-    pub(crate) fn told(&mut self, requests: Vec<ClientRequest>) {
+    /// Adds the client requests with their replies.
+    pub(crate) fn add_requests(&mut self, requests: Vec<ClientRequest>) {
         self.0.observed.requests = requests;
     }
 
@@ -71,14 +71,14 @@ impl Evidence {
         self.0.check(&contract())
     }
 
-    /// The entries that can be read.
+    /// Returns the entries that this release can read.
     pub(crate) fn into_entries(self) -> Vec<(Side, Recorded)> {
         self.0.into_entries()
     }
 }
 
-/// Waits until nothing is under way in either database: work that its caller gave up may still be going on. Gives the
-/// work that is still under way after `within`, if any.
+/// Waits until both databases are at rest: work that its caller gave up may still be in flight. Returns the work that
+/// is still in flight after `within`, if any.
 pub(crate) async fn come_to_rest(urls: &Databases, within: Duration) -> anyhow::Result<Option<String>> {
     let until = Instant::now() + within;
     let (mut order, mut inventory) = both(urls).await?;
@@ -124,7 +124,7 @@ async fn whole(client: &Client) -> anyhow::Result<Vec<JournalRow>> {
     }
 }
 
-/// Every sentence of every invariant, with how many facts it was held against.
+/// The table of rules, each with the number of checked facts.
 pub(crate) fn table(report: &Report) -> String {
     let mut text = String::new();
     for finding in &report.findings {
@@ -157,7 +157,7 @@ pub(crate) fn table(report: &Report) -> String {
     text
 }
 
-/// The entries and rows that this release cannot read; empty when it could read all of them.
+/// The list of entries and rows that this release cannot read; empty when it can read all.
 pub(crate) fn not_judged(report: &Report) -> String {
     let mut text = String::new();
     if report.is_judged() {
@@ -176,7 +176,7 @@ pub(crate) fn not_judged(report: &Report) -> String {
     text
 }
 
-/// The offsets of the hosts' clocks.
+/// Lines about the offsets of the hosts' clocks.
 pub(crate) fn clocks(report: &Report) -> String {
     let mut text = String::new();
     for offset in &report.clocks.offsets {
@@ -195,7 +195,7 @@ pub(crate) fn clocks(report: &Report) -> String {
     text
 }
 
-/// The same, one line for each of the twelve invariants; what broke, in full.
+/// A table of the twelve invariants, one line each, with the violations of each.
 pub(crate) fn by_invariant(report: &Report) -> String {
     let mut text = String::new();
     for number in 1..=12 {
@@ -223,7 +223,7 @@ pub(crate) fn by_invariant(report: &Report) -> String {
     text
 }
 
-/// The result in one sentence: how many of the twelve invariants were checked, and what checks the others.
+/// The result in one sentence: the number of checked invariants, and which tests check the others.
 pub(crate) fn conclusion(report: &Report) -> String {
     if report.is_broken() {
         return "the contract is broken".to_owned();
@@ -240,23 +240,23 @@ pub(crate) fn conclusion(report: &Report) -> String {
     text
 }
 
-/// The contract's invariants in a few words each.
+/// Short names of the contract's invariants.
 const INVARIANTS: [&str; 12] = [
     "stock: received = on hand + shipped, held = held reservations",
     "one order per key, one live reservation per order",
-    "what was acknowledged is there, what was not executed is not",
-    "orders and reservations agree; nothing open, nothing held for nobody",
+    "acknowledged effects are there, not-executed ones are not",
+    "orders and reservations agree; at rest none is open or orphaned",
     "only legal transitions, no gap in versions, terminal is final",
-    "the tables are what the journals add up to",
-    "every entry has its cause, across both services, clocks follow",
+    "the tables equal the fold of the journals",
+    "every entry has its cause in either service; clocks follow causes",
     "all final replies to one key are equal, byte by byte",
-    "nothing starts after its deadline",
+    "no work starts after its deadline",
     "attempts stay within their budget",
-    "no database session sits in a transaction",
+    "no database session is idle in a transaction",
     "every decision executes again to the same result, every hash fits",
 ];
 
-/// Violations of one rule that are shown as text.
+/// The number of violations of one rule that are shown.
 const SHOWN: usize = 10;
 
 fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {

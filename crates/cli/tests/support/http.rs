@@ -1,12 +1,12 @@
-//! A server that gives fixed answers, in the place of a service of another release or in another state; and requests
-//! without a client's courtesy.
+//! A server with fixed answers, in place of a service of another release or in another state; and a minimal HTTP
+//! client.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
-/// Answers `GET`s on `port` until the test's process ends: by the longest path that the request's begins with, 404
-/// otherwise.
+/// Answers requests on `port` until the test's process ends: by the longest path that is a prefix of the request's
+/// path, with 404 otherwise.
 pub(crate) fn serve(port: u16, answers: &[(&str, u16, String)]) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     let answers: HashMap<String, (u16, String)> =
@@ -36,7 +36,7 @@ fn answer(mut stream: TcpStream, answers: &HashMap<String, (u16, String)>) {
     let _reader_may_have_left = stream.write_all((head + &body).as_bytes());
 }
 
-/// Sends one request to `url` with `token`; status and body.
+/// Sends one request to `url` with `token`; returns status and body.
 pub(crate) fn send(url: &str, method: &str, token: &str, headers: &str, body: &str) -> (u16, String) {
     let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = TcpStream::connect(address).unwrap();

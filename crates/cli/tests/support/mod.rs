@@ -1,4 +1,4 @@
-//! Running the command as people do, with its state file in a directory of the test's own.
+//! The command, run as people run it, with its state file in the test's own directory.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -38,7 +38,7 @@ pub(crate) fn free_base() -> u16 {
     }
 }
 
-/// A running `mainstay up --json`; killed when dropped, which ends all that it started.
+/// A running `mainstay up --json`. Dropping it kills the process, which ends the whole pair.
 pub(crate) struct Up {
     pub(crate) process: Child,
     pub(crate) base: u16,
@@ -77,7 +77,7 @@ impl Up {
         std::fs::read_to_string(&self.stderr).unwrap()
     }
 
-    /// Every process of the pair.
+    /// The process ids of the pair.
     pub(crate) fn pids(&self) -> Vec<u32> {
         let pids = self.ready.pids;
         [pids.order, pids.inventory, pids.postgres].into_iter().flatten().collect()
@@ -91,7 +91,7 @@ impl Drop for Up {
     }
 }
 
-/// One request with an operator's token; status and body.
+/// Sends one request with an operator's token; returns status and body.
 pub(crate) fn request(up: &Up, method: &str, path: &str, body: &str) -> (u16, String) {
     let address = up.ready.inventory.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
@@ -115,15 +115,15 @@ pub(crate) fn send(signal: &str, pid: u32) {
 }
 
 pub(crate) fn is_alive(pid: u32) -> bool {
-    // "pid (command) state …"; a process that ended but was not yet collected is in state Z.
+    // The format is "pid (command) state …". A process that ended but was not yet collected is in state Z.
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let begun = tokio::time::Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = check() {
             return found;
         }
         assert!(begun.elapsed() < Duration::from_mins(1), "not within a minute: {what}");

@@ -1,7 +1,7 @@
-//! A service as a child process: started, watched, restarted with back-off when it dies, stopped politely.
+//! A service as a child process: started, supervised, restarted with back-off when it dies, stopped by SIGTERM.
 //!
-//! The child gets [`EXIT_WITH_STDIN`] in its environment and a pipe as standard input, and must shut down
-//! when that pipe ends. The kernel ends it however this process ends, so no child is ever orphaned.
+//! The child gets [`EXIT_WITH_STDIN`] in its environment and a pipe as standard input, and must shut down when that
+//! pipe ends. The kernel closes the pipe however this process ends, so no child is ever orphaned.
 
 pub(crate) mod back_off;
 mod supervisor;
@@ -16,28 +16,28 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use supervisor::{Order, Supervisor};
+use supervisor::{Control, Supervisor};
 
-/// Set to `1`: shut down as on SIGTERM when standard input ends.
+/// The environment variable that, set to `1`, makes a service shut down as on SIGTERM when its standard input ends.
 pub const EXIT_WITH_STDIN: &str = "MAINSTAY_EXIT_WITH_STDIN";
 
-/// What to run.
+/// The description of a child process.
 #[derive(Clone)]
 pub struct ChildSpec {
-    /// How events name it.
+    /// The name that events use.
     pub name: &'static str,
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
-    /// On top of this process's own environment.
+    /// Variables added to this process's own environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// Standard output and error are appended here.
+    /// The file to which standard output and error are appended.
     pub log: PathBuf,
     pub restart: Restart,
-    /// How long a stop waits after SIGTERM before it sends SIGKILL.
+    /// The time that a stop waits after SIGTERM before it sends SIGKILL.
     pub stop_within: Duration,
 }
 
-// The environment holds passwords.
+// Not derived: the environment holds passwords.
 impl fmt::Debug for ChildSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChildSpec")
@@ -47,16 +47,16 @@ impl fmt::Debug for ChildSpec {
     }
 }
 
-/// What follows when a child dies that nobody stopped.
+/// The reaction to the death of a child that was not stopped by its supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restart {
-    /// It is started again, after 200 ms at first, and twice as long each time up to 5 s.
+    /// Start the child again: first after 200 ms, then after twice the last wait, 5 s at most.
     WithBackOff,
-    /// It stays dead until [`Child::start`]; for tests that look at what is left.
+    /// Leave the child dead until [`Child::start`]. For tests that examine what is left.
     Never,
 }
 
-/// What happened to a child without being asked for.
+/// An event that the supervisor's user did not ask for.
 #[derive(Debug, Clone)]
 pub enum ChildEvent {
     Died {
@@ -68,7 +68,7 @@ pub enum ChildEvent {
         name: &'static str,
         pid: u32,
     },
-    /// The program could not even be started.
+    /// The program could not be started.
     NotStarted {
         name: &'static str,
         error: String,
@@ -93,36 +93,39 @@ impl fmt::Display for ChildEvent {
     }
 }
 
-/// Receives events from the supervising tasks; must not block.
+/// The receiver of events from the supervising tasks. It must not block.
 pub type OnEvent = Arc<dyn Fn(ChildEvent) + Send + Sync>;
 
-/// A child's state as its supervisor last knew it.
+/// A child's state, as its supervisor last saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Running { pid: u32 },
     Dead { status: Option<ExitStatus> },
 }
 
-/// How a stop went.
+/// The result of a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
-    /// It ended on SIGTERM, with this status.
+    /// The child ended on SIGTERM, with this status.
     ByItself(ExitStatus),
-    /// It had to be killed.
+    /// The child did not end in time and was killed.
     Killed,
-    /// It was not running.
+    /// The child was not running.
     WasDead,
 }
 
 /// A supervised child process. Dropping the handle stops the child as [`Child::stop`] does, in the background.
 #[derive(Debug)]
 pub struct Child {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Control>,
     state: watch::Receiver<State>,
 }
 
 impl Child {
-    /// Starts the child and its supervision. Fails only when this first start does.
+    /// Starts the child and its supervision.
+    ///
+    /// # Errors
+    /// This first start fails.
     pub fn spawn(spec: ChildSpec, on_event: OnEvent) -> std::io::Result<Self> {
         let (orders, inbox) = mpsc::channel(4);
         let (supervisor, state) = Supervisor::new(spec, inbox, on_event)?;
@@ -141,34 +144,35 @@ impl Child {
         }
     }
 
-    /// SIGKILL. Returns when the process is gone; what follows is up to [`Restart`].
+    /// Sends SIGKILL and returns when the process is gone. [`Restart`] then decides about a new start.
     pub async fn kill(&self) {
-        self.order(Order::Kill).await;
+        self.order(Control::Kill).await;
     }
 
-    /// SIGTERM, which a paused child is resumed for, then SIGKILL when it takes too long. It stays stopped until
-    /// [`Child::start`].
+    /// Sends SIGTERM (and resumes a paused child, so that it can react), then SIGKILL after
+    /// [`ChildSpec::stop_within`]. The child stays stopped until [`Child::start`].
     pub async fn stop(&self) -> Stopped {
-        self.order(Order::Stop).await.unwrap_or(Stopped::WasDead)
+        self.order(Control::Stop).await.unwrap_or(Stopped::WasDead)
     }
 
-    /// SIGSTOP: the child stands still, as a process does whose machine has none left for it. Its sockets stay open.
+    /// Sends SIGSTOP: the child stands still, like a process that gets no processor time. Its sockets stay open.
     pub async fn pause(&self) {
-        self.order(|done| Order::Signal(Signal::STOP, done)).await;
+        self.order(|done| Control::Signal(Signal::STOP, done)).await;
     }
 
-    /// SIGCONT: a paused child goes on as if no time had passed.
+    /// Sends SIGCONT: a paused child goes on as if no time had passed.
     pub async fn resume(&self) {
-        self.order(|done| Order::Signal(Signal::CONT, done)).await;
+        self.order(|done| Control::Signal(Signal::CONT, done)).await;
     }
 
-    /// Starts a dead child now, without the rest of a back-off. Does nothing to a running one.
+    /// Starts a dead child now, without the rest of its back-off. Has no effect on a running child.
     pub async fn start(&self) {
-        self.order(Order::Start).await;
+        self.order(Control::Start).await;
     }
 
-    /// `None` when the supervisor is gone, with the runtime that carried it.
-    async fn order(&self, order: impl FnOnce(oneshot::Sender<Stopped>) -> Order) -> Option<Stopped> {
+    /// Sends an order to the supervisor and waits for its answer; `None` when the supervisor has ended with its
+    /// runtime.
+    async fn order(&self, order: impl FnOnce(oneshot::Sender<Stopped>) -> Control) -> Option<Stopped> {
         let (done, answer) = oneshot::channel();
         self.orders.send(order(done)).await.ok()?;
         answer.await.ok()

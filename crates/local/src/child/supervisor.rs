@@ -1,5 +1,5 @@
-//! The task that owns a child process. Only it sends signals, and only before it has collected the child's
-//! status, so a signal can never reach a stranger that was given the same process id.
+//! The task that owns a child process. Only this task sends signals, and only before it has collected the child's
+//! status. So a signal never reaches another process that was given the same process id.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -15,27 +15,27 @@ use super::back_off::BackOff;
 use super::{ChildEvent, ChildSpec, EXIT_WITH_STDIN, OnEvent, Restart, State, Stopped};
 
 #[derive(Debug)]
-pub(super) enum Order {
+pub(super) enum Control {
     Kill(oneshot::Sender<Stopped>),
     Stop(oneshot::Sender<Stopped>),
-    /// One that the child need not answer.
+    /// A signal that the child need not answer.
     Signal(Signal, oneshot::Sender<Stopped>),
     Start(oneshot::Sender<Stopped>),
 }
 
 pub(super) struct Supervisor {
     spec: ChildSpec,
-    inbox: mpsc::Receiver<Order>,
+    inbox: mpsc::Receiver<Control>,
     on_event: OnEvent,
     state: watch::Sender<State>,
     back_off: BackOff,
     running: Option<Running>,
-    /// When the back-off of a dead child is over.
+    /// The end of a dead child's back-off.
     restart_at: Option<Instant>,
 }
 
-/// A process not yet collected, and the pipe whose end would end it. `Child::wait` closes a standard input
-/// left inside the child, which is why it is kept beside.
+/// A process that is not yet collected, with the pipe whose end makes it exit. The pipe is kept outside the process
+/// handle, because `Child::wait` closes a standard input that it still holds.
 struct Running {
     process: tokio::process::Child,
     pid: u32,
@@ -43,18 +43,18 @@ struct Running {
     _stdin: Option<ChildStdin>,
 }
 
-/// What to do next.
+/// The next event for the supervisor.
 enum Turn {
     Died(ExitStatus),
     RestartIsDue,
-    Ordered(Order),
+    Ordered(Control),
     HandleDropped,
 }
 
 impl Supervisor {
     pub(super) fn new(
         spec: ChildSpec,
-        inbox: mpsc::Receiver<Order>,
+        inbox: mpsc::Receiver<Control>,
         on_event: OnEvent,
     ) -> io::Result<(Self, watch::Receiver<State>)> {
         let running = spawn(&spec)?;
@@ -71,19 +71,19 @@ impl Supervisor {
             match self.turn().await {
                 Turn::Died(status) => self.died(status),
                 Turn::RestartIsDue => self.start_again(),
-                Turn::Ordered(Order::Start(done)) => {
+                Turn::Ordered(Control::Start(done)) => {
                     if self.running.is_none() {
                         self.start_again();
                     }
                     let _caller_left = done.send(Stopped::WasDead);
                 }
-                Turn::Ordered(Order::Kill(done)) => {
+                Turn::Ordered(Control::Kill(done)) => {
                     let _caller_left = done.send(self.kill().await);
                 }
-                Turn::Ordered(Order::Stop(done)) => {
+                Turn::Ordered(Control::Stop(done)) => {
                     let _caller_left = done.send(self.stop().await);
                 }
-                Turn::Ordered(Order::Signal(signal, done)) => {
+                Turn::Ordered(Control::Signal(signal, done)) => {
                     self.signal(signal);
                     let _caller_left = done.send(Stopped::WasDead);
                 }
@@ -96,7 +96,7 @@ impl Supervisor {
     }
 
     async fn turn(&mut self) -> Turn {
-        let ordered = |order: Option<Order>| order.map_or(Turn::HandleDropped, Turn::Ordered);
+        let ordered = |order: Option<Control>| order.map_or(Turn::HandleDropped, Turn::Ordered);
         match (&mut self.running, self.restart_at) {
             (Some(running), _) => tokio::select! {
                 status = running.process.wait() => Turn::Died(status.unwrap_or_default()),
@@ -110,7 +110,7 @@ impl Supervisor {
         }
     }
 
-    /// Records a death that was no stop, and plans the restart if there is to be one.
+    /// Records a death that was not a stop, and plans the restart if there is one.
     fn died(&mut self, status: ExitStatus) {
         let lived = self.running.take().map_or(Duration::ZERO, |running| running.since.elapsed());
         self.state.send_replace(State::Dead { status: Some(status) });
@@ -162,7 +162,7 @@ impl Supervisor {
     async fn stop(&mut self) -> Stopped {
         self.restart_at = None;
         self.signal(Signal::TERM);
-        self.signal(Signal::CONT); // one that is paused would not see the other
+        self.signal(Signal::CONT); // a paused child does not react to SIGTERM
         let Some(mut running) = self.running.take() else { return Stopped::WasDead };
         let stopped = match timeout(self.spec.stop_within, running.process.wait()).await {
             Ok(status) => Stopped::ByItself(status.unwrap_or_default()),
@@ -189,7 +189,7 @@ fn spawn(spec: &ChildSpec) -> io::Result<Running> {
         .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
         .stderr(log)
-        .process_group(0) // a Ctrl-C at the terminal is for us; we stop the child in good order
+        .process_group(0) // Ctrl-C goes to this process only, which then stops the child in order
         .kill_on_drop(true)
         .spawn()?;
     let stdin = process.stdin.take();

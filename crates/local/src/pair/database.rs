@@ -1,4 +1,5 @@
-//! The pair's database server: a private one that is started again when it dies, or one that is not ours.
+//! The pair's database server: a private server, restarted when it dies, or a given server that this crate does not
+//! own.
 
 use std::path::Path;
 use std::process::ExitStatus;
@@ -18,10 +19,10 @@ use crate::{Postgres, PostgresError, PostgresOptions, Service};
 
 const NAME: &str = "postgres";
 
-/// A death of the server is noticed within this time.
+/// The interval of checks whether the server has died.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// How long a given server may take to accept a session.
+/// The longest time that a given server may take to accept a session.
 const GIVEN_ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -32,12 +33,12 @@ pub(super) struct DatabaseServer {
 
 #[derive(Debug)]
 struct Private {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Control>,
     pid: watch::Receiver<Option<u32>>,
 }
 
 #[derive(Debug)]
-enum Order {
+enum Control {
     Kill(oneshot::Sender<bool>),
     Start(oneshot::Sender<Result<(), PostgresError>>),
     Stop(oneshot::Sender<Result<(), PostgresError>>),
@@ -95,20 +96,20 @@ impl DatabaseServer {
     pub(super) async fn kill(&self) -> bool {
         let Some(private) = &self.private else { return false };
         let (done, answer) = oneshot::channel();
-        private.orders.send(Order::Kill(done)).await.is_ok() && answer.await.unwrap_or(false)
+        private.orders.send(Control::Kill(done)).await.is_ok() && answer.await.unwrap_or(false)
     }
 
-    /// Starts a private server that is dead; nothing happens to any other.
+    /// Starts a private server that is dead. Has no effect on any other server.
     pub(super) async fn start_again(&self) -> Result<(), PostgresError> {
         let Some(private) = &self.private else { return Ok(()) };
         let (done, answer) = oneshot::channel();
-        match private.orders.send(Order::Start(done)).await {
+        match private.orders.send(Control::Start(done)).await {
             Ok(()) => answer.await.unwrap_or(Ok(())),
             Err(_watch_ended) => Ok(()),
         }
     }
 
-    /// Returns at once for a server that is not ours.
+    /// Waits until a private server runs. Returns at once for a given server.
     pub(super) async fn wait_until_running(&self) {
         if let Some(private) = &self.private {
             let mut pid = private.pid.clone();
@@ -119,7 +120,7 @@ impl DatabaseServer {
     pub(super) async fn stop(self) -> Result<(), PostgresError> {
         let Some(private) = self.private else { return Ok(()) };
         let (done, answer) = oneshot::channel();
-        match private.orders.send(Order::Stop(done)).await {
+        match private.orders.send(Control::Stop(done)).await {
             Ok(()) => answer.await.unwrap_or(Ok(())),
             Err(_watch_ended) => Ok(()),
         }
@@ -130,13 +131,13 @@ impl DatabaseServer {
 struct Watch {
     postgres: Postgres,
     restart: Restart,
-    inbox: mpsc::Receiver<Order>,
+    inbox: mpsc::Receiver<Control>,
     on_event: OnEvent,
     pid: watch::Sender<Option<u32>>,
     back_off: BackOff,
     since: Instant,
     is_dead: bool,
-    /// When the back-off of a dead server is over.
+    /// The end of a dead server's back-off.
     restart_at: Option<Instant>,
 }
 
@@ -145,13 +146,13 @@ impl Watch {
         loop {
             let next_look = Instant::now() + LOOK_EVERY;
             match timeout_at(next_look, self.inbox.recv()).await {
-                Ok(Some(Order::Kill(done))) => {
+                Ok(Some(Control::Kill(done))) => {
                     let _caller_left = done.send(self.postgres.kill().await);
                 }
-                Ok(Some(Order::Start(done))) => {
+                Ok(Some(Control::Start(done))) => {
                     let _caller_left = done.send(self.start_if_dead().await);
                 }
-                Ok(Some(Order::Stop(done))) => {
+                Ok(Some(Control::Stop(done))) => {
                     let _caller_left = done.send(self.postgres.stop().await);
                     return;
                 }

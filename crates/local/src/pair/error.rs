@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{PostgresError, Service};
 
-/// Why the pair does not run. Each message is meant for the person who started it.
+/// Reasons why the pair does not run. Each message is written for the person who started it.
 #[derive(Debug, thiserror::Error)]
 pub enum PairError {
     #[error(transparent)]
@@ -18,7 +18,9 @@ pub enum PairError {
     Migration { service: Service, status: ExitStatus, output: String },
     #[error("migrating the {service} database took longer than {within:?}")]
     MigrationTooSlow { service: Service, within: Duration },
-    #[error("port {port} on 127.0.0.1 is in use; stop what listens there or choose others with --port-base")]
+    #[error(
+        "port {port} on 127.0.0.1 is in use; stop the program that listens there or choose other ports with --port-base"
+    )]
     PortInUse { port: u16 },
     #[error("{program} cannot be run: {source}", program = program.display())]
     Program { program: PathBuf, source: io::Error },

@@ -1,4 +1,4 @@
-//! Asking a service whether it is ready: one request of its own, because this crate needs no more HTTP than that.
+//! The readiness check of a service: one hand-written HTTP request, because this crate needs no more HTTP than that.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// `Ok` when `GET /readyz` answers 200; otherwise what it answered, or why it did not.
+/// `Ok` when `GET /readyz` answers 200; otherwise the status that it answered, or the reason why it did not.
 pub(super) async fn ready(ops_port: u16) -> Result<(), String> {
     match timeout(ANSWER_WITHIN, status(ops_port)).await {
         Ok(Ok(200)) => Ok(()),

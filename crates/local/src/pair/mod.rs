@@ -1,5 +1,5 @@
-//! The pair as a whole: PostgreSQL, both databases, migrations, tokens, both services, in that order, and in
-//! the opposite order at the end. `mainstay up`, the demo and the tests all start it here.
+//! The pair as a whole: PostgreSQL, both databases, migrations, tokens and both services are started in that order,
+//! and stopped in the opposite order. `mainstay up`, the demo and the tests all start it here.
 
 mod database;
 mod error;
@@ -25,14 +25,14 @@ pub use options::{PairOptions, Ports, Programs, Server};
 pub use ready::{Databases, Pids, Ready, ReadyTokens};
 pub use tokens::{Token, Tokens};
 
-/// Another process may take a port between our drawing it and a service's binding it; with random ports
-/// a third time in a row does not happen by accident.
+/// Draws of random ports before a start fails. Another process may take a port between the draw and the service's
+/// bind; three times in a row is no accident.
 const PORT_DRAWS: u32 = 3;
 
 /// A running pair. Dropping it stops everything in the background; [`RunningPair::stop`] waits.
 #[derive(Debug)]
 pub struct RunningPair {
-    // In the order in which they have to go.
+    // Fields are dropped in this order: services first, then the server, then the directory.
     order: Child,
     inventory: Child,
     server: DatabaseServer,
@@ -43,7 +43,7 @@ pub struct RunningPair {
     ready_within: Duration,
 }
 
-/// One of something for each service.
+/// A value for each service.
 #[derive(Debug, Clone, Copy)]
 struct PerService<T> {
     order: T,
@@ -59,7 +59,7 @@ impl<T> PerService<T> {
     }
 }
 
-/// Where the pair keeps its files.
+/// The directory of the pair's files.
 #[derive(Debug)]
 enum Home {
     Kept(PathBuf),
@@ -89,8 +89,8 @@ impl Home {
 }
 
 impl RunningPair {
-    /// Starts everything and waits until both services say that they are ready. What was started is stopped
-    /// again when a later part fails or the future is dropped.
+    /// Starts everything and waits until both services are ready. If a later part fails, or the future is dropped,
+    /// the parts that were started are stopped again.
     pub async fn start(options: PairOptions) -> Result<Self, PairError> {
         let home = Home::prepare(options.server.place())?;
         let path = home.path();
@@ -114,12 +114,12 @@ impl RunningPair {
         self.ports
     }
 
-    /// `http://127.0.0.1:port` of the public listener.
+    /// The URL of the public listener: `http://127.0.0.1:port`.
     pub fn url(&self, service: Service) -> String {
         format!("http://127.0.0.1:{}", self.ports.public(service))
     }
 
-    /// `http://127.0.0.1:port` of the operations listener.
+    /// The URL of the operations listener: `http://127.0.0.1:port`.
     pub fn ops_url(&self, service: Service) -> String {
         format!("http://127.0.0.1:{}", self.ports.ops(service))
     }
@@ -132,7 +132,7 @@ impl RunningPair {
         self.databases.of(service)
     }
 
-    /// The directory of logs, tokens and, when it is private, PostgreSQL.
+    /// The directory of logs, tokens and, when the server is private, PostgreSQL.
     pub fn home(&self) -> &Path {
         self.home.path()
     }
@@ -141,23 +141,23 @@ impl RunningPair {
         service::log_file(self.home(), service)
     }
 
-    /// The process that runs a service now; `None` while it is dead.
+    /// The id of the process that runs a service; `None` while it is dead.
     pub fn pid(&self, service: Service) -> Option<u32> {
         self.child(service).pid()
     }
 
-    /// Everything a script needs to drive the pair, as of now.
+    /// Everything that a script needs to drive the pair, at this moment.
     pub fn ready(&self) -> Ready {
         Ready::of(self)
     }
 
-    /// SIGKILL to a service. Returns when it is gone. Whether it comes back by itself is up to
-    /// [`PairOptions::restart`].
+    /// Sends SIGKILL to a service and returns when it is gone. [`PairOptions::restart`] decides whether it is started
+    /// again.
     pub async fn kill(&self, service: Service) {
         self.child(service).kill().await;
     }
 
-    /// SIGTERM to a service, which drains and ends; it stays stopped until [`RunningPair::start_service`].
+    /// Sends SIGTERM to a service, which drains and ends. It stays stopped until [`RunningPair::start_service`].
     pub async fn stop_service(&self, service: Service) -> Stopped {
         self.child(service).stop().await
     }
@@ -168,13 +168,13 @@ impl RunningPair {
         self.wait_until_ready(service).await
     }
 
-    /// Waits until a service is ready, however often it has to be restarted until then.
+    /// Waits until a service is ready, over any number of restarts.
     pub async fn wait_until_ready(&self, service: Service) -> Result<(), PairError> {
         let started = service::Started { service, ports: self.ports, log: self.log_file(service) };
         started.wait(self.child(service), self.ready_within, service::Death::MayBeFollowedByARestart).await
     }
 
-    /// A superuser's way to the server; with [`Server::Given`], what was given.
+    /// Connection options of the server's superuser; with [`Server::Given`], of the given role.
     pub fn admin(&self) -> &PgConnectOptions {
         self.server.admin()
     }
@@ -184,7 +184,7 @@ impl RunningPair {
         Ok(self.server.start_again().await?)
     }
 
-    /// SIGKILL to the private PostgreSQL; `false` when it is not ours or not running.
+    /// Sends SIGKILL to the private PostgreSQL; `false` when the server is not private or not running.
     pub async fn kill_postgres(&self) -> bool {
         self.server.kill().await
     }
@@ -194,7 +194,8 @@ impl RunningPair {
         self.server.wait_until_running().await;
     }
 
-    /// Stops order, then inventory, then PostgreSQL, and removes a temporary home. How each service ended.
+    /// Stops order, then inventory, then PostgreSQL, and removes a temporary directory. Returns how each service
+    /// ended.
     pub async fn stop(self) -> Result<(Stopped, Stopped), PairError> {
         let order = self.order.stop().await;
         let inventory = self.inventory.stop().await;
@@ -214,8 +215,8 @@ impl RunningPair {
     }
 }
 
-/// Starts both services and waits until both are ready. Ports that were drawn, not asked for, are drawn
-/// again when somebody else was quicker.
+/// Starts both services and waits until both are ready. Ports that were drawn, not asked for, are drawn again when
+/// another process took one.
 async fn start_services(
     options: &PairOptions,
     home: &Path,

@@ -8,24 +8,24 @@ use crate::child::{OnEvent, Restart};
 use crate::postgres::Place;
 use crate::{PostgresOptions, Secret, Service, ports};
 
-/// How to start the pair.
+/// Options of the pair.
 #[derive(Clone)]
 pub struct PairOptions {
     pub programs: Programs,
     pub server: Server,
-    /// `None` draws free ones.
+    /// The services' ports; `None` draws free ones.
     pub ports: Option<Ports>,
-    /// What follows when a service, or a private PostgreSQL, dies.
+    /// The reaction to the death of a service or of a private PostgreSQL.
     pub restart: Restart,
-    /// Added to a service's environment last, so it wins over what is set here.
+    /// Variables added last to a service's environment, so they override those that this crate sets.
     pub environment: Vec<(Service, OsString, OsString)>,
-    /// How long migrating, and then becoming ready, may each take.
+    /// The longest time for migrating, and again for becoming ready. Default: 1 minute.
     pub ready_within: Duration,
-    /// Hears of deaths and restarts once the pair is up.
+    /// The receiver of deaths and restarts once the pair is up.
     pub on_event: OnEvent,
 }
 
-// Settings for a service's environment may be secrets.
+// Not derived: settings for a service's environment may be secrets.
 impl std::fmt::Debug for PairOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { programs, server, ports, restart, .. } = self;
@@ -52,7 +52,7 @@ impl PairOptions {
         }
     }
 
-    /// A pair for one test: see [`PostgresOptions::for_tests`]; what is killed stays dead until started.
+    /// Options for one test: see [`PostgresOptions::for_tests`]. A killed process stays dead until it is started.
     pub fn for_tests(programs: Programs) -> Self {
         Self { restart: Restart::Never, ..Self::new(programs, Server::Private(PostgresOptions::for_tests())) }
     }
@@ -73,7 +73,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// The `mainstay` executable, which is both services as well.
+    /// The `mainstay` executable, which contains both services.
     pub fn mainstay(executable: &Path) -> Self {
         let command = |name: &str| vec![executable.into(), name.into()];
         Self { order: command("mainstay-order"), inventory: command("mainstay-inventory") }
@@ -89,13 +89,13 @@ impl Programs {
     }
 }
 
-/// Whose PostgreSQL.
+/// The pair's PostgreSQL.
 #[derive(Debug, Clone)]
 pub enum Server {
-    /// Our own; the pair's other files live beside it.
+    /// A private server. The pair's other files are beside it.
     Private(PostgresOptions),
-    /// One that runs already: the URL of a role that may create roles and databases, and where the pair's
-    /// files go. Its roles `mainstay_*` get new passwords.
+    /// A running server: the URL of a role that may create roles and databases, and the place of the pair's files.
+    /// Its roles `mainstay_*` get new passwords.
     Given { admin_url: Secret, place: Place },
 }
 
@@ -108,7 +108,7 @@ impl Server {
     }
 }
 
-/// Where the services listen, on loopback.
+/// The services' ports on loopback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {
     pub order: u16,
@@ -118,8 +118,8 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Order on `base`, inventory on the next, and their operations listeners a thousand above each.
-    /// `None` when that goes beyond the last port.
+    /// Order on `base`, inventory on the next port, and their operations listeners 1,000 above each. `None` when the
+    /// last would be above 65535, or `base` is 0.
     pub fn from_base(base: u16) -> Option<Self> {
         let last = base.checked_add(1_001)?;
         (base > 0).then_some(Self {
@@ -130,7 +130,7 @@ impl Ports {
         })
     }
 
-    /// Four ports nobody listens on at this moment.
+    /// Draws four ports on which no process listens at this moment.
     pub fn draw() -> io::Result<Self> {
         let [order, inventory, order_ops, inventory_ops] = ports::distinct()?;
         Ok(Self { order, inventory, order_ops, inventory_ops })

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::RunningPair;
 use crate::Service;
 
-/// Everything a script needs to drive the pair. What `mainstay up --json` prints, member for member; it
-/// holds tokens and passwords.
+/// Everything that a script needs to drive the pair. `mainstay up --json` prints exactly these members. They include
+/// tokens and passwords.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Ready {
     pub order: String,
@@ -40,7 +40,7 @@ impl std::fmt::Debug for ReadyTokens {
     }
 }
 
-/// URLs with the roles the services themselves use.
+/// Database URLs with the roles that the services themselves use.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Databases {
     pub order: String,
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Databases {
     }
 }
 
-/// Absent while a process is dead; PostgreSQL's also when it is not ours.
+/// Process ids. `None` while a process is dead; PostgreSQL's also when the server is not private.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pids {
     pub order: Option<u32>,

@@ -1,4 +1,4 @@
-//! One service: its migration, its environment, its first minutes.
+//! One service of the pair: its migration, its environment and its start.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,21 +15,22 @@ use crate::child::{Child, ChildSpec, OnEvent, State};
 use crate::provision::DatabaseUrls;
 use crate::{Service, ports};
 
-/// Longer than a service takes over its own shutdown (10 s), so that SIGKILL only meets one that hangs.
+/// The time between SIGTERM and SIGKILL. It is longer than a service's own shutdown (10 s), so that SIGKILL ends only
+/// a service that hangs.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
-/// Between two questions whether a service is ready; it logs each time it is not, so they become rarer.
+/// The waits between two readiness checks. The service logs each check that fails, so the waits grow.
 const FIRST_WAIT: Duration = Duration::from_millis(25);
 const LONGEST_WAIT: Duration = Duration::from_millis(400);
 
-/// How much of a log an error quotes.
+/// The number of log lines that an error quotes.
 const LINES_QUOTED: usize = 20;
 
 pub(super) fn log_file(home: &Path, service: Service) -> PathBuf {
     home.join(format!("{service}.log"))
 }
 
-/// Runs the service's `migrate` with the owner's URL, which the serving process never sees.
+/// Runs the service's `migrate` with the owner's URL, which the serving process never gets.
 pub(super) async fn migrate(
     options: &PairOptions,
     service: Service,
@@ -55,7 +56,7 @@ pub(super) async fn migrate(
     Err(PairError::Migration { service, status: output.status, output: last_lines(&text) })
 }
 
-/// What both services of one pair are started from.
+/// The inputs of both services' starts.
 #[derive(Clone, Copy)]
 pub(super) struct Launch<'a> {
     pub(super) options: &'a PairOptions,
@@ -66,7 +67,7 @@ pub(super) struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// Starts a service and waits until it is ready. Its deaths until then are this call's error, no event.
+    /// Starts a service and waits until it is ready. A death before that is this call's error and no event.
     pub(super) async fn start(self, service: Service) -> Result<Child, PairError> {
         let log = log_file(self.home, service);
         if log.exists() {
@@ -118,7 +119,7 @@ impl Launch<'_> {
     }
 }
 
-/// What a death means to somebody who waits for readiness.
+/// The meaning of a death while a caller waits for readiness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Death {
     IsAnError,
@@ -160,7 +161,7 @@ impl Started {
         }
     }
 
-    /// The service is gone, so whoever listens on one of its ports is the reason.
+    /// The error of a service that died. When another process listens on one of its ports, that is the reason.
     fn death(&self, status: String) -> PairError {
         let ports = [self.ports.public(self.service), self.ports.ops(self.service)];
         match ports.into_iter().find(|port| !ports::is_free(*port)) {

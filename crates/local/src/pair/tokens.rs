@@ -1,4 +1,5 @@
-//! Who may call: the tokens people and the order service use, and the files by which the services know them.
+//! The pair's tokens: those that people and the order service use, and the files by which the services recognise
+//! them.
 
 use std::fmt::Write;
 use std::fs;
@@ -9,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::PairError;
 use crate::{Secret, Service, private};
 
-/// A principal's token and the file that holds it, readable by its owner alone.
+/// A principal's token and its file, which only its owner can read.
 #[derive(Debug, Clone)]
 pub struct Token {
     pub principal: &'static str,
@@ -18,15 +19,15 @@ pub struct Token {
     pub file: PathBuf,
 }
 
-/// The pair's principals. Tokens stay the same for as long as the pair's directory does, so that a client
+/// The tokens of the pair's principals. They stay the same for the lifetime of the pair's directory, so that a client
 /// may carry on after a restart.
 #[derive(Debug, Clone)]
 pub struct Tokens {
     pub client: Token,
-    /// A second client, to see that neither sees the other's orders.
+    /// A second client, to check that neither client sees the other's orders.
     pub client2: Token,
     pub operator: Token,
-    /// What the order service calls inventory with.
+    /// The order service's token at inventory.
     pub order: Token,
     directory: PathBuf,
 }
@@ -49,7 +50,7 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// For a service's `AUTH_TOKENS_FILE`.
+    /// The file for a service's `AUTH_TOKENS_FILE`.
     pub fn accepted_file(&self, service: Service) -> PathBuf {
         self.directory.join(format!("accepted-by-{service}"))
     }

@@ -1,4 +1,4 @@
-//! Finding the server's programs. Distributions keep `initdb` and `postgres` off the PATH.
+//! The server's programs. Distributions keep `initdb` and `postgres` off the PATH.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,32 +6,33 @@ use std::process::Command;
 use super::PostgresError;
 use crate::system::System;
 
-/// What the services rely on is all there from this version on: `pg_snapshot` functions, `REVOKE` semantics, and
-/// `client_connection_check_interval`, which came to other systems than Linux a version later.
+/// The oldest major version with everything that the services need: `pg_snapshot` functions, `REVOKE` semantics, and
+/// `client_connection_check_interval`, which systems other than Linux got one version later.
 const OLDEST_MAJOR: u32 = if cfg!(target_os = "linux") { 14 } else { 15 };
 
-/// Names a directory that holds `initdb` and `postgres`; it wins over everything found by looking.
+/// The environment variable that names a directory with `initdb` and `postgres`. It overrides every directory found
+/// by searching.
 pub const BINARIES_VARIABLE: &str = "MAINSTAY_POSTGRES_BIN";
 
-/// A directory that holds a usable `initdb` and `postgres`.
+/// A directory with a usable `initdb` and `postgres`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binaries {
     pub directory: PathBuf,
     pub major: u32,
 }
 
-/// In order: `given`, the variable [`BINARIES_VARIABLE`], PATH, `pg_config --bindir`, and the places where
-/// distributions put them, newest version first. `major` is that of an existing data directory, which
-/// no other version can open.
+/// Finds the server's programs, in this order: `given`, the variable [`BINARIES_VARIABLE`], PATH, `pg_config
+/// --bindir`, and the usual directories of distributions, newest version first. `major` is the version of an existing
+/// data directory, which no other version can open.
 pub fn find(given: Option<&Path>, major: Option<u32>) -> Result<Binaries, PostgresError> {
     let named = given.map(Path::to_owned).or_else(|| std::env::var_os(BINARIES_VARIABLE).map(PathBuf::from));
     let candidates = named.map_or_else(usual_places, |directory| vec![directory]);
     let suits = |found: &Binaries| major.map_or(found.major >= OLDEST_MAJOR, |wanted| found.major == wanted);
-    candidates.iter().filter_map(|directory| look(directory)).find(suits).ok_or_else(|| {
+    candidates.iter().filter_map(|directory| inspect(directory)).find(suits).ok_or_else(|| {
         PostgresError::NotInstalled {
             wanted: major.map_or_else(
                 || format!("{OLDEST_MAJOR} or newer"),
-                |major| format!("{major} (which made the data)"),
+                |major| format!("{major} (the version of the data)"),
             ),
             looked_in: candidates
                 .iter()
@@ -43,14 +44,14 @@ pub fn find(given: Option<&Path>, major: Option<u32>) -> Result<Binaries, Postgr
     })
 }
 
-fn look(directory: &Path) -> Option<Binaries> {
+fn inspect(directory: &Path) -> Option<Binaries> {
     let output = Command::new(directory.join("postgres")).arg("--version").output().ok()?;
     let has_initdb = directory.join("initdb").is_file();
     let major = parse_major(&String::from_utf8_lossy(&output.stdout)).filter(|_| has_initdb)?;
     Some(Binaries { directory: directory.to_owned(), major })
 }
 
-/// From `postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)` or `… 18beta1`.
+/// Parses `postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)` or `… 18beta1`.
 fn parse_major(version: &str) -> Option<u32> {
     let number = version.split("(PostgreSQL) ").nth(1)?;
     number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
@@ -72,7 +73,7 @@ fn usual_places() -> Vec<PathBuf> {
     places
 }
 
-/// The directories `parent/{prefix}{number}/{inside}` that exist, highest number first.
+/// Lists the directories `parent/{prefix}{number}/{inside}` that exist, highest number first.
 fn versioned(parent: &str, prefix: &str, inside: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
     let mut found: Vec<(u32, PathBuf)> = entries
@@ -108,11 +109,11 @@ mod tests {
     #[test]
     fn a_data_directory_of_another_version_is_refused_by_that_version() {
         let message = find(None, Some(9)).unwrap_err().to_string();
-        assert!(message.contains("no PostgreSQL 9 (which made the data) server"), "{message}");
+        assert!(message.contains("no PostgreSQL 9 (the version of the data) server"), "{message}");
     }
 
     #[test]
-    fn newest_version_first() {
+    fn the_newest_version_comes_first() {
         let root = std::env::temp_dir().join(format!("mainstay-binaries-{}", uuid::Uuid::new_v4()));
         for version in ["9", "17", "15", "not-a-version"] {
             std::fs::create_dir_all(root.join(version)).unwrap();

@@ -1,4 +1,4 @@
-//! The cluster on disk and the processes that work on it.
+//! The cluster's files and its processes.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -16,14 +16,15 @@ use super::{LOOK_EVERY, PostgresError, PostgresOptions, SUPERUSER, binaries, loo
 use crate::account::{self, Account};
 use crate::{Secret, ports, private};
 
-/// A server whose parent died needs this long at most to notice and shut down, on an idle machine a tenth.
+/// The longest time that a server whose parent died needs to notice and shut down; on an idle machine it needs a
+/// tenth.
 pub(super) const PREDECESSOR_ENDS_WITHIN: Duration = Duration::from_secs(15);
 
 const WATCH: &str = include_str!("watch.sh");
 
 #[derive(Debug)]
 pub(super) struct Cluster {
-    /// Holds `data`, `log` and `password`; belongs to the user that runs the server.
+    /// Directory of `data`, `log` and `password`. It belongs to the user that runs the server.
     pub(super) directory: PathBuf,
     pub(super) port: u16,
     pub(super) ready_within: Duration,
@@ -34,7 +35,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Finds the server's programs and sees to a data directory: an existing one, or a new one from `initdb`.
+    /// Finds the server's programs and prepares the data directory: an existing one, or a new one from `initdb`.
     pub(super) async fn prepare(root: &Path, options: &PostgresOptions) -> Result<Self, PostgresError> {
         let account = account::for_postgres().map_err(|_no_such_user| PostgresError::NoUnprivilegedUser)?;
         let root = std::path::absolute(root).map_err(PostgresError::io(root))?;
@@ -67,7 +68,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// `initdb` works on `data.new`, so that a `data` directory is always a whole one.
+    /// Creates the data directory. `initdb` works on `data.new`, which is then renamed, so that a `data` directory is
+    /// always complete.
     async fn initialise(&self, fsync: bool) -> Result<(), PostgresError> {
         let (new, data) = (self.directory.join("data.new"), self.data());
         if new.exists() {
@@ -99,7 +101,7 @@ impl Cluster {
         self.spawn_watched("postgres", arguments)
     }
 
-    /// Runs one of the server's programs so that it ends when this process does, in whatever way.
+    /// Runs one of the server's programs so that it ends when this process ends, for whatever reason.
     fn spawn_watched(&self, program: &str, arguments: Vec<OsString>) -> Result<Child, PostgresError> {
         let log = self.open_log().map_err(PostgresError::io(&self.directory))?;
         let also = log.try_clone().map_err(PostgresError::io(&self.directory))?;
@@ -108,8 +110,8 @@ impl Cluster {
             .args(["-c", WATCH, "sh"])
             .arg(self.binaries.join(program))
             .args(arguments)
-            .current_dir("/") // readable whoever we become
-            .process_group(0) // a Ctrl-C at the terminal stops the services first, not the database under them
+            .current_dir("/") // readable by every user
+            .process_group(0) // Ctrl-C must stop the services first, not the database under them
             .stdin(Stdio::piped())
             .stdout(log)
             .stderr(also);
@@ -119,14 +121,14 @@ impl Cluster {
         shell.spawn().map_err(PostgresError::io(Path::new("sh")))
     }
 
-    /// Waits while the server of an earlier start still runs on the data, and clears away the lock file of
-    /// one that crashed when its process id now belongs to some other program (usual in containers), which
-    /// the server could not tell from a running one. A dead process's lock file it judges better itself.
+    /// Waits while the server of an earlier start still runs on the data. Removes the lock file of a crashed server
+    /// when another program now has its process id (usual in containers): the new server would take that program for
+    /// a running server. The server itself handles the lock file of a dead process.
     pub(super) async fn wait_for_predecessor(&self) -> Result<(), PostgresError> {
         let begun = Instant::now();
         while let Some(pid) = self.server_pid() {
             match occupant(pid) {
-                Occupant::Nobody => return Ok(()),
+                Occupant::None => return Ok(()),
                 Occupant::Another => {
                     let lock = self.lock_file();
                     return fs::remove_file(&lock).map_err(PostgresError::io(&lock));
@@ -154,7 +156,7 @@ impl Cluster {
         fs::read_to_string(self.lock_file()).ok()?.lines().next()?.trim().parse().ok()
     }
 
-    /// The last resort; the next start recovers.
+    /// Sends SIGKILL to the server, as a last resort. The next start recovers.
     pub(super) fn kill(&self) {
         if let Some(pid) =
             self.server_pid().filter(|pid| occupant(*pid) == Occupant::Postgres).and_then(to_pid)
@@ -163,12 +165,12 @@ impl Cluster {
         }
     }
 
-    /// Why the process just spawned is no more, from its log.
+    /// The reason why the last spawned process ended, from its log.
     pub(super) fn death(&self) -> PostgresError {
         PostgresError::from_log(self.log_tail(), &self.directory, self.port, self.account.is_some())
     }
 
-    /// The last twenty lines.
+    /// The last twenty lines of the log.
     pub(super) fn log_tail(&self) -> String {
         let log = fs::read(self.log_file()).unwrap_or_default();
         let lines: Vec<_> =
@@ -176,7 +178,7 @@ impl Cluster {
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
-    /// Starts afresh at every start, so that its end speaks of this one.
+    /// Opens a new log for every start, so that its last lines are about this start.
     fn open_log(&self) -> io::Result<File> {
         let path = self.log_file();
         match fs::rename(&path, path.with_extension("log.1")) {
@@ -204,10 +206,10 @@ fn settings(options: &PostgresOptions) -> Vec<(String, String)> {
     let on = |on| if on { "on" } else { "off" };
     let ours = [
         ("listen_addresses", "127.0.0.1"),
-        ("unix_socket_directories", ""), // everything goes through the password
+        ("unix_socket_directories", ""), // every session must give the password
         ("fsync", on(options.fsync)),
         ("full_page_writes", on(options.fsync)),
-        ("dynamic_shared_memory_type", "mmap"), // inside the data directory, so removed with it
+        ("dynamic_shared_memory_type", "mmap"), // in the data directory, so it is removed with it
         ("max_connections", &options.max_connections.to_string()),
         ("log_checkpoints", "off"),
         ("timezone", "UTC"),
@@ -221,27 +223,28 @@ fn to_pid(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
-/// Who has a process id now.
+/// The present owner of a process id.
 #[derive(Debug, PartialEq, Eq)]
 enum Occupant {
-    Nobody,
+    None,
     Postgres,
     Another,
 }
 
-/// A process that has ended but was not yet collected by its parent has no command line and counts as gone.
-/// Where the system cannot be asked for a command line (no /proc), whoever is alive is taken for PostgreSQL.
+/// Finds the present owner of a process id. A process that has ended but was not yet collected by its parent has no
+/// command line and counts as gone. Where the system has no command lines (no /proc), every live process counts as
+/// PostgreSQL.
 fn occupant(pid: u32) -> Occupant {
     let alive = to_pid(pid).is_some_and(|pid| test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
     if !alive {
-        return Occupant::Nobody;
+        return Occupant::None;
     }
     let Ok(command_line) = fs::read(format!("/proc/{pid}/cmdline")) else {
-        return if Path::new("/proc/self").exists() { Occupant::Nobody } else { Occupant::Postgres };
+        return if Path::new("/proc/self").exists() { Occupant::None } else { Occupant::Postgres };
     };
     let program = command_line.split(|byte| *byte == 0).next().unwrap_or_default();
     match program {
-        [] => Occupant::Nobody,
+        [] => Occupant::None,
         _ if program.ends_with(b"/postgres") || program.starts_with(b"postgres") => Occupant::Postgres,
         _ => Occupant::Another,
     }

@@ -2,7 +2,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Why there is no PostgreSQL. Each message says what to do about it where there is something to do.
+/// Reasons why no PostgreSQL runs. Where the reader can do something, the message says what.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
     #[error("no PostgreSQL {wanted} server found (looked in {looked_in}). Install one: {install}")]
@@ -12,7 +12,7 @@ pub enum PostgresError {
          Create it with `useradd --system postgres`, or run this as an ordinary user"
     )]
     NoUnprivilegedUser,
-    #[error("port {port} on 127.0.0.1 is in use; choose another or stop what listens there")]
+    #[error("port {port} on 127.0.0.1 is in use; stop the program that listens there or choose another port")]
     PortInUse { port: u16 },
     #[error("the disk that holds {} is full; free some space or choose another directory", path.display())]
     DiskFull { path: PathBuf },
@@ -34,7 +34,7 @@ pub enum PostgresError {
 }
 
 impl PostgresError {
-    /// An operating system's error at a path, said plainly when it is one of the common ones.
+    /// An operating system's error at a path, in plain words when it is a common one.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.kind() {
             io::ErrorKind::StorageFull => Self::DiskFull { path: path.to_owned() },
@@ -45,7 +45,7 @@ impl PostgresError {
         }
     }
 
-    /// What the end of a log says about why the server, or `initdb`, is no more.
+    /// The reason why the server, or `initdb`, ended, from the last lines of its log.
     pub(crate) fn from_log(log: String, directory: &Path, port: u16, as_postgres: bool) -> Self {
         let path = directory.to_owned();
         if log.contains("No space left on device") {

@@ -1,4 +1,4 @@
-//! A private PostgreSQL server: its own directory, its own port on loopback, its own superuser password.
+//! A private PostgreSQL server with its own directory, its own port on loopback and its own superuser password.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), local::PostgresError> {
@@ -30,13 +30,13 @@ pub use options::{Place, PostgresOptions};
 /// The name of the superuser of every private server.
 pub const SUPERUSER: &str = "postgres";
 
-/// A fast shutdown writes a checkpoint; this is how long a slow disk may take over it.
+/// The longest time for a shutdown. A fast shutdown writes a checkpoint, and the disk may be slow.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
-/// How often to look whether the server has become ready, or has gone.
+/// The interval of checks whether the server is ready or has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How long one attempt at a first session may take; something else may listen on the port and say nothing.
+/// The longest time for one attempt at a first session. Another program may listen on the port and not answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// A running server. Dropping it shuts the server down and removes a temporary directory, without waiting;
@@ -44,7 +44,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Postgres {
     cluster: Cluster,
-    // Before `_temporary`, whose removal waits for the server to be gone.
+    // Dropped before `temporary`, whose removal waits for the end of the server.
     watcher: Child,
     temporary: Option<TemporaryDirectory>,
 }
@@ -52,8 +52,8 @@ pub struct Postgres {
 impl Postgres {
     /// Creates the cluster if its directory has none, starts the server, and waits until it answers a query.
     ///
-    /// A directory whose last server crashed is recovered; one whose last server is still shutting down is
-    /// waited for. When this future is dropped, the server is stopped.
+    /// A directory whose last server crashed is recovered. If its last server is still shutting down, the start
+    /// waits. When this future is dropped, the server is stopped.
     pub async fn start(options: PostgresOptions) -> Result<Self, PostgresError> {
         let temporary = options.temporary_parent().map(|parent| create_temporary(&parent)).transpose()?;
         let root = temporary.as_ref().map_or_else(|| options.kept_directory(), |t| t.path().to_owned());
@@ -62,12 +62,12 @@ impl Postgres {
         Ok(Self { cluster, watcher, temporary })
     }
 
-    /// A superuser's URL of a database on this server. It holds the password.
+    /// The superuser's URL of a database on this server, with the password.
     pub fn url(&self, database: &str) -> String {
         crate::provision::connection_url(&self.connect_options(database))
     }
 
-    /// A superuser's way to a database on this server.
+    /// The superuser's connection options of a database on this server.
     pub fn connect_options(&self, database: &str) -> PgConnectOptions {
         self.cluster.connect_options(database)
     }
@@ -76,12 +76,12 @@ impl Postgres {
         self.cluster.port
     }
 
-    /// The server's process id, as its lock file has it.
+    /// The server's process id, from its lock file.
     pub fn pid(&self) -> Option<u32> {
         self.cluster.server_pid()
     }
 
-    /// Where the cluster, its log and its superuser's password are.
+    /// The directory of the cluster, its log and its superuser's password.
     pub fn directory(&self) -> &Path {
         &self.cluster.directory
     }
@@ -90,12 +90,12 @@ impl Postgres {
         self.cluster.log_file()
     }
 
-    /// How the server ended, when it has: somebody killed it, or it crashed.
+    /// The server's exit status when it has ended: it was killed, or it crashed.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.watcher.try_wait().ok().flatten()
     }
 
-    /// SIGKILL, as a crash would. Returns when the server is gone; `false` when it was so before.
+    /// Sends SIGKILL, like a crash, and returns when the server is gone; `false` when it was gone before.
     pub async fn kill(&mut self) -> bool {
         let was_running = self.ended().is_none();
         while self.ended().is_none() {
@@ -105,14 +105,15 @@ impl Postgres {
         was_running
     }
 
-    /// Starts a server that has ended again, on the same port and data. The server recovers from its log.
+    /// Starts an ended server again, on the same port and data. The server recovers from its write-ahead log.
     pub async fn start_again(&mut self) -> Result<(), PostgresError> {
         self.shut_down().await?;
         self.watcher = launch(&mut self.cluster, false).await?;
         Ok(())
     }
 
-    /// Shuts the server down, open sessions included, and waits until it is gone (and its directory, if temporary).
+    /// Shuts the server down, open sessions included, and waits until it is gone, with its directory if that is
+    /// temporary.
     pub async fn stop(mut self) -> Result<(), PostgresError> {
         let stopped = self.shut_down().await;
         if let Some(temporary) = self.temporary.take() {
@@ -136,7 +137,7 @@ impl Postgres {
     }
 }
 
-/// Whether this process may run a server, itself or as the user `postgres`.
+/// Checks that this process may run a server, itself or as the user `postgres`.
 pub fn check_user() -> Result<(), PostgresError> {
     account::for_postgres().map(drop).map_err(|_no_such_user| PostgresError::NoUnprivilegedUser)
 }
@@ -145,15 +146,16 @@ fn create_temporary(parent: &Path) -> Result<TemporaryDirectory, PostgresError> 
     TemporaryDirectory::create_in(parent).map_err(PostgresError::io(parent))
 }
 
-/// Starts the server once nothing of an earlier one is in the way.
+/// Starts the server after the last server on the same data has ended.
 async fn launch(cluster: &mut Cluster, any_port: bool) -> Result<Child, PostgresError> {
     let begun = Instant::now();
     loop {
         cluster.wait_for_predecessor().await?;
         match start_and_wait(cluster).await {
-            // The port was free a moment ago and nobody asked for this very one: draw another.
+            // The port was free a moment ago, and the caller asked for no particular port: draw another.
             Err(PostgresError::PortInUse { .. }) if any_port => cluster.draw_port()?,
-            // Sessions of a server killed with -9 notice within moments; until then theirs is the memory.
+            // Sessions of a server that was killed with -9 notice its end within moments. Until then they hold the
+            // shared memory.
             Err(PostgresError::Died { log })
                 if log.contains("pre-existing shared memory block")
                     && begun.elapsed() < cluster::PREDECESSOR_ENDS_WITHIN =>
@@ -165,8 +167,8 @@ async fn launch(cluster: &mut Cluster, any_port: bool) -> Result<Child, Postgres
     }
 }
 
-/// Starts the server and waits until it answers a query, has died, or the time is over. The returned
-/// process is the shell that watches the server; its standard input keeps the server alive.
+/// Starts the server and waits until it answers a query, dies, or the time is over. The returned process is the shell
+/// that watches the server; its standard input keeps the server alive.
 async fn start_and_wait(cluster: &Cluster) -> Result<Child, PostgresError> {
     let mut watcher = cluster.spawn_server()?;
     let begun = Instant::now();
@@ -187,15 +189,15 @@ async fn start_and_wait(cluster: &Cluster) -> Result<Child, PostgresError> {
     }
 }
 
-/// A real session, authenticated with the password that only our server knows: another server that happens
-/// to listen on the port does not pass for ours.
+/// Opens a real session with the password that only this server knows, so that another server on the same port is not
+/// taken for it.
 async fn answers(cluster: &Cluster) -> Result<(), sqlx::Error> {
     let mut connection = PgConnection::connect_with(&cluster.connect_options("postgres")).await?;
     connection.ping().await?;
     connection.close().await
 }
 
-/// Connection options that depend on nothing but what they are given (no `~/.pgpass`; loopback needs no TLS).
+/// Connection options that depend only on the arguments: no `~/.pgpass`, and no TLS, which loopback does not need.
 fn loopback(port: u16, user: &str, password: &Secret, database: &str) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")

@@ -3,46 +3,50 @@ use std::time::Duration;
 
 use crate::disk::free_bytes;
 
-/// A test run's cluster with write-ahead log and some hundred small databases stays below this.
+/// The free memory that a test run's cluster needs: with its write-ahead log and some hundred small databases it
+/// stays below this.
 const ROOM_IN_MEMORY: u64 = 1 << 30;
 
+/// Options of a private server.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
     /// The directory of `initdb` and `postgres`; `None` looks in the usual places.
     pub binaries: Option<PathBuf>,
     pub place: Place,
-    /// Off loses the cluster when the machine (not just the server) crashes, and is several times faster.
+    /// True if the server calls `fsync`. Without it the server is several times faster, and a crash of the machine
+    /// (not of the server alone) loses the cluster.
     pub fsync: bool,
-    /// A port to insist on; `None` draws a free one.
+    /// The port that the server must have; `None` draws a free one.
     pub port: Option<u16>,
     pub max_connections: u16,
-    /// Further `name = value` pairs of the server's configuration; they win over what this crate sets.
+    /// Further `name = value` pairs of the server's configuration. They override those that this crate sets.
     pub settings: Vec<(String, String)>,
-    /// How long a start may take, crash recovery included.
+    /// The longest time for a start, crash recovery included. Default: 1 minute.
     pub ready_within: Duration,
 }
 
-/// Where the cluster lives.
+/// The place of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// In `postgres` below this directory, which stays.
+    /// In `postgres` below this directory, which is kept.
     Kept(PathBuf),
-    /// Below a new directory in this one that is removed at the end.
+    /// Below a new directory in this one, which is removed at the end.
     TemporaryIn(PathBuf),
 }
 
 impl PostgresOptions {
-    /// A cluster in a directory that stays. `directory` gets a `postgres` subdirectory that belongs to the server.
+    /// A cluster in a directory that is kept. `directory` gets a `postgres` subdirectory that belongs to the server.
     pub fn kept(directory: impl Into<PathBuf>) -> Self {
         Self::at(Place::Kept(directory.into()))
     }
 
-    /// A cluster in the system's temporary directory that is removed at the end, with the durability of a real one.
+    /// A cluster in the system's temporary directory, removed at the end, with the durability of a real one.
     pub fn temporary() -> Self {
         Self::at(Place::TemporaryIn(std::env::temp_dir()))
     }
 
-    /// A cluster for one test run: removed at the end, in memory when there is room, no fsync, many connections.
+    /// A cluster for one test run: removed at the end, in memory (`/dev/shm`) when 1 GiB is free there, no fsync, 400
+    /// connections.
     pub fn for_tests() -> Self {
         let memory = PathBuf::from("/dev/shm");
         let has_room = free_bytes(&memory).is_some_and(|free| free >= ROOM_IN_MEMORY);

@@ -1,5 +1,5 @@
-//! A service small enough to see through: it migrates one table, writes a row when it starts, answers every
-//! request with 200, and ends with its standard input.
+//! A minimal service: it migrates one table, writes a row when it starts, answers every request with 200, and ends
+//! when its standard input ends.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The test that turns into a service when it is run with `serve` or `migrate`.
+/// The test that acts as a service when it is run with `serve` or `migrate`.
 const STAGE: &str = "the_pair_starts_with_everything_it_needs_and_leaves_nothing_behind";
 
-/// Names the file in which a pair that is to be killed says what it consists of.
+/// The environment variable that names the file in which a pair that is to be killed lists its parts.
 pub(crate) const REPORT: &str = "LOCAL_TEST_REPORT";
 
 pub(crate) fn programs() -> Programs {
@@ -109,11 +109,11 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-pub(crate) async fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn wait_for<T>(mut check: impl FnMut() -> Option<T>) -> T {
     let within = Duration::from_mins(1);
     let begun = tokio::time::Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = check() {
             return found;
         }
         assert!(begun.elapsed() < within, "nothing within {within:?}");

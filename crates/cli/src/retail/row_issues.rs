@@ -1,28 +1,28 @@
-//! Rows that are refused, left out or taken with a note, counted by reason. Every row of a file that is in no order is
-//! counted here, with its line number.
+//! Unusual rows: refused, left out, or taken with a note, counted by reason. Every row of a file that is in no order
+//! is counted here, with its line number.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// How many line numbers are kept for each reason.
+/// The number of line numbers kept for each reason.
 const LINES_KEPT: usize = 3;
-/// How many refused rows are listed one by one.
+/// The number of refused rows that are listed one by one.
 const REFUSED_LISTED: usize = 10;
 
-/// The end of a row that a reason applies to.
+/// The handling of a row to which a reason applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// It could not be read, and is in no order. The replay's exit code tells.
+enum Handling {
+    /// The row cannot be read and is in no order. The replay's exit code reports it.
     Refused,
-    /// It was read, and asks for nothing that can be ordered.
+    /// The row was read and asks for nothing that can be ordered.
     LeftOut,
-    /// It is in an order or a return.
+    /// The row is in an order or a return.
     Taken,
 }
 
 macro_rules! reasons {
-    ($($name:ident: $what:literal, $end:ident, $done:literal;)*) => {
-        /// What is odd about a row, or about a whole invoice.
+    ($($name:ident: $what:literal, $handling:ident, $done:literal;)*) => {
+        /// A reason why a row, or a whole invoice, is unusual.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub(crate) enum Reason { $(#[doc = $what] $name,)* }
 
@@ -32,9 +32,9 @@ macro_rules! reasons {
 
             const fn what(self) -> &'static str { match self { $(Self::$name => $what,)* } }
 
-            const fn end(self) -> End { match self { $(Self::$name => End::$end,)* } }
+            const fn handling(self) -> Handling { match self { $(Self::$name => Handling::$handling,)* } }
 
-            /// The action taken, or the way out.
+            /// The action that was taken, or the fix.
             const fn done(self) -> &'static str { match self { $(Self::$name => $done,)* } }
         }
     };
@@ -59,47 +59,47 @@ reasons! {
     NoCustomer: "no customer", Taken, "ordered by guest";
     BadCustomer: "customer over 64 characters or not printable ASCII", Taken, "ordered by guest";
     NotAnArticle: "stock code that is no article (POST, D, M, …)", Taken, "an item like any other";
-    NoDescription: "no description", Taken, "nothing: names are for people";
-    OddDescription: "description over 200 characters, not UTF-8, or with controls", Taken, "cleaned";
-    NoPrice: "price 0", Taken, "nothing: orders carry no prices";
-    NegativePrice: "price below 0", Taken, "nothing: orders carry no prices";
-    BadPrice: "price is not a number", Taken, "nothing: orders carry no prices";
+    NoDescription: "no description", Taken, "none: names are only shown";
+    CleanedDescription: "description over 200 characters, not UTF-8, or with controls", Taken, "cleaned";
+    NoPrice: "price 0", Taken, "none: orders carry no prices";
+    NegativePrice: "price below 0", Taken, "none: orders carry no prices";
+    BadPrice: "price is not a number", Taken, "none: orders carry no prices";
     NoLineEnd: "last line without a line end: the file may be cut", Taken, "taken as it is";
 }
 
 /// The rows that one reason applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Seen {
+struct Occurrences {
     count: u64,
     first: Vec<u64>,
 }
 
-/// All reasons that were met.
+/// The unusual rows by reason.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct OddRows {
-    by_reason: BTreeMap<Reason, Seen>,
+pub(crate) struct RowIssues {
+    by_reason: BTreeMap<Reason, Occurrences>,
     refused: u64,
     left_out: u64,
-    /// Line and reason of the first refused rows.
+    /// The first refused rows: line and reason.
     first_refused: Vec<(u64, Reason)>,
 }
 
-impl OddRows {
+impl RowIssues {
     pub(super) fn count(&mut self, reason: Reason, line: u64) {
         let seen = self.by_reason.entry(reason).or_default();
         seen.count += 1;
         if seen.first.len() < LINES_KEPT {
             seen.first.push(line);
         }
-        match reason.end() {
-            End::Refused => {
+        match reason.handling() {
+            Handling::Refused => {
                 self.refused += 1;
                 if self.first_refused.len() < REFUSED_LISTED {
                     self.first_refused.push((line, reason));
                 }
             }
-            End::LeftOut => self.left_out += 1,
-            End::Taken => {}
+            Handling::LeftOut => self.left_out += 1,
+            Handling::Taken => {}
         }
     }
 
@@ -107,17 +107,17 @@ impl OddRows {
         self.by_reason.is_empty()
     }
 
-    /// Rows that could not be read. Each counts once, whatever else is odd about it.
+    /// The number of rows that could not be read. Each counts once, for its first reason.
     pub(crate) fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Rows that ask for nothing that can be ordered.
+    /// The number of rows that ask for nothing that can be ordered.
     pub(crate) fn left_out(&self) -> u64 {
         self.left_out
     }
 
-    /// The first refused rows with their lines, and how many there are beyond; empty without any.
+    /// The text of the first refused rows with their lines, and the number of the others; empty without any.
     pub(crate) fn refusals(&self) -> String {
         if self.refused == 0 {
             return String::new();
@@ -141,9 +141,9 @@ impl OddRows {
     }
 }
 
-impl fmt::Display for OddRows {
+impl fmt::Display for RowIssues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  {:>7}  {:<62}  {:<37}  first at line", "rows", "what is odd", "what was done")?;
+        writeln!(f, "  {:>7}  {:<62}  {:<37}  first at line", "rows", "reason", "action")?;
         for (reason, seen) in &self.by_reason {
             let more = if seen.count > LINES_KEPT as u64 { ", …" } else { "" };
             let lines: Vec<_> = seen.first.iter().map(u64::to_string).collect();
@@ -160,12 +160,12 @@ mod tests {
 
     #[test]
     fn the_table_shows_counts_and_the_first_lines() {
-        let mut odd = OddRows::default();
+        let mut issues = RowIssues::default();
         for line in [4, 9, 11, 30] {
-            odd.count(Reason::ZeroQuantity, line);
+            issues.count(Reason::ZeroQuantity, line);
         }
-        odd.count(Reason::NoPrice, 2);
-        let table = odd.to_string();
+        issues.count(Reason::NoPrice, 2);
+        let table = issues.to_string();
         let rows: Vec<_> = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>()).collect();
         assert_eq!(rows[1][..3], ["4", "quantity", "0"]);
         assert_eq!(rows[1][rows[1].len() - 4..], ["4,", "9,", "11,", "…"]);
@@ -174,18 +174,18 @@ mod tests {
 
     #[test]
     fn ten_refused_rows_are_listed_by_line_and_the_others_counted() {
-        let mut odd = OddRows::default();
-        odd.count(Reason::ZeroQuantity, 1);
+        let mut issues = RowIssues::default();
+        issues.count(Reason::ZeroQuantity, 1);
         for line in 2..14 {
-            odd.count(Reason::OpenQuote, line);
+            issues.count(Reason::OpenQuote, line);
         }
-        assert_eq!((odd.refused(), odd.left_out()), (12, 1));
-        let listed = odd.refusals();
+        assert_eq!((issues.refused(), issues.left_out()), (12, 1));
+        let listed = issues.refusals();
         let lines: Vec<_> = listed.lines().collect();
         assert_eq!(lines.len(), 12, "{listed}");
         let first = "  line 2: quoted field that does not end on its line; double or remove the quote";
         assert_eq!((lines[1], lines[11]), (first, "  and 2 more"));
-        assert_eq!(OddRows::default().refusals(), "");
+        assert_eq!(RowIssues::default().refusals(), "");
     }
 
     #[test]
