@@ -1,4 +1,4 @@
-//! Turning a hold into shipped stock.
+//! Confirming a reservation: its held stock is shipped.
 
 use journal::{Decided, Keys};
 use sqlx::PgConnection;
@@ -10,16 +10,16 @@ use crate::domain::reservation::{ReservationEvent, ReservationState, transition}
 use crate::domain::rules;
 use crate::store::reservations::{self, Move, Reservation};
 
-/// Ship what this reservation holds.
+/// The command to ship the held lines of a reservation.
 #[derive(Debug, Clone, Copy)]
 pub struct Confirm {
-    /// Which one.
+    /// Id of the reservation.
     pub reservation_id: Uuid,
 }
 
 impl Inventory {
-    /// Ships a hold that has not ended. One that has ended, but that the sweep has not come to yet, is expired
-    /// on the spot.
+    /// Confirms a hold that has not ended. A hold that has ended is expired in the same transaction, if the sweep has not
+    /// done so yet.
     pub async fn confirm(&self, ask: Ask, command: Confirm) -> Result<Reply, Failure> {
         self.execute(ask, command).await
     }
@@ -60,7 +60,7 @@ impl Command for Confirm {
     }
 }
 
-/// What a confirmation has to say of a reservation that is where it stays.
+/// The answer to a confirm of a reservation that keeps its state, or that has its new one.
 fn standing(reservation: Reservation) -> Answer {
     match reservation.state {
         ReservationState::Confirmed => Answer::Present(reservation),

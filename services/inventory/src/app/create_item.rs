@@ -1,4 +1,4 @@
-//! Taking an item into the range.
+//! Creating an item.
 
 use journal::{Decided, Keys};
 use sqlx::PgConnection;
@@ -11,19 +11,19 @@ use crate::domain::rules;
 use crate::domain::stock::{ItemName, OpeningStock, Sku, Stock};
 use crate::store::{Newest, items};
 
-/// A new item.
+/// The command to create an item.
 #[derive(Debug, Clone)]
 pub struct CreateItem {
-    /// Its SKU.
+    /// SKU of the item.
     pub sku: Sku,
-    /// Its name.
+    /// Name of the item.
     pub name: ItemName,
-    /// Pieces it begins with.
+    /// Pieces on hand at the beginning.
     pub on_hand: OpeningStock,
 }
 
 impl Inventory {
-    /// Creates an item, unless one has its SKU.
+    /// Creates an item, unless an item with this SKU exists.
     pub async fn create_item(&self, ask: Ask, command: CreateItem) -> Result<Reply, Failure> {
         self.execute(ask, command).await
     }

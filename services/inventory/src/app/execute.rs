@@ -1,8 +1,8 @@
-//! One command, one transaction: key, locks, decision, rows, entry and reply.
+//! Execution of a command in one transaction: key, locks, decision, rows, entry and reply.
 //!
-//! Of two requests with one key the table's primary key lets one through; the other is rolled back, starts again
-//! and finds the reply. The same repeat resolves a COMMIT whose answer was lost: it waits behind the lost
-//! transaction if that still runs, and then either replays it or does the work.
+//! When two requests have the same key, the primary key of the idempotency table lets one commit. The other is rolled back,
+//! starts again and finds the reply. The same repeat resolves a COMMIT whose answer was lost: it waits until the lost
+//! transaction has ended, and then replays its reply or does the work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,50 +16,50 @@ use super::{Answer, Ask, Failure, Inventory, Refusal, Reply};
 use crate::store;
 use crate::store::Newest;
 
-/// Of two or more requests that race for one row, each round lets one through; this many rounds in one
-/// transaction's time would need a caller that repeats itself on purpose.
+/// Limit on restarts after a lost race for a row. Each round lets one of the requests commit; so many rounds within one
+/// request would need a caller that repeats on purpose.
 const RESTARTS: u32 = 4;
 
-/// Pauses before a lost COMMIT is looked for: 50, 100, 200, 400 ms, within the deadline. A server that restarts
-/// needs that long.
+/// Number of pauses before a repeat that resolves a lost COMMIT: 50, 100, 200, 400 ms, within the deadline. A database
+/// server that restarts needs that long.
 const LOST_COMMIT_LOOKS: u32 = 4;
 
-/// What differs between commands.
+/// The parts that differ between commands.
 pub(super) trait Command: Send + Sync + 'static {
-    /// As it stands in the journal.
+    /// Name of the command in the journal.
     const NAME: &'static str;
 
-    /// What it is about.
+    /// Id of the aggregate that the command is about.
     fn aggregate_id(&self) -> Uuid;
 
-    /// Locks, decides and writes. May run several times, each in a transaction of its own.
+    /// Locks, decides and writes. This can run several times, each time in a transaction of its own.
     fn carry_out(
         &self,
         scene: &Scene,
         connection: &mut PgConnection,
     ) -> impl Future<Output = Result<Ending, sqlx::Error>> + Send;
 
-    /// What it means when one of the command's own unique constraints stands in the way for good.
+    /// The refusal that follows when one of the command's unique constraints still refuses the write after all restarts.
     fn refusal(&self, _race: &sqlx::Error) -> Option<Refusal> {
         None
     }
 }
 
-/// How a command ends.
+/// Result of a command's transaction.
 #[derive(Debug)]
 pub(super) enum Ending {
-    /// Rows, entry and key are written.
+    /// Rows, entry and key were written.
     Written(Written),
-    /// Nothing is to be written but the key: this entry had decided it, at this time. No time is known of an item whose
-    /// row holds none that can be read.
+    /// Only the key has to be written: the entry `entry_id` had decided the answer before, at `decided_at`. The time is
+    /// `None` for an item whose row has no readable time.
     Settled { answer: Answer, entry_id: Uuid, decided_at: Option<HybridTime> },
-    /// Nothing is to be written, and it may be otherwise later.
+    /// The command is refused now, and may succeed later. Nothing is written.
     Passing(Refusal),
-    /// The deadline passed while waiting for locks.
+    /// The deadline passed during the wait for locks.
     TooLate,
 }
 
-/// What was written, if it commits.
+/// The writes of a command, which count if the transaction commits.
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) reply: StoredReply,
@@ -85,45 +85,45 @@ impl Moved {
     }
 }
 
-/// A command, and what it works with.
+/// A command with its context.
 #[derive(Debug)]
 pub(super) struct Asked<C> {
     pub(super) scene: Scene,
     pub(super) command: C,
 }
 
-/// What a command works with.
+/// Context of a command: use cases, request, cause and key.
 #[derive(Debug)]
 pub(super) struct Scene {
     inventory: Inventory,
     ask: Ask,
     cause: Cause,
-    /// The key, to be recorded with the reply.
+    /// Claim of the idempotency key, which is recorded with the reply.
     pub(super) claim: Claim,
 }
 
 impl Scene {
-    /// When the caller gives up.
+    /// Deadline of the request.
     pub(super) fn deadline(&self) -> Instant {
         self.ask.context.deadline.instant()
     }
 
-    /// Whether the caller has given up.
+    /// Whether the request's deadline has passed.
     pub(super) fn is_late(&self) -> bool {
         self.ask.context.deadline.has_passed()
     }
 
-    /// The request's correlation id.
+    /// Correlation id of the request.
     pub(super) fn correlation_id(&self) -> Arc<str> {
         Arc::clone(&self.cause.correlation_id)
     }
 
-    /// The reply's bytes.
+    /// Makes the reply with its bytes.
     pub(super) fn render(&self, answer: &Answer) -> StoredReply {
         (self.inventory.0.render)(answer, self.ask.context.correlation_id.as_str())
     }
 
-    /// Seals the entry of `decided`, chained to the aggregate's newest.
+    /// Seals the entry of `decided`, chained to the aggregate's newest entry.
     pub(super) fn seal<R: Rule>(&self, decided: Decided<'_, R>, from: Option<(R::State, &Newest)>) -> Sealed {
         let head = self.inventory.chain(from);
         self.inventory.0.journal.seal(Draft {
@@ -141,7 +141,8 @@ impl Scene {
 }
 
 impl Inventory {
-    /// The head to chain to; our clock moves past it, also when another process wrote it.
+    /// The head that the next entry is chained to. Adopts its time, so that the hybrid clock is after it, also when another
+    /// process wrote it.
     pub(super) fn chain<S: State>(&self, from: Option<(S, &Newest)>) -> Option<Head> {
         from.map(|(state, newest)| {
             self.0.clocks.adopt_head(newest.hlc);
@@ -149,7 +150,7 @@ impl Inventory {
         })
     }
 
-    /// Carries a command out under its key.
+    /// Executes a command under its key.
     pub(super) async fn execute<C: Command>(&self, ask: Ask, command: C) -> Result<Reply, Failure> {
         let asked = self.asked(ask, command);
         let first = self.round(&asked, false).await;
@@ -171,7 +172,7 @@ impl Inventory {
         Arc::new(Asked { scene: Scene { inventory: self.clone(), ask, cause, claim }, command })
     }
 
-    /// A transaction of the command's own.
+    /// Runs the command in a transaction of its own.
     async fn round<C: Command>(&self, asked: &Asked<C>, ask_first: bool) -> Result<Round, DatabaseError> {
         let input = (asked, ask_first);
         self.0
@@ -182,7 +183,8 @@ impl Inventory {
             .await
     }
 
-    /// Goes on from the first round, in which a new key, being the rule, was not asked for: see [`attempt`].
+    /// Continues after the first round until there is a result. The first round did not look the key up first, because most
+    /// keys are new: see [`attempt`].
     pub(super) async fn conclude<C: Command>(
         &self,
         asked: &Asked<C>,
@@ -213,7 +215,7 @@ impl Inventory {
                         });
                     }
                 }
-                // Only what came after a lost COMMIT leaves its fate open.
+                // An error without effect is final, unless a COMMIT was lost before: its outcome is still unknown.
                 error if error.is_not_executed() && lost.is_none() => {
                     return Err(Failure::NotExecuted(error));
                 }
@@ -223,7 +225,7 @@ impl Inventory {
                     if looks > LOST_COMMIT_LOOKS || Instant::now() + pause >= deadline {
                         return Err(Failure::Unknown(lost.unwrap_or(error)));
                     }
-                    tracing::warn!(%error, "the fate of a commit is unknown; looking for it by its key");
+                    tracing::warn!(%error, "COMMIT outcome unknown; looking its key up");
                     lost.get_or_insert(error);
                     tokio::time::sleep(pause).await;
                 }
@@ -233,18 +235,18 @@ impl Inventory {
     }
 }
 
-/// What one transaction came to.
+/// Result of one transaction.
 #[derive(Debug)]
 pub(super) struct Round {
-    /// What was written, if it commits.
+    /// The transition, if one was written and the transaction commits.
     moved: Option<Moved>,
-    /// `None`: the deadline passed on the way.
+    /// The end of the command; `None` when the deadline passed in the transaction.
     end: Option<Result<Reply, Failure>>,
 }
 
-/// Looks the key up, unless the work itself shows that it is new: it is recorded together with what is written, and two
-/// of one key cannot both be. So it is looked up first only where it may well be known (`ask_first`), and otherwise
-/// before anything but a write is answered.
+/// Runs a command once, and looks its key up unless the write shows that the key is new: the key is recorded together with
+/// the rows, and one key cannot be recorded twice. So the key is looked up first only when it is probably known
+/// (`ask_first`). Otherwise it is looked up before any answer that wrote nothing.
 pub(super) async fn attempt<C: Command>(
     connection: &mut PgConnection,
     Asked { scene, command }: &Asked<C>,
@@ -261,7 +263,7 @@ pub(super) async fn attempt<C: Command>(
     Ok(match ending {
         Ending::Written(written) => Step::Commit(Round::written(written)),
         Ending::Settled { answer, entry_id, decided_at } => {
-            // The reply names that entry as its cause, so the clock that goes with the reply is to be after it.
+            // The reply names that entry as its cause, so the clock in the reply has to be after the entry.
             if let Some(time) = decided_at {
                 scene.inventory.0.clocks.adopt_head(time);
             }
@@ -280,25 +282,25 @@ impl Round {
         Self { moved: Some(moved), end: Some(Ok(reply)) }
     }
 
-    /// The deadline passed on the way.
+    /// A round in which the deadline passed.
     pub(super) fn too_late() -> Self {
         Self { moved: None, end: None }
     }
 
-    /// It ends here, and nothing moved.
+    /// A round that ends the command without a transition.
     fn over(end: Result<Reply, Failure>) -> Self {
         Self { moved: None, end: Some(end) }
     }
 }
 
-/// What the key stands for, if it is known.
+/// The end of the command if its key is known: a replay, a reused key, or a request in flight.
 async fn known(scene: &Scene, connection: &mut PgConnection) -> Result<Option<Round>, sqlx::Error> {
     let claim = &scene.claim;
     let row = journal::idempotency::look(connection, &claim.principal, &claim.key_hash).await?;
     if row.as_ref().is_some_and(|row| row.reply.is_some())
         && let Some(clock) = store::reservations::clock(connection, claim.aggregate_id).await?
     {
-        // Another replica may have written the entry that the replay names, by a clock that is ahead of ours.
+        // Another replica, whose clock is ahead of this one, may have written the entry that the replay names.
         scene.inventory.0.clocks.adopt_head(clock);
     }
     Ok(row.map(|row| {

@@ -1,4 +1,4 @@
-//! Stock that came in.
+//! Receiving stock.
 
 use journal::{Decided, Keys};
 use sqlx::PgConnection;
@@ -11,17 +11,17 @@ use crate::domain::rules;
 use crate::domain::stock::{Quantity, Sku, Stock};
 use crate::store::{Newest, items};
 
-/// So many more of an item.
+/// The command to add received pieces to an item.
 #[derive(Debug, Clone)]
 pub struct Receive {
-    /// Of what.
+    /// SKU of the item.
     pub sku: Sku,
-    /// How many.
+    /// Number of received pieces.
     pub quantity: Quantity,
 }
 
 impl Inventory {
-    /// Adds to an item's stock.
+    /// Adds the pieces to the item's stock.
     pub async fn receive(&self, ask: Ask, command: Receive) -> Result<Reply, Failure> {
         self.execute(ask, command).await
     }

@@ -1,4 +1,4 @@
-//! Giving a hold back, or making sure that it can never come to be.
+//! Releasing a reservation: its stock is given back, or a late reserve is made to hold none.
 
 use std::sync::Arc;
 
@@ -14,15 +14,15 @@ use crate::domain::rules;
 use crate::store::Newest;
 use crate::store::reservations::{self, Move, New, Reservation};
 
-/// Nobody wants this reservation any more.
+/// The command to release a reservation.
 #[derive(Debug, Clone, Copy)]
 pub struct Release {
-    /// Which one.
+    /// Id of the reservation.
     pub reservation_id: Uuid,
 }
 
 impl Inventory {
-    /// Releases a hold, voids what was never seen, and leaves everything else but a confirmed one as it is.
+    /// Releases a held reservation and voids an unknown one. A confirmed reservation is refused; any other keeps its state.
     pub async fn release(&self, ask: Ask, command: Release) -> Result<Reply, Failure> {
         self.execute(ask, command).await
     }
@@ -73,7 +73,8 @@ impl Release {
         Ok(Ending::Written(Written { reply, entry_id: sealed.id, moved: Moved::to(to) }))
     }
 
-    /// A release that overtook its reserve: the reservation exists from now on, as one that cannot be made.
+    /// Voids a reservation whose release overtook its reserve. The reservation exists from now on as a tombstone, so a late
+    /// reserve is rejected.
     async fn unseen(&self, scene: &Scene, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
         let rule = rules::Release { order_id: None, lines: Arc::default(), state: None, version: 0 };
         let (to, decided) = Decided::by(&rule);
@@ -96,7 +97,7 @@ impl Release {
     }
 }
 
-/// What a release has to say of a reservation that is where it stays.
+/// The answer to a release of a reservation that keeps its state, or that has its new one.
 fn standing(reservation: Reservation) -> Answer {
     match reservation.state {
         ReservationState::Confirmed => {

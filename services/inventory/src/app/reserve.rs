@@ -1,4 +1,4 @@
-//! Promising stock to an order, all lines or none.
+//! Reserving stock for an order, all lines or none.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,21 +17,21 @@ use crate::domain::stock::{HoldSeconds, Lines, Stock};
 use crate::store::Newest;
 use crate::store::reservations::{self, Ground, New, Reservation};
 
-/// Hold these lines for this order.
+/// The command to hold lines for an order.
 #[derive(Debug, Clone)]
 pub struct Reserve {
-    /// Chosen by the caller.
+    /// Id of the reservation, which the caller chooses.
     pub reservation_id: Uuid,
-    /// For whom.
+    /// Id of the order.
     pub order_id: Uuid,
-    /// What.
+    /// Lines to hold: SKU and quantity.
     pub lines: Lines,
-    /// For how long.
+    /// How long to hold them.
     pub hold_seconds: HoldSeconds,
 }
 
 impl Inventory {
-    /// Promises stock, or says for good why not. What is asked for at the same time shares a transaction.
+    /// Holds the lines, or refuses them for good with the reason. Reserves that come at the same time share a transaction.
     pub async fn reserve(&self, ask: Ask, command: Reserve) -> Result<Reply, Failure> {
         let asked = self.asked(ask, command);
         let first = self.0.reserving.write(Some(asked.scene.deadline()), Arc::clone(&asked)).await;
@@ -39,7 +39,7 @@ impl Inventory {
     }
 }
 
-/// Carries out what was asked for at the same time, each as if those before it had just been done.
+/// Executes the reserves of one batch in order. Each reads the stock that the reserves before it left.
 pub(super) async fn all(
     connection: &mut PgConnection,
     all: &[Arc<Asked<Reserve>>],
@@ -55,7 +55,7 @@ pub(super) async fn all(
     let skus: Vec<_> = skus.into_iter().collect();
     let Ground::Free { now, mut stock } = reservations::lock_to_reserve(connection, &ids, &skus).await?
     else {
-        // Rare, and answered from what is there: each for itself.
+        // This is rare. The batch then executes each reserve alone, which answers from the known reservation.
         return Err(sqlx::Error::Decode("of several new reservations one is there already".into()));
     };
     let decided: Vec<_> = all
@@ -107,7 +107,8 @@ impl Reserve {
         self.lines.as_slice().iter().map(|line| line.sku.as_str())
     }
 
-    /// Holds the lines or refuses them; what is held is not available to whoever is decided next.
+    /// Decides to hold the lines or to refuse them. Held lines are taken out of `stock`, so the next reserve of the batch
+    /// cannot have them.
     fn decide<'a>(
         &self,
         scene: &'a Scene,
@@ -155,7 +156,7 @@ impl Reserve {
         New { reservation, sealed, claim: &scene.claim, reply: scene.render(&answer) }
     }
 
-    /// The reservation is there already: under another key, or because its release came first.
+    /// Answers for a reservation that exists already: by a request under another key, or because its release came first.
     async fn again(&self, known: Reservation, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
         let by = known.newest.clone();
         let answer = match known.state {
@@ -188,7 +189,7 @@ impl Reserve {
             && known.hold_seconds == Some(self.hold_seconds.get())
     }
 
-    /// A refused rule's reason.
+    /// The refusal of a rule that decided to refuse.
     fn why(&self, rule: &rules::Reserve) -> Refusal {
         let (id, order_id, skus) = (self.reservation_id, rule.order_id, rule.unknown_skus());
         if skus.is_empty() {

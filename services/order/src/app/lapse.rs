@@ -1,4 +1,4 @@
-//! Holds that should have run out: inventory is asked, and its word decides.
+//! Expiry of orders: when a hold should have ended, inventory is asked, and its answer decides.
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use crate::store::orders::Due;
 use crate::store::{Order, orders};
 
 impl App {
-    /// Asks inventory how the reservation of a reserved order stands, and expires the order if it has.
+    /// Asks inventory for the reservation of a reserved order, and expires the order if inventory says that the reservation
+    /// has expired.
     pub async fn lapse(&self, driver: &Driver, order: Arc<Order>) -> Result<Driven, DatabaseError> {
         self.clocks.adopt_head(order.head_clock);
         let context = CallContext {

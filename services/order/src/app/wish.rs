@@ -1,4 +1,4 @@
-//! Confirming and cancelling: the intent is committed, then inventory is asked.
+//! Confirming and cancelling an order. The intent is committed before inventory is asked.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::domain::rules::{Intend, Place, Wish};
 use crate::store::orders::Due;
 use crate::store::{Order, StoredStatus, orders};
 
+/// Result of the transaction that commits the intent.
 enum Begin {
     Intent(Arc<Order>),
     AtRest(journal::StoredReply),
@@ -25,10 +26,10 @@ enum Begin {
 }
 
 impl App {
-    /// Confirms or cancels an order.
+    /// Confirms or cancels an order: commits the intent, asks inventory, records the answer.
     ///
     /// # Cancellation
-    /// Run it in a shield: dropping it between its transactions leaves the order to the reconciler.
+    /// Run it in a shield. If it is dropped between its transactions, the reconciler finishes the order.
     pub async fn wish(&self, caller: Caller, id: Uuid, wish: Wish, begun: Begun) -> Result<Done, Refused> {
         let key = caller.claim(wish.as_str(), id);
         let deadline = Some(caller.context.deadline.instant());
@@ -49,7 +50,7 @@ impl App {
                             StoredStatus::Known(status) => order.with_status(status),
                             StoredStatus::Unknown(from) => return Ok(Step::Rollback(Begin::Foreign(from))),
                         };
-                        // Others may have had the row for long.
+                        // The lock may have waited for another transaction until after the deadline.
                         if caller.context.deadline.has_passed() {
                             return Ok(Step::Rollback(Begin::TooLate));
                         }
@@ -78,7 +79,7 @@ impl App {
             )
             .await;
         let begin = match begin {
-            // Whether it was done, the key says; what was done, the reconciler drives on.
+            // COMMIT outcome unknown: the key's row tells it. If it succeeded, the reconciler advances the order.
             Err(unknown @ DatabaseError::Unknown(_)) => {
                 return self.settled(&caller).await.map_err(|_| Refused::Database(unknown));
             }
@@ -86,7 +87,7 @@ impl App {
         };
         match begin {
             Begin::Intent(order) => {
-                // Whoever waited for it may have left; the order is driven on all the same.
+                // A send fails when the client has left. The order advances all the same.
                 let _ = begun.send(Arc::clone(&order));
                 self.drive_for(&caller, order, wish.as_str()).await
             }

@@ -1,4 +1,4 @@
-//! All SQL of the order service, and nothing else.
+//! All SQL of the order service.
 
 pub mod orders;
 pub mod pages;
@@ -8,7 +8,7 @@ pub mod work;
 pub use orders::{Order, StoredOrder, StoredStatus, Unreadable};
 pub use pages::Page;
 
-/// The service's own migrations, after the journal's.
+/// Migrations of the order service, which follow the journal's.
 pub const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1001, "order", include_str!("../../../../migrations/order/1001_order.sql")),
     (1002, "entries", include_str!("../../../../migrations/order/1002_entries.sql")),
