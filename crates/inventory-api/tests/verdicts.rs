@@ -1,4 +1,4 @@
-//! The typed client and the client stack have one verdict on each reply.
+//! Tests that the typed client and the client stack have the same verdict on each reply.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 const URL: &str = "http://127.0.0.1:8081";
 
-/// What the typed client answers to `reply`, and the failures that the breaker counts.
+/// The typed client's answer to a reply, and the number of failures that the breaker counts.
 async fn verdicts(status: StatusCode, body: &'static str) -> (Answer<inventory_api::Reservation>, u64) {
     let transport = service_fn(move |_: ClientRequest| async move {
         let reply = Response::builder().status(status).body(Bytes::from_static(body.as_bytes()));

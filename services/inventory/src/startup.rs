@@ -28,7 +28,8 @@ pub struct Service;
 impl Program for Service {
     const NAME: &'static str = "inventory";
     const COMMAND: &'static str = "mainstay-inventory";
-    const ABOUT: &'static str = "Keeps the stock of each item, and holds it for orders until they are confirmed, released or expired";
+    const ABOUT: &'static str =
+        "Keeps the stock of each item, and holds it for orders until they are confirmed, released or expired";
     const DEFAULTS: Defaults = DEFAULTS;
     type Args = InventoryArgs;
     type Config = Config;

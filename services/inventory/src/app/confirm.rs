@@ -50,7 +50,11 @@ impl Command for Confirm {
         let (to, decided) = Decided::by(&rule);
         if to == known.state {
             let by = known.newest.clone();
-            return Ok(Ending::Settled { answer: standing(known), entry_id: by.entry_id, decided_at: Some(by.hlc) });
+            return Ok(Ending::Settled {
+                answer: standing(known),
+                entry_id: by.entry_id,
+                decided_at: Some(by.hlc),
+            });
         }
         let sealed = scene.seal(decided, Some((known.state, &known.newest)));
         let reply = scene.render(&standing(Reservation { state: to, ..known.clone() }));

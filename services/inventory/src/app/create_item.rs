@@ -39,7 +39,11 @@ impl Command for CreateItem {
     async fn carry_out(&self, scene: &Scene, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
         if let Some(known) = items::read(connection, &self.sku).await? {
             let answer = Answer::Refused(Refusal::SkuExists(self.sku.clone()));
-            return Ok(Ending::Settled { answer, entry_id: known.entry_id, decided_at: known.hlc.parse().ok() });
+            return Ok(Ending::Settled {
+                answer,
+                entry_id: known.entry_id,
+                decided_at: known.hlc.parse().ok(),
+            });
         }
         let rule = rules::CreateItem {
             sku: self.sku.clone(),

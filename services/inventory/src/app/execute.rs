@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use journal::{Cause, Claim, DatabaseError, Decided, Draft, Head, HybridTime, Rule, Sealed, State, Step, StoredReply};
+use journal::{
+    Cause, Claim, DatabaseError, Decided, Draft, Head, HybridTime, Rule, Sealed, State, Step, StoredReply,
+};
 use sqlx::PgConnection;
 use tokio::time::Instant;
 use uuid::Uuid;

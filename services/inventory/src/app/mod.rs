@@ -17,8 +17,8 @@ mod set_aside;
 
 use std::sync::Arc;
 
-use chassis::clocks::Clocks;
 use chassis::UnreadableRows;
+use chassis::clocks::Clocks;
 use chassis::ops::Condition;
 use journal::{Batch, Cause, Database, DatabaseError, HybridTime, Journal, KeyHash, StoredReply};
 use mainstay::RequestContext;

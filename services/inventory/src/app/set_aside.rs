@@ -55,7 +55,10 @@ pub(super) struct SetAside(Mutex<HashMap<Uuid, Aside>>);
 impl SetAside {
     /// No holds; the metric series exists from now on.
     pub(super) fn new() -> Self {
-        describe_gauge!("mainstay_holds_stuck", "Holds that have ended and whose expiry the database refuses");
+        describe_gauge!(
+            "mainstay_holds_stuck",
+            "Holds that have ended and whose expiry the database refuses"
+        );
         gauge!("mainstay_holds_stuck").set(0.0);
         Self(Mutex::default())
     }

@@ -136,9 +136,9 @@ bounded!(
 /// A line of a reservation: SKU and quantity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-/// SKU of the item.
-pub sku: Sku,
-/// Number of pieces.
+    /// SKU of the item.
+    pub sku: Sku,
+    /// Number of pieces.
     pub quantity: Quantity,
 }
 

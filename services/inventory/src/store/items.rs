@@ -7,32 +7,32 @@ use sqlx::{FromRow, PgConnection, Row as _};
 use super::{Newest, unguarded};
 use crate::domain::stock::{ItemName, OpeningStock, Quantity, Sku, Stock};
 
-/// An item as it stands.
+/// An item in its present state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// Its SKU.
+    /// SKU of the item.
     pub sku: String,
-    /// Its name.
+    /// Name of the item.
     pub name: String,
-    /// Its stock.
+    /// Stock of the item.
     pub stock: Stock,
-    /// Its newest entry.
+    /// The newest entry of the item.
     pub newest: Newest,
 }
 
-/// An item for a reader: no column of it can be unreadable, so that no item can spoil a page.
+/// An item for reads. Every value of its columns is readable, so that no item makes a page fail.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Listed {
-    /// Its SKU.
+    /// SKU of the item.
     pub sku: String,
-    /// Its name.
+    /// Name of the item.
     pub name: String,
-    /// Its stock.
+    /// Stock of the item.
     #[sqlx(flatten)]
     pub stock: Stock,
-    /// Its newest entry's id.
+    /// Id of the newest entry.
     pub entry_id: uuid::Uuid,
-    /// Its newest entry's hybrid time, as the row holds it.
+    /// Hybrid time of the newest entry, as text from the row.
     pub hlc: String,
 }
 
@@ -50,8 +50,7 @@ macro_rules! listed {
 }
 
 const READ: &str = concat!("SELECT ", listed!(), " FROM items WHERE sku = $1");
-const LOCK: &str =
-    concat!("SELECT ", listed!(), ", head_hash FROM items WHERE sku = $1 FOR NO KEY UPDATE");
+const LOCK: &str = concat!("SELECT ", listed!(), ", head_hash FROM items WHERE sku = $1 FOR NO KEY UPDATE");
 const PAGE: &str = concat!("SELECT ", listed!(), " FROM items WHERE sku > $1 ORDER BY sku LIMIT $2");
 const CREATE: &str = "INSERT INTO items (sku, name, on_hand, version, head_hash, hlc, entry_id)
     VALUES ($1, $2, $3, $4, $5, $6, $7)";
@@ -97,13 +96,13 @@ pub async fn read(connection: &mut PgConnection, sku: &Sku) -> Result<Option<Lis
     sqlx::query_as(READ).bind(sku.as_str()).fetch_optional(connection).await
 }
 
-/// Locks an item.
+/// Reads an item and locks its row.
 pub async fn lock(connection: &mut PgConnection, sku: &Sku) -> Result<Option<Item>, sqlx::Error> {
     let row: Option<Row> = sqlx::query_as(LOCK).bind(sku.as_str()).fetch_optional(connection).await?;
     row.map(Item::try_from).transpose()
 }
 
-/// At most `limit` items that come after `after`.
+/// Reads at most `limit` items with SKUs after `after`.
 pub async fn page(
     connection: &mut PgConnection,
     after: &str,
@@ -112,7 +111,7 @@ pub async fn page(
     sqlx::query_as(PAGE).bind(after).bind(limit).fetch_all(connection).await
 }
 
-/// Writes a new item, its entry and the key it settles.
+/// Writes a new item, its entry and the completed key.
 pub async fn create(
     connection: &mut PgConnection,
     sku: &Sku,
@@ -136,7 +135,7 @@ pub async fn create(
     Ok(())
 }
 
-/// Adds stock to a locked item, with its entry and the key it settles.
+/// Adds stock to a locked item, and writes its entry and the completed key.
 pub async fn receive(
     connection: &mut PgConnection,
     sku: &Sku,
