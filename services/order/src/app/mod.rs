@@ -18,8 +18,8 @@ pub mod wish;
 
 use std::sync::Arc;
 
-use chassis::clocks::Clocks;
 use chassis::UnreadableRows;
+use chassis::clocks::Clocks;
 use journal::idempotency::{Claim, KeyHash, StoredReply};
 use journal::{Batch, Cause, Database, DatabaseError, Journal};
 use mainstay::RequestContext;

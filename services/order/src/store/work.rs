@@ -12,8 +12,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::orders::{Order, STUCK, Unreadable, columns, decode_known};
-use crate::domain::Status;
 use crate::app::requests::Fruitless;
+use crate::domain::Status;
 
 /// The longest lease, in milliseconds: the time for which an order rests after the replica that held it was killed. The
 /// reconciler always takes the whole time: the last order of a batch waits for three others, and with its own call, each

@@ -1,4 +1,4 @@
-//! What operators and probes are told.
+//! Tests of the replies to operators and probes.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -25,16 +25,16 @@ async fn json_of(router: Router, request: Request<Body>) -> (u16, Value) {
     (status, serde_json::from_slice(&to_bytes(reply.into_body(), usize::MAX).await.unwrap()).unwrap())
 }
 
-/// A request to try everything now.
+/// An operator's request to try all unresolved orders now.
 pub(crate) fn reconcile_now() -> Request<Body> {
     let mut request = Request::post("/reconcile").body(Body::empty()).unwrap();
-    request.extensions_mut().insert(Principal { name: "somebody".into(), role: Role::Operator });
+    request.extensions_mut().insert(Principal { name: "an-operator".into(), role: Role::Operator });
     request.extensions_mut().insert(RequestContext::background(PATIENCE));
     request
 }
 
 #[tokio::test]
-async fn while_the_breaker_is_open_an_operator_is_told_so_and_how_many_wait() {
+async fn a_reconcile_reports_an_open_breaker_and_the_number_of_waiting_orders() {
     let stage = Stage::new().await;
     for key in ["the-key-of-one-order", "the-key-of-another"] {
         let (placing, _began) = stage.place(caller(key, Duration::from_secs(1)));
@@ -59,13 +59,13 @@ async fn while_the_breaker_is_open_an_operator_is_told_so_and_how_many_wait() {
 }
 
 #[tokio::test]
-async fn a_database_that_has_no_room_is_named_in_readiness() {
+async fn readiness_names_a_database_without_a_free_connection() {
     let stage = Stage::new().await;
     let ready = || {
         let database = stage.app.database.clone();
         router(Operations {
             lifecycle: Lifecycle::new(PATIENCE),
-            tokens: Tokens::parse(&format!("operator somebody {}", "0".repeat(64))).unwrap(),
+            tokens: Tokens::parse(&format!("operator an-operator {}", "0".repeat(64))).unwrap(),
             readiness: move || {
                 let database = database.clone();
                 async move { chassis::schema::conditions(&database, &migrator()).await }
@@ -76,8 +76,8 @@ async fn a_database_that_has_no_room_is_named_in_readiness() {
     let look = || Request::get("/readyz").body(Body::empty()).unwrap();
     assert_eq!(json_of(ready(), look()).await.0, 200);
     let mut occupied = pin!(stage.occupy());
-    assert!(occupied.as_mut().now_or_never().is_none(), "the connection is there and is taken");
-    // From here on only clocks are waited for.
+    assert!(occupied.as_mut().now_or_never().is_none(), "the only connection is occupied");
+    // From here on the test waits only for clocks.
     tokio::time::pause();
     let (status, told) = json_of(ready(), look()).await;
     assert_eq!((status, &told["conditions"][0]["name"]), (503, &json!("database")), "{told}");
