@@ -18,7 +18,7 @@ use super::requests::{Fruitless, Requests};
 use super::{App, Caller, Done, Refused, replies};
 use crate::domain::rules::{Answered, Reply};
 use crate::domain::status::Step;
-use crate::store::orders::Due;
+use crate::store::orders::NextAttempt;
 use crate::store::{Order, orders, work};
 
 /// Time kept back from the call's deadline for recording the outcome: two or three round trips to the database, with
@@ -197,7 +197,7 @@ impl App {
             failed_alone: if unresolved { retry.failed_alone } else { 0 },
             ..order.after(status, &sealed)
         });
-        let due = if unresolved { Due::Backoff(retry.backoff_ms) } else { Due::AtRest };
+        let due = if unresolved { NextAttempt::Backoff(retry.backoff_ms) } else { NextAttempt::AtRest };
         let replies = replies::of_transition(&moved, &answered.reply, &driver.cause.correlation_id);
         let id = order.id;
         let advance = Arc::new(orders::Advance { from: order, moved, due, sealed, replies });

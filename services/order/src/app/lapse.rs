@@ -10,7 +10,7 @@ use super::App;
 use super::drive::{Driven, Driver, derived, undecided};
 use crate::domain::Status;
 use crate::domain::rules::Lapse;
-use crate::store::orders::Due;
+use crate::store::orders::NextAttempt;
 use crate::store::{Order, orders};
 
 impl App {
@@ -68,7 +68,7 @@ impl App {
         let moved = Arc::new(order.after(status, &sealed));
         let replies = Vec::new();
         let advance =
-            orders::Advance { from: order, moved: moved.clone(), due: Due::AtRest, sealed, replies };
+            orders::Advance { from: order, moved: moved.clone(), due: NextAttempt::AtRest, sealed, replies };
         let ours = self.advancing.write(None, Arc::new(advance)).await?;
         Ok(if ours { Driven::Moved(moved) } else { Driven::Overtaken })
     }

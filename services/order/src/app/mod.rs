@@ -146,7 +146,7 @@ impl Caller {
 
 /// Tells the waiting request that the use case's intent is committed, so that the request can answer 202 when its
 /// deadline ends before the use case.
-pub type Begun = oneshot::Sender<Arc<Order>>;
+pub type IntentCommitted = oneshot::Sender<Arc<Order>>;
 
 /// Result of a command.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,7 +8,7 @@ use journal::{DatabaseError, Decided, Draft};
 use uuid::Uuid;
 
 use super::replies::PLACE;
-use super::{App, Begun, Caller, Done, Refused};
+use super::{App, Caller, Done, IntentCommitted, Refused};
 use crate::app::drive::{derived, request};
 use crate::domain::rules::Place;
 use crate::store::orders::Placed;
@@ -29,7 +29,12 @@ impl App {
     ///
     /// # Cancellation
     /// Run it in a shield. If it is dropped between its transactions, the reconciler finishes the order.
-    pub async fn place(&self, caller: Caller, new: NewOrder, begun: Begun) -> Result<Done, Refused> {
+    pub async fn place(
+        &self,
+        caller: Caller,
+        new: NewOrder,
+        begun: IntentCommitted,
+    ) -> Result<Done, Refused> {
         let (order, sealed) = self.new_order(&caller, new);
         let order = Arc::new(order);
         let key = caller.claim(PLACE, order.id);

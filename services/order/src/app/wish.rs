@@ -8,10 +8,10 @@ use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::place::lease_ms;
-use super::{App, Begun, Caller, Done, Refused, replies};
+use super::{App, Caller, Done, IntentCommitted, Refused, replies};
 use crate::domain::Status;
 use crate::domain::rules::{Intend, Place, Wish};
-use crate::store::orders::Due;
+use crate::store::orders::NextAttempt;
 use crate::store::{Order, StoredStatus, orders};
 
 /// Result of the transaction that commits the intent.
@@ -30,7 +30,13 @@ impl App {
     ///
     /// # Cancellation
     /// Run it in a shield. If it is dropped between its transactions, the reconciler finishes the order.
-    pub async fn wish(&self, caller: Caller, id: Uuid, wish: Wish, begun: Begun) -> Result<Done, Refused> {
+    pub async fn wish(
+        &self,
+        caller: Caller,
+        id: Uuid,
+        wish: Wish,
+        begun: IntentCommitted,
+    ) -> Result<Done, Refused> {
         let key = caller.claim(wish.as_str(), id);
         let deadline = Some(caller.context.deadline.instant());
         let begin = self
@@ -57,7 +63,7 @@ impl App {
                         if order.status.after(wish.event()).is_ok() {
                             let (moved, sealed) = app.intend(caller, &order, wish);
                             let (from, moved, replies) = (Arc::new(order), Arc::new(moved), Vec::new());
-                            let due = Due::Lease(lease_ms(caller));
+                            let due = NextAttempt::Lease(lease_ms(caller));
                             let advance =
                                 orders::Advance { from, moved: moved.clone(), due, sealed, replies };
                             let done = orders::advance(connection, &[Arc::new(advance)]).await?;

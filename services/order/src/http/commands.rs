@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{Api, PlaceOrder, answer};
 use crate::app::place::NewOrder;
 use crate::app::view::OrderView;
-use crate::app::{Begun, Caller, Done, Refused, replies};
+use crate::app::{Caller, Done, IntentCommitted, Refused, replies};
 use crate::domain::rules::Wish;
 
 /// Time kept back from the deadline for writing the reply.
@@ -167,7 +167,7 @@ fn caller(
 /// committed, the reply is 202 and the use case goes on.
 async fn run<F, W>(api: &Api, log: &LogFields, caller: Caller, use_case: W) -> Result<Response, ApiError>
 where
-    W: FnOnce(crate::app::App, Caller, Begun) -> F,
+    W: FnOnce(crate::app::App, Caller, IntentCommitted) -> F,
     F: Future<Output = Result<Done, Refused>> + Send + 'static,
 {
     let until = caller.context.deadline.less(REPLYING).instant();

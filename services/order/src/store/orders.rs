@@ -314,7 +314,7 @@ pub async fn place(
 
 /// When the reconciler may take an order after a transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
+pub enum NextAttempt {
     /// Never: the order is at rest.
     AtRest,
     /// After a request's lease of this many milliseconds. The lease raises the epoch.
@@ -323,7 +323,7 @@ pub enum Due {
     Backoff(i64),
 }
 
-impl Due {
+impl NextAttempt {
     fn holder(self) -> Option<&'static str> {
         matches!(self, Self::Lease(_)).then_some("request")
     }
@@ -344,7 +344,7 @@ pub struct Advance {
     /// The order after the transition.
     pub moved: Arc<Order>,
     /// When the reconciler may take the order.
-    pub due: Due,
+    pub due: NextAttempt,
     /// The entry of the transition, which has the reason.
     pub sealed: Sealed,
     /// Replies for the waiting keys, by command.
