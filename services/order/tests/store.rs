@@ -107,7 +107,7 @@ async fn orders_that_cannot_be_read_do_not_keep_the_sweep_from_the_others() {
                 Ok(journal::Step::Commit(if unresolved {
                     work::take_unresolved(connection, Kind::Ordinary, 6).await?
                 } else {
-                    work::take_lapsed(connection, 6).await?
+                    work::take_overdue(connection, 6).await?
                 }))
             })
         });
@@ -228,7 +228,7 @@ async fn a_sweep_reads_only_due_rows_by_an_index() {
     let (_test, database) = shops().await;
     for (statement, types, index) in [
         (work::TAKE_UNRESOLVED, "bigint, bigint, text[], integer, boolean", "Index Cond: (due_at <= now())"),
-        (work::TAKE_LAPSED, "bigint, bigint", "Index Cond: (expires_at <= now())"),
+        (work::TAKE_OVERDUE, "bigint, bigint", "Index Cond: (expires_at <= now())"),
     ] {
         let plan = plan(&database, statement, types).await;
         assert!(plan.contains(index), "{plan}");

@@ -47,9 +47,9 @@ async fn every_documented_answer_is_given() {
     drop(metered);
     let brief = setup().env(Service::Order, "HOLD_SECONDS", "1").start().await.unwrap();
     brief.stock("A", 1).await;
-    let lapsed = reserved(&brief, &[("A", 1)]).await;
-    becomes(&brief, &lapsed, "expired").await;
-    seen.expect(CONFIRM, command(&brief, &lapsed, "confirm"), 410, Some("reservation-expired")).await;
+    let expired = reserved(&brief, &[("A", 1)]).await;
+    becomes(&brief, &expired, "expired").await;
+    seen.expect(CONFIRM, command(&brief, &expired, "confirm"), 410, Some("reservation-expired")).await;
     sound(&brief).await;
     drop(brief);
 

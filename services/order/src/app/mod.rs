@@ -5,7 +5,7 @@
 //! command: it starts at the second part.
 
 pub mod drive;
-pub mod lapse;
+pub mod expire;
 pub mod place;
 pub mod read;
 pub mod reading;

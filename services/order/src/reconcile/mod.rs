@@ -143,13 +143,13 @@ pub async fn sweep(app: &App, principal: &str) -> Result<Swept, DatabaseError> {
         return Ok(Swept::default());
     }
     let unresolved = take(app, principal, limit, Kind::Ordinary).await?;
-    let lapsed = app
+    let overdue = app
         .database
         .transaction(None, limit, |connection, &limit| {
-            Box::pin(async move { Ok(journal::Step::Commit(work::take_lapsed(connection, limit).await?)) })
+            Box::pin(async move { Ok(journal::Step::Commit(work::take_overdue(connection, limit).await?)) })
         })
         .await?;
-    Ok(unresolved.and(resolve_all(app, principal, lapsed, CONCURRENCY).await))
+    Ok(unresolved.and(resolve_all(app, principal, overdue, CONCURRENCY).await))
 }
 
 /// One pass over the stuck orders that are due.
@@ -235,7 +235,7 @@ async fn resolve(app: &App, principal: &str, order: Order) -> Swept {
     let (id, order) = (order.id, Arc::new(order));
     let driving = async {
         if order.status == Status::Reserved {
-            app.lapse(&driver, order).await
+            app.expire(&driver, order).await
         } else {
             app.drive(&driver, order).await.map(|(driven, _)| driven)
         }

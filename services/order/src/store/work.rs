@@ -38,8 +38,8 @@ macro_rules! take {
 /// The statement of [`take_unresolved`].
 pub const TAKE_UNRESOLVED: &str =
     take!("due_at <= now() AND status = ANY ($3) AND (failed_alone >= $4) = $5 ORDER BY due_at");
-/// The statement of [`take_lapsed`].
-pub const TAKE_LAPSED: &str = take!(
+/// The statement of [`take_overdue`].
+pub const TAKE_OVERDUE: &str = take!(
     "status = 'reserved' AND expires_at <= now() AND (due_at IS NULL OR due_at <= now()) ORDER BY expires_at"
 );
 
@@ -76,11 +76,11 @@ pub async fn take_unresolved(
 }
 
 /// Takes at most `limit` reserved orders whose hold should have ended, in the same way as [`take_unresolved`].
-pub async fn take_lapsed(
+pub async fn take_overdue(
     connection: &mut PgConnection,
     limit: i64,
 ) -> Result<(Vec<Order>, Vec<Unreadable>), sqlx::Error> {
-    let rows = sqlx::query(TAKE_LAPSED).bind(limit).bind(LEASE_MS).fetch_all(&mut *connection).await?;
+    let rows = sqlx::query(TAKE_OVERDUE).bind(limit).bind(LEASE_MS).fetch_all(&mut *connection).await?;
     readable(connection, &rows).await
 }
 

@@ -16,7 +16,7 @@ use crate::store::{Order, orders};
 impl App {
     /// Asks inventory for the reservation of a reserved order, and expires the order if inventory says that the reservation
     /// has expired.
-    pub async fn lapse(&self, driver: &Driver, order: Arc<Order>) -> Result<Driven, DatabaseError> {
+    pub async fn expire(&self, driver: &Driver, order: Arc<Order>) -> Result<Driven, DatabaseError> {
         self.clocks.adopt_head(order.head_clock);
         let context = CallContext {
             request: driver.context.clone(),
