@@ -4,7 +4,7 @@ use journal::{Decided, Keys};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::execute::{Command, Ending, Moved, Scene, Written};
+use super::execute::{Command, CommandContext, CommandResult, Moved, Written};
 use super::{Answer, Ask, Failure, Inventory, Refusal, Reply};
 use crate::domain::reservation::{ReservationEvent, ReservationState, transition};
 use crate::domain::rules;
@@ -32,35 +32,39 @@ impl Command for Confirm {
         self.reservation_id
     }
 
-    async fn carry_out(&self, scene: &Scene, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
+    async fn carry_out(
+        &self,
+        context: &CommandContext,
+        connection: &mut PgConnection,
+    ) -> Result<CommandResult, sqlx::Error> {
         let Some((now, known)) = reservations::lock(connection, self.reservation_id).await? else {
-            return Ok(Ending::Passing(Refusal::NoReservation(self.reservation_id)));
+            return Ok(CommandResult::Passing(Refusal::NoReservation(self.reservation_id)));
         };
-        if scene.is_late() {
-            return Ok(Ending::TooLate);
+        if context.is_late() {
+            return Ok(CommandResult::TooLate);
         }
         let rule = rules::Confirm {
             order_id: known.order_id,
             lines: known.lines.clone(),
             state: known.state,
-            version: known.newest.version,
+            version: known.head.version,
             now,
             expires_at: known.expires_at,
         };
         let (to, decided) = Decided::by(&rule);
         if to == known.state {
-            let by = known.newest.clone();
-            return Ok(Ending::Settled {
+            let by = known.head.clone();
+            return Ok(CommandResult::Settled {
                 answer: standing(known),
                 entry_id: by.entry_id,
                 decided_at: Some(by.hlc),
             });
         }
-        let sealed = scene.seal(decided, Some((known.state, &known.newest)));
-        let reply = scene.render(&standing(Reservation { state: to, ..known.clone() }));
+        let sealed = context.seal(decided, Some((known.state, &known.head)));
+        let reply = context.render(&standing(Reservation { state: to, ..known.clone() }));
         let moves = [Move { from: &known, to, sealed: &sealed }];
-        reservations::leave_held(connection, &moves, now, Keys::Record(&[(&scene.claim, &reply)])).await?;
-        Ok(Ending::Written(Written { reply, entry_id: sealed.id, moved: Moved::to(to) }))
+        reservations::leave_held(connection, &moves, now, Keys::Record(&[(&context.claim, &reply)])).await?;
+        Ok(CommandResult::Written(Written { reply, entry_id: sealed.id, moved: Moved::to(to) }))
     }
 }
 

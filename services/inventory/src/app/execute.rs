@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{Answer, Ask, Failure, Inventory, Refusal, Reply};
 use crate::store;
-use crate::store::Newest;
+use crate::store::StoredHead;
 
 /// Limit on restarts after a lost race for a row. Each round lets one of the requests commit; so many rounds within one
 /// request would need a caller that repeats on purpose.
@@ -37,9 +37,9 @@ pub(super) trait Command: Send + Sync + 'static {
     /// Locks, decides and writes. This can run several times, each time in a transaction of its own.
     fn carry_out(
         &self,
-        scene: &Scene,
+        context: &CommandContext,
         connection: &mut PgConnection,
-    ) -> impl Future<Output = Result<Ending, sqlx::Error>> + Send;
+    ) -> impl Future<Output = Result<CommandResult, sqlx::Error>> + Send;
 
     /// The refusal that follows when one of the command's unique constraints still refuses the write after all restarts.
     fn refusal(&self, _race: &sqlx::Error) -> Option<Refusal> {
@@ -49,7 +49,7 @@ pub(super) trait Command: Send + Sync + 'static {
 
 /// Result of a command's transaction.
 #[derive(Debug)]
-pub(super) enum Ending {
+pub(super) enum CommandResult {
     /// Rows, entry and key were written.
     Written(Written),
     /// Only the key has to be written: the entry `entry_id` had decided the answer before, at `decided_at`. The time is
@@ -89,14 +89,14 @@ impl Moved {
 
 /// A command with its context.
 #[derive(Debug)]
-pub(super) struct Asked<C> {
-    pub(super) scene: Scene,
+pub(super) struct CommandRequest<C> {
+    pub(super) context: CommandContext,
     pub(super) command: C,
 }
 
 /// Context of a command: use cases, request, cause and key.
 #[derive(Debug)]
-pub(super) struct Scene {
+pub(super) struct CommandContext {
     inventory: Inventory,
     ask: Ask,
     cause: Cause,
@@ -104,7 +104,7 @@ pub(super) struct Scene {
     pub(super) claim: Claim,
 }
 
-impl Scene {
+impl CommandContext {
     /// Deadline of the request.
     pub(super) fn deadline(&self) -> Instant {
         self.ask.context.deadline.instant()
@@ -126,7 +126,11 @@ impl Scene {
     }
 
     /// Seals the entry of `decided`, chained to the aggregate's newest entry.
-    pub(super) fn seal<R: Rule>(&self, decided: Decided<'_, R>, from: Option<(R::State, &Newest)>) -> Sealed {
+    pub(super) fn seal<R: Rule>(
+        &self,
+        decided: Decided<'_, R>,
+        from: Option<(R::State, &StoredHead)>,
+    ) -> Sealed {
         let head = self.inventory.chain(from);
         self.inventory.0.journal.seal(Draft {
             aggregate_id: self.claim.aggregate_id,
@@ -145,10 +149,10 @@ impl Scene {
 impl Inventory {
     /// The head that the next entry is chained to. Adopts its time, so that the hybrid clock is after it, also when another
     /// process wrote it.
-    pub(super) fn chain<S: State>(&self, from: Option<(S, &Newest)>) -> Option<Head> {
-        from.map(|(state, newest)| {
-            self.0.clocks.adopt_head(newest.hlc);
-            newest.head(state)
+    pub(super) fn chain<S: State>(&self, from: Option<(S, &StoredHead)>) -> Option<Head> {
+        from.map(|(state, head)| {
+            self.0.clocks.adopt_head(head.hlc);
+            head.head(state)
         })
     }
 
@@ -159,7 +163,7 @@ impl Inventory {
         self.conclude(&asked, first).await
     }
 
-    pub(super) fn asked<C: Command>(&self, ask: Ask, command: C) -> Arc<Asked<C>> {
+    pub(super) fn asked<C: Command>(&self, ask: Ask, command: C) -> Arc<CommandRequest<C>> {
         if let Some(clock) = ask.clock {
             self.0.clocks.adopt_peer(clock);
         }
@@ -171,15 +175,22 @@ impl Inventory {
             aggregate_id: command.aggregate_id(),
         };
         let cause = ask.cause();
-        Arc::new(Asked { scene: Scene { inventory: self.clone(), ask, cause, claim }, command })
+        Arc::new(CommandRequest {
+            context: CommandContext { inventory: self.clone(), ask, cause, claim },
+            command,
+        })
     }
 
     /// Runs the command in a transaction of its own.
-    async fn round<C: Command>(&self, asked: &Asked<C>, ask_first: bool) -> Result<Round, DatabaseError> {
+    async fn round<C: Command>(
+        &self,
+        asked: &CommandRequest<C>,
+        ask_first: bool,
+    ) -> Result<Round, DatabaseError> {
         let input = (asked, ask_first);
         self.0
             .database
-            .transaction(Some(asked.scene.deadline()), input, |connection, &(asked, ask_first)| {
+            .transaction(Some(asked.context.deadline()), input, |connection, &(asked, ask_first)| {
                 Box::pin(attempt(connection, asked, ask_first))
             })
             .await
@@ -189,10 +200,10 @@ impl Inventory {
     /// keys are new: see [`attempt`].
     pub(super) async fn conclude<C: Command>(
         &self,
-        asked: &Asked<C>,
+        asked: &CommandRequest<C>,
         first: Result<Round, DatabaseError>,
     ) -> Result<Reply, Failure> {
-        let deadline = asked.scene.deadline();
+        let deadline = asked.context.deadline();
         let (mut restarts, mut looks) = (0, 0);
         let mut lost = None;
         let mut round = first;
@@ -251,30 +262,32 @@ pub(super) struct Round {
 /// (`ask_first`). Otherwise it is looked up before any answer that wrote nothing.
 pub(super) async fn attempt<C: Command>(
     connection: &mut PgConnection,
-    Asked { scene, command }: &Asked<C>,
+    CommandRequest { context, command }: &CommandRequest<C>,
     ask_first: bool,
 ) -> Result<Step<Round>, sqlx::Error> {
-    if ask_first && let Some(known) = known(scene, connection).await? {
+    if ask_first && let Some(known) = known(context, connection).await? {
         return Ok(Step::Rollback(known));
     }
-    let ending = command.carry_out(scene, connection).await?;
-    let is_new = ask_first || matches!(ending, Ending::Written(_));
-    if !is_new && let Some(known) = known(scene, connection).await? {
+    let ending = command.carry_out(context, connection).await?;
+    let is_new = ask_first || matches!(ending, CommandResult::Written(_));
+    if !is_new && let Some(known) = known(context, connection).await? {
         return Ok(Step::Rollback(known));
     }
     Ok(match ending {
-        Ending::Written(written) => Step::Commit(Round::written(written)),
-        Ending::Settled { answer, entry_id, decided_at } => {
+        CommandResult::Written(written) => Step::Commit(Round::written(written)),
+        CommandResult::Settled { answer, entry_id, decided_at } => {
             // The reply names that entry as its cause, so the clock in the reply has to be after the entry.
             if let Some(time) = decided_at {
-                scene.inventory.0.clocks.adopt_head(time);
+                context.inventory.0.clocks.adopt_head(time);
             }
-            let stored = scene.render(&answer);
-            store::keys::record(connection, &scene.claim, &stored, entry_id).await?;
+            let stored = context.render(&answer);
+            store::keys::record(connection, &context.claim, &stored, entry_id).await?;
             Step::Commit(Round::over(Ok(Reply { stored, entry_id: Some(entry_id), replayed: false })))
         }
-        Ending::Passing(refusal) => Step::Rollback(Round::over(Err(Failure::Refused(Box::new(refusal))))),
-        Ending::TooLate => Step::Rollback(Round::too_late()),
+        CommandResult::Passing(refusal) => {
+            Step::Rollback(Round::over(Err(Failure::Refused(Box::new(refusal)))))
+        }
+        CommandResult::TooLate => Step::Rollback(Round::too_late()),
     })
 }
 
@@ -296,14 +309,17 @@ impl Round {
 }
 
 /// The end of the command if its key is known: a replay, a reused key, or a request in flight.
-async fn known(scene: &Scene, connection: &mut PgConnection) -> Result<Option<Round>, sqlx::Error> {
-    let claim = &scene.claim;
+async fn known(
+    context: &CommandContext,
+    connection: &mut PgConnection,
+) -> Result<Option<Round>, sqlx::Error> {
+    let claim = &context.claim;
     let row = journal::idempotency::look(connection, &claim.principal, &claim.key_hash).await?;
     if row.as_ref().is_some_and(|row| row.reply.is_some())
         && let Some(clock) = store::reservations::clock(connection, claim.aggregate_id).await?
     {
         // Another replica, whose clock is ahead of this one, may have written the entry that the replay names.
-        scene.inventory.0.clocks.adopt_head(clock);
+        context.inventory.0.clocks.adopt_head(clock);
     }
     Ok(row.map(|row| {
         Round::over(match row.reply {

@@ -129,7 +129,7 @@ impl Inventory {
             order_id: known.order_id,
             lines: known.lines.clone(),
             state: known.state,
-            version: known.newest.version,
+            version: known.head.version,
             now,
             expires_at: known.expires_at,
         };
@@ -139,7 +139,7 @@ impl Inventory {
         }
         let sealed = self.0.journal.seal(Draft {
             aggregate_id: known.id,
-            head: self.chain(Some((known.state, &known.newest))),
+            head: self.chain(Some((known.state, &known.head))),
             command: "expire",
             cause: &Cause {
                 principal: principal.into(),
@@ -147,7 +147,7 @@ impl Inventory {
                 correlation_id: Arc::clone(&known.correlation_id),
                 trace_id: None,
             },
-            causation_id: Some(known.newest.entry_id),
+            causation_id: Some(known.head.entry_id),
             decided,
             attempt: 1,
             evidence: chassis::evidence(&mainstay::DecisionTrail::new(), None),

@@ -27,7 +27,7 @@ use uuid::Uuid;
 pub use answer::{Answer, Refusal};
 pub use confirm::Confirm;
 pub use create_item::CreateItem;
-use execute::{Asked, Round};
+use execute::{CommandRequest, Round};
 pub use receive::Receive;
 pub use release::Release;
 pub use reserve::Reserve;
@@ -46,7 +46,7 @@ struct Parts {
     journal: Journal,
     clocks: Clocks,
     render: Render,
-    reserving: Batch<Asked<Reserve>, Round>,
+    reserving: Batch<CommandRequest<Reserve>, Round>,
     unreadable: UnreadableRows,
     aside: SetAside,
 }
@@ -56,7 +56,7 @@ impl Inventory {
     pub fn new(database: Database, journal: Journal, render: Render) -> Self {
         let reserving = Batch::new(
             database.clone(),
-            |asked: &Asked<Reserve>| asked.command.skus().count(),
+            |asked: &CommandRequest<Reserve>| asked.command.skus().count(),
             |connection, asked| Box::pin(reserve::all(connection, asked)),
         );
         let clocks = Clocks::new(&journal, "order");

@@ -9,13 +9,15 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::execute::{Asked, Command, Ending, Moved, Round, Scene, Written, attempt};
+use super::execute::{
+    Command, CommandContext, CommandRequest, CommandResult, Moved, Round, Written, attempt,
+};
 use super::{Answer, Ask, Failure, Inventory, Refusal, Reply};
 use crate::domain::reservation::{ReservationEvent, ReservationState, transition};
 use crate::domain::rules::{self, RequestedLine};
 use crate::domain::stock::{HoldSeconds, Lines, Stock};
-use crate::store::Newest;
-use crate::store::reservations::{self, Ground, New, Reservation};
+use crate::store::StoredHead;
+use crate::store::reservations::{self, New, Reservation, ReserveLock};
 
 /// The command to hold lines for an order.
 #[derive(Debug, Clone)]
@@ -34,7 +36,7 @@ impl Inventory {
     /// Holds the lines, or refuses them for good with the reason. Reserves that come at the same time share a transaction.
     pub async fn reserve(&self, ask: Ask, command: Reserve) -> Result<Reply, Failure> {
         let asked = self.asked(ask, command);
-        let first = self.0.reserving.write(Some(asked.scene.deadline()), Arc::clone(&asked)).await;
+        let first = self.0.reserving.write(Some(asked.context.deadline()), Arc::clone(&asked)).await;
         self.conclude(&asked, first).await
     }
 }
@@ -42,7 +44,7 @@ impl Inventory {
 /// Executes the reserves of one batch in order. Each reads the stock that the reserves before it left.
 pub(super) async fn all(
     connection: &mut PgConnection,
-    all: &[Arc<Asked<Reserve>>],
+    all: &[Arc<CommandRequest<Reserve>>],
 ) -> Result<Step<Vec<Round>>, sqlx::Error> {
     if let [one] = all {
         return Ok(match attempt(connection, one, false).await? {
@@ -53,14 +55,16 @@ pub(super) async fn all(
     let ids: Vec<_> = all.iter().map(|asked| asked.command.reservation_id).collect();
     let skus: BTreeSet<_> = all.iter().flat_map(|asked| asked.command.skus()).collect();
     let skus: Vec<_> = skus.into_iter().collect();
-    let Ground::Free { now, mut stock } = reservations::lock_to_reserve(connection, &ids, &skus).await?
+    let ReserveLock::Free { now, mut stock } = reservations::lock_to_reserve(connection, &ids, &skus).await?
     else {
         // This is rare. The batch then executes each reserve alone, which answers from the known reservation.
         return Err(sqlx::Error::Decode("of several new reservations one is there already".into()));
     };
     let decided: Vec<_> = all
         .iter()
-        .map(|asked| (!asked.scene.is_late()).then(|| asked.command.decide(&asked.scene, now, &mut stock)))
+        .map(|asked| {
+            (!asked.context.is_late()).then(|| asked.command.decide(&asked.context, now, &mut stock))
+        })
         .collect();
     reservations::create(connection, &decided.iter().flatten().collect::<Vec<_>>(), now).await?;
     let rounds =
@@ -75,19 +79,23 @@ impl Command for Reserve {
         self.reservation_id
     }
 
-    async fn carry_out(&self, scene: &Scene, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
+    async fn carry_out(
+        &self,
+        context: &CommandContext,
+        connection: &mut PgConnection,
+    ) -> Result<CommandResult, sqlx::Error> {
         let skus: Vec<_> = self.skus().collect();
         let (now, mut stock) =
             match reservations::lock_to_reserve(connection, &[self.reservation_id], &skus).await? {
-                Ground::Taken(known) => return self.again(known, connection).await,
-                Ground::Free { now, stock } => (now, stock),
+                ReserveLock::Taken(known) => return self.again(known, connection).await,
+                ReserveLock::Free { now, stock } => (now, stock),
             };
-        if scene.is_late() {
-            return Ok(Ending::TooLate);
+        if context.is_late() {
+            return Ok(CommandResult::TooLate);
         }
-        let new = self.decide(scene, now, &mut stock);
+        let new = self.decide(context, now, &mut stock);
         reservations::create(connection, &[&new], now).await?;
-        Ok(Ending::Written(new.into()))
+        Ok(CommandResult::Written(new.into()))
     }
 
     fn refusal(&self, race: &sqlx::Error) -> Option<Refusal> {
@@ -111,7 +119,7 @@ impl Reserve {
     /// cannot have them.
     fn decide<'a>(
         &self,
-        scene: &'a Scene,
+        context: &'a CommandContext,
         now: OffsetDateTime,
         stock: &mut HashMap<String, Stock>,
     ) -> New<'a> {
@@ -127,7 +135,7 @@ impl Reserve {
             now,
         };
         let (to, decided) = Decided::by(&rule);
-        let sealed = scene.seal(decided, None);
+        let sealed = context.seal(decided, None);
         let reservation = Reservation {
             id: self.reservation_id,
             order_id: Some(self.order_id),
@@ -135,8 +143,8 @@ impl Reserve {
             lines: self.lines.shared(),
             hold_seconds: Some(self.hold_seconds.get()),
             expires_at: (to == ReservationState::Held).then(|| rule.expires_at()),
-            correlation_id: scene.correlation_id(),
-            newest: Newest::of(&sealed),
+            correlation_id: context.correlation_id(),
+            head: StoredHead::of(&sealed),
         };
         let answer = match to {
             ReservationState::Held => {
@@ -153,15 +161,19 @@ impl Reserve {
             | ReservationState::Expired
             | ReservationState::Voided => Answer::Refused(self.why(&rule)),
         };
-        New { reservation, sealed, claim: &scene.claim, reply: scene.render(&answer) }
+        New { reservation, sealed, claim: &context.claim, reply: context.render(&answer) }
     }
 
     /// Answers for a reservation that exists already: by a request under another key, or because its release came first.
-    async fn again(&self, known: Reservation, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
-        let by = known.newest.clone();
+    async fn again(
+        &self,
+        known: Reservation,
+        connection: &mut PgConnection,
+    ) -> Result<CommandResult, sqlx::Error> {
+        let by = known.head.clone();
         let answer = match known.state {
             ReservationState::Held if !self.is_for(&known) => {
-                return Ok(Ending::Passing(Refusal::HeldOtherwise { id: known.id }));
+                return Ok(CommandResult::Passing(Refusal::HeldOtherwise { id: known.id }));
             }
             ReservationState::Held => Answer::Present(known),
             ReservationState::Voided => Answer::Refused(Refusal::ReservationVoided { id: known.id }),
@@ -180,7 +192,7 @@ impl Reserve {
                 }
             }
         };
-        Ok(Ending::Settled { answer, entry_id: by.entry_id, decided_at: Some(by.hlc) })
+        Ok(CommandResult::Settled { answer, entry_id: by.entry_id, decided_at: Some(by.hlc) })
     }
 
     fn is_for(&self, known: &Reservation) -> bool {

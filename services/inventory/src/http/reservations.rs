@@ -159,8 +159,8 @@ pub(super) async fn get(
     let Some(found) = found.map_err(|error| chassis::stored::database(&error))? else {
         return Err(reply::problem(&Refusal::NoReservation(id)).into());
     };
-    let entry_id = HeaderValue::try_from(found.newest.entry_id.to_string()).expect("a UUID is header-safe");
-    api.inventory.clocks().adopt_head(found.newest.hlc);
+    let entry_id = HeaderValue::try_from(found.head.entry_id.to_string()).expect("a UUID is header-safe");
+    api.inventory.clocks().adopt_head(found.head.hlc);
     let headers = [(X_ENTRY_ID, entry_id), (X_HYBRID_CLOCK, answer::clock_header(&api))];
     Ok((headers, Json(reply::reservation_body(&found))).into_response())
 }

@@ -4,7 +4,7 @@ use journal::{Keys, Sealed};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row as _};
 
-use super::{Newest, unguarded};
+use super::{StoredHead, unguarded};
 use crate::domain::stock::{ItemName, OpeningStock, Quantity, Sku, Stock};
 
 /// An item in its present state.
@@ -17,7 +17,7 @@ pub struct Item {
     /// Stock of the item.
     pub stock: Stock,
     /// The newest entry of the item.
-    pub newest: Newest,
+    pub head: StoredHead,
 }
 
 /// An item for reads. Every value of its columns is readable, so that no item makes a page fail.
@@ -84,7 +84,7 @@ impl TryFrom<Row> for Item {
     fn try_from(row: Row) -> Result<Self, sqlx::Error> {
         Ok(Self {
             stock: Stock { version: row.version, on_hand: row.on_hand, held: row.held },
-            newest: Newest::read(row.version, row.head_hash, &row.hlc, row.entry_id)?,
+            head: StoredHead::read(row.version, row.head_hash, &row.hlc, row.entry_id)?,
             sku: row.sku,
             name: row.name,
         })
@@ -120,15 +120,15 @@ pub async fn create(
     sealed: &Sealed,
     keys: Keys<'_>,
 ) -> Result<(), sqlx::Error> {
-    let newest = Newest::of(sealed);
+    let head = StoredHead::of(sealed);
     sqlx::query(CREATE)
         .bind(sku.as_str())
         .bind(name.as_str())
         .bind(on_hand.get())
-        .bind(newest.version)
-        .bind(newest.hash)
-        .bind(newest.hlc.to_string())
-        .bind(newest.entry_id)
+        .bind(head.version)
+        .bind(head.hash)
+        .bind(head.hlc.to_string())
+        .bind(head.entry_id)
         .execute(&mut *connection)
         .await?;
     journal::append(connection, &[sealed], keys).await?;
@@ -143,14 +143,14 @@ pub async fn receive(
     sealed: &Sealed,
     keys: Keys<'_>,
 ) -> Result<(), sqlx::Error> {
-    let newest = Newest::of(sealed);
+    let head = StoredHead::of(sealed);
     let done = sqlx::query(RECEIVE)
         .bind(sku.as_str())
         .bind(quantity.get())
-        .bind(newest.version)
-        .bind(newest.hash)
-        .bind(newest.hlc.to_string())
-        .bind(newest.entry_id)
+        .bind(head.version)
+        .bind(head.hash)
+        .bind(head.hlc.to_string())
+        .bind(head.entry_id)
         .execute(&mut *connection)
         .await?;
     if done.rows_affected() != 1 {

@@ -33,7 +33,7 @@ pub fn statements() -> Vec<(&'static str, &'static str)> {
 
 /// The newest entry of an aggregate, as the aggregate's row has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Newest {
+pub struct StoredHead {
     /// Version of the entry.
     pub version: i64,
     /// Hash of the entry.
@@ -44,7 +44,7 @@ pub struct Newest {
     pub entry_id: uuid::Uuid,
 }
 
-impl Newest {
+impl StoredHead {
     fn read(version: i64, hash: Vec<u8>, hlc: &str, entry_id: uuid::Uuid) -> Result<Self, sqlx::Error> {
         let hash = hash.try_into().map_err(|_| corrupt("a hash that is not 32 bytes long"))?;
         let hlc = hlc.parse().map_err(|_| corrupt("a malformed hybrid time"))?;

@@ -11,7 +11,7 @@ use sqlx::{FromRow as _, PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Newest, corrupt, unguarded};
+use super::{StoredHead, corrupt, unguarded};
 use crate::domain::ReservationState;
 use crate::domain::stock::{Line, Sku, Stock};
 
@@ -33,7 +33,7 @@ pub struct Reservation {
     /// Correlation id of the request that created the reservation.
     pub correlation_id: Arc<str>,
     /// The newest entry of the reservation.
-    pub newest: Newest,
+    pub head: StoredHead,
 }
 
 /// Name of the constraint that at most one reservation of an order is held or confirmed.
@@ -182,7 +182,7 @@ impl TryFrom<Row> for Reservation {
             hold_seconds: row.hold_seconds,
             expires_at: row.expires_at,
             correlation_id: row.correlation_id.into(),
-            newest: Newest::read(row.version, row.head_hash, &row.hlc, row.entry_id)?,
+            head: StoredHead::read(row.version, row.head_hash, &row.hlc, row.entry_id)?,
         })
     }
 }
@@ -258,7 +258,7 @@ pub async fn lock_due(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec
 
 /// Result of [`lock_to_reserve`].
 #[derive(Debug)]
-pub enum Ground {
+pub enum ReserveLock {
     /// A reservation with one of the ids exists. It is locked, and no items are.
     Taken(Reservation),
     /// No such reservation exists. The items are locked.
@@ -275,17 +275,17 @@ pub async fn lock_to_reserve(
     connection: &mut PgConnection,
     ids: &[Uuid],
     skus: &[&str],
-) -> Result<Ground, sqlx::Error> {
+) -> Result<ReserveLock, sqlx::Error> {
     let rows = sqlx::query(LOCK_TO_RESERVE).bind(ids).bind(skus).fetch_all(connection).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     if row.try_get::<Option<Uuid>, _>("id")?.is_some() {
-        return Ok(Ground::Taken(Row::from_row(row)?.try_into()?));
+        return Ok(ReserveLock::Taken(Row::from_row(row)?.try_into()?));
     }
     let numbers = |name| row.try_get::<Option<Vec<i64>>, _>(name).map(Option::unwrap_or_default);
     let skus = row.try_get::<Option<Vec<String>>, _>("skus")?.unwrap_or_default();
     let values = numbers("versions")?.into_iter().zip(numbers("on_hands")?).zip(numbers("helds")?);
     let stock = values.map(|((version, on_hand), held)| Stock { held, on_hand, version });
-    Ok(Ground::Free { now: row.try_get("now")?, stock: skus.into_iter().zip(stock).collect() })
+    Ok(ReserveLock::Free { now: row.try_get("now")?, stock: skus.into_iter().zip(stock).collect() })
 }
 
 /// A reservation to create, with its entry and the key that it completes.
@@ -323,10 +323,10 @@ pub async fn create(
         .bind(column(new, |n| n.reservation.hold_seconds))
         .bind(column(new, |n| n.reservation.expires_at))
         .bind(column(new, |n| &*n.reservation.correlation_id))
-        .bind(column(new, |n| n.reservation.newest.version))
-        .bind(column(new, |n| n.reservation.newest.hash.as_slice()))
-        .bind(column(new, |n| n.reservation.newest.hlc.to_string()))
-        .bind(column(new, |n| n.reservation.newest.entry_id))
+        .bind(column(new, |n| n.reservation.head.version))
+        .bind(column(new, |n| n.reservation.head.hash.as_slice()))
+        .bind(column(new, |n| n.reservation.head.hlc.to_string()))
+        .bind(column(new, |n| n.reservation.head.entry_id))
         .bind(now)
         .bind(held.keys().copied().collect::<Vec<_>>())
         .bind(held.values().copied().collect::<Vec<_>>())
@@ -358,14 +358,14 @@ pub async fn leave_held(
     keys: Keys<'_>,
 ) -> Result<(), sqlx::Error> {
     let stock = sums(moves);
-    let newest: Vec<Newest> = moves.iter().map(|m| Newest::of(m.sealed)).collect();
+    let heads: Vec<StoredHead> = moves.iter().map(|m| StoredHead::of(m.sealed)).collect();
     let (moved, done): (i64, i64) = sqlx::query_as(MOVE)
         .bind(moves.iter().map(|m| m.from.id).collect::<Vec<_>>())
         .bind(moves.iter().map(|m| m.to.as_str()).collect::<Vec<_>>())
-        .bind(newest.iter().map(|n| n.version).collect::<Vec<_>>())
-        .bind(newest.iter().map(|n| n.hash.as_slice()).collect::<Vec<_>>())
-        .bind(newest.iter().map(|n| n.hlc.to_string()).collect::<Vec<_>>())
-        .bind(newest.iter().map(|n| n.entry_id).collect::<Vec<_>>())
+        .bind(heads.iter().map(|head| head.version).collect::<Vec<_>>())
+        .bind(heads.iter().map(|head| head.hash.as_slice()).collect::<Vec<_>>())
+        .bind(heads.iter().map(|head| head.hlc.to_string()).collect::<Vec<_>>())
+        .bind(heads.iter().map(|head| head.entry_id).collect::<Vec<_>>())
         .bind(now)
         .bind(stock.iter().map(|(sku, _)| sku.as_str()).collect::<Vec<_>>())
         .bind(stock.iter().map(|(_, (held, _))| *held).collect::<Vec<_>>())
