@@ -88,7 +88,7 @@ pub struct CallContext {
     pub causation_id: Option<Uuid>,
     /// Time of the caller's hybrid clock, as text.
     pub clock: String,
-    /// Whether an earlier call for the same work has failed. The breaker does not count such a call.
+    /// True if an earlier call for the same work has failed. The breaker does not count such a call.
     pub is_repeat: bool,
 }
 
@@ -147,7 +147,7 @@ where
         self.call::<()>(Method::GET, &format!("/v1/reservations/{id}"), context, None, |_| true).await
     }
 
-    /// Sends a call. `fits` tells whether a reservation is the result that the call asked for.
+    /// Sends a call. `fits` is true for a reservation that is the result which the call asked for.
     async fn call<B: Serialize>(
         &self,
         method: Method,

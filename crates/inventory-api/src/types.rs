@@ -116,7 +116,7 @@ pub struct ReserveRequest {
     #[serde(deserialize_with = "RequestLine::all")]
     #[schema(value_type = Vec<RequestLine>, min_items = 1, max_items = 1000)]
     pub lines: Arc<[Line]>,
-    /// How long to hold the lines: 1 to 86,400 seconds.
+    /// Length of the hold: 1 to 86,400 seconds.
     #[schema(example = 900, minimum = 1, maximum = 86_400)]
     pub hold_seconds: i64,
 }

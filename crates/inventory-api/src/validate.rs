@@ -11,7 +11,7 @@ pub const MAX_LINES: usize = 1_000;
 /// The most pieces of one line.
 pub const MAX_QUANTITY: i64 = 1_000_000;
 
-/// Whether a text is valid as a SKU or customer id: 1 to 64 printable ASCII characters, with inner spaces allowed and
+/// True if a text is valid as a SKU or customer id: 1 to 64 printable ASCII characters, with inner spaces allowed and
 /// outer ones not.
 pub fn is_identifier(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| (0x20..0x7f).contains(&b)) && text.trim() == text

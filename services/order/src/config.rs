@@ -12,13 +12,13 @@ pub const DEFAULTS: Defaults = Defaults { listen_addr: "127.0.0.1:8080", ops_lis
 pub struct OrderArgs {
     #[command(flatten)]
     pub common: CommonArgs,
-    /// Where inventory is, as `http://host:port`
+    /// Base URL of the inventory service, as `http://host:port`
     #[arg(long, env = "INVENTORY_URL", global = true, value_name = "URL")]
     pub inventory_url: Option<String>,
     /// A file that holds the token for inventory, and nothing else
     #[arg(long, env = "INVENTORY_TOKEN_FILE", global = true, value_name = "PATH")]
     pub inventory_token_file: Option<String>,
-    /// How long inventory is asked to hold stock for an order, 1 to 86400 [default: 900]
+    /// Length of the hold on an order's stock that inventory is asked for, 1 to 86400 [default: 900]
     #[arg(long, env = "HOLD_SECONDS", global = true, value_name = "SECONDS")]
     pub hold_seconds: Option<String>,
 }
@@ -38,8 +38,8 @@ pub struct Config {
     pub inventory_url: String,
     /// The content of the file `INVENTORY_TOKEN_FILE`: the token for the inventory service.
     pub inventory_token: Secret,
-    /// The value of `HOLD_SECONDS`: how many seconds inventory holds stock for an order. The default is fifteen minutes: long
-    /// enough to pay, short enough that the next customer can have the stock.
+    /// The value of `HOLD_SECONDS`: length of the hold on an order's stock, in seconds. The default is fifteen minutes: long
+    /// enough to pay, and short enough that the next customer can have the stock.
     pub hold_seconds: i64,
     /// SHA-256 of the settings. Each journal entry has it.
     pub hash: String,

@@ -85,7 +85,7 @@ async fn judged(schedule: &Schedule) -> Option<Failure> {
     run.failure
 }
 
-/// Writes a failed schedule to a file, with its smallest failing part if requested, and gives the command that runs it again.
+/// Writes a failed schedule to a file, and its smallest failing part if requested. Gives the command that runs it again.
 async fn told(schedule: &Schedule, failure: &Failure) -> String {
     let seed = schedule.settings.seed;
     let logs = logs(seed);

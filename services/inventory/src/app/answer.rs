@@ -50,7 +50,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether a repeat can never succeed, so that the refusal is stored and replayed.
+    /// True if a repeat can never succeed, so that the refusal is stored and replayed.
     pub fn is_final(&self) -> bool {
         match self {
             Self::InsufficientStock { .. }

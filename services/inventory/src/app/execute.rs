@@ -110,7 +110,7 @@ impl CommandContext {
         self.ask.context.deadline.instant()
     }
 
-    /// Whether the request's deadline has passed.
+    /// True if the request's deadline has passed.
     pub(super) fn is_late(&self) -> bool {
         self.ask.context.deadline.has_passed()
     }

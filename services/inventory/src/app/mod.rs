@@ -128,7 +128,7 @@ pub struct Reply {
     pub stored: StoredReply,
     /// Id of the journal entry that decided it.
     pub entry_id: Option<Uuid>,
-    /// Whether an earlier request decided it.
+    /// True if an earlier request decided it.
     pub replayed: bool,
 }
 

@@ -28,7 +28,7 @@ pub struct Reserve {
     pub order_id: Uuid,
     /// Lines to hold: SKU and quantity.
     pub lines: Lines,
-    /// How long to hold them.
+    /// Length of the hold.
     pub hold_seconds: HoldSeconds,
 }
 

@@ -63,7 +63,7 @@ impl SetAside {
         Self(Mutex::default())
     }
 
-    /// Whether the pause of the hold is still running.
+    /// True if the pause of the hold is still running.
     pub(super) fn is_waiting(&self, id: Uuid) -> bool {
         self.all().get(&id).is_some_and(|aside| aside.until > Instant::now())
     }

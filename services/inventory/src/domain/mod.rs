@@ -38,7 +38,7 @@ impl Illegal {
         Self { kind, from, to, allowed: allowed.collect() }
     }
 
-    /// Whether no state can follow `from`, so that the refusal is final.
+    /// True if no state can follow `from`, so that the refusal is final.
     pub fn is_terminal(&self) -> bool {
         self.allowed.is_empty()
     }

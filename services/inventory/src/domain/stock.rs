@@ -127,7 +127,7 @@ bounded!(
     "must be a whole number from 0 to 1000000000"
 );
 bounded!(
-    /// How long a hold lasts: 1 to 86,400 s.
+    /// Length of a hold: 1 to 86,400 s.
     HoldSeconds,
     (1..=86_400),
     "must be a whole number of seconds from 1 to 86400"

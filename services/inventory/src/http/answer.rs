@@ -110,7 +110,7 @@ fn refused(failure: &Failure) -> ApiError {
     }
 }
 
-/// Whether the database refused the values of this one write: SQLSTATE class 22 (data), 23 (constraint), 44 (check
+/// True if the database refused the values of this one write: SQLSTATE class 22 (data), 23 (constraint), 44 (check
 /// option) or P0 (raised by a trigger). Any other refusal, as of a missing table, concerns every write.
 fn is_of_one_write(cause: &sqlx::Error) -> bool {
     let code = cause.as_database_error().and_then(sqlx::error::DatabaseError::code);

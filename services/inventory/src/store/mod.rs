@@ -66,7 +66,7 @@ impl StoredHead {
 const RACES: [&str; 5] =
     ["idempotency_pkey", "reservations_pkey", "items_pkey", "journal_pkey", reservations::ONE_LIVE_PER_ORDER];
 
-/// Whether another transaction won a race for a row. The command then starts again and reads the winner's row.
+/// True if another transaction won a race for a row. The command then starts again and reads the winner's row.
 pub fn is_race(error: &sqlx::Error) -> bool {
     RACES.iter().any(|constraint| journal::append::is_taken(error, constraint))
 }

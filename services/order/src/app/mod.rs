@@ -60,7 +60,7 @@ pub struct Parts {
     pub inventory: Inventory,
     /// The breakers of inventory's endpoints.
     pub breakers: Breakers,
-    /// How long inventory is asked to hold stock, in seconds.
+    /// Length of the holds that inventory is asked for, in seconds.
     pub hold_seconds: i64,
     /// Signal that wakes the reconciler before its next tick.
     pub nudge: Notify,
@@ -97,7 +97,8 @@ impl App {
         }
     }
 
-    /// Whether inventory began to serve again since the last call of this function. Waiting orders can then be tried at once.
+    /// True if inventory began to serve again since the last call of this function. Waiting orders can then be tried at
+    /// once.
     pub fn take_recovered(&self) -> bool {
         self.served.take_recovered()
     }

@@ -62,7 +62,7 @@ impl App {
     }
 }
 
-/// Whether the request that is in flight on `order` carries out `command`.
+/// True if the request that is in flight on `order` carries out `command`.
 fn works_on(order: &Order, command: &str) -> bool {
     order.status.step().is_some_and(|step| {
         command

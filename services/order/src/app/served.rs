@@ -1,4 +1,4 @@
-//! Whether inventory serves orders now. This tells an order that fails alone from an outage.
+//! Record of inventory's recent answers. It distinguishes an order that fails alone from an outage.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,9 +15,9 @@ pub(super) struct Served(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     last: Option<Instant>,
-    /// Whether a try failed after `last`.
+    /// True if a try failed after `last`.
     has_failed: bool,
-    /// Whether an outage ended and [`Served::take_recovered`] has not reported it yet.
+    /// True if an outage ended and [`Served::take_recovered`] has not reported it yet.
     recovered: bool,
 }
 
@@ -39,7 +39,7 @@ impl Served {
         state.last.is_some_and(|last| last.elapsed() <= RECENT)
     }
 
-    /// Whether an outage ended since the last call of this function.
+    /// True if an outage ended since the last call of this function.
     pub(super) fn take_recovered(&self) -> bool {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).recovered)
     }

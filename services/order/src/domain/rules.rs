@@ -23,7 +23,7 @@ pub struct Place {
     pub customer_id: Arc<str>,
     /// Time that is left for the first attempt, in milliseconds.
     pub deadline_left_ms: u64,
-    /// How long inventory is asked to hold the stock, in seconds.
+    /// Length of the hold that inventory is asked for, in seconds.
     pub hold_seconds: i64,
     /// The plan for the case that no answer comes.
     pub if_unknown: Cow<'static, str>,

@@ -57,12 +57,12 @@ impl Status {
         Self::ALL.into_iter().find(|s| s.as_str() == name)
     }
 
-    /// Whether no other status can follow.
+    /// True if no other status can follow.
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Rejected | Self::Confirmed | Self::Cancelled | Self::Expired)
     }
 
-    /// Whether inventory has to be asked before the order can rest.
+    /// True if inventory has to be asked before the order can rest.
     pub const fn is_unresolved(self) -> bool {
         self.step().is_some()
     }

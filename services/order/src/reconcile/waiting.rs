@@ -17,7 +17,7 @@ pub fn routes(app: App) -> Router {
     Router::new().route("/orders/{id}/waiting", get(read)).with_state(app)
 }
 
-/// How an order waits.
+/// The waiting state of an order.
 #[derive(Debug, Serialize)]
 struct View {
     id: Uuid,

@@ -30,7 +30,7 @@ pub struct Order<S = Status> {
     pub status: S,
     /// Id of the order's reservation. Inventory may not have seen it yet.
     pub reservation_id: Uuid,
-    /// How long inventory is asked to hold the lines, in seconds.
+    /// Length of the hold that inventory is asked for, in seconds.
     pub hold_seconds: i64,
     /// End of the hold, by inventory's clock; `None` until inventory has held the lines.
     pub expires_at: Option<OffsetDateTime>,
@@ -54,7 +54,7 @@ pub struct Order<S = Status> {
     pub head_correlation_id: Arc<str>,
     /// Epoch of the lease. Each driver that takes the order raises it.
     pub epoch: i64,
-    /// Whether a request's lease on the order is running, by the database's clock.
+    /// True if a request's lease on the order is running, by the database's clock.
     pub in_flight: bool,
     /// Tries since the last definite answer.
     pub tries: i32,
@@ -312,7 +312,7 @@ pub async fn place(
     Ok(if placed.is_empty() { Step::Rollback(each) } else { Step::Commit(each) })
 }
 
-/// When the reconciler may take an order after a transition.
+/// Time from which the reconciler may take an order after a transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextAttempt {
     /// Never: the order is at rest.
@@ -343,7 +343,7 @@ pub struct Advance {
     pub from: Arc<Order>,
     /// The order after the transition.
     pub moved: Arc<Order>,
-    /// When the reconciler may take the order.
+    /// Time from which the reconciler may take the order.
     pub due: NextAttempt,
     /// The entry of the transition, which has the reason.
     pub sealed: Sealed,
@@ -367,8 +367,8 @@ pub const ADVANCE: &str = concat!(
     " SELECT id FROM moved"
 );
 
-/// Moves orders, and tells for each whether it moved. If another driver has moved the order or taken it over, nothing
-/// was written.
+/// Moves orders, and gives `true` for each order that moved. If another driver has moved the order or taken it over,
+/// nothing was written for it.
 pub async fn advance(
     connection: &mut PgConnection,
     all: &[Arc<Advance>],

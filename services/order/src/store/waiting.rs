@@ -1,4 +1,4 @@
-//! How an undecided order waits, for operators: read from the order's row and from its keys without a reply.
+//! The waiting state of an undecided order, for operators: read from the order's row and from its keys without a reply.
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;

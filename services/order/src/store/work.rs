@@ -84,7 +84,7 @@ pub async fn take_overdue(
     readable(connection, &rows).await
 }
 
-/// How long a row that cannot be read is put off, in milliseconds: many sweeps, and still short after a repair.
+/// Time for which a row that cannot be read is put off, in milliseconds: many sweeps, and still short after a repair.
 const UNREADABLE_MS: i64 = 60_000;
 
 async fn readable(

@@ -1,4 +1,4 @@
-//! Tests of leases: how long an order can rest after its driver died, and which drivers leave no lease behind.
+//! Tests of leases: their length, and the release of a lease whose operator disconnected.
 
 use std::time::Duration;
 

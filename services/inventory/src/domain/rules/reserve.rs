@@ -13,7 +13,7 @@ use crate::domain::stock::{HoldSeconds, Quantity, Sku, Stock};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reserve {
     // The fields stand in the order of their names, as canonical JSON has them, so that the serializer moves none.
-    /// How long to hold the lines.
+    /// Length of the hold, in seconds.
     pub hold_seconds: HoldSeconds,
     /// Requested lines, with the stock of their items.
     pub lines: Vec<RequestedLine>,
