@@ -1,9 +1,10 @@
 //! Tests of many requests at once.
 
 use futures_util::future::join_all;
+use inventory_service::app::Ask;
 use uuid::Uuid;
 
-use crate::support::{PATIENCE, Stage, ask, ask_with, problem};
+use crate::support::{Stage, ask, ask_with, problem};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_repeats_at_once_one_does_the_work_and_all_get_the_same_bytes() {
@@ -160,24 +161,24 @@ async fn a_reserve_and_its_release_leave_nothing_held_in_either_order() {
 }
 
 #[tokio::test]
-async fn hybrid_time_follows_a_cause_and_does_not_adopt_a_time_far_in_the_future() {
+async fn hybrid_time_follows_a_cause_at_any_offset_below_the_year_10000() {
     let stage = Stage::with(&[("a", 10)]).await;
     let ahead = |millis: i128| -> journal::HybridTime {
         let now = journal::clock::wall_now().unix_timestamp_nanos() / 1_000_000;
         format!("{:012x}0007", now + millis).parse().unwrap()
     };
-    let mut follows = ask();
-    follows.clock = Some(ahead(300));
-    follows.causation_id = Some(Uuid::now_v7());
-    let (cause, id) = (follows.clone(), Uuid::now_v7());
-    stage.reserve(follows, id, &[("a", 1)]).await.unwrap();
-    let entry = stage.entries(Some(id)).await.remove(0);
-    assert!(entry.hlc > cause.clock.unwrap());
-    assert_eq!(entry.causation_id, cause.causation_id);
-
-    let mut absurd = ask();
-    absurd.clock = Some(ahead(i128::try_from(PATIENCE.as_millis()).unwrap() * 100));
-    let id = Uuid::now_v7();
-    stage.reserve(absurd.clone(), id, &[("a", 1)]).await.unwrap();
-    assert!(stage.entries(Some(id)).await[0].hlc < absurd.clock.unwrap());
+    let reserve = async |clock| {
+        let ask = Ask { clock: Some(clock), causation_id: Some(Uuid::now_v7()), ..ask() };
+        let (causation_id, id) = (ask.causation_id, Uuid::now_v7());
+        stage.reserve(ask, id, &[("a", 1)]).await.unwrap();
+        let entry = stage.entries(Some(id)).await.remove(0);
+        assert_eq!(entry.causation_id, causation_id);
+        entry.hlc
+    };
+    for millis in [300, 2_000_000] {
+        let cause = ahead(millis);
+        assert!(reserve(cause).await > cause, "{millis} ms ahead");
+    }
+    let garbage = journal::HybridClock::LIMIT;
+    assert!(reserve(garbage).await < garbage, "no host's clock shows this time");
 }
