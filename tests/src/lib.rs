@@ -1,4 +1,4 @@
-//! What the whole-pair tests share: what the services promise, and how to start them.
+//! Shared parts of the tests of the whole pair: the services' contract for the checker, and their programs.
 
 use checker::Contract;
 use journal::State;
@@ -6,7 +6,7 @@ use journal::rule::ReplayError;
 use local::pair::Programs;
 use order_service::domain::Status;
 
-/// The promises of both services, from their own code.
+/// The contract of both services: legal moves and rules, from the services' own code.
 pub fn contract() -> Contract<'static> {
     let orders = order_service::domain::TRANSITIONS.into_iter().map(|(from, to)| (Status::KIND, from, to));
     let stock = inventory_service::domain::TRANSITIONS;
@@ -18,7 +18,7 @@ pub fn contract() -> Contract<'static> {
     })
 }
 
-/// The program `pair` as either service.
+/// The programs of both services, both of which are the binary `pair`.
 pub fn programs(pair: &str) -> Programs {
     Programs::mainstay(pair.as_ref())
 }

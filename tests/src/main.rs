@@ -1,4 +1,4 @@
-//! Either service, as the first argument says.
+//! The program of both services. The first argument names the service.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
-//! The typed client: what inventory's reply means, with no retries of its own.
+//! The typed client of inventory. It reads the meaning of each reply, and has no retries of its own.
 //!
-//! Only the problems that the contract names are verdicts. Every other reply, however plausible, leaves the
-//! outcome unknown, and the caller has to live with that until it asks again.
+//! Only the problems that the contract names are verdicts. After any other reply, however plausible, the outcome is
+//! unknown until the caller asks again.
 
 use std::sync::Arc;
 
@@ -20,51 +20,51 @@ use uuid::Uuid;
 
 use crate::types::{Line, Reservation, ReservationStatus, ReserveRequest, ShortLine};
 
-/// The journal entry that led to a request.
+/// Header with the id of the journal entry that led to a request.
 pub const X_CAUSATION_ID: http::HeaderName = http::HeaderName::from_static("x-causation-id");
-/// The journal entry that a request led to.
+/// Header with the id of the journal entry that a request led to.
 pub const X_ENTRY_ID: http::HeaderName = http::HeaderName::from_static("x-entry-id");
-/// The sender's hybrid logical clock, both ways.
+/// Header with the time of the sender's hybrid clock, in requests and replies.
 pub const X_HYBRID_CLOCK: http::HeaderName = http::HeaderName::from_static("x-hybrid-clock");
 
-/// Inventory's definite no.
+/// Reason why inventory refused a call for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// Not enough of these.
+    /// There is too little stock for these lines.
     InsufficientStock(Vec<ShortLine>),
-    /// No such items.
+    /// There is no item for these SKUs.
     UnknownSku(Vec<String>),
-    /// The reservation was released before it was made.
+    /// The reservation was released before its reserve arrived.
     ReservationVoided,
-    /// The hold had run out.
+    /// The hold had ended.
     ReservationExpired,
-    /// The reservation's state does not allow it: which state.
+    /// The state of the reservation, which is given, does not allow the command.
     IllegalTransition(String),
-    /// No such reservation.
+    /// There is no such reservation.
     NotFound,
 }
 
-/// What is known after a call.
+/// Knowledge about the effect of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer<T> {
-    /// It is done.
+    /// Inventory carried the command out.
     Applied(T),
-    /// It is decided, and the decision is no.
+    /// Inventory refused the command.
     Refused(Refusal),
-    /// It was not done, and nothing was decided: send it again.
+    /// Inventory did not carry the command out and decided nothing. The caller can send it again.
     NotExecuted(String),
-    /// It may have been done.
+    /// Inventory may have carried the command out.
     Unknown(String),
 }
 
-/// A call's answer, with what the journal wants to know of it.
+/// The answer to a call, with the facts that the journal records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call<T> {
-    /// The answer.
+    /// Knowledge about the effect of the call.
     pub answer: Answer<T>,
-    /// Inventory's journal entry that decided it.
+    /// Id of inventory's journal entry that decided the answer.
     pub entry_id: Option<Uuid>,
-    /// Inventory's clock, as text.
+    /// Time of inventory's hybrid clock, as text.
     pub clock: Option<String>,
     /// The place of the failure, if the call decided nothing.
     pub blame: Blame,
@@ -73,24 +73,24 @@ pub struct Call<T> {
 /// The place of a failure, as far as one call can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// The way to inventory, its capacity, or the caller's rights: every other call would fail as well.
+    /// The connection to inventory, its capacity, or the caller's rights: every other call would fail as well.
     Peer,
-    /// The call was sent and did not end well. If other calls succeed meanwhile, this request fails by itself.
+    /// The call was sent and failed. If other calls succeed at the same time, the cause is in this request.
     Request,
 }
 
-/// What goes with every call.
+/// Context of a call.
 #[derive(Debug, Clone)]
 pub struct CallContext {
-    /// Deadline, correlation, trace, decision trail.
+    /// Deadline, correlation id, trace and decision trail of the request.
     pub request: RequestContext,
-    /// The derived key: the same for every attempt of one step.
+    /// The derived idempotency key: the same for every attempt of one step.
     pub key: Uuid,
-    /// The entry that stated the intent.
+    /// Id of the caller's entry with the intent.
     pub causation_id: Option<Uuid>,
-    /// Our clock, as text.
+    /// Time of the caller's hybrid clock, as text.
     pub clock: String,
-    /// Whether an earlier call for the same work has failed: such a call does not vote on the breaker.
+    /// True if an earlier call for the same work has failed. The breaker does not count such a call.
     pub is_repeat: bool,
 }
 
@@ -133,7 +133,7 @@ where
     S: Service<Request<Full<Bytes>>, Response = Response<Bytes>, Error = CallError> + Clone + Send,
     S::Future: Send,
 {
-    /// For the service at `base` (`http://host:port`), as the holder of `token`.
+    /// A client of the service at `base` (`http://host:port`), with `token`.
     ///
     /// # Errors
     /// A token that cannot be sent in a header.
@@ -175,6 +175,7 @@ where
         self.call::<()>(Method::GET, &path, context, None, Expected { subject, fits: |_| true }).await
     }
 
+    /// Sends a call. `fits` is true for a reservation that is the result which the call asked for.
     async fn call<B: Serialize>(
         &self,
         method: Method,
@@ -241,7 +242,7 @@ fn reader(expected: Expected) -> ReplyReader {
     ReplyReader::new(move |response: &mut Response<Bytes>| {
         let call = read(response, &expected)?;
         match call.answer {
-            // Status and headers promise more than the document says.
+            // The status and headers claim a definite outcome, and the document does not confirm it.
             Answer::Unknown(why) if response.outcome() != Outcome::Unknown => Err(why),
             Answer::Applied(_) | Answer::Refused(_) | Answer::NotExecuted(_) | Answer::Unknown(_) => {
                 response.extensions_mut().insert(call);
@@ -308,7 +309,7 @@ fn answer(response: &Response<Bytes>, expected: &Expected) -> Result<(Answer<Res
             let from = problem.members.get("from").and_then(|v| v.as_str()).unwrap_or_default();
             Refusal::IllegalTransition(brief(from))
         }
-        // Its database refused this one write: nothing was done.
+        // Inventory's database refused this one write, so nothing changed.
         (500, "write-refused") => return Ok((Answer::NotExecuted(said()), Blame::Request)),
         (401 | 403 | 429, _) => return Ok((Answer::NotExecuted(said()), Blame::Peer)),
         _ if problem.outcome == Some(Effect::NotExecuted) => {

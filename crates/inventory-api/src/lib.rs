@@ -1,6 +1,6 @@
-//! The inventory service's wire types and the typed client of it.
+//! Wire types of the inventory service, and its typed client.
 //!
-//! The service and its callers compile against the same types, so they cannot drift apart unseen.
+//! The service and its callers compile against the same types, so a difference between them is a compile error.
 
 pub mod client;
 pub mod types;

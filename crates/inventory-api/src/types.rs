@@ -1,4 +1,4 @@
-//! What travels between inventory and its callers.
+//! Wire types: bodies of requests to inventory and of its replies.
 
 use std::sync::Arc;
 
@@ -43,14 +43,14 @@ impl RequestLine {
     }
 }
 
-/// A line that could not be met.
+/// A line for which there is too little stock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShortLine {
-    /// Which SKU.
+    /// SKU of the item.
     pub sku: String,
-    /// How many were asked for.
+    /// Number of pieces that were requested.
     pub requested: i64,
-    /// How many could be had.
+    /// Number of pieces that were available.
     pub available: i64,
 }
 
@@ -58,24 +58,24 @@ pub struct ShortLine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateItem {
-    /// Stock-keeping unit.
+    /// Stock-keeping unit, case-sensitive: 1 to 64 printable ASCII characters.
     #[schema(example = "85123A", min_length = 1, max_length = 64)]
     pub sku: String,
-    /// For people; 0 to 200 characters.
+    /// Name of the item, for people: 0 to 200 characters without controls.
     #[serde(default)]
     #[schema(example = "WHITE HANGING HEART T-LIGHT HOLDER", max_length = 200)]
     pub name: String,
-    /// Pieces in stock to begin with.
+    /// Pieces on hand at the beginning: 0 to 1,000,000,000.
     #[serde(default)]
     #[schema(example = 100, minimum = 0, maximum = 1_000_000_000)]
     pub on_hand: i64,
 }
 
-/// Stock that came in.
+/// A receipt of stock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Receipt {
-    /// Pieces, 1 to 1,000,000.
+    /// Number of received pieces: 1 to 1,000,000.
     #[schema(example = 50, minimum = 1, maximum = 1_000_000)]
     pub quantity: i64,
 }
@@ -85,72 +85,72 @@ pub struct Receipt {
 pub struct Item {
     /// Stock-keeping unit.
     pub sku: String,
-    /// For people.
+    /// Name of the item, for people.
     pub name: String,
-    /// Pieces in the building.
+    /// Pieces in the warehouse.
     pub on_hand: i64,
-    /// Of these, promised to reservations.
+    /// Pieces on hand that reservations hold.
     pub held: i64,
-    /// Of these, free.
+    /// Pieces that can still be reserved: `on_hand - held`.
     pub available: i64,
 }
 
-/// A page of items by SKU.
+/// A page of items, sorted by SKU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ItemPage {
-    /// The items.
+    /// Items of the page.
     pub items: Vec<Item>,
-    /// Pass as `after` to go on; null at the end.
+    /// Cursor of the next page: the value for `after`; null at the end.
     pub next: Option<String>,
 }
 
-/// Hold these lines for this order.
+/// A request to hold lines for an order, all or none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReserveRequest {
-    /// Chosen by the caller, so that a release can name it whatever became of the request.
+    /// Id of the reservation. The caller chooses it, so that it can release the reservation even when it got no reply.
     pub reservation_id: Uuid,
-    /// For which order.
+    /// Id of the order.
     pub order_id: Uuid,
-    /// All or nothing; 1 to 1,000 distinct SKUs.
+    /// Lines to hold: 1 to 1,000, with distinct SKUs.
     #[serde(deserialize_with = "RequestLine::all")]
     #[schema(value_type = Vec<RequestLine>, min_items = 1, max_items = 1000)]
     pub lines: Arc<[Line]>,
-    /// How long to hold, 1 to 86,400 s.
+    /// Length of the hold: 1 to 86,400 seconds.
     #[schema(example = 900, minimum = 1, maximum = 86_400)]
     pub hold_seconds: i64,
 }
 
-/// The states of a reservation.
+/// Status of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReservationStatus {
-    /// Stock is promised until `expires_at`.
+    /// Stock is held until `expires_at`.
     Held,
-    /// The stock has left.
+    /// The stock is shipped.
     Confirmed,
-    /// Given back on request.
+    /// The stock was given back on request.
     Released,
-    /// Given back because its time ran out.
+    /// The stock was given back because the hold had ended.
     Expired,
-    /// There was not enough, or no such item.
+    /// There was too little stock, or no such item.
     Refused,
-    /// Released before it was ever seen: a late reserve is refused.
+    /// The release arrived before the reserve, so a late reserve is rejected.
     Voided,
 }
 
 /// A reservation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reservation {
-    /// Its id.
+    /// Id of the reservation.
     pub id: Uuid,
-    /// Whose it is; null for one voided before it was seen.
+    /// Id of the order; null for a reservation that was voided before its reserve arrived.
     pub order_id: Option<Uuid>,
-    /// Where it stands.
+    /// Status of the reservation.
     pub status: ReservationStatus,
-    /// What it holds or held.
+    /// Lines that the reservation holds or held.
     pub lines: Vec<Line>,
-    /// When the hold ends, by inventory's clock.
+    /// End of the hold, by inventory's clock, RFC 3339 in UTC; null for a reservation that never held stock.
     #[serde(with = "time::serde::rfc3339::option")]
     pub expires_at: Option<OffsetDateTime>,
 }

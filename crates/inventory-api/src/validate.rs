@@ -1,4 +1,4 @@
-//! What makes a SKU, a quantity and a basket valid: the same for both services.
+//! Rules for valid SKUs, quantities and lines. Both services use them.
 
 use std::collections::HashMap;
 
@@ -6,20 +6,21 @@ use mainstay::problem::FieldError;
 
 use crate::types::Line;
 
-/// Most lines one order or reservation may have. The largest real basket of the sample data has 590.
+/// The most lines of one order or reservation. The largest real basket of the sample data has 590.
 pub const MAX_LINES: usize = 1_000;
-/// Most pieces one line may ask for.
+/// The most pieces of one line.
 pub const MAX_QUANTITY: i64 = 1_000_000;
 
-/// 1 to 64 printable ASCII characters; inner spaces allowed, outer ones not. The rule for SKUs and customer ids.
+/// True if a text is valid as a SKU or customer id: 1 to 64 printable ASCII characters, with inner spaces allowed and
+/// outer ones not.
 pub fn is_identifier(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| (0x20..0x7f).contains(&b)) && text.trim() == text
 }
 
-/// What [`is_identifier`] wants, for messages.
+/// The rule of [`is_identifier`], for messages.
 pub const IDENTIFIER_RULE: &str = "must be 1 to 64 printable ASCII characters without outer spaces";
 
-/// Every fault of a basket, each with the path of its field.
+/// All faults of an order's lines, each with the path of its field.
 pub fn lines(lines: &[Line]) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut error = |field: String, detail: String| errors.push(FieldError { field, detail });

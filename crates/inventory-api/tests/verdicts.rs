@@ -1,4 +1,4 @@
-//! The typed client and the client stack have one verdict on each reply.
+//! Tests that the typed client and the client stack have the same verdict on each reply.
 
 use std::time::Duration;
 

@@ -1,12 +1,13 @@
-//! The service's settings: read once, validated whole.
+//! The settings of the inventory service. They are read once, at the start, and checked together: one error lists every
+//! fault.
 
 use chassis::config::{Check, CommonArgs, CommonConfig, ConfigProblems, Defaults};
 use clap::Args;
 
-/// Where the inventory service listens unless told otherwise.
+/// Default addresses of the two listeners: public and operations.
 pub const DEFAULTS: Defaults = Defaults { listen_addr: "127.0.0.1:8081", ops_listen_addr: "127.0.0.1:9081" };
 
-/// The settings as the command line and the environment give them, unread.
+/// The settings as text, from the command line and the environment; not yet checked.
 #[derive(Args, Debug, Clone, Default)]
 pub struct InventoryArgs {
     #[command(flatten)]
@@ -19,12 +20,12 @@ impl AsRef<CommonArgs> for InventoryArgs {
     }
 }
 
-/// The settings, valid.
+/// The checked settings.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What every service has.
+    /// The settings that every service has.
     pub common: CommonConfig,
-    /// SHA-256 of the settings, for the journal.
+    /// SHA-256 of the settings. Each journal entry has it.
     pub hash: String,
 }
 
@@ -35,7 +36,10 @@ impl AsRef<CommonConfig> for Config {
 }
 
 impl Config {
-    /// Reads and checks everything; the error lists all that is wrong.
+    /// Reads and checks all settings.
+    ///
+    /// # Errors
+    /// The list of all faults.
     pub fn load(args: &InventoryArgs) -> Result<Self, ConfigProblems> {
         let mut check = Check::new();
         let common = CommonConfig::read(&args.common, DEFAULTS, &mut check);

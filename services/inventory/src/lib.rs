@@ -1,13 +1,13 @@
-//! The inventory service: what there is of each item, and who has been promised how much of it.
+//! The inventory service: the stock of each item, and the reservations that hold part of it for orders.
 //!
 //! | layer | holds |
 //! |---|---|
 //! | [`domain`] | states, legal moves, decisions; pure |
 //! | [`store`] | all SQL |
 //! | [`app`] | the use cases: one transaction each |
-//! | [`reconcile`] | what happens without being asked |
-//! | [`http`] | routes, what they take, what they answer |
-//! | [`config`], [`startup`] | settings, and how the parts are put together |
+//! | [`reconcile`] | the sweep that expires holds, and routes for operators |
+//! | [`http`] | routes, request and reply types, the mapping from results to replies |
+//! | [`config`], [`startup`] | the settings, and the assembly of the service |
 
 pub mod app;
 pub mod config;

@@ -1,4 +1,4 @@
-//! The inventory service as a program of its own.
+//! The `mainstay-inventory` program: the inventory service alone.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Putting the parts together: the same for the binary and for tests.
+//! Assembly of the inventory service, for the program and for tests.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -21,14 +21,15 @@ use crate::config::{Config, DEFAULTS, InventoryArgs};
 use crate::http::{Api, Description};
 use crate::{http, reconcile, store};
 
-/// The service as a program.
+/// The inventory service as a program.
 #[derive(Debug)]
 pub struct Service;
 
 impl Program for Service {
     const NAME: &'static str = "inventory";
     const COMMAND: &'static str = "mainstay-inventory";
-    const ABOUT: &'static str = "Knows what there is of each item, and holds it for orders until they are confirmed, released or out of time";
+    const ABOUT: &'static str =
+        "Keeps the stock of each item, and holds it for orders until they are confirmed, released or expired";
     const DEFAULTS: Defaults = DEFAULTS;
     type Args = InventoryArgs;
     type Config = Config;
@@ -51,20 +52,20 @@ impl Program for Service {
     }
 }
 
-/// The whole program, as `args` say (the first is its own name).
+/// Runs the program with the command line `args`; the first is the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     chassis::program::run::<Service>(args)
 }
 
-/// The schema this release needs.
+/// The migrations to the schema that this release needs.
 pub fn migrator() -> Migrator {
     journal::migrations::migrator(&store::MIGRATIONS)
 }
 
-/// Why the service could not start.
+/// Reason why the service could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A port cannot be listened on.
+    /// A listener's address cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The middleware refused its settings.
@@ -72,18 +73,18 @@ pub enum StartError {
     Middleware(#[from] mainstay::ConfigError),
 }
 
-/// A service that is listening and not yet serving.
+/// An inventory service whose ports are open and which does not serve yet.
 #[derive(Debug)]
 pub struct Application {
     /// The use cases, for tests.
     pub inventory: Inventory,
-    /// The process's life; stop it here.
+    /// The lifecycle of the process, through which it is stopped.
     pub lifecycle: Lifecycle,
     public: Served<ServerFault<Router>>,
     operations: Served<Router>,
 }
 
-/// Puts the service together and opens its ports.
+/// Assembles the service and opens its ports.
 pub async fn build(config: Config) -> Result<Application, StartError> {
     let Config { common, hash } = config;
     let public = bind("LISTEN_ADDR", common.listen_addr).await?;
@@ -141,17 +142,17 @@ async fn readiness(own: Database, inventory: Inventory) -> Vec<Condition> {
 }
 
 impl Application {
-    /// Where the public API listens.
+    /// Address of the public API.
     pub fn address(&self) -> SocketAddr {
         Listener::address(&self.public.listener)
     }
 
-    /// Where operations listen.
+    /// Address of the operations listener.
     pub fn ops_address(&self) -> SocketAddr {
         Listener::address(&self.operations.listener)
     }
 
-    /// Serves until told to stop.
+    /// Serves until a signal or the lifecycle stops it.
     pub async fn run(self, signals: Signals) -> ExitCode {
         let tasks = self.lifecycle.tasks().clone();
         let inventory = self.inventory.clone();

@@ -1,24 +1,24 @@
-//! The service's settings: read once, validated whole.
+//! The settings of the order service. They are read once, at the start, and checked together: one error lists every fault.
 
 use chassis::Secret;
 use chassis::config::{Check, CommonArgs, CommonConfig, ConfigProblems, Defaults, setting};
 use clap::Args;
 
-/// Where the order service listens unless told otherwise.
+/// Default addresses of the two listeners: public and operations.
 pub const DEFAULTS: Defaults = Defaults { listen_addr: "127.0.0.1:8080", ops_listen_addr: "127.0.0.1:9080" };
 
-/// The settings as the command line and the environment give them, unread.
+/// The settings as text, from the command line and the environment; not yet checked.
 #[derive(Args, Debug, Clone, Default)]
 pub struct OrderArgs {
     #[command(flatten)]
     pub common: CommonArgs,
-    /// Where inventory is, as `http://host:port`
+    /// Base URL of the inventory service, as `http://host:port`
     #[arg(long, env = "INVENTORY_URL", global = true, value_name = "URL")]
     pub inventory_url: Option<String>,
     /// A file that holds the token for inventory, and nothing else
     #[arg(long, env = "INVENTORY_TOKEN_FILE", global = true, value_name = "PATH")]
     pub inventory_token_file: Option<String>,
-    /// How long inventory is asked to hold stock for an order, 1 to 86400 [default: 900]
+    /// Length of the hold on an order's stock that inventory is asked for, 1 to 86400 [default: 900]
     #[arg(long, env = "HOLD_SECONDS", global = true, value_name = "SECONDS")]
     pub hold_seconds: Option<String>,
 }
@@ -29,18 +29,19 @@ impl AsRef<CommonArgs> for OrderArgs {
     }
 }
 
-/// The settings, valid.
+/// The checked settings.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What every service has.
+    /// The settings that every service has.
     pub common: CommonConfig,
-    /// `INVENTORY_URL`.
+    /// The value of `INVENTORY_URL`: the base URL of the inventory service.
     pub inventory_url: String,
-    /// What `INVENTORY_TOKEN_FILE` holds.
+    /// The content of the file `INVENTORY_TOKEN_FILE`: the token for the inventory service.
     pub inventory_token: Secret,
-    /// `HOLD_SECONDS`. Fifteen minutes by default: time to pay, short enough not to starve the next customer.
+    /// The value of `HOLD_SECONDS`: length of the hold on an order's stock, in seconds. The default is fifteen minutes: long
+    /// enough to pay, and short enough that the next customer can have the stock.
     pub hold_seconds: i64,
-    /// SHA-256 of the settings, for the journal.
+    /// SHA-256 of the settings. Each journal entry has it.
     pub hash: String,
 }
 
@@ -51,7 +52,10 @@ impl AsRef<CommonConfig> for Config {
 }
 
 impl Config {
-    /// Reads and checks everything; the error lists all that is wrong.
+    /// Reads and checks all settings.
+    ///
+    /// # Errors
+    /// The list of all faults.
     pub fn load(args: &OrderArgs) -> Result<Self, ConfigProblems> {
         let mut check = Check::new();
         let common = CommonConfig::read(&args.common, DEFAULTS, &mut check);

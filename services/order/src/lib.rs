@@ -5,10 +5,10 @@
 //! | [`domain`] | states, the transition function, decisions; pure |
 //! | [`store`] | all SQL |
 //! | [`app`] | the use cases: transaction boundaries and the call to inventory |
-//! | [`clients`] | the peer |
-//! | [`reconcile`] | the sweep that finishes what was interrupted |
-//! | [`http`] | routes, DTOs, the mapping to replies |
-//! | [`config`], [`startup`] | settings, and how the parts are put together |
+//! | [`clients`] | the client of the inventory service |
+//! | [`reconcile`] | the sweep that finishes interrupted orders |
+//! | [`http`] | routes, request and reply types, the mapping from results to replies |
+//! | [`config`], [`startup`] | the settings, and the assembly of the service |
 
 pub mod app;
 pub mod clients;

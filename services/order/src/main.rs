@@ -1,4 +1,4 @@
-//! The order service as a program of its own.
+//! The `mainstay-order` program: the order service alone.
 
 use std::process::ExitCode;
 

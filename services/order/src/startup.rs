@@ -1,4 +1,4 @@
-//! Putting the parts together: the same for the binary and for tests.
+//! Assembly of the order service, for the program and for tests.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use crate::config::{Config, DEFAULTS, OrderArgs};
 use crate::http::{Api, Description};
 use crate::{http, reconcile, store};
 
-/// The service as a program.
+/// The order service as a program.
 #[derive(Debug)]
 pub struct Service;
 
@@ -57,20 +57,20 @@ impl Program for Service {
     }
 }
 
-/// The whole program, as `args` say (the first is its own name).
+/// Runs the program with the command line `args`; the first is the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     chassis::program::run::<Service>(args)
 }
 
-/// The schema this release needs.
+/// The migrations to the schema that this release needs.
 pub fn migrator() -> Migrator {
     journal::migrations::migrator(&store::MIGRATIONS)
 }
 
-/// Why the service could not start.
+/// Reason why the service could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A port cannot be listened on.
+    /// A listener's address cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The middleware refused its settings.
@@ -81,18 +81,18 @@ pub enum StartError {
     Token(#[from] ::http::header::InvalidHeaderValue),
 }
 
-/// A service that is listening and not yet serving.
+/// An order service whose ports are open and which does not serve yet.
 #[derive(Debug)]
 pub struct Application {
     /// The use cases, for tests.
     pub app: App,
-    /// The process's life; stop it here.
+    /// The lifecycle of the process, through which it is stopped.
     pub lifecycle: Lifecycle,
     public: Served<ServerFault<Router>>,
     operations: Served<Router>,
 }
 
-/// Puts the service together and opens its ports.
+/// Assembles the service and opens its ports.
 pub async fn build(config: Config) -> Result<Application, StartError> {
     let Config { common, inventory_url, inventory_token, hold_seconds, hash } = config;
     let public = bind("LISTEN_ADDR", common.listen_addr).await?;
@@ -120,7 +120,7 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
         nudge: Notify::new(),
     });
 
-    // Only what resolves begun work is critical, and that does not come from clients.
+    // Critical priority is for calls that finish interrupted orders. Clients make no such calls.
     let server = mainstay::server::stack(common.server().priority_ceiling(|_| Priority::Default))?;
     registry.server("public", &server);
     let drain = server.drain().clone();
@@ -159,17 +159,17 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
 }
 
 impl Application {
-    /// Where the public API listens.
+    /// Address of the public API.
     pub fn address(&self) -> SocketAddr {
         Listener::address(&self.public.listener)
     }
 
-    /// Where operations listen.
+    /// Address of the operations listener.
     pub fn ops_address(&self) -> SocketAddr {
         Listener::address(&self.operations.listener)
     }
 
-    /// Serves until told to stop.
+    /// Serves until a signal or the lifecycle stops it.
     pub async fn run(self, signals: Signals) -> ExitCode {
         let tasks = self.lifecycle.tasks().clone();
         reconcile::run(&self.app, &tasks);

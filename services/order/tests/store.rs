@@ -1,5 +1,5 @@
-//! The order service's SQL against a real PostgreSQL.
-#![allow(clippy::unwrap_used)] // a test that cannot go on says so
+//! Tests of the order service's SQL with a real PostgreSQL.
+#![allow(clippy::unwrap_used)] // a test may panic
 
 use journal::database::Limits;
 use journal::{Database, idempotency};
@@ -13,14 +13,15 @@ use testkit::TestDatabase;
 use utoipa::OpenApi as _;
 use uuid::Uuid;
 
-/// A database, and the serving role's connections to it as the service makes them.
+/// A test database, and the service's connections to it in the serving role.
 async fn stage() -> (TestDatabase, Database) {
     let test = TestDatabase::new(Service::Order, &order_service::startup::migrator()).await.unwrap();
     let database = Database::new(test.serving_url().parse().unwrap(), Limits::default());
     (test, database)
 }
 
-/// Orders `from..=to` of `principal`, of so many lines each and as `rest` (status, `due_at`, `expires_at`) has them.
+/// Inserts orders `from..=to` of `principal`, with `lines` lines each. `rest` has the status, and the offsets of `due_at`
+/// and `expires_at` from now.
 async fn orders(test: &TestDatabase, (from, to): (i32, i32), principal: &str, lines: i32, rest: [&str; 3]) {
     let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
     let insert = "INSERT INTO orders (id, principal, customer_id, lines, status, reservation_id, hold_seconds,
@@ -60,17 +61,17 @@ async fn a_page_of_large_orders_ends_before_it_fills_the_memory() {
         let Found { orders: found, next, .. } = list(&database, page.clone()).await;
         let lines: usize = found.iter().map(|order| order.lines.len()).sum();
         assert!(i64::try_from(lines).unwrap() <= PAGE_LINES, "{lines} lines in one page");
-        assert!(!found.is_empty() || next.is_none(), "a page that goes on has an order at least");
+        assert!(!found.is_empty() || next.is_none(), "a page with a next page has at least one order");
         seen.extend(found.into_iter().map(|order| order.id.as_u128()));
         match next {
             Some(next) => page.after = Some(next),
             None => break,
         }
     }
-    assert_eq!(seen, (1..=10).collect::<Vec<_>>(), "each once, oldest first");
+    assert_eq!(seen, (1..=10).collect::<Vec<_>>(), "each order once, oldest first");
 }
 
-/// Every way in which a row can be one that this release cannot read: SET clauses.
+/// SET clauses that make a row unreadable for this release, one for each kind of fault.
 const FAULTS: [&str; 6] = [
     "lines = 'null'",
     "lines = '[{\"sku\": 1}]'",
@@ -80,7 +81,7 @@ const FAULTS: [&str; 6] = [
     "updated_at = '-infinity'",
 ];
 
-/// Spoils one row.
+/// Makes one row unreadable.
 async fn spoil(test: &TestDatabase, id: i32, set: &str) {
     let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
     let update = format!("UPDATE orders SET {set} WHERE id = lpad(to_hex({id}), 32, '0')::uuid");
@@ -88,9 +89,9 @@ async fn spoil(test: &TestDatabase, id: i32, set: &str) {
 }
 
 #[tokio::test]
-async fn orders_that_cannot_be_read_leave_the_others_and_their_places_to_the_sweep() {
+async fn orders_that_cannot_be_read_do_not_keep_the_sweep_from_the_others() {
     let (test, database) = stage().await;
-    // Due for longer than the others, so their turn is first.
+    // They have been due for longer than the others, so the sweep takes them first.
     orders(&test, (1, 6), "shop", 1, ["reserving", "-2 hours", ""]).await;
     orders(&test, (7, 300), "shop", 1, ["splitting", "-1 hour", ""]).await;
     orders(&test, (301, 303), "shop", 1, ["reserving", "-1 second", ""]).await;
@@ -106,7 +107,7 @@ async fn orders_that_cannot_be_read_leave_the_others_and_their_places_to_the_swe
                 Ok(journal::Step::Commit(if unresolved {
                     work::take_unresolved(connection, Kind::Ordinary, 6).await?
                 } else {
-                    work::take_lapsed(connection, 6).await?
+                    work::take_overdue(connection, 6).await?
                 }))
             })
         });
@@ -116,15 +117,15 @@ async fn orders_that_cannot_be_read_leave_the_others_and_their_places_to_the_swe
         (ids, unreadable.len())
     };
     for (unresolved, good) in [(true, [301, 302, 303]), (false, [407, 408, 409])] {
-        assert_eq!(take(unresolved).await, (vec![], FAULTS.len()), "a batch of nothing but unreadable rows");
-        assert_eq!(take(unresolved).await, (good.to_vec(), 0), "which keeps no place of the next one");
+        assert_eq!(take(unresolved).await, (vec![], FAULTS.len()), "every row of the batch is unreadable");
+        assert_eq!(take(unresolved).await, (good.to_vec(), 0), "the next batch has no unreadable row");
     }
     let touched: i64 =
         sqlx::query_scalar("SELECT count(*) FROM orders WHERE status = 'splitting' AND epoch > 1")
             .fetch_one(&mut PgConnection::connect_with(&test.admin()).await.unwrap())
             .await
             .unwrap();
-    assert_eq!(touched, 0, "the work of a release that knows the status is not taken from it");
+    assert_eq!(touched, 0, "orders of a release that knows the status are not taken");
 
     let read = database.read(None, (), |connection, ()| {
         Box::pin(async move {
@@ -140,11 +141,11 @@ async fn orders_that_cannot_be_read_leave_the_others_and_their_places_to_the_swe
 #[tokio::test]
 async fn reserved_orders_that_never_expire_do_not_keep_newer_ones_from_expiring() {
     let (test, database) = stage().await;
-    // Asked about before and put back; as many as a sweep has places.
+    // Asked about before, and put back: as many as a sweep takes at once.
     orders(&test, (1, 6), "shop", 1, ["reserved", "-1 second", "-2 hours"]).await;
     orders(&test, (7, 9), "shop", 1, ["reserved", "", "-1 minute"]).await;
     let taken = database.transaction(None, (), |connection, ()| {
-        Box::pin(async move { Ok(journal::Step::Commit(work::take_lapsed(connection, 6).await?)) })
+        Box::pin(async move { Ok(journal::Step::Commit(work::take_overdue(connection, 6).await?)) })
     });
     let (orders, _) = taken.await.unwrap();
     let ids: Vec<_> = orders.iter().map(|order| order.id.as_u128()).collect();
@@ -178,7 +179,7 @@ async fn a_list_names_the_orders_that_cannot_be_read_and_shows_a_status_as_it_is
     }
 }
 
-/// The plan of `statement` under the service's settings, for `types` of parameters.
+/// The query plan of `statement` under the service's settings, for parameters of these `types`.
 async fn plan(database: &Database, statement: &str, types: &str) -> String {
     let nulls = vec!["NULL"; types.split(", ").count()].join(", ");
     let explain = [
@@ -200,7 +201,7 @@ async fn plan(database: &Database, statement: &str, types: &str) -> String {
     lines.unwrap().join("\n")
 }
 
-/// A shop with a history: many orders at rest, a few reserved, fewer still unresolved; and another shop with three.
+/// Orders of two principals: `large` has many at rest, a few reserved and fewer unresolved; `small` has three.
 async fn shops() -> (TestDatabase, Database) {
     let (test, database) = stage().await;
     orders(&test, (1, 10_000), "large", 1, ["confirmed", "", ""]).await;
@@ -213,7 +214,7 @@ async fn shops() -> (TestDatabase, Database) {
 }
 
 #[tokio::test]
-async fn a_list_reads_what_it_gives_and_not_the_whole_table() {
+async fn a_list_reads_only_the_rows_of_its_page_by_an_index() {
     let (_test, database) = shops().await;
     for ((name, statement), index) in pages::PAGES.into_iter().zip([
         "Index Cond: (id > $1)",
@@ -237,11 +238,11 @@ async fn a_list_reads_what_it_gives_and_not_the_whole_table() {
 }
 
 #[tokio::test]
-async fn a_sweep_reads_what_is_due_and_not_all_that_waits() {
+async fn a_sweep_reads_only_due_rows_by_an_index() {
     let (_test, database) = shops().await;
     for (statement, types, index) in [
         (work::TAKE_UNRESOLVED, "bigint, bigint, text[], integer, boolean", "Index Cond: (due_at <= now())"),
-        (work::TAKE_LAPSED, "bigint, bigint", "Index Cond: (expires_at <= now())"),
+        (work::TAKE_OVERDUE, "bigint, bigint", "Index Cond: (expires_at <= now())"),
     ] {
         let plan = plan(&database, statement, types).await;
         assert!(plan.contains(index), "{plan}");
@@ -249,10 +250,10 @@ async fn a_sweep_reads_what_is_due_and_not_all_that_waits() {
 }
 
 #[tokio::test]
-async fn keys_are_forgotten_a_week_after_their_reply_unless_the_order_may_still_move() {
+async fn keys_are_deleted_a_week_after_their_reply_unless_the_order_can_still_move() {
     let (test, database) = stage().await;
     let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
-    // Of each status an order, by way of a legal move, with an old key, a young one and one without a reply.
+    // One order of each status, reached by a legal move, with an old key, a young key and a key without a reply.
     let insert = "WITH aggregate AS (SELECT gen_random_uuid() AS id), moves AS (
             INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state, correlation_id, body,
                 hash)
@@ -289,7 +290,7 @@ async fn keys_are_forgotten_a_week_after_their_reply_unless_the_order_may_still_
 }
 
 #[test]
-fn clients_are_told_how_long_a_key_is_kept() {
+fn the_openapi_description_says_how_long_a_key_is_kept() {
     let told = order_service::http::Description::openapi().info.description.unwrap();
     assert!(told.contains(&format!("for {} days", idempotency::RETENTION_DAYS)), "{told}");
 }

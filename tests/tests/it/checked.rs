@@ -1,5 +1,5 @@
-//! The checker sees the pair: an ordinary day gives every rule something to check, and what is changed behind the
-//! services' backs does not pass.
+//! Tests of the checker with the pair: ordinary use gives every rule something to check, and the checker reports a change
+//! that no service made.
 
 use checker::Rule;
 use local::Service;
@@ -8,8 +8,9 @@ use testkit::pair::TestPair;
 
 use crate::support::{RESOLVED, becomes, command, order, pair, reserved};
 
-/// An order confirmed and replayed, one cancelled, one refused for want of stock, one that was never let in.
-async fn a_day(pair: &TestPair) {
+/// Ordinary use: an order that is confirmed and replayed, one that is cancelled, one that is refused for too little stock,
+/// and one that is shed.
+async fn ordinary_use(pair: &TestPair) {
     let id = reserved(pair, &[("A", 6), ("B", 1)]).await;
     for _ in 0..2 {
         command(pair, &id, "confirm").key("confirmed-only-once").send().await.unwrap().expect(200);
@@ -25,17 +26,17 @@ async fn a_day(pair: &TestPair) {
 }
 
 #[tokio::test]
-async fn an_ordinary_day_gives_every_rule_something_to_check() {
+async fn ordinary_use_gives_every_rule_something_to_check() {
     let pair = pair().await;
-    a_day(&pair).await;
+    ordinary_use(&pair).await;
     let report = pair.assert_invariants(true).await;
     report.require(Rule::ALL).unwrap_or_else(|missing| panic!("{missing}"));
 }
 
 #[tokio::test]
-async fn what_is_changed_behind_the_services_backs_does_not_pass() {
+async fn the_checker_reports_a_change_that_no_service_made() {
     let pair = pair().await;
-    a_day(&pair).await;
+    ordinary_use(&pair).await;
     for (service, change, undo, rule) in [
         (
             Service::Inventory,

@@ -1,4 +1,4 @@
-//! Clients that leave.
+//! Tests of clients that disconnect.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use testkit::proxy::{Fault, When};
 use crate::support::{RESOLVED, order, pair, sound, stock};
 
 #[tokio::test]
-async fn a_client_that_leaves_at_any_moment_loses_nothing() {
+async fn a_client_that_disconnects_at_any_moment_loses_nothing() {
     let pair = pair().await;
     pair.hop().script(
         When::every("POST /v1/reservations"),
@@ -17,7 +17,7 @@ async fn a_client_that_leaves_at_any_moment_loses_nothing() {
     );
     for micros in (0..40).map(|n| n * 800) {
         let leaving = order(&pair, &[("A", 1)]).send();
-        // Whether it was heard is not the point: what was begun is finished.
+        // The reply does not matter here: the services finish every order that they began.
         let _ = tokio::time::timeout(Duration::from_micros(micros), leaving).await;
     }
     pair.settle(RESOLVED).await;

@@ -1,4 +1,5 @@
-//! COMMIT is sent and its answer never comes, or it never arrives: what happened has to be found out, not guessed.
+//! Tests of a COMMIT whose answer never comes, and of a COMMIT that never arrives: the service finds the outcome and does
+//! not guess it.
 
 use local::Service;
 use testkit::eventually;
@@ -8,8 +9,7 @@ use testkit::proxy::Cut;
 
 use crate::support::{RESOLVED, becomes, command, order, pair, sound, stock};
 
-/// Repeats a request under one key until it is accepted. "It is not known whether the request was carried out" is a
-/// fair answer to the first.
+/// Repeats a request under one key until it is accepted. The first reply may say that the outcome is unknown.
 async fn until_accepted(what: &str, call: impl Fn() -> Call) -> Reply {
     let key = call().idempotency_key().expect("only a POST is repeated").to_owned();
     eventually(what, RESOLVED, || async {
@@ -42,7 +42,7 @@ async fn through(pair: &TestPair, service: Service, cut: Cut, rule: &str) {
 const OF_ORDER: [&str; 3] = ["order.place@1", "order.answered@1", "order.intend@1"];
 
 #[tokio::test]
-async fn a_commit_of_the_order_service_whose_answer_is_lost_has_happened_once() {
+async fn a_commit_of_the_order_service_whose_answer_is_lost_takes_effect_once() {
     let pair = pair().await;
     for rule in OF_ORDER {
         through(&pair, Service::Order, Cut::BeforeReply, rule).await;
@@ -52,7 +52,7 @@ async fn a_commit_of_the_order_service_whose_answer_is_lost_has_happened_once() 
 }
 
 #[tokio::test]
-async fn a_commit_of_the_order_service_that_never_arrives_has_not_happened_and_is_made_again() {
+async fn a_commit_of_the_order_service_that_never_arrives_has_no_effect_and_is_repeated() {
     let pair = pair().await;
     for rule in OF_ORDER {
         through(&pair, Service::Order, Cut::BeforeDelivery, rule).await;
@@ -62,7 +62,7 @@ async fn a_commit_of_the_order_service_that_never_arrives_has_not_happened_and_i
 }
 
 #[tokio::test]
-async fn inventorys_commits_are_as_safe_as_the_order_services() {
+async fn a_commit_of_inventory_that_is_lost_either_way_takes_effect_once() {
     let pair = pair().await;
     for rule in ["inventory.reserve@1", "inventory.confirm@1"] {
         through(&pair, Service::Inventory, Cut::BeforeReply, rule).await;

@@ -1,5 +1,5 @@
-//! What a release reads of a newer one: members that it does not know are ignored at every level of every reply, event and
-//! recorded decision, and refused at every level of every request.
+//! Tests of documents of a newer release: unknown members are ignored at every level of every reply, event and recorded
+//! decision, and refused at every level of every request.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::support::pair;
 /// A member that no release knows.
 const UNKNOWN: &str = "member_of_a_later_release";
 
-/// `document` with the unknown member in each of its objects in turn, with the path of that object.
+/// Copies of `document`, each with the unknown member in one of its objects, with the path of that object.
 fn extended(document: &Value) -> Vec<(String, Value)> {
     fn objects(value: &Value, path: &str, found: &mut Vec<String>) {
         match value {
@@ -56,8 +56,8 @@ fn extended(document: &Value) -> Vec<(String, Value)> {
     paths.into_iter().map(extend).collect()
 }
 
-/// Reads `sample` as `T`, alone and with the unknown member everywhere but in what `T` keeps as it is (`free`): the same
-/// comes of it each time.
+/// Checks that `sample` reads as the same `T` with and without the unknown member. Paths in `free` may differ, because `T`
+/// keeps their values as they are.
 fn reads<T: DeserializeOwned + Serialize>(sample: &Value, free: &[&str]) {
     let read =
         |value: &Value| serde_json::from_value::<T>(value.clone()).map(|t| serde_json::to_value(t).unwrap());
@@ -131,14 +131,14 @@ fn a_member_of_a_later_release_is_ignored_at_every_level_of_every_reply_and_even
     reads::<Alternative>(&json!({"to": "a", "refused_because": "b"}), &[]);
     let items = json!([{"seq": 1, "hash": "00", "entry": {}}]);
     let page = json!({"service": "order", "items": items, "next": null, "more": false});
-    // From text, since entries are embedded as they are.
+    // The page is read from text, because entries are embedded as they are.
     for (path, extended) in extended(&page) {
         let read = serde_json::from_str::<journal::feed::Page>(&extended.to_string());
         assert!(read.is_ok(), "{path}: {read:?}");
     }
 }
 
-/// The typed client over a peer that answers `body`, asked to reserve.
+/// The typed client's answer to a reserve when the peer replies with `body`.
 async fn asked(status: u16, body: &Value) -> Answer<Reservation> {
     let body = Bytes::from(body.to_string());
     let stack = service_fn(move |_: Request<Full<Bytes>>| {
@@ -161,7 +161,7 @@ async fn asked(status: u16, body: &Value) -> Answer<Reservation> {
 }
 
 #[tokio::test]
-async fn the_typed_client_draws_the_same_from_a_reply_with_a_member_of_a_later_release() {
+async fn the_typed_client_gives_the_same_answer_for_a_reply_with_a_member_of_a_later_release() {
     let short = json!({"short_lines": [{"sku": "A", "requested": 2, "available": 1}], "order_id": ID});
     for (status, body) in [
         (201, reservation("held")),
@@ -181,7 +181,7 @@ async fn the_typed_client_draws_the_same_from_a_reply_with_a_member_of_a_later_r
 }
 
 #[tokio::test]
-async fn a_reply_of_the_right_shape_that_says_something_else_is_unknown() {
+async fn a_reply_of_the_right_shape_that_does_not_fit_the_call_is_unknown() {
     for status in ["confirmed", "released", "expired", "refused", "voided"] {
         let answer = asked(201, &reservation(status)).await;
         assert!(matches!(answer, Answer::Unknown(_)), "{status}: {answer:?}");
@@ -197,8 +197,8 @@ async fn a_reply_of_the_right_shape_that_says_something_else_is_unknown() {
     assert_eq!(voided, Answer::Refused(Refusal::ReservationVoided));
 }
 
-/// A recorded decision executes as recorded, whatever a later release added to its inputs: the version of a rule names
-/// what it reads, so what it does not read cannot change it.
+/// A recorded decision executes as recorded, also when a later release added members to its inputs. The version of a rule
+/// fixes the members that it reads, so other members cannot change it.
 #[test]
 fn a_member_of_a_later_release_in_a_decisions_inputs_changes_no_decision() {
     let stock = json!({"held": 0, "on_hand": 5, "version": 1});
@@ -248,7 +248,7 @@ fn a_member_of_a_later_release_in_a_decisions_inputs_changes_no_decision() {
     }
 }
 
-/// Refuses the unknown member at every level.
+/// Checks that `T` refuses the unknown member at every level of `sample`.
 fn refuses<T: DeserializeOwned>(sample: &Value) {
     assert!(serde_json::from_value::<T>(sample.clone()).is_ok(), "{sample}");
     for (path, extended) in extended(sample) {

@@ -1,4 +1,4 @@
-//! Processes that die in the middle.
+//! Tests of processes that die while a command is in flight.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,26 +13,26 @@ use testkit::proxy::{Fault, Point, When};
 use crate::support::{RESOLVED, order, pair, path, reserved, sound, stock};
 
 #[tokio::test]
-async fn a_service_killed_between_its_intent_and_its_call_finishes_the_order_when_it_is_back() {
+async fn a_service_killed_between_its_intent_and_its_call_finishes_the_order_after_its_restart() {
     let mut pair = pair().await;
     pair.hop().script(When::next("POST /v1/reservations"), Fault::Hold(Point::Request));
     let key = "killed-after-the-intent";
     let placing = tokio::spawn(order(&pair, &[("A", 2)]).key(key).send());
     eventually("the call is on its way", RESOLVED, || async { !pair.hop().held().is_empty() }).await;
     pair.kill(Service::Order, 0).await;
-    assert!(placing.await.unwrap().is_err(), "the client hears nothing");
+    assert!(placing.await.unwrap().is_err(), "the client gets no reply");
     pair.hop().heal();
     pair.hop().release_all();
     pair.start(Service::Order, 0).await.unwrap();
     pair.settle(RESOLVED).await;
     let replayed = order(&pair, &[("A", 2)]).key(key).send().await.unwrap().expect(201);
-    assert!(replayed.is_replayed(), "the completer finished it without waiting for the client");
+    assert!(replayed.is_replayed(), "the reconciler finished the order without the client");
     assert_eq!(stock(&pair, "A").await, (1_000, 2));
     sound(&pair).await;
 }
 
 #[tokio::test]
-async fn a_service_killed_after_the_effect_and_before_its_record_learns_it_again() {
+async fn a_service_killed_after_the_effect_and_before_its_record_asks_again_and_records_it() {
     let mut pair = pair().await;
     pair.hop().script(When::next("POST /v1/reservations"), Fault::Hold(Point::Reply));
     let placing = tokio::spawn(order(&pair, &[("A", 2)]).send());
@@ -47,13 +47,13 @@ async fn a_service_killed_after_the_effect_and_before_its_record_learns_it_again
 }
 
 #[tokio::test]
-async fn a_zombie_that_was_taken_over_writes_nothing() {
+async fn a_driver_with_a_stale_epoch_writes_nothing() {
     let pair = pair().await;
     pair.hop().script(When::next("POST /v1/reservations"), Fault::Hold(Point::Reply));
     let placing = tokio::spawn(order(&pair, &[("A", 1)]).deadline(Duration::from_secs(3)).send());
     eventually("inventory holds it", RESOLVED, || async { stock(&pair, "A").await == (1_000, 1) }).await;
     let id = newest_order(&pair).await;
-    // As if its lease had ended while it slept: somebody else takes the order under a new epoch.
+    // The lease is ended, as if the driver had slept through it: the reconciler takes the order under a new epoch.
     let mut admin = connect(&pair).await;
     sqlx::query("UPDATE orders SET holder = NULL, due_at = clock_timestamp() WHERE id = $1::uuid")
         .bind(&id)
@@ -69,7 +69,7 @@ async fn a_zombie_that_was_taken_over_writes_nothing() {
     pair.hop().release_all();
     let reply = placing.await.unwrap().unwrap();
     assert!(matches!(reply.status.as_u16(), 201 | 202), "{reply}");
-    assert_eq!(path(&pair, &id).await, before, "the zombie was fenced off");
+    assert_eq!(path(&pair, &id).await, before, "the driver with the stale epoch was fenced off");
     sound(&pair).await;
 }
 
@@ -83,7 +83,7 @@ async fn connect(pair: &TestPair) -> sqlx::PgConnection {
     sqlx::PgConnection::connect_with(&pair.database(Service::Order).admin()).await.unwrap()
 }
 
-/// Clients that place and confirm until told to stop, and do not mind what they hear.
+/// A client that places and confirms orders until `stop`, whatever the replies are.
 async fn shop(client: Client, stop: &AtomicBool, done: &AtomicUsize) {
     while !stop.load(Ordering::Relaxed) {
         let call = client.post("/v1/orders").json(&TestPair::basket(&[("A", 1), ("B", 1)]));
@@ -103,7 +103,7 @@ async fn shop(client: Client, stop: &AtomicBool, done: &AtomicUsize) {
     }
 }
 
-/// `disturb` runs while eight clients shop; then everything settles and is checked.
+/// Runs `disturb` while eight clients place and confirm orders. Then the pair settles and is checked.
 async fn under_load(pair: &mut TestPair, disturb: impl AsyncFnOnce(&mut TestPair)) {
     let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
     let clients: Vec<Client> = (0..8).map(|_| pair.client()).collect();
@@ -121,7 +121,7 @@ async fn under_load(pair: &mut TestPair, disturb: impl AsyncFnOnce(&mut TestPair
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killing_either_service_under_load_loses_and_doubles_nothing() {
+async fn killing_either_service_under_load_loses_and_duplicates_nothing() {
     let mut pair = pair().await;
     under_load(&mut pair, async |pair| {
         for service in [Service::Inventory, Service::Order, Service::Inventory] {
@@ -133,7 +133,7 @@ async fn killing_either_service_under_load_loses_and_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cutting_every_database_connection_under_load_loses_and_doubles_nothing() {
+async fn cutting_every_database_connection_under_load_loses_and_duplicates_nothing() {
     let mut pair = pair().await;
     under_load(&mut pair, async |pair| {
         for _ in 0..3 {
@@ -147,7 +147,7 @@ async fn cutting_every_database_connection_under_load_loses_and_doubles_nothing(
 }
 
 #[tokio::test]
-async fn a_stopped_service_finishes_what_it_has_and_takes_nothing_new() {
+async fn a_stopped_service_finishes_the_requests_in_flight() {
     let mut pair = pair().await;
     pair.hop().script(
         When::next("POST /v1/reservations"),

@@ -1,8 +1,8 @@
-//! Every durable step of every command, and SIGKILL right before its COMMIT and right after it: the network before the
-//! database holds the connection there until the service is dead.
+//! Tests of SIGKILL right before and right after the COMMIT of every durable step of every command. The proxy before the
+//! database holds the connection at that point until the service is dead.
 //!
-//! A step that a kill undid is come upon again by whoever repeats it, the client or the reconciler, and is killed there
-//! a second time. A step that is never come upon fails the test.
+//! When a kill rolls a step back, the client or the reconciler repeats the step, and the service is killed at it a second
+//! time. A test fails when its step is never reached.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use testkit::proxy::Cut;
 
 use crate::support::{RESOLVED, becomes, command, order, pair, reserved, sound, stock};
 
-/// The client's patience; the request's lease, which the reconciler waits for, is two seconds longer.
+/// Deadline of the client's requests. The lease of a request, which the reconciler waits for, is two seconds longer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Sends `call` under its key until it succeeds, with its service killed at the commit of `rule` once or twice.
+/// Sends `call` under one key until it succeeds, and kills the service at the COMMIT of `rule` once or twice.
 async fn killed_at<C>(pair: &mut TestPair, (service, rule): (Service, &str), cut: Cut, call: C) -> String
 where
     C: Fn(&TestPair) -> Call,
@@ -31,18 +31,18 @@ where
     let before = pair.network(service).counts().held;
     pair.network(service).hold_commit_of(rule.as_bytes(), cut);
     for hit in 1..=hits {
-        // The second time everything may already be on its way without this client.
+        // The second time the reconciler may already be working on the command without this client.
         let asking = tokio::spawn(call(pair).key(&key).deadline(PATIENCE).send());
-        eventually(&format!("{what}, hit {hit}: it is come upon"), RESOLVED, || async {
+        eventually(&format!("{what}, hit {hit}: the step is reached"), RESOLVED, || async {
             pair.network(service).counts().held == before + hit
         })
         .await;
         pair.kill(service, 0).await;
         if hit < hits {
-            // Before it is back, and the reconciler with it.
+            // This is set before the service and its reconciler are back.
             pair.network(service).hold_commit_of(rule.as_bytes(), cut);
         }
-        // Whatever it hears is in the log, which the checker reads.
+        // The client's log has the reply, and the checker reads the log.
         let _heard = asking.await.expect("the client does not panic");
         pair.start(service, 0).await.expect("the service starts again");
     }
@@ -58,7 +58,7 @@ where
 const CUTS: [Cut; 2] = [Cut::BeforeDelivery, Cut::BeforeReply];
 
 #[tokio::test]
-async fn killed_at_any_durable_step_of_placing_an_order_is_placed_once() {
+async fn an_order_is_placed_once_when_a_service_is_killed_at_any_durable_step_of_placing_it() {
     let mut pair = pair().await;
     let steps = [
         (Service::Order, "order.place@1"),
@@ -76,7 +76,7 @@ async fn killed_at_any_durable_step_of_placing_an_order_is_placed_once() {
 }
 
 #[tokio::test]
-async fn killed_at_any_durable_step_of_confirming_an_order_is_confirmed_once() {
+async fn an_order_is_confirmed_once_when_a_service_is_killed_at_any_durable_step_of_confirming_it() {
     let mut pair = pair().await;
     let steps = [
         (Service::Order, "order.intend@1"),
@@ -95,7 +95,7 @@ async fn killed_at_any_durable_step_of_confirming_an_order_is_confirmed_once() {
 }
 
 #[tokio::test]
-async fn killed_at_any_durable_step_of_cancelling_an_order_is_cancelled_once() {
+async fn an_order_is_cancelled_once_when_a_service_is_killed_at_any_durable_step_of_cancelling_it() {
     let mut pair = pair().await;
     let steps = [
         (Service::Order, "order.intend@1"),

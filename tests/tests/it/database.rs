@@ -1,4 +1,4 @@
-//! A database that refuses writes or logins for a while, and a schema that a later release has expanded.
+//! Tests of a database that refuses writes or logins for a while, and of a schema that a later release has expanded.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use testkit::eventually;
 use testkit::pair::TestPair;
 use tokio::time::Instant;
 
-/// How soon an order succeeds once its database takes writes again.
+/// Bound on the time until an order succeeds after its database takes writes again.
 const RECOVERED: Duration = Duration::from_secs(2);
 
 async fn execute(pair: &TestPair, statement: &str) {
@@ -27,7 +27,7 @@ async fn end_sessions(pair: &TestPair, service: Service) {
     .await;
 }
 
-/// `/readyz` of a service: its status and its condition of that name.
+/// HTTP status of a service's `/readyz`, and the condition `name` of its body.
 async fn condition(pair: &TestPair, service: Service, name: &str) -> (u16, Value) {
     let reply = pair.ops(service, 0).get("/readyz").send().await.unwrap();
     let conditions = reply.json()["conditions"].clone();
@@ -35,7 +35,7 @@ async fn condition(pair: &TestPair, service: Service, name: &str) -> (u16, Value
     (reply.status.as_u16(), found.unwrap_or_default())
 }
 
-/// Sends orders until one has this status; how long it took.
+/// Sends orders until a reply has this status, and gives the time that it took.
 async fn until_answered(pair: &TestPair, status: u16, within: Duration) -> Duration {
     let began = Instant::now();
     eventually(&format!("an order is answered {status}"), within, async || {
@@ -47,10 +47,10 @@ async fn until_answered(pair: &TestPair, status: u16, within: Duration) -> Durat
 }
 
 #[tokio::test]
-async fn two_seconds_after_a_read_only_episode_orders_are_placed_again() {
+async fn orders_are_placed_again_two_seconds_after_the_database_was_read_only() {
     let pair = setup().own_postgres().start().await.unwrap();
     pair.stock("A", 100_000).await;
-    // What the client hears meanwhile: refused by its own database, undecided by inventory's.
+    // The reply while a database is read-only: refused for the order service's database, undecided for inventory's.
     for (service, meanwhile) in [(Service::Order, 503), (Service::Inventory, 202)] {
         until_answered(&pair, 201, RESOLVED).await;
         let role = service.serving_role();
@@ -76,7 +76,7 @@ async fn two_seconds_after_a_read_only_episode_orders_are_placed_again() {
 }
 
 #[tokio::test]
-async fn a_login_that_is_refused_is_told_as_an_unavailable_database_and_nothing_was_done() {
+async fn a_refused_database_login_is_reported_as_unavailable_and_not_executed() {
     let pair = setup().own_postgres().start().await.unwrap();
     pair.stock("A", 100).await;
     execute(&pair, "ALTER ROLE mainstay_order NOLOGIN").await;
@@ -93,7 +93,7 @@ async fn a_login_that_is_refused_is_told_as_an_unavailable_database_and_nothing_
 }
 
 #[tokio::test]
-async fn a_newer_schema_is_left_alone_by_migrate_and_served() {
+async fn migrate_leaves_a_newer_schema_unchanged_and_the_service_serves_on_it() {
     let pair = pair().await;
     let programs = pair_tests::programs(env!("CARGO_BIN_EXE_pair"));
     for (service, command) in [(Service::Order, programs.order), (Service::Inventory, programs.inventory)] {

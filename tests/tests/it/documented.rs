@@ -1,4 +1,4 @@
-//! The order service held to its own description: every documented answer of every route is given.
+//! Tests of the order service against its OpenAPI description: every documented answer of every route is given.
 
 use local::Service;
 use order_service::http::Description;
@@ -18,7 +18,7 @@ const HISTORY: &str = "get /v1/orders/{id}/history";
 const CONFIRM: &str = "post /v1/orders/{id}/confirm";
 const CANCEL: &str = "post /v1/orders/{id}/cancel";
 
-/// Every route, about this order.
+/// All routes, for this order.
 fn routes(id: &str) -> Vec<Route> {
     let all = [PLACE, LIST, READ, HISTORY, CONFIRM, CANCEL];
     let route = |name: &'static str| {
@@ -47,9 +47,9 @@ async fn every_documented_answer_is_given() {
     drop(metered);
     let brief = setup().env(Service::Order, "HOLD_SECONDS", "1").start().await.unwrap();
     brief.stock("A", 1).await;
-    let lapsed = reserved(&brief, &[("A", 1)]).await;
-    becomes(&brief, &lapsed, "expired").await;
-    seen.expect(CONFIRM, command(&brief, &lapsed, "confirm"), 410, Some("reservation-expired")).await;
+    let expired = reserved(&brief, &[("A", 1)]).await;
+    becomes(&brief, &expired, "expired").await;
+    seen.expect(CONFIRM, command(&brief, &expired, "confirm"), 410, Some("reservation-expired")).await;
     sound(&brief).await;
     drop(brief);
 
@@ -61,7 +61,7 @@ async fn every_documented_answer_is_given() {
     let token = |_: &str| pair.tokens().secret(Who::Client).to_owned();
     seen.stalled_bodies(&routes, pair.url(Service::Order, 0).trim_start_matches("http://"), &token).await;
 
-    // Orders that get on.
+    // Orders that are decided.
     let client = pair.client();
     let get = |path: &str| client.get(path);
     let placed = seen.expect(PLACE, order(&pair, &[("A", 1)]), 201, None).await.json();
@@ -75,7 +75,7 @@ async fn every_documented_answer_is_given() {
     seen.expect(CONFIRM, command(&pair, other, "confirm"), 409, Some("illegal-transition")).await;
     seen.expect(PLACE, order(&pair, &[("A", 999_999)]), 409, Some("insufficient-stock")).await;
 
-    // Orders that there are not.
+    // Orders that do not exist.
     let ghost = Uuid::now_v7().to_string();
     seen.expect(READ, get(&format!("/v1/orders/{ghost}")), 404, Some("not-found")).await;
     seen.expect(HISTORY, get(&format!("/v1/orders/{ghost}/history")), 404, Some("not-found")).await;
@@ -85,7 +85,7 @@ async fn every_documented_answer_is_given() {
     seen.expect(READ, get("/v1/orders/1"), 400, Some("malformed-parameter")).await;
     seen.expect(HISTORY, get("/v1/orders/1/history"), 400, Some("malformed-parameter")).await;
 
-    // Orders that cannot be decided yet, for want of inventory.
+    // Orders that cannot be decided while inventory is unreachable.
     let [to_confirm, to_cancel] = [reserved(&pair, &[("B", 1)]).await, reserved(&pair, &[("B", 1)]).await];
     pair.hop().close().await;
     let placed = seen.expect(PLACE, order(&pair, &[("C", 1)]), 202, None).await;
@@ -99,7 +99,7 @@ async fn every_documented_answer_is_given() {
 
     sound(&pair).await;
 
-    // No database, then one that is not what it should be.
+    // An unreachable database, then one with a wrong schema.
     pair.network(Service::Order).close().await;
     seen.all(&routes, &client_of(&pair), 503, "unavailable").await;
     pair.network(Service::Order).heal().await;

@@ -1,4 +1,4 @@
-//! One key, one effect, one reply.
+//! Tests that one key has one effect and one reply.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ async fn a_repeat_is_replayed_byte_for_byte() {
     assert!(!first.is_replayed() && second.is_replayed());
     assert_eq!(first.body, second.body);
     assert_eq!(first.header("location"), second.header("location"));
-    assert_eq!(second.header("x-correlation-id"), "second", "the header is the present request's");
-    assert_eq!(second.json()["correlation_id"], "first", "the body is the first one's");
+    assert_eq!(second.header("x-correlation-id"), "second", "the header has the id of the present request");
+    assert_eq!(second.json()["correlation_id"], "first", "the body has the id of the first request");
     assert_eq!(stock(&pair, "A").await, (1_000, 2), "held once");
     // A refusal is a final reply too.
     let refused = || order(&pair, &[("A", 999_999)]).key("the-same-key-for-refusals").send();
@@ -36,7 +36,7 @@ async fn a_repeat_is_replayed_byte_for_byte() {
 #[tokio::test]
 async fn a_key_stands_for_one_request_of_one_principal() {
     let pair = pair().await;
-    let key = "somebodys-own-key-0001";
+    let key = "a-key-of-one-client-0001";
     order(&pair, &[("A", 1)]).key(key).send().await.unwrap().expect(201);
     let other = order(&pair, &[("A", 2)]).key(key).send().await.unwrap().expect(422);
     assert_eq!(problem(&other), "idempotency-key-reused");
@@ -52,7 +52,7 @@ async fn a_key_stands_for_one_request_of_one_principal() {
 }
 
 #[tokio::test]
-async fn of_many_at_once_one_works_and_the_others_are_told_to_wait_or_get_its_reply() {
+async fn of_many_repeats_at_once_one_does_the_work_and_the_others_get_in_flight_or_its_reply() {
     let pair = pair().await;
     let call = || order(&pair, &[("A", 1)]).key("twelve-at-the-same-time");
     let replies = join_all((0..12).map(|_| patiently(call))).await;
@@ -60,7 +60,7 @@ async fn of_many_at_once_one_works_and_the_others_are_told_to_wait_or_get_its_re
     for reply in replies {
         match reply.status.as_u16() {
             201 => finals.push(reply.body),
-            // A busy machine has not decided it yet.
+            // On a busy machine the order is not decided yet.
             202 => {}
             409 => {
                 assert_eq!(problem(&reply), "idempotency-in-flight");
@@ -77,7 +77,7 @@ async fn of_many_at_once_one_works_and_the_others_are_told_to_wait_or_get_its_re
 }
 
 #[tokio::test]
-async fn a_202_is_never_final_and_its_key_ends_with_the_reply_it_would_have_had() {
+async fn a_202_is_never_final_and_its_key_later_gets_the_final_reply() {
     let pair = pair().await;
     pair.hop().script(When::every("POST /v1/reservations"), Fault::LoseReply(Ending::Reset));
     let call = || order(&pair, &[("A", 1)]).key("unknown-for-a-while-0001").deadline(Duration::from_secs(1));
@@ -97,7 +97,7 @@ async fn a_202_is_never_final_and_its_key_ends_with_the_reply_it_would_have_had(
 }
 
 #[tokio::test]
-async fn a_conflict_with_a_moving_order_is_not_stored() {
+async fn a_conflict_with_an_order_in_a_non_terminal_state_is_not_stored() {
     let pair = pair().await;
     pair.hop().script(When::every("POST /v1/reservations"), Fault::LoseReply(Ending::Reset));
     let placed =
@@ -114,7 +114,7 @@ async fn a_conflict_with_a_moving_order_is_not_stored() {
 }
 
 #[tokio::test]
-async fn both_services_forget_the_keys_of_what_is_at_rest() {
+async fn both_services_delete_old_keys_of_aggregates_at_rest() {
     let mut pair = setup().start().await.unwrap();
     pair.stock("A", 10).await;
     let confirmed = reserved(&pair, &[("A", 1)]).await;

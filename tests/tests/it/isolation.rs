@@ -1,4 +1,4 @@
-//! One bad order beside good ones.
+//! Tests of one bad order, row or write beside good ones.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, interval};
 
 use crate::support::{RESOLVED, becomes, order, pair, reserved, setup, sound, stock};
 
-/// What the issue of one bad item allows the others.
+/// Bound on the time in which the other orders are resolved.
 const OTHERS_RESOLVED: Duration = Duration::from_secs(5);
 
 /// Runs SQL as the owner of a service's database.
@@ -30,7 +30,7 @@ async fn conditions(pair: &TestPair, service: Service) -> BTreeMap<String, Value
     all.into_iter().map(|condition| (condition["name"].as_str().unwrap().to_owned(), condition)).collect()
 }
 
-/// A sample of a replica's metrics: the value after the name with its labels.
+/// The value of a series in a replica's metrics. `series` is the name with its labels.
 pub(crate) async fn metric(pair: &TestPair, service: Service, series: &str) -> Option<f64> {
     let text = pair.ops(service, 0).get("/metrics").send().await.unwrap().expect(200);
     let text = String::from_utf8(text.body.to_vec()).unwrap();
@@ -43,7 +43,7 @@ async fn undecided(pair: &TestPair, sku: &str) -> String {
 }
 
 #[tokio::test]
-async fn orders_that_cannot_be_read_leave_the_others_to_the_reconciler_and_are_named() {
+async fn orders_that_cannot_be_read_do_not_keep_the_reconciler_from_the_others_and_are_reported() {
     let pair = pair().await;
     pair.hop().close().await;
     let mut ids = Vec::new();
@@ -73,7 +73,7 @@ async fn orders_that_cannot_be_read_leave_the_others_to_the_reconciler_and_are_n
     assert_eq!((&rows["ok"], &rows["decides"]), (&false.into(), &false.into()), "others are served");
     assert_eq!(metric(&pair, Service::Order, "mainstay_rows_unreadable{table=\"orders\"}").await, Some(3.0));
 
-    // A list and a read show the order as it is, or say that they cannot.
+    // A list and a read show an order of an unknown status as it is, and name an order that they cannot show.
     let page = pair.client().get("/v1/orders").send().await.unwrap().expect(200).json();
     assert_eq!(
         (page["items"][0]["id"].as_str(), &page["items"][0]["status"]),
@@ -90,12 +90,12 @@ async fn orders_that_cannot_be_read_leave_the_others_to_the_reconciler_and_are_n
     assert_eq!((&refused.json()["from"], &refused.json()["retryable"]), (&"splitting".into(), &true.into()));
 }
 
-/// Has inventory's database refuse every write of one item, until it is dropped.
+/// SQL that makes inventory's database refuse every write of one item, until the trigger is dropped.
 const REFUSE_ONE: &str =
     "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$;
      CREATE TRIGGER refuse BEFORE UPDATE ON items FOR EACH ROW WHEN (OLD.sku = 'C') EXECUTE FUNCTION refuse()";
 
-/// Places `count` good orders at `every`, and gives how many were answered 201.
+/// Places `count` good orders, one each `every`, and gives the number of replies with 201.
 async fn good_orders(pair: &TestPair, count: usize, every: Duration) -> usize {
     orders(pair, "A", count, every).await
 }
@@ -112,7 +112,7 @@ async fn orders(pair: &TestPair, sku: &str, count: usize, every: Duration) -> us
 }
 
 #[tokio::test]
-async fn orders_that_can_never_be_written_leave_the_others_their_answers() {
+async fn orders_that_can_never_be_written_do_not_keep_the_others_from_their_replies() {
     let pair = pair().await;
     as_owner(&pair, Service::Inventory, REFUSE_ONE).await;
     let placing = (0..5).map(|_| order(&pair, &[("C", 1)]).send());
@@ -121,7 +121,7 @@ async fn orders_that_can_never_be_written_leave_the_others_their_answers() {
         .into_iter()
         .map(|reply| reply.unwrap().expect(202).json()["id"].as_str().unwrap().to_owned())
         .collect();
-    // Two a second for ten seconds, then twenty a second for three, then the same beside ten new bad ones a second.
+    // Two orders a second for ten seconds, then twenty a second for three, then the same beside ten new bad orders a second.
     assert_eq!(good_orders(&pair, 20, Duration::from_millis(500)).await, 20);
     assert_eq!(good_orders(&pair, 60, Duration::from_millis(50)).await, 60);
     let (good, bad) = tokio::join!(
@@ -130,7 +130,7 @@ async fn orders_that_can_never_be_written_leave_the_others_their_answers() {
     );
     assert_eq!((good, bad), (60, 0));
 
-    // They are set apart where an operator sees them.
+    // The bad orders are set apart, and an operator sees them.
     let operator = pair.ops(Service::Order, 0);
     eventually("all five are set apart", RESOLVED, || async {
         good_orders(&pair, 1, Duration::from_millis(1)).await;
@@ -145,7 +145,7 @@ async fn orders_that_can_never_be_written_leave_the_others_their_answers() {
     })
     .await;
 
-    // Once the cause is gone they are tried at an operator's word, whatever their back-off: sixteen at once.
+    // After the cause is gone, an operator's request tries them before their back-off ends: sixteen at once.
     as_owner(&pair, Service::Inventory, "DROP TRIGGER refuse ON items").await;
     operator.post("/admin/v1/reconcile").send().await.unwrap().expect(200);
     for id in &poisoned {
@@ -158,13 +158,13 @@ async fn orders_that_can_never_be_written_leave_the_others_their_answers() {
 #[tokio::test]
 async fn repeats_of_orders_that_fail_without_a_named_cause_do_not_open_the_breaker_again() {
     let pair = pair().await;
-    // Of the class of a missing privilege: inventory answers `internal`, as it does when nothing can be written.
+    // The error has the code of a missing privilege: inventory replies `internal`, as when nothing can be written.
     let refuse = REFUSE_ONE.replace("'refused';", "'refused' USING ERRCODE = '42501';");
     as_owner(&pair, Service::Inventory, &refuse).await;
     for placed in join_all((0..5).map(|_| order(&pair, &[("C", 1)]).send())).await {
         placed.unwrap().expect(202);
     }
-    // Their first tries may have opened it.
+    // The first tries of the bad orders may have opened the breaker.
     eventually("the breaker has closed", RESOLVED, || async {
         good_orders(&pair, 1, Duration::from_millis(1)).await == 1
     })
@@ -175,7 +175,7 @@ async fn repeats_of_orders_that_fail_without_a_named_cause_do_not_open_the_break
 }
 
 #[tokio::test]
-async fn a_hold_that_cannot_be_ended_leaves_the_others_to_expire() {
+async fn a_hold_that_cannot_be_expired_does_not_keep_the_others_from_expiring() {
     let pair = setup().env(Service::Order, "HOLD_SECONDS", "1").start().await.unwrap();
     for sku in ["A", "C"] {
         pair.stock(sku, 10).await;
@@ -195,12 +195,12 @@ async fn a_hold_that_cannot_be_ended_leaves_the_others_to_expire() {
 }
 
 #[tokio::test]
-async fn what_failed_in_an_outage_is_resolved_within_seconds_of_its_end() {
+async fn orders_that_failed_in_an_outage_are_resolved_within_seconds_of_its_end() {
     let pair = pair().await;
     assert_eq!(
         good_orders(&pair, 4, Duration::from_millis(100)).await,
         4,
-        "inventory serves until the outage"
+        "inventory serves before the outage"
     );
     pair.hop().script(When::every("/v1/reservations"), Fault::Answer(Fault::nonsense(500)));
     let mut ids = Vec::new();

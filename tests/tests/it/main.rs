@@ -1,6 +1,7 @@
-//! The pair as its clients meet it: real processes, real PostgreSQL, and a network that can be made to fail.
+//! Tests of the whole pair through its public interfaces: real processes, real PostgreSQL, and proxies that make the
+//! network fail.
 
-#![allow(clippy::unwrap_used)] // a test that cannot go on says so
+#![allow(clippy::unwrap_used)] // a test may panic
 
 mod checked;
 mod clients;

@@ -1,14 +1,14 @@
-//! Seeded schedules of faults over live processes under load; `testkit::nemesis` says how.
+//! Tests with seeded schedules of faults over live processes under load. `testkit::nemesis` describes the schedules.
 //!
-//! An ordinary run takes three seeds. With variables it takes others:
+//! An ordinary run takes three seeds. Environment variables select others:
 //!
 //! | variable | |
 //! |---|---|
-//! | `MAINSTAY_NEMESIS_SEED` | this seed |
-//! | `MAINSTAY_NEMESIS_COUNT` | so many seeds from there on (from 1 when none is given) |
-//! | `MAINSTAY_NEMESIS_FILE` | the schedule in this file |
-//! | `MAINSTAY_NEMESIS_DIR` | where schedules that failed are put, and the services' logs; `target/tmp` by default |
-//! | `MAINSTAY_NEMESIS_SHRINK` | on failure, the smallest part that still fails is looked for: each is run so many times |
+//! | `MAINSTAY_NEMESIS_SEED` | the seed to run |
+//! | `MAINSTAY_NEMESIS_COUNT` | the number of seeds to run, from that seed on (from 1 when no seed is given) |
+//! | `MAINSTAY_NEMESIS_FILE` | a file with the schedule to run |
+//! | `MAINSTAY_NEMESIS_DIR` | the directory for failed schedules and the services' logs; `target/tmp` by default |
+//! | `MAINSTAY_NEMESIS_SHRINK` | search for the smallest part of a failed schedule that still fails; the value is the number of runs of each part |
 //!
 //! ```sh
 //! MAINSTAY_NEMESIS_SEED=7 cargo test -p pair-tests --test it nemesis -- --nocapture
@@ -21,29 +21,29 @@ use testkit::nemesis::{Failure, Run, Schedule, smallest};
 
 use crate::support::setup;
 
-/// The seeds of an ordinary run: between them, every kind of place is spoilt, there are replicas and short holds, and
-/// nothing that takes the reconciler's lease (15 s) to be resolved.
+/// Seeds of an ordinary run. Together they put faults at every kind of place, and have replicas and short holds. None needs
+/// the reconciler's lease (15 s) to end.
 const ORDINARY: [u64; 3] = [2, 9, 30];
 
-/// The seeds are shared out, so that they run at once like any other tests.
+/// Number of tests that share the seeds, so that they run at the same time like other tests.
 const SHARES: usize = 3;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn seeded_faults_under_load_lose_and_double_nothing_first_share() {
+async fn seeded_faults_under_load_lose_and_duplicate_nothing_first_share() {
     share(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn seeded_faults_under_load_lose_and_double_nothing_second_share() {
+async fn seeded_faults_under_load_lose_and_duplicate_nothing_second_share() {
     share(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn seeded_faults_under_load_lose_and_double_nothing_third_share() {
+async fn seeded_faults_under_load_lose_and_duplicate_nothing_third_share() {
     share(2).await;
 }
 
-/// Runs every third schedule and fails with all that failed.
+/// Runs every third schedule, and fails with the failures of all of them.
 async fn share(number: usize) {
     let mut failed = Vec::new();
     for schedule in asked_for().unwrap().iter().skip(number).step_by(SHARES) {
@@ -74,7 +74,7 @@ fn asked_for() -> anyhow::Result<Vec<Schedule>> {
     Ok(seeds.into_iter().map(Schedule::of_seed).collect())
 }
 
-/// Runs it; says how it went and what was wrong.
+/// Runs a schedule, prints its result, and gives its failure.
 async fn judged(schedule: &Schedule) -> Option<Failure> {
     let seed = schedule.settings.seed;
     let began = tokio::time::Instant::now();
@@ -85,7 +85,7 @@ async fn judged(schedule: &Schedule) -> Option<Failure> {
     run.failure
 }
 
-/// Keeps a schedule that failed, its smallest part too if that is wanted, and says how to run it again.
+/// Writes a failed schedule to a file, and its smallest failing part if requested. Gives the command that runs it again.
 async fn told(schedule: &Schedule, failure: &Failure) -> String {
     let seed = schedule.settings.seed;
     let logs = logs(seed);

@@ -1,4 +1,4 @@
-//! Two things at once, in both orders.
+//! Tests of two requests at once, in both orders.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn a_cancel_that_overtakes_its_reserve_leaves_nothing_held() {
         .unwrap()
         .expect(202);
     let id = placed.json()["id"].as_str().unwrap().to_owned();
-    // The release gets there first: the reservation is voided before it was ever seen.
+    // The release arrives first, so inventory voids the reservation before its reserve arrives.
     let cancelled = command(&pair, &id, "cancel").send().await.unwrap();
     assert!(matches!(cancelled.status.as_u16(), 200 | 202), "{cancelled}");
     becomes(&pair, &id, "cancelled").await;
@@ -59,27 +59,27 @@ async fn a_cancel_after_a_reserve_whose_reply_was_lost_gives_the_stock_back() {
 }
 
 #[tokio::test]
-async fn confirm_and_cancel_at_once_end_in_one_of_the_two() {
+async fn of_a_confirm_and_a_cancel_at_once_exactly_one_succeeds() {
     let pair = pair().await;
     for _ in 0..15 {
         let id = reserved(&pair, &[("A", 1)]).await;
         let (one, other) =
             tokio::join!(command(&pair, &id, "confirm").send(), command(&pair, &id, "cancel").send());
         let ok = [one.unwrap(), other.unwrap()].iter().filter(|r| r.status.as_u16() == 200).count();
-        assert_eq!(ok, 1, "exactly one wins");
+        assert_eq!(ok, 1, "exactly one succeeds");
     }
     sound(&pair).await;
 }
 
 #[tokio::test]
-async fn confirming_as_the_hold_runs_out_ends_in_one_of_the_two() {
+async fn a_confirm_at_the_end_of_the_hold_is_confirmed_or_expired() {
     let pair = setup().env(Service::Order, "HOLD_SECONDS", "1").start().await.unwrap();
     pair.stock("A", 1_000).await;
     let ids = join_all((0..20).map(|_| reserved(&pair, &[("A", 1)]))).await;
     let ends = ids.iter().enumerate().map(|(n, id)| {
         let pair = &pair;
         async move {
-            // Spread over the second in which the holds run out; which way each goes is the point.
+            // The confirms are spread over the second in which the holds end, so that some come before the end and some after.
             let due = Duration::from_millis(600 + 40 * u64::try_from(n).unwrap());
             tokio::time::sleep(due).await;
             command(pair, id, "confirm").send().await.unwrap()
@@ -97,7 +97,7 @@ async fn confirming_as_the_hold_runs_out_ends_in_one_of_the_two() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_replicas_of_each_service_share_the_work_and_double_nothing() {
+async fn two_replicas_of_each_service_share_the_work_and_duplicate_nothing() {
     let pair = setup().replicas(2, 2).start().await.unwrap();
     pair.stock("A", 60).await;
     pair.stock("B", 1_000).await;
@@ -109,7 +109,7 @@ async fn two_replicas_of_each_service_share_the_work_and_double_nothing() {
     let statuses = join_all(orders).await;
     assert!(statuses.iter().all(|s| matches!(s, 201 | 202 | 409)), "{statuses:?}");
     pair.settle(RESOLVED).await;
-    assert_eq!(stock(&pair, "A").await, (60, 60), "all of it, and no more");
+    assert_eq!(stock(&pair, "A").await, (60, 60), "all the stock and no more is held");
     sound(&pair).await;
 }
 
@@ -126,7 +126,7 @@ async fn one_key_at_two_replicas_places_one_order() {
             }
         });
     for reply in join_all(calls).await {
-        // 202 when a busy machine has not decided it yet.
+        // The reply is 202 when a busy machine has not decided the order yet.
         assert!(matches!(reply.status.as_u16(), 201 | 202 | 409), "{reply}");
     }
     pair.settle(RESOLVED).await;

@@ -1,4 +1,4 @@
-//! A pair started over databases that are there already: restored from dumps, or expanded by a later release.
+//! Tests of a pair that starts over existing databases: restored from dumps, or expanded by a later release.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -21,7 +21,7 @@ pub(crate) async fn started(postgres: &Postgres) -> RunningPair {
     RunningPair::start(PairOptions { server, ..PairOptions::for_tests(programs) }).await.unwrap()
 }
 
-/// Uses transaction ids up.
+/// Consumes transaction ids of the cluster.
 async fn burn(postgres: &Postgres, ids: i64) {
     let mut admin = PgConnection::connect(&postgres.url("postgres")).await.unwrap();
     let burn =
@@ -38,7 +38,7 @@ pub(crate) async fn run(program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{}: {}", program.display(), String::from_utf8_lossy(&output.stderr));
 }
 
-/// A copy of both databases of one server on another, as an operator makes it.
+/// Copies both databases from one server to another, with the tools of an operator.
 async fn copy(from: &Postgres, to: &Postgres, scratch: &Path) {
     for service in Service::BOTH {
         let name = service.serving_role();
@@ -72,7 +72,7 @@ async fn page(ready: &Ready, service: Service, after: Option<&str>) -> Reply {
     operator.get(&format!("/admin/v1/journal?limit=3{after}")).send().await.unwrap()
 }
 
-/// The hashes of all entries after the cursor, and the cursor after them.
+/// Reads the hashes of all entries after the cursor, and the cursor after them.
 async fn read_on(ready: &Ready, service: Service, after: Option<&str>) -> (Vec<String>, String) {
     let (mut hashes, mut after) = (Vec::new(), after.map(str::to_owned));
     loop {
@@ -100,7 +100,7 @@ pub(crate) async fn assert_sound(ready: &Ready) {
 }
 
 #[tokio::test]
-async fn a_pair_restored_into_a_younger_cluster_has_its_whole_history_and_goes_on() {
+async fn a_pair_restored_into_a_younger_cluster_has_its_whole_history_and_serves() {
     const OLDER_BY: i64 = 2_000;
     let older = Postgres::start(PostgresOptions::for_tests()).await.unwrap();
     burn(&older, OLDER_BY).await;
@@ -128,26 +128,26 @@ async fn a_pair_restored_into_a_younger_cluster_has_its_whole_history_and_goes_o
     let mut tails = Vec::new();
     for (service, (entries, cursor)) in Service::BOTH.into_iter().zip(&before) {
         let (restored, tail) = read_on(&ready, service, None).await;
-        assert_eq!(&restored, entries, "{service}: the history, in its order");
+        assert_eq!(&restored, entries, "{service}: the history in its order");
         let refused = page(&ready, service, Some(cursor)).await;
         assert_eq!(refused.status.as_u16(), 410, "{refused}");
         tails.push((service, restored, tail));
     }
-    // Before, while and after the cluster's own ids reach those that came with the journal.
+    // The loop runs before, while and after the cluster's own transaction ids reach the ids in the restored journal.
     for _ in 0..3 {
         place(&ready).await;
         for (service, known, tail) in &mut tails {
             let (new, next) = read_on(&ready, *service, Some(tail)).await;
             assert!(
                 !new.is_empty() && new.iter().all(|hash| !known.contains(hash)),
-                "{service}: new ones, once"
+                "{service}: each new entry once"
             );
             known.extend(new);
             *tail = next;
             assert_eq!(
                 &read_on(&ready, *service, None).await.0,
                 known,
-                "{service}: nothing else, none is lost"
+                "{service}: no other entry, and none is lost"
             );
         }
         burn(&younger, OLDER_BY / 2 + 100).await;

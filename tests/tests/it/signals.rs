@@ -1,4 +1,4 @@
-//! Signals that must not say what is not so.
+//! Tests that metrics, breakers, logs and readiness state no falsehood.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ async fn a_reply_that_cannot_be_read_is_unknown_to_metrics_breaker_and_log() {
 }
 
 #[tokio::test]
-async fn a_reading_tells_its_age_when_the_database_stops_answering() {
+async fn gauges_become_nan_and_keep_the_time_of_the_last_reading_when_the_database_stops_answering() {
     let pair = setup().start().await.unwrap();
     let gauges = [
         (

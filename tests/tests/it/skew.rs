@@ -1,4 +1,4 @@
-//! Hosts with wrong clocks: orders go on, and the history is whole, whatever the services' wall clocks say.
+//! Tests of hosts with wrong clocks: orders are decided and the history is complete, whatever the services' wall clocks say.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,13 +14,13 @@ use crate::support::{RESOLVED, becomes, command, order, reserved, setup, sound};
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
 
-/// The wall clocks of one service's processes.
+/// The wall clock of one service's processes, which a test can set wrong.
 struct Skew {
     home: TemporaryDirectory,
 }
 
 impl Skew {
-    /// Compiles the clock that is preloaded; the build needs a C compiler in any case.
+    /// Compiles the preloaded clock. The build needs a C compiler in any case.
     fn new() -> Self {
         let home = TemporaryDirectory::create_in(&std::env::temp_dir()).unwrap();
         let skew = Self { home };
@@ -44,8 +44,8 @@ impl Skew {
         self.home.path().join("seconds")
     }
 
-    /// Sets how many seconds the clocks are ahead from now on. In one write of one length, since processes read it
-    /// meanwhile.
+    /// Sets the number of seconds that the clock is ahead from now on. The file is written by one write of a fixed length,
+    /// because processes read it at the same time.
     fn step(&self, seconds: i64) {
         use std::os::unix::fs::FileExt as _;
         let file =
@@ -58,7 +58,7 @@ impl Skew {
     }
 }
 
-/// An order confirmed, one cancelled, one that stays reserved.
+/// Makes three orders: a confirmed, a cancelled and a reserved one.
 async fn orders(pair: &TestPair) {
     let id = reserved(pair, &[("A", 2), ("B", 1)]).await;
     command(pair, &id, "confirm").send().await.unwrap();
@@ -77,7 +77,7 @@ async fn stocked(setup: PairSetup) -> TestPair {
     pair
 }
 
-/// The value of a series of a service's metrics.
+/// The value of a series in a service's metrics.
 async fn metric(pair: &TestPair, service: Service, series: &str) -> f64 {
     let text = pair.ops(service, 0).get("/metrics").send().await.unwrap().expect(200);
     let text = String::from_utf8(text.body.to_vec()).unwrap();
@@ -86,19 +86,19 @@ async fn metric(pair: &TestPair, service: Service, series: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn orders_go_on_and_no_invariant_breaks_while_a_hosts_clock_is_stepped_by_hours_and_days() {
+async fn orders_are_decided_and_no_invariant_breaks_while_a_hosts_clock_is_stepped_by_hours_and_days() {
     for (wrong, name, other) in
         [(Service::Order, "order", Service::Inventory), (Service::Inventory, "inventory", Service::Order)]
     {
         let skew = Skew::new();
         let pair = stocked(skew.of(setup(), wrong)).await;
         let adopted = format!("mainstay_clock_adoptions_total{{peer=\"{name}\"}}");
-        assert!(metric(&pair, other, &adopted).await < 1.0, "the series is there from the start, at zero");
+        assert!(metric(&pair, other, &adopted).await < 1.0, "the series exists from the start, at zero");
         for seconds in [2, HOUR, -HOUR, -DAY, DAY, 0] {
             skew.step(seconds);
             orders(&pair).await;
         }
-        // The hybrid clocks of both are a day ahead now, and stay after their causes in a new process too.
+        // The hybrid clocks of both services are a day ahead now. They stay after their causes in a new process too.
         pair.kill(wrong, 0).await;
         pair.launch(wrong, 0).await;
         pair.ready(wrong, 0).await;
@@ -119,7 +119,7 @@ async fn orders_go_on_and_no_invariant_breaks_while_a_hosts_clock_is_stepped_by_
 }
 
 #[tokio::test]
-async fn a_replay_by_a_replica_with_a_right_clock_is_after_the_entry_of_one_that_was_ahead() {
+async fn a_replay_by_a_replica_with_a_right_clock_is_after_the_entry_of_a_replica_that_was_ahead() {
     let skew = Skew::new();
     let pair = stocked(skew.of(setup(), Service::Inventory)).await;
     skew.step(HOUR);
@@ -140,7 +140,7 @@ async fn a_replay_by_a_replica_with_a_right_clock_is_after_the_entry_of_one_that
 }
 
 #[tokio::test]
-async fn holds_run_out_at_their_time_while_a_services_clock_is_wrong() {
+async fn holds_expire_on_time_while_a_services_clock_is_wrong() {
     for wrong in Service::BOTH {
         let skew = Skew::new();
         let pair = stocked(skew.of(setup(), wrong).env(Service::Order, "HOLD_SECONDS", "2")).await;

@@ -1,4 +1,4 @@
-//! Every documented status of the order service's API, and the shape of what comes with it.
+//! Tests of every documented HTTP status of the order service's API, and of the replies' bodies.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::support::{becomes, command, order, pair, path, problem, read, reserved, setup, sound, stock};
 
 #[tokio::test]
-async fn an_order_is_reserved_confirmed_and_leaves_the_building() {
+async fn an_order_is_reserved_confirmed_and_shipped() {
     let pair = pair().await;
     let reply =
         order(&pair, &[("A", 3), ("B", 1)]).correlation("my-order-1").send().await.unwrap().expect(201);
@@ -29,7 +29,7 @@ async fn an_order_is_reserved_confirmed_and_leaves_the_building() {
     assert_eq!(confirmed["status"], "confirmed");
     assert_eq!(stock(&pair, "A").await, (997, 0));
     assert_eq!(path(&pair, id).await, ["reserving", "reserved", "confirming", "confirmed"]);
-    // Reached already: the present order, and no new entry.
+    // The state is reached already, so the reply is the present order, and there is no new entry.
     let again = command(&pair, id, "confirm").send().await.unwrap().expect(200).json();
     assert_eq!(again["version"], confirmed["version"]);
     let refused = command(&pair, id, "cancel").send().await.unwrap().expect(409);
@@ -56,7 +56,7 @@ async fn a_cancelled_order_holds_nothing() {
 }
 
 #[tokio::test]
-async fn what_inventory_refuses_is_a_rejected_order_that_says_why() {
+async fn an_order_that_inventory_refuses_is_rejected_with_the_reason() {
     let pair = pair().await;
     let short = order(&pair, &[("A", 999_999), ("B", 1)]).send().await.unwrap().expect(409);
     assert_eq!(problem(&short), "insufficient-stock");
@@ -74,7 +74,7 @@ async fn what_inventory_refuses_is_a_rejected_order_that_says_why() {
 }
 
 #[tokio::test]
-async fn a_hold_that_runs_out_expires_the_order_by_inventorys_clock() {
+async fn the_end_of_a_hold_by_inventorys_clock_expires_the_order() {
     let pair = setup().env(Service::Order, "HOLD_SECONDS", "1").start().await.unwrap();
     pair.stock("A", 10).await;
     let id = reserved(&pair, &[("A", 4)]).await;
@@ -168,13 +168,13 @@ async fn connect(pair: &TestPair, service: Service) -> sqlx::PgConnection {
 }
 
 #[tokio::test]
-async fn who_may_not_is_told_so_and_who_owns_not_finds_nothing() {
+async fn a_forbidden_caller_gets_401_or_403_and_another_principal_gets_404() {
     let pair = pair().await;
     let id = reserved(&pair, &[("A", 1)]).await;
-    let nobody = testkit::http::Client::new(&pair.url(Service::Order, 0));
-    let reply = nobody.get("/v1/orders").send().await.unwrap().expect(401);
+    let anonymous = testkit::http::Client::new(&pair.url(Service::Order, 0));
+    let reply = anonymous.get("/v1/orders").send().await.unwrap().expect(401);
     assert!(reply.header("www-authenticate").starts_with("Bearer"));
-    nobody.token("not-a-token").get("/v1/orders").send().await.unwrap().expect(401);
+    anonymous.token("not-a-token").get("/v1/orders").send().await.unwrap().expect(401);
     let stranger = pair.client_of(Service::Order, 0, Who::Other);
     stranger.get(&format!("/v1/orders/{id}")).send().await.unwrap().expect(404);
     stranger.get(&format!("/v1/orders/{id}/history")).send().await.unwrap().expect(404);
@@ -218,10 +218,10 @@ async fn lists_are_paged_and_filtered() {
             None => break,
         }
     }
-    assert_eq!(seen, ids, "oldest first, each once");
+    assert_eq!(seen, ids, "each order once, oldest first");
     let cancelled = pair.client().get("/v1/orders?status=cancelled").send().await.unwrap().expect(200).json();
     assert_eq!(cancelled["items"].as_array().unwrap().len(), 1);
-    let others = pair.client().get("/v1/orders?customer_id=nobody").send().await.unwrap().expect(200).json();
+    let others = pair.client().get("/v1/orders?customer_id=unknown").send().await.unwrap().expect(200).json();
     assert_eq!(others["items"], json!([]));
 }
 
@@ -253,7 +253,7 @@ async fn a_correlation_id_that_would_forge_a_log_line_is_replaced() {
 }
 
 #[tokio::test]
-async fn the_operations_listener_says_how_the_service_is() {
+async fn the_operations_listener_serves_probes_metrics_journal_and_openapi() {
     let pair = pair().await;
     reserved(&pair, &[("A", 1)]).await;
     for service in Service::BOTH {
@@ -269,7 +269,10 @@ async fn the_operations_listener_says_how_the_service_is() {
         let metrics = ops.get("/metrics").send().await.unwrap().expect(200);
         let text = String::from_utf8(metrics.body.to_vec()).unwrap();
         let mut admin = text.lines().filter(|line| line.contains("route=\"/admin/"));
-        assert!(admin.all(|line| !line.contains("outcome=\"cancelled\"")), "nobody has left: {text}");
+        assert!(
+            admin.all(|line| !line.contains("outcome=\"cancelled\"")),
+            "no client has disconnected: {text}"
+        );
         let spec =
             pair.client_of(service, 0, Who::Operator).get("/openapi.json").send().await.unwrap().expect(200);
         assert_eq!(spec.json()["openapi"], "3.1.0");
@@ -281,6 +284,10 @@ async fn the_operations_listener_says_how_the_service_is() {
     let client = pair.client();
     let placed =
         client.post("/v1/orders").json(&TestPair::basket(&[("A", 1)])).send().await.unwrap().expect(202);
-    assert_eq!(placed.json()["status"], "reserving", "never sent, so nothing has become unknown");
+    assert_eq!(
+        placed.json()["status"],
+        "reserving",
+        "the request was never sent, so its outcome is not unknown"
+    );
     assert!(!placed.header("location").is_empty() && placed.header("retry-after") == "1");
 }

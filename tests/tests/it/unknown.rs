@@ -1,4 +1,4 @@
-//! Answers that say nothing, and what becomes of them.
+//! Tests of unknown outcomes: replies that are lost or make no sense.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{RESOLVED, becomes, command, order, pair, path, problem, res
 
 const SOON: Duration = Duration::from_millis(900);
 
-/// Every way in which inventory's word can fail to arrive or make no sense.
+/// Faults in which inventory's reply is lost or makes no sense.
 fn silences() -> Vec<Fault> {
     vec![
         Fault::LoseReply(Ending::Reset),
@@ -45,28 +45,28 @@ async fn a_reply_lost_after_the_effect_is_resolved_by_the_same_key() {
 }
 
 #[tokio::test]
-async fn an_unknown_confirm_and_an_unknown_cancel_end_as_they_were_decided() {
+async fn an_unknown_confirm_and_an_unknown_cancel_end_as_inventory_decided() {
     let pair = pair().await;
-    for (wish, unknown, done) in
+    for (name, unknown, done) in
         [("confirm", "confirm_unknown", "confirmed"), ("cancel", "cancel_unknown", "cancelled")]
     {
         let id = reserved(&pair, &[("B", 2)]).await;
         pair.hop().script(When::every("POST /v1/reservations/"), Fault::LoseReply(Ending::Reset));
-        let key = format!("an-unknown-{wish}-key");
-        let reply = command(&pair, &id, wish).key(&key).deadline(SOON).send().await.unwrap().expect(202);
+        let key = format!("an-unknown-{name}-key");
+        let reply = command(&pair, &id, name).key(&key).deadline(SOON).send().await.unwrap().expect(202);
         assert!(!reply.header("retry-after").is_empty());
         becomes(&pair, &id, unknown).await;
-        if wish == "confirm" {
+        if name == "confirm" {
             let refused = command(&pair, &id, "cancel").send().await.unwrap().expect(409);
             assert_eq!(
                 problem(&refused),
                 "illegal-transition",
-                "past the pivot nothing is cancelled blindly"
+                "an order past `confirming` cannot be cancelled"
             );
         }
         pair.hop().heal();
         becomes(&pair, &id, done).await;
-        let replayed = command(&pair, &id, wish).key(&key).send().await.unwrap().expect(200);
+        let replayed = command(&pair, &id, name).key(&key).send().await.unwrap().expect(200);
         assert!(replayed.is_replayed() && replayed.json()["status"] == done);
     }
     assert_eq!(stock(&pair, "B").await, (998, 0));
@@ -74,7 +74,7 @@ async fn an_unknown_confirm_and_an_unknown_cancel_end_as_they_were_decided() {
 }
 
 #[tokio::test]
-async fn what_was_never_delivered_leaves_nothing_unknown() {
+async fn a_call_that_was_not_executed_leaves_the_order_in_reserving() {
     let pair = pair().await;
     let refusal = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
         x-outcome: not-executed\r\nconnection: close\r\ncontent-length: 144\r\n\r\n";
@@ -89,7 +89,7 @@ async fn what_was_never_delivered_leaves_nothing_unknown() {
     assert_eq!(placed.json()["status"], "reserving");
     pair.hop().heal();
     becomes(&pair, &id, "reserved").await;
-    assert_eq!(path(&pair, &id).await, ["reserving", "reserved"], "no unknown in between");
+    assert_eq!(path(&pair, &id).await, ["reserving", "reserved"], "no unknown state in between");
     sound(&pair).await;
 }
 
@@ -107,7 +107,7 @@ async fn a_request_delivered_twice_has_one_effect() {
 }
 
 #[tokio::test]
-async fn an_operator_can_have_everything_tried_now() {
+async fn an_operator_can_have_all_unresolved_orders_tried_now() {
     let pair = pair().await;
     pair.hop().close().await;
     let mut ids = Vec::new();
@@ -123,7 +123,7 @@ async fn an_operator_can_have_everything_tried_now() {
     sound(&pair).await;
 }
 
-/// The service's words on an order that waits: which try, and why, once it is the `last` one's turn.
+/// The order service's log lines about a waiting order: number of the try and reason. Waits for the try `last`.
 async fn told(pair: &TestPair, id: &str, step: &str, last: u64) -> Vec<(u64, String)> {
     eventually(&format!("the log tells of try {last} of {step}"), RESOLVED, || async {
         let log = std::fs::read_to_string(pair.log_file(local::Service::Order, 0)).unwrap();
@@ -137,7 +137,7 @@ async fn told(pair: &TestPair, id: &str, step: &str, last: u64) -> Vec<(u64, Str
 }
 
 #[tokio::test]
-async fn the_log_says_why_an_order_waits_and_not_at_every_try() {
+async fn the_log_says_why_an_order_waits_at_tries_1_2_and_4_and_not_at_3() {
     let home = local::TemporaryDirectory::create_in(&std::env::temp_dir()).unwrap();
     let revoked = home.path().join("revoked");
     std::fs::write(&revoked, "a-token-that-inventory-no-longer-takes").unwrap();
@@ -149,7 +149,7 @@ async fn the_log_says_why_an_order_waits_and_not_at_every_try() {
 }
 
 #[tokio::test]
-async fn the_log_says_why_an_unknown_stays_unknown_and_why_a_hold_is_not_ended() {
+async fn the_log_says_why_an_order_stays_unknown_and_why_a_hold_is_not_ended() {
     let pair = setup().env(local::Service::Order, "HOLD_SECONDS", "1").start().await.unwrap();
     pair.stock("A", 10).await;
     let id = reserved(&pair, &[("A", 1)]).await;
@@ -157,7 +157,7 @@ async fn the_log_says_why_an_unknown_stays_unknown_and_why_a_hold_is_not_ended()
     let placed = order(&pair, &[("A", 1)]).deadline(SOON).send().await.unwrap().expect(202).json();
     let unknown = told(&pair, placed["id"].as_str().unwrap(), "reserve", 2).await;
     assert!(unknown[0].1.contains("500"), "{unknown:?}");
-    // The breaker has its say too, once it has seen enough of these.
+    // The reason can also be an open breaker, after enough such failures.
     let held = told(&pair, &id, "look", 2).await;
     assert!(held.iter().all(|(_, why)| !why.is_empty()), "{held:?}");
     pair.hop().heal();

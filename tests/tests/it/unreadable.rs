@@ -1,4 +1,4 @@
-//! Rows that no release of this kind wrote, in the real databases: each is named, and everything else is still judged.
+//! Tests of rows that this release did not write, in real databases: the checker names each, and judges all other rows.
 
 use checker::{Report, Rule, Unknown};
 use local::Service;
@@ -13,7 +13,7 @@ async fn execute(pair: &TestPair, service: Service, sql: &str) {
     admin.close().await.unwrap();
 }
 
-/// Two orders, one of them confirmed.
+/// A pair with two orders, one of them confirmed.
 async fn a_pair_with_orders() -> TestPair {
     let pair = pair().await;
     let id = reserved(&pair, &[("A", 6)]).await;
@@ -29,11 +29,11 @@ fn is_named(report: &Report, unknown: Unknown) {
     assert_eq!(report.not_judged.get(&unknown), Some(&1), "{report}");
     assert!(!report.is_clean() && report.require(&[]).is_err(), "{report}");
     for rule in [Rule::StockConserved, Rule::TablesEqualFold, Rule::ChainVerifies, Rule::DecisionReexecutes] {
-        assert!(report.finding(rule).checked > 0, "{rule:?} was not held against the others: {report}");
+        assert!(report.finding(rule).checked > 0, "{rule:?} did not check the other rows: {report}");
     }
 }
 
-/// Inserts a row into a journal, as the database's owner may.
+/// SQL that inserts a row into a journal, as the database's owner may.
 fn row(columns: &str, values: &str, body: &str) -> String {
     format!(
         "INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state, correlation_id, body,
@@ -67,9 +67,9 @@ async fn a_row_with_values_of_another_release_is_named_and_the_others_are_judged
 }
 
 #[tokio::test]
-async fn a_row_that_the_feed_does_not_give_is_a_violation_that_names_it() {
+async fn a_row_that_the_feed_leaves_out_is_a_violation_that_names_the_row() {
     let pair = a_pair_with_orders().await;
-    // The owner of a database may also drop what stands in the way.
+    // The owner of a database may also drop the constraints.
     let unbound = "DO $$ DECLARE name text; BEGIN
         FOR name IN SELECT conname FROM pg_constraint WHERE conrelid = 'journal'::regclass AND contype = 'c' LOOP
             EXECUTE format('ALTER TABLE journal DROP CONSTRAINT %I', name);
@@ -84,7 +84,7 @@ async fn a_row_that_the_feed_does_not_give_is_a_violation_that_names_it() {
 }
 
 #[tokio::test]
-async fn a_check_at_rest_holds_again_and_again_while_holds_run_out() {
+async fn repeated_checks_at_rest_pass_while_holds_expire() {
     let pair = setup().env(Service::Order, "HOLD_SECONDS", "3").start().await.unwrap();
     pair.stock("A", 1_000).await;
     let mut last = String::new();
@@ -99,8 +99,8 @@ async fn a_check_at_rest_holds_again_and_again_while_holds_run_out() {
         if crate::support::read(&pair, &last).await["status"] == "expired" {
             break;
         }
-        assert!(checks < 500, "the last hold never ran out");
+        assert!(checks < 500, "the last hold never expired");
     }
-    assert!(checks > 3, "{checks} checks while holds ran out");
+    assert!(checks > 3, "{checks} checks while holds expired");
     pair.assert_invariants(true).await;
 }

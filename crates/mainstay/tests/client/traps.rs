@@ -112,12 +112,12 @@ async fn half_open_closes_however_far_apart_its_probes_are() {
 /// A gauge that read open, and an alert that fired, while nothing called a peer that was well again.
 #[tokio::test(start_paused = true)]
 async fn an_idle_breakers_gauge_follows_its_state() {
-    let ears = Ears::new();
+    let recorder = Recorder::new();
     let peer = Peer::always(Do::Refuse);
     let stack = stack(one_attempt(), &peer);
     let shown = |state: &str| {
         let series = format!("mainstay_breaker_state{{peer=inventory,endpoint={HOST},state={state}}}");
-        ears.metrics().iter().any(|(key, value)| *key == series && value[0] > 0.0)
+        recorder.metrics().iter().any(|(key, value)| *key == series && value[0] > 0.0)
     };
     for _ in 0..5 {
         call(&stack, get()).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! What a use case has to say, in the words of the domain.
+//! Answers of the use cases, in terms of the domain.
 
 use inventory_api::ShortLine;
 use time::OffsetDateTime;
@@ -9,37 +9,37 @@ use crate::domain::{Illegal, ReservationState};
 use crate::store::items::Item;
 use crate::store::reservations::Reservation;
 
-/// What came of a command.
+/// Answer to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// Stock is held.
+    /// The reservation holds its lines.
     Held(Reservation),
-    /// The reservation is where it was asked to be, or already out of the way.
+    /// The reservation was in the requested state already, or has ended.
     Present(Reservation),
-    /// The item exists now.
+    /// The item was created.
     Created(Item),
-    /// There is more of the item.
+    /// Stock of the item was received.
     Received(Item),
-    /// No.
+    /// The command is refused.
     Refused(Refusal),
 }
 
-/// A definite no.
+/// Reason why a command is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// Not enough of these.
+    /// There is too little stock for some lines.
     InsufficientStock { id: Uuid, order_id: Uuid, short_lines: Vec<ShortLine> },
-    /// No item has these.
+    /// There is no item for some SKUs.
     UnknownSku { id: Uuid, order_id: Uuid, skus: Vec<String> },
-    /// It was released before it was made.
+    /// The reservation was released before its reserve arrived.
     ReservationVoided { id: Uuid },
-    /// Its time ran out.
+    /// The hold has ended.
     ReservationExpired { id: Uuid, expires_at: Option<OffsetDateTime> },
-    /// Its state does not allow it.
+    /// The state of the reservation does not allow the command.
     IllegalTransition(Illegal),
-    /// It is held, but for something else.
+    /// The reservation is held for another order, other lines or another time.
     HeldOtherwise { id: Uuid },
-    /// The order has another reservation that is alive.
+    /// The order has another reservation that is held or confirmed.
     OrderHasAnother { order_id: Uuid },
     /// An item has this SKU.
     SkuExists(Sku),
@@ -50,7 +50,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether it can never be otherwise, so that it is stored and replayed.
+    /// True if a repeat can never succeed, so that the refusal is stored and replayed.
     pub fn is_final(&self) -> bool {
         match self {
             Self::InsufficientStock { .. }
@@ -74,7 +74,7 @@ impl From<Illegal> for Refusal {
 }
 
 impl Refusal {
-    /// What an ended reservation says to a confirmation or a late reserve that it cannot follow.
+    /// The refusal of a confirm or a late reserve of an expired reservation.
     pub(super) fn expired(reservation: &Reservation) -> Self {
         debug_assert_eq!(reservation.state, ReservationState::Expired);
         Self::ReservationExpired { id: reservation.id, expires_at: reservation.expires_at }

@@ -1,25 +1,25 @@
-//! Turning a hold into shipped stock.
+//! Confirming a reservation: its held stock is shipped.
 
 use journal::{Decided, Keys};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::execute::{Command, Ending, Moved, Scene, Written};
+use super::execute::{Command, CommandContext, CommandResult, Moved, Written};
 use super::{Answer, Ask, Failure, Inventory, Refusal, Reply};
 use crate::domain::reservation::{ReservationEvent, ReservationState, transition};
 use crate::domain::rules;
 use crate::store::reservations::{self, Move, Reservation};
 
-/// Ship what this reservation holds.
+/// The command to ship the held lines of a reservation.
 #[derive(Debug, Clone, Copy)]
 pub struct Confirm {
-    /// Which one.
+    /// Id of the reservation.
     pub reservation_id: Uuid,
 }
 
 impl Inventory {
-    /// Ships a hold that has not ended. One that has ended, but that the sweep has not come to yet, is expired
-    /// on the spot.
+    /// Confirms a hold that has not ended. A hold that has ended is expired in the same transaction, if the sweep has not
+    /// done so yet.
     pub async fn confirm(&self, ask: Ask, command: Confirm) -> Result<Reply, Failure> {
         self.execute(ask, command).await
     }
@@ -32,39 +32,43 @@ impl Command for Confirm {
         self.reservation_id
     }
 
-    async fn carry_out(&self, scene: &Scene, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
+    async fn carry_out(
+        &self,
+        context: &CommandContext,
+        connection: &mut PgConnection,
+    ) -> Result<CommandResult, sqlx::Error> {
         let Some((now, known)) = reservations::lock(connection, self.reservation_id).await? else {
-            return Ok(Ending::Passing(Refusal::NoReservation(self.reservation_id)));
+            return Ok(CommandResult::Passing(Refusal::NoReservation(self.reservation_id)));
         };
-        if scene.is_late() {
-            return Ok(Ending::TooLate);
+        if context.is_late() {
+            return Ok(CommandResult::TooLate);
         }
         let rule = rules::Confirm {
             order_id: known.order_id,
             lines: known.lines.clone(),
             state: known.state,
-            version: known.newest.version,
+            version: known.head.version,
             now,
             expires_at: known.expires_at,
         };
         let (to, decided) = Decided::by(&rule);
         if to == known.state {
-            let by = known.newest.clone();
-            return Ok(Ending::Settled {
+            let by = known.head.clone();
+            return Ok(CommandResult::Settled {
                 answer: standing(known),
                 entry_id: by.entry_id,
                 decided_at: Some(by.hlc),
             });
         }
-        let sealed = scene.seal(decided, Some((known.state, &known.newest)));
-        let reply = scene.render(&standing(Reservation { state: to, ..known.clone() }));
+        let sealed = context.seal(decided, Some((known.state, &known.head)));
+        let reply = context.render(&standing(Reservation { state: to, ..known.clone() }));
         let moves = [Move { from: &known, to, sealed: &sealed }];
-        reservations::leave_held(connection, &moves, now, Keys::Record(&[(&scene.claim, &reply)])).await?;
-        Ok(Ending::Written(Written { reply, entry_id: sealed.id, moved: Moved::to(to) }))
+        reservations::leave_held(connection, &moves, now, Keys::Record(&[(&context.claim, &reply)])).await?;
+        Ok(CommandResult::Written(Written { reply, entry_id: sealed.id, moved: Moved::to(to) }))
     }
 }
 
-/// What a confirmation has to say of a reservation that is where it stays.
+/// The answer to a confirm of a reservation that keeps its state, or that has its new one.
 fn standing(reservation: Reservation) -> Answer {
     match reservation.state {
         ReservationState::Confirmed => Answer::Present(reservation),

@@ -1,29 +1,29 @@
-//! Taking an item into the range.
+//! Creating an item.
 
 use journal::{Decided, Keys};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::execute::{Command, Ending, Moved, Scene, Written};
+use super::execute::{Command, CommandContext, CommandResult, Moved, Written};
 use super::{Answer, Ask, Failure, Inventory, Refusal, Reply};
 use crate::domain::item::item_id;
 use crate::domain::rules;
 use crate::domain::stock::{ItemName, OpeningStock, Sku, Stock};
-use crate::store::{Newest, items};
+use crate::store::{StoredHead, items};
 
-/// A new item.
+/// The command to create an item.
 #[derive(Debug, Clone)]
 pub struct CreateItem {
-    /// Its SKU.
+    /// SKU of the item.
     pub sku: Sku,
-    /// Its name.
+    /// Name of the item.
     pub name: ItemName,
-    /// Pieces it begins with.
+    /// Pieces on hand at the beginning.
     pub on_hand: OpeningStock,
 }
 
 impl Inventory {
-    /// Creates an item, unless one has its SKU.
+    /// Creates an item, unless an item with this SKU exists.
     pub async fn create_item(&self, ask: Ask, command: CreateItem) -> Result<Reply, Failure> {
         self.execute(ask, command).await
     }
@@ -36,10 +36,14 @@ impl Command for CreateItem {
         item_id(&self.sku)
     }
 
-    async fn carry_out(&self, scene: &Scene, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
+    async fn carry_out(
+        &self,
+        context: &CommandContext,
+        connection: &mut PgConnection,
+    ) -> Result<CommandResult, sqlx::Error> {
         if let Some(known) = items::read(connection, &self.sku).await? {
             let answer = Answer::Refused(Refusal::SkuExists(self.sku.clone()));
-            return Ok(Ending::Settled {
+            return Ok(CommandResult::Settled {
                 answer,
                 entry_id: known.entry_id,
                 decided_at: known.hlc.parse().ok(),
@@ -52,16 +56,16 @@ impl Command for CreateItem {
             state: None,
         };
         let (to, decided) = Decided::by(&rule);
-        let sealed = scene.seal(decided, None);
+        let sealed = context.seal(decided, None);
         let new = items::Item {
             sku: self.sku.to_string(),
             name: self.name.as_str().to_owned(),
             stock: Stock { version: sealed.version, on_hand: self.on_hand.get(), held: 0 },
-            newest: Newest::of(&sealed),
+            head: StoredHead::of(&sealed),
         };
-        let reply = scene.render(&Answer::Created(new));
-        let keys = Keys::Record(&[(&scene.claim, &reply)]);
+        let reply = context.render(&Answer::Created(new));
+        let keys = Keys::Record(&[(&context.claim, &reply)]);
         items::create(connection, &self.sku, &self.name, self.on_hand, &sealed, keys).await?;
-        Ok(Ending::Written(Written { reply, entry_id: sealed.id, moved: Moved::to(to) }))
+        Ok(CommandResult::Written(Written { reply, entry_id: sealed.id, moved: Moved::to(to) }))
     }
 }

@@ -1,8 +1,8 @@
-//! One command, one transaction: key, locks, decision, rows, entry and reply.
+//! Execution of a command in one transaction: key, locks, decision, rows, entry and reply.
 //!
-//! Of two requests with one key the table's primary key lets one through; the other is rolled back, starts again
-//! and finds the reply. The same repeat resolves a COMMIT whose answer was lost: it waits behind the lost
-//! transaction if that still runs, and then either replays it or does the work.
+//! When two requests have the same key, the primary key of the idempotency table lets one commit. The other is rolled back,
+//! starts again and finds the reply. The same repeat resolves a COMMIT whose answer was lost: it waits until the lost
+//! transaction has ended, and then replays its reply or does the work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,52 +16,52 @@ use uuid::Uuid;
 
 use super::{Answer, Ask, Failure, Inventory, Refusal, Reply};
 use crate::store;
-use crate::store::Newest;
+use crate::store::StoredHead;
 
-/// Of two or more requests that race for one row, each round lets one through; this many rounds in one
-/// transaction's time would need a caller that repeats itself on purpose.
+/// Limit on restarts after a lost race for a row. Each round lets one of the requests commit; so many rounds within one
+/// request would need a caller that repeats on purpose.
 const RESTARTS: u32 = 4;
 
-/// Pauses before a lost COMMIT is looked for: 50, 100, 200, 400 ms, within the deadline. A server that restarts
-/// needs that long.
+/// Number of pauses before a repeat that resolves a lost COMMIT: 50, 100, 200, 400 ms, within the deadline. A database
+/// server that restarts needs that long.
 const LOST_COMMIT_LOOKS: u32 = 4;
 
-/// What differs between commands.
+/// The parts that differ between commands.
 pub(super) trait Command: Send + Sync + 'static {
-    /// As it stands in the journal.
+    /// Name of the command in the journal.
     const NAME: &'static str;
 
-    /// What it is about.
+    /// Id of the aggregate that the command is about.
     fn aggregate_id(&self) -> Uuid;
 
-    /// Locks, decides and writes. May run several times, each in a transaction of its own.
+    /// Locks, decides and writes. This can run several times, each time in a transaction of its own.
     fn carry_out(
         &self,
-        scene: &Scene,
+        context: &CommandContext,
         connection: &mut PgConnection,
-    ) -> impl Future<Output = Result<Ending, sqlx::Error>> + Send;
+    ) -> impl Future<Output = Result<CommandResult, sqlx::Error>> + Send;
 
-    /// What it means when one of the command's own unique constraints stands in the way for good.
+    /// The refusal that follows when one of the command's unique constraints still refuses the write after all restarts.
     fn refusal(&self, _race: &sqlx::Error) -> Option<Refusal> {
         None
     }
 }
 
-/// How a command ends.
+/// Result of a command's transaction.
 #[derive(Debug)]
-pub(super) enum Ending {
-    /// Rows, entry and key are written.
+pub(super) enum CommandResult {
+    /// Rows, entry and key were written.
     Written(Written),
-    /// Nothing is to be written but the key: this entry had decided it, at this time. No time is known of an item whose
-    /// row holds none that can be read.
+    /// Only the key has to be written: the entry `entry_id` had decided the answer before, at `decided_at`. The time is
+    /// `None` for an item whose row has no readable time.
     Settled { answer: Answer, entry_id: Uuid, decided_at: Option<HybridTime> },
-    /// Nothing is to be written, and it may be otherwise later.
+    /// The command is refused now, and may succeed later. Nothing is written.
     Passing(Refusal),
-    /// The deadline passed while waiting for locks.
+    /// The deadline passed during the wait for locks.
     TooLate,
 }
 
-/// What was written, if it commits.
+/// The writes of a command, which count if the transaction commits.
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) reply: StoredReply,
@@ -87,46 +87,50 @@ impl Moved {
     }
 }
 
-/// A command, and what it works with.
+/// A command with its context.
 #[derive(Debug)]
-pub(super) struct Asked<C> {
-    pub(super) scene: Scene,
+pub(super) struct CommandRequest<C> {
+    pub(super) context: CommandContext,
     pub(super) command: C,
 }
 
-/// What a command works with.
+/// Context of a command: use cases, request, cause and key.
 #[derive(Debug)]
-pub(super) struct Scene {
+pub(super) struct CommandContext {
     inventory: Inventory,
     ask: Ask,
     cause: Cause,
-    /// The key, to be recorded with the reply.
+    /// Claim of the idempotency key, which is recorded with the reply.
     pub(super) claim: Claim,
 }
 
-impl Scene {
-    /// When the caller gives up.
+impl CommandContext {
+    /// Deadline of the request.
     pub(super) fn deadline(&self) -> Instant {
         self.ask.context.deadline.instant()
     }
 
-    /// Whether the caller has given up.
+    /// True if the request's deadline has passed.
     pub(super) fn is_late(&self) -> bool {
         self.ask.context.deadline.has_passed()
     }
 
-    /// The request's correlation id.
+    /// Correlation id of the request.
     pub(super) fn correlation_id(&self) -> Arc<str> {
         Arc::clone(&self.cause.correlation_id)
     }
 
-    /// The reply's bytes.
+    /// Makes the reply with its bytes.
     pub(super) fn render(&self, answer: &Answer) -> StoredReply {
         (self.inventory.0.render)(answer, self.ask.context.correlation_id.as_str())
     }
 
-    /// Seals the entry of `decided`, chained to the aggregate's newest.
-    pub(super) fn seal<R: Rule>(&self, decided: Decided<'_, R>, from: Option<(R::State, &Newest)>) -> Sealed {
+    /// Seals the entry of `decided`, chained to the aggregate's newest entry.
+    pub(super) fn seal<R: Rule>(
+        &self,
+        decided: Decided<'_, R>,
+        from: Option<(R::State, &StoredHead)>,
+    ) -> Sealed {
         let head = self.inventory.chain(from);
         self.inventory.0.journal.seal(Draft {
             aggregate_id: self.claim.aggregate_id,
@@ -143,22 +147,23 @@ impl Scene {
 }
 
 impl Inventory {
-    /// The head to chain to; our clock moves past it, also when another process wrote it.
-    pub(super) fn chain<S: State>(&self, from: Option<(S, &Newest)>) -> Option<Head> {
-        from.map(|(state, newest)| {
-            self.0.clocks.adopt_head(newest.hlc);
-            newest.head(state)
+    /// The head that the next entry is chained to. Adopts its time, so that the hybrid clock is after it, also when another
+    /// process wrote it.
+    pub(super) fn chain<S: State>(&self, from: Option<(S, &StoredHead)>) -> Option<Head> {
+        from.map(|(state, head)| {
+            self.0.clocks.adopt_head(head.hlc);
+            head.head(state)
         })
     }
 
-    /// Carries a command out under its key.
+    /// Executes a command under its key.
     pub(super) async fn execute<C: Command>(&self, ask: Ask, command: C) -> Result<Reply, Failure> {
         let asked = self.asked(ask, command);
         let first = self.round(&asked, false).await;
         self.conclude(&asked, first).await
     }
 
-    pub(super) fn asked<C: Command>(&self, ask: Ask, command: C) -> Arc<Asked<C>> {
+    pub(super) fn asked<C: Command>(&self, ask: Ask, command: C) -> Arc<CommandRequest<C>> {
         if let Some(clock) = ask.clock {
             self.0.clocks.adopt_peer(clock);
         }
@@ -170,27 +175,35 @@ impl Inventory {
             aggregate_id: command.aggregate_id(),
         };
         let cause = ask.cause();
-        Arc::new(Asked { scene: Scene { inventory: self.clone(), ask, cause, claim }, command })
+        Arc::new(CommandRequest {
+            context: CommandContext { inventory: self.clone(), ask, cause, claim },
+            command,
+        })
     }
 
     /// A transaction of the command's own. Commands that wait for a row leave connections to the others.
-    async fn round<C: Command>(&self, asked: &Asked<C>, ask_first: bool) -> Result<Round, DatabaseError> {
+    async fn round<C: Command>(
+        &self,
+        asked: &CommandRequest<C>,
+        ask_first: bool,
+    ) -> Result<Round, DatabaseError> {
         let input = (asked, ask_first);
         self.0
             .database
-            .alone(Some(asked.scene.deadline()), input, |connection, &(asked, ask_first)| {
+            .alone(Some(asked.context.deadline()), input, |connection, &(asked, ask_first)| {
                 Box::pin(attempt(connection, asked, ask_first))
             })
             .await
     }
 
-    /// Goes on from the first round, in which a new key, being the rule, was not asked for: see [`attempt`].
+    /// Continues after the first round until there is a result. The first round did not look the key up first, because most
+    /// keys are new: see [`attempt`].
     pub(super) async fn conclude<C: Command>(
         &self,
-        asked: &Asked<C>,
+        asked: &CommandRequest<C>,
         first: Result<Round, DatabaseError>,
     ) -> Result<Reply, Failure> {
-        let deadline = asked.scene.deadline();
+        let deadline = asked.context.deadline();
         let (mut restarts, mut looks) = (0, 0);
         let mut lost = None;
         let mut round = first;
@@ -215,7 +228,7 @@ impl Inventory {
                         });
                     }
                 }
-                // Only what came after a lost COMMIT leaves its fate open.
+                // An error without effect is final, unless a COMMIT was lost before: its outcome is still unknown.
                 error if error.is_not_executed() && lost.is_none() => {
                     return Err(Failure::NotExecuted(error));
                 }
@@ -225,7 +238,7 @@ impl Inventory {
                     if looks > LOST_COMMIT_LOOKS || Instant::now() + pause >= deadline {
                         return Err(Failure::Unknown(lost.unwrap_or(error)));
                     }
-                    tracing::warn!(%error, "the fate of a commit is unknown; looking for it by its key");
+                    tracing::warn!(%error, "COMMIT outcome unknown; looking its key up");
                     lost.get_or_insert(error);
                     tokio::time::sleep(pause).await;
                 }
@@ -235,44 +248,46 @@ impl Inventory {
     }
 }
 
-/// What one transaction came to.
+/// Result of one transaction.
 #[derive(Debug)]
 pub(super) struct Round {
-    /// What was written, if it commits.
+    /// The transition, if one was written and the transaction commits.
     moved: Option<Moved>,
-    /// `None`: the deadline passed on the way.
+    /// The end of the command; `None` when the deadline passed in the transaction.
     end: Option<Result<Reply, Failure>>,
 }
 
-/// Looks the key up, unless the work itself shows that it is new: it is recorded together with what is written, and two
-/// of one key cannot both be. So it is looked up first only where it may well be known (`ask_first`), and otherwise
-/// before anything but a write is answered.
+/// Runs a command once, and looks its key up unless the write shows that the key is new: the key is recorded together with
+/// the rows, and one key cannot be recorded twice. So the key is looked up first only when it is probably known
+/// (`ask_first`). Otherwise it is looked up before any answer that wrote nothing.
 pub(super) async fn attempt<C: Command>(
     connection: &mut PgConnection,
-    Asked { scene, command }: &Asked<C>,
+    CommandRequest { context, command }: &CommandRequest<C>,
     ask_first: bool,
 ) -> Result<Step<Round>, sqlx::Error> {
-    if ask_first && let Some(known) = known(scene, connection).await? {
+    if ask_first && let Some(known) = known(context, connection).await? {
         return Ok(Step::Rollback(known));
     }
-    let ending = command.carry_out(scene, connection).await?;
-    let is_new = ask_first || matches!(ending, Ending::Written(_));
-    if !is_new && let Some(known) = known(scene, connection).await? {
+    let ending = command.carry_out(context, connection).await?;
+    let is_new = ask_first || matches!(ending, CommandResult::Written(_));
+    if !is_new && let Some(known) = known(context, connection).await? {
         return Ok(Step::Rollback(known));
     }
     Ok(match ending {
-        Ending::Written(written) => Step::Commit(Round::written(written)),
-        Ending::Settled { answer, entry_id, decided_at } => {
-            // The reply names that entry as its cause, so the clock that goes with the reply is to be after it.
+        CommandResult::Written(written) => Step::Commit(Round::written(written)),
+        CommandResult::Settled { answer, entry_id, decided_at } => {
+            // The reply names that entry as its cause, so the clock in the reply has to be after the entry.
             if let Some(time) = decided_at {
-                scene.inventory.0.clocks.adopt_head(time);
+                context.inventory.0.clocks.adopt_head(time);
             }
-            let stored = scene.render(&answer);
-            store::keys::record(connection, &scene.claim, &stored, entry_id).await?;
+            let stored = context.render(&answer);
+            store::keys::record(connection, &context.claim, &stored, entry_id).await?;
             Step::Commit(Round::over(Ok(Reply { stored, entry_id: Some(entry_id), replayed: false })))
         }
-        Ending::Passing(refusal) => Step::Rollback(Round::over(Err(Failure::Refused(Box::new(refusal))))),
-        Ending::TooLate => Step::Rollback(Round::too_late()),
+        CommandResult::Passing(refusal) => {
+            Step::Rollback(Round::over(Err(Failure::Refused(Box::new(refusal)))))
+        }
+        CommandResult::TooLate => Step::Rollback(Round::too_late()),
     })
 }
 
@@ -282,26 +297,29 @@ impl Round {
         Self { moved: Some(moved), end: Some(Ok(reply)) }
     }
 
-    /// The deadline passed on the way.
+    /// A round in which the deadline passed.
     pub(super) fn too_late() -> Self {
         Self { moved: None, end: None }
     }
 
-    /// It ends here, and nothing moved.
+    /// A round that ends the command without a transition.
     fn over(end: Result<Reply, Failure>) -> Self {
         Self { moved: None, end: Some(end) }
     }
 }
 
-/// What the key stands for, if it is known.
-async fn known(scene: &Scene, connection: &mut PgConnection) -> Result<Option<Round>, sqlx::Error> {
-    let claim = &scene.claim;
+/// The end of the command if its key is known: a replay, a reused key, or a request in flight.
+async fn known(
+    context: &CommandContext,
+    connection: &mut PgConnection,
+) -> Result<Option<Round>, sqlx::Error> {
+    let claim = &context.claim;
     let row = journal::idempotency::look(connection, &claim.principal, &claim.key_hash).await?;
     if row.as_ref().is_some_and(|row| row.reply.is_some())
         && let Some(clock) = store::reservations::clock(connection, claim.aggregate_id).await?
     {
-        // Another replica may have written the entry that the replay names, by a clock that is ahead of ours.
-        scene.inventory.0.clocks.adopt_head(clock);
+        // Another replica, whose clock is ahead of this one, may have written the entry that the replay names.
+        context.inventory.0.clocks.adopt_head(clock);
     }
     Ok(row.map(|row| {
         Round::over(match row.reply {

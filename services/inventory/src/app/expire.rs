@@ -1,8 +1,8 @@
-//! Giving back what was held for too long.
+//! Expiring holds: their stock is given back after their end.
 //!
-//! Due holds are ended in batches. A hold that cannot be ended, because its row cannot be read, the database refuses the
-//! write, or another transaction keeps its items locked, holds up no other: its batch is ended one by one, and it is set
-//! aside for a growing time.
+//! Due holds are expired in batches. A hold may fail to expire, because its row cannot be read, because the database
+//! refuses the write, or because another transaction keeps its items locked. It does not delay the others: the holds of
+//! its batch are expired one by one, and it is set aside for a growing time.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,18 +20,18 @@ use crate::domain::ReservationState;
 use crate::domain::rules;
 use crate::store::reservations::{self, DueCursor, Move, Reservation};
 
-/// The principal of the sweep that runs by itself.
+/// Principal of the periodic sweep.
 pub const SWEEP: &str = "sweep:expiry";
 
-/// Holds ended in one transaction: at about 0.3 ms an entry, one batch keeps its items locked for some 15 ms.
+/// Holds expired in one transaction. An entry takes about 0.3 ms, so one batch keeps its items locked for some 15 ms.
 const BATCH: i64 = 50;
 
-/// Ended holds, and the rows that could not be read.
+/// Number of expired holds, and the rows that cannot be read.
 type Ended = (u64, Vec<(Uuid, String)>);
 
 impl Inventory {
-    /// Ends every hold whose time is up and that no other transaction has locked, in the name of `principal`; gives how
-    /// many. Any number of processes may do this at once.
+    /// Expires every due hold that no other transaction has locked, in the name of `principal`, and gives their number. Any
+    /// number of processes may do this at once.
     pub async fn expire_due(&self, principal: &str) -> Result<u64, DatabaseError> {
         let (mut total, mut met) = (0, HashSet::new());
         let mut cursor = Some(DueCursor::start());
@@ -73,7 +73,7 @@ impl Inventory {
         Ok(total)
     }
 
-    /// In one transaction.
+    /// Expires holds in one transaction.
     async fn expire_together(&self, ids: &[Uuid], principal: &str) -> Result<u64, DatabaseError> {
         let (ended, unreadable) = self
             .0
@@ -122,7 +122,8 @@ impl Inventory {
         Ok(Step::Commit((moves.len() as u64, unreadable)))
     }
 
-    /// The cause of an expiry is the hold; it belongs to the request that asked for it.
+    /// Decides and seals the expiry of one hold; `None` when it is not due. The cause is the entry of the hold, and the
+    /// correlation id belongs to the request that asked for the hold.
     fn expire(
         &self,
         known: &Reservation,
@@ -133,7 +134,7 @@ impl Inventory {
             order_id: known.order_id,
             lines: known.lines.clone(),
             state: known.state,
-            version: known.newest.version,
+            version: known.head.version,
             now,
             expires_at: known.expires_at,
         };
@@ -143,7 +144,7 @@ impl Inventory {
         }
         let sealed = self.0.journal.seal(Draft {
             aggregate_id: known.id,
-            head: self.chain(Some((known.state, &known.newest))),
+            head: self.chain(Some((known.state, &known.head))),
             command: "expire",
             cause: &Cause {
                 principal: principal.into(),
@@ -151,7 +152,7 @@ impl Inventory {
                 correlation_id: Arc::clone(&known.correlation_id),
                 trace_id: None,
             },
-            causation_id: Some(known.newest.entry_id),
+            causation_id: Some(known.head.entry_id),
             decided,
             attempt: 1,
             evidence: chassis::evidence(&mainstay::DecisionTrail::new(), None),

@@ -1,8 +1,8 @@
-//! The use cases, one file each: where a transaction begins and ends, and what happens in it.
+//! The use cases, one file each.
 //!
-//! Every command is one transaction that looks its key up, takes its locks, decides, and writes rows, entry and
-//! reply together (`execute`). Nothing here knows of HTTP: the reply's bytes are made by a function that the
-//! outside gives, because they have to be stored with the decision.
+//! Every command is one transaction that finds its key, takes its locks, decides, and writes rows, entry and reply together
+//! (`execute`). No use case depends on HTTP: the function [`Render`] makes the bytes of the reply, because the transaction
+//! stores them with the decision.
 
 pub mod answer;
 pub mod confirm;
@@ -27,16 +27,16 @@ use uuid::Uuid;
 pub use answer::{Answer, Refusal};
 pub use confirm::Confirm;
 pub use create_item::CreateItem;
-use execute::{Asked, Round};
+use execute::{CommandRequest, Round};
 pub use receive::Receive;
 pub use release::Release;
 pub use reserve::Reserve;
 use set_aside::SetAside;
 
-/// Makes the reply's bytes from what was decided; the text is the correlation id of the request.
+/// Function that makes the reply's bytes from the answer and the correlation id of the request.
 pub type Render = fn(&Answer, &str) -> StoredReply;
 
-/// The use cases and what they need. Clones share everything.
+/// The use cases with everything that they need. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Inventory(Arc<Parts>);
 
@@ -46,17 +46,17 @@ struct Parts {
     journal: Journal,
     clocks: Clocks,
     render: Render,
-    reserving: Batch<Asked<Reserve>, Round>,
+    reserving: Batch<CommandRequest<Reserve>, Round>,
     unreadable: UnreadableRows,
     aside: SetAside,
 }
 
 impl Inventory {
-    /// Over `database`, recording in `journal`, answering in the words of `render`.
+    /// Makes the use cases over `database`. They write entries by `journal` and make replies by `render`.
     pub fn new(database: Database, journal: Journal, render: Render) -> Self {
         let reserving = Batch::new(
             database.clone(),
-            |asked: &Asked<Reserve>| asked.command.skus().count(),
+            |asked: &CommandRequest<Reserve>| asked.command.skus().count(),
             |connection, asked| Box::pin(reserve::all(connection, asked)),
         );
         let clocks = Clocks::new(&journal, "order");
@@ -64,48 +64,49 @@ impl Inventory {
         Self(Arc::new(Parts { database, journal, clocks, render, reserving, unreadable, aside }))
     }
 
-    /// Holds that cannot be ended and rows that cannot be read: reported, never deciding.
+    /// Conditions for readiness: holds that cannot be ended and rows that cannot be read. They are reported and never make
+    /// the service unready.
     pub fn conditions(&self) -> Vec<Condition> {
         vec![self.0.aside.condition(), self.0.unreadable.condition()]
     }
 
-    /// Has the next sweep try every hold that was set aside.
+    /// Makes every hold that was set aside due for the next sweep.
     pub fn try_now(&self) {
         self.0.aside.try_now();
     }
 
-    /// The database.
+    /// The inventory service's database.
     pub fn database(&self) -> &Database {
         &self.0.database
     }
 
-    /// The journal.
+    /// The writer of the inventory service's journal entries.
     pub fn journal(&self) -> &Journal {
         &self.0.journal
     }
 
-    /// The service's hybrid clock and those of the order service and other replicas.
+    /// The hybrid clock of this process, which adopts times of the order service and of other replicas.
     pub fn clocks(&self) -> &Clocks {
         &self.0.clocks
     }
 }
 
-/// Who asks, under which key, because of what, and until when.
+/// The request that asks for a command: principal, idempotency key, cause and deadline.
 #[derive(Debug, Clone)]
 pub struct Ask {
     /// The authenticated principal.
     pub principal: Arc<str>,
-    /// Its idempotency key.
+    /// Hash of the idempotency key.
     pub key: KeyHash,
-    /// What the key stands for from now on.
+    /// Fingerprint of the request that the key stands for.
     pub fingerprint: [u8; 32],
     /// SHA-256 of the canonical body, if there is one.
     pub payload_hash: Option<[u8; 32]>,
-    /// The caller's journal entry that led to this.
+    /// Id of the caller's journal entry that led to the request.
     pub causation_id: Option<Uuid>,
-    /// The clock of the order service, when it is the caller.
+    /// Time of the order service's hybrid clock, when it is the caller.
     pub clock: Option<HybridTime>,
-    /// Correlation, trace, deadline, attempt, trail.
+    /// Correlation id, trace, deadline, attempt and decision trail of the request.
     pub context: RequestContext,
 }
 
@@ -120,18 +121,18 @@ impl Ask {
     }
 }
 
-/// A final reply: from now on every repeat of the key gets the same bytes.
+/// A final reply. Every repeat of the key gets the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// What was stored.
+    /// The stored reply.
     pub stored: StoredReply,
-    /// The journal entry that decided it.
+    /// Id of the journal entry that decided it.
     pub entry_id: Option<Uuid>,
-    /// Whether it was decided by an earlier request.
+    /// True if an earlier request decided it.
     pub replayed: bool,
 }
 
-/// Why there is no final reply.
+/// Reason why a command has no final reply.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The key was used for another request.
@@ -140,13 +141,13 @@ pub enum Failure {
     /// The key's first request is still running.
     #[error("the first request with this key is still running")]
     InFlight,
-    /// No, for now.
+    /// The command is refused in the present state; a later repeat may succeed.
     #[error("refused for now: {0:?}")]
     Refused(Box<Refusal>),
-    /// Nothing was done.
+    /// The transaction did not commit, so nothing changed.
     #[error(transparent)]
     NotExecuted(DatabaseError),
-    /// It may have been done; a repeat with the same key tells.
+    /// The transaction may have committed. A repeat with the same key gives the outcome.
     #[error("the outcome is unknown: {0}")]
     Unknown(#[source] DatabaseError),
 }

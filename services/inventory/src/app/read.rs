@@ -1,4 +1,4 @@
-//! Reading: items, reservations, and what is held.
+//! Reads of items and reservations, and the count of held reservations.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use crate::store;
 use crate::store::items::Listed;
 use crate::store::reservations::Reservation;
 
-/// How many are held, and for how long the most overdue of them should not have been.
+/// Number of held reservations, and the age of the most overdue one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Held {
-    /// Reservations in `held`.
+    /// Number of reservations in `held`.
     pub count: i64,
-    /// Seconds since the oldest end that was not acted on; 0 when nothing is due.
+    /// Seconds since the earliest end of a hold that has not been expired; 0 when no hold is due.
     pub overdue_seconds: f64,
 }
 
-/// The time that counting may take. It reads one partial index.
+/// The longest time for a count. It reads one partial index.
 const LONGEST_COUNT: Duration = Duration::from_secs(2);
 
 impl Inventory {
-    /// An item.
+    /// Reads an item.
     pub async fn item(&self, sku: &Sku, deadline: Instant) -> Result<Option<Listed>, DatabaseError> {
         let read = self
             .0
@@ -34,7 +34,7 @@ impl Inventory {
         read.await
     }
 
-    /// At most `limit` items with SKUs after `after`, in byte order.
+    /// Reads at most `limit` items with SKUs after `after`, in byte order.
     pub async fn items(
         &self,
         after: &str,
@@ -47,7 +47,7 @@ impl Inventory {
         read.await
     }
 
-    /// A reservation, as it stands: `expired` only once it is.
+    /// Reads a reservation in its present state. It is `expired` only after the expiry is committed.
     pub async fn reservation(
         &self,
         id: Uuid,
@@ -64,7 +64,7 @@ impl Inventory {
         })
     }
 
-    /// What is held.
+    /// Counts the held reservations.
     pub async fn held(&self) -> Result<Held, DatabaseError> {
         let deadline = Some(Instant::now() + LONGEST_COUNT);
         let read =

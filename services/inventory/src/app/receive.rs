@@ -1,27 +1,27 @@
-//! Stock that came in.
+//! Receiving stock.
 
 use journal::{Decided, Keys};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::execute::{Command, Ending, Moved, Scene, Written};
+use super::execute::{Command, CommandContext, CommandResult, Moved, Written};
 use super::{Answer, Ask, Failure, Inventory, Refusal, Reply};
 use crate::domain::item::{ItemState, item_id};
 use crate::domain::rules;
 use crate::domain::stock::{Quantity, Sku, Stock};
-use crate::store::{Newest, items};
+use crate::store::{StoredHead, items};
 
-/// So many more of an item.
+/// The command to add received pieces to an item.
 #[derive(Debug, Clone)]
 pub struct Receive {
-    /// Of what.
+    /// SKU of the item.
     pub sku: Sku,
-    /// How many.
+    /// Number of received pieces.
     pub quantity: Quantity,
 }
 
 impl Inventory {
-    /// Adds to an item's stock.
+    /// Adds the pieces to the item's stock.
     pub async fn receive(&self, ask: Ask, command: Receive) -> Result<Reply, Failure> {
         self.execute(ask, command).await
     }
@@ -34,12 +34,16 @@ impl Command for Receive {
         item_id(&self.sku)
     }
 
-    async fn carry_out(&self, scene: &Scene, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
+    async fn carry_out(
+        &self,
+        context: &CommandContext,
+        connection: &mut PgConnection,
+    ) -> Result<CommandResult, sqlx::Error> {
         let Some(known) = items::lock(connection, &self.sku).await? else {
-            return Ok(Ending::Passing(Refusal::NoItem(self.sku.clone())));
+            return Ok(CommandResult::Passing(Refusal::NoItem(self.sku.clone())));
         };
-        if scene.is_late() {
-            return Ok(Ending::TooLate);
+        if context.is_late() {
+            return Ok(CommandResult::TooLate);
         }
         let rule = rules::Receive {
             sku: self.sku.clone(),
@@ -48,16 +52,16 @@ impl Command for Receive {
             stock: known.stock,
         };
         let (to, decided) = Decided::by(&rule);
-        let sealed = scene.seal(decided, Some((rule.state, &known.newest)));
+        let sealed = context.seal(decided, Some((rule.state, &known.head)));
         let stock = Stock {
             version: sealed.version,
             on_hand: known.stock.on_hand + self.quantity.get(),
             held: known.stock.held,
         };
         let reply =
-            scene.render(&Answer::Received(items::Item { stock, newest: Newest::of(&sealed), ..known }));
-        let keys = Keys::Record(&[(&scene.claim, &reply)]);
+            context.render(&Answer::Received(items::Item { stock, head: StoredHead::of(&sealed), ..known }));
+        let keys = Keys::Record(&[(&context.claim, &reply)]);
         items::receive(connection, &self.sku, self.quantity, &sealed, keys).await?;
-        Ok(Ending::Written(Written { reply, entry_id: sealed.id, moved: Moved::to(to) }))
+        Ok(CommandResult::Written(Written { reply, entry_id: sealed.id, moved: Moved::to(to) }))
     }
 }

@@ -1,4 +1,4 @@
-//! Giving a hold back, or making sure that it can never come to be.
+//! Releasing a reservation: its stock is given back, or a late reserve is made to hold none.
 
 use std::sync::Arc;
 
@@ -7,22 +7,22 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::execute::{Command, Ending, Moved, Scene, Written};
+use super::execute::{Command, CommandContext, CommandResult, Moved, Written};
 use super::{Answer, Ask, Failure, Inventory, Reply};
 use crate::domain::reservation::{ReservationEvent, ReservationState, transition};
 use crate::domain::rules;
-use crate::store::Newest;
+use crate::store::StoredHead;
 use crate::store::reservations::{self, Move, New, Reservation};
 
-/// Nobody wants this reservation any more.
+/// The command to release a reservation.
 #[derive(Debug, Clone, Copy)]
 pub struct Release {
-    /// Which one.
+    /// Id of the reservation.
     pub reservation_id: Uuid,
 }
 
 impl Inventory {
-    /// Releases a hold, voids what was never seen, and leaves everything else but a confirmed one as it is.
+    /// Releases a held reservation and voids an unknown one. A confirmed reservation is refused; any other keeps its state.
     pub async fn release(&self, ask: Ask, command: Release) -> Result<Reply, Failure> {
         self.execute(ask, command).await
     }
@@ -35,14 +35,18 @@ impl Command for Release {
         self.reservation_id
     }
 
-    async fn carry_out(&self, scene: &Scene, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
+    async fn carry_out(
+        &self,
+        context: &CommandContext,
+        connection: &mut PgConnection,
+    ) -> Result<CommandResult, sqlx::Error> {
         let found = reservations::lock(connection, self.reservation_id).await?;
-        if scene.is_late() {
-            return Ok(Ending::TooLate);
+        if context.is_late() {
+            return Ok(CommandResult::TooLate);
         }
         match found {
-            Some((now, known)) => self.known(known, now, scene, connection).await,
-            None => self.unseen(scene, connection).await,
+            Some((now, known)) => self.known(known, now, context, connection).await,
+            None => self.unseen(context, connection).await,
         }
     }
 }
@@ -52,36 +56,41 @@ impl Release {
         &self,
         known: Reservation,
         now: OffsetDateTime,
-        scene: &Scene,
+        context: &CommandContext,
         connection: &mut PgConnection,
-    ) -> Result<Ending, sqlx::Error> {
+    ) -> Result<CommandResult, sqlx::Error> {
         let rule = rules::Release {
             order_id: known.order_id,
             lines: known.lines.clone(),
             state: Some(known.state),
-            version: known.newest.version,
+            version: known.head.version,
         };
         let (to, decided) = Decided::by(&rule);
         if to == known.state {
-            let by = known.newest.clone();
-            return Ok(Ending::Settled {
+            let by = known.head.clone();
+            return Ok(CommandResult::Settled {
                 answer: standing(known),
                 entry_id: by.entry_id,
                 decided_at: Some(by.hlc),
             });
         }
-        let sealed = scene.seal(decided, Some((known.state, &known.newest)));
-        let reply = scene.render(&standing(Reservation { state: to, ..known.clone() }));
+        let sealed = context.seal(decided, Some((known.state, &known.head)));
+        let reply = context.render(&standing(Reservation { state: to, ..known.clone() }));
         let moves = [Move { from: &known, to, sealed: &sealed }];
-        reservations::leave_held(connection, &moves, now, Keys::Record(&[(&scene.claim, &reply)])).await?;
-        Ok(Ending::Written(Written { reply, entry_id: sealed.id, moved: Moved::to(to) }))
+        reservations::leave_held(connection, &moves, now, Keys::Record(&[(&context.claim, &reply)])).await?;
+        Ok(CommandResult::Written(Written { reply, entry_id: sealed.id, moved: Moved::to(to) }))
     }
 
-    /// A release that overtook its reserve: the reservation exists from now on, as one that cannot be made.
-    async fn unseen(&self, scene: &Scene, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
+    /// Voids a reservation whose release overtook its reserve. The reservation exists from now on as a tombstone, so a late
+    /// reserve is rejected.
+    async fn unseen(
+        &self,
+        context: &CommandContext,
+        connection: &mut PgConnection,
+    ) -> Result<CommandResult, sqlx::Error> {
         let rule = rules::Release { order_id: None, lines: Arc::default(), state: None, version: 0 };
         let (to, decided) = Decided::by(&rule);
-        let sealed = scene.seal(decided, None);
+        let sealed = context.seal(decided, None);
         let reservation = Reservation {
             id: self.reservation_id,
             order_id: None,
@@ -89,18 +98,18 @@ impl Release {
             lines: Arc::default(),
             hold_seconds: None,
             expires_at: None,
-            correlation_id: scene.correlation_id(),
-            newest: Newest::of(&sealed),
+            correlation_id: context.correlation_id(),
+            head: StoredHead::of(&sealed),
         };
-        let reply = scene.render(&Answer::Present(reservation.clone()));
+        let reply = context.render(&Answer::Present(reservation.clone()));
         let now = sealed.at;
-        let new = New { reservation, sealed, claim: &scene.claim, reply };
+        let new = New { reservation, sealed, claim: &context.claim, reply };
         reservations::create(connection, &[&new], now).await?;
-        Ok(Ending::Written(new.into()))
+        Ok(CommandResult::Written(new.into()))
     }
 }
 
-/// What a release has to say of a reservation that is where it stays.
+/// The answer to a release of a reservation that keeps its state, or that has its new one.
 fn standing(reservation: Reservation) -> Answer {
     match reservation.state {
         ReservationState::Confirmed => {

@@ -1,4 +1,4 @@
-//! Promising stock to an order, all lines or none.
+//! Reserving stock for an order, all lines or none.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,41 +9,42 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::execute::{Asked, Command, Ending, Moved, Round, Scene, Written, attempt};
+use super::execute::{
+    Command, CommandContext, CommandRequest, CommandResult, Moved, Round, Written, attempt,
+};
 use super::{Answer, Ask, Failure, Inventory, Refusal, Reply};
 use crate::domain::reservation::{ReservationEvent, ReservationState, transition};
 use crate::domain::rules::{self, RequestedLine};
 use crate::domain::stock::{HoldSeconds, Lines, Stock};
-use crate::store::Newest;
-use crate::store::reservations::{self, Ground, New, Reservation};
+use crate::store::StoredHead;
+use crate::store::reservations::{self, New, Reservation, ReserveLock};
 
-/// Hold these lines for this order.
+/// The command to hold lines for an order.
 #[derive(Debug, Clone)]
 pub struct Reserve {
-    /// Chosen by the caller.
+    /// Id of the reservation, which the caller chooses.
     pub reservation_id: Uuid,
-    /// For whom.
+    /// Id of the order.
     pub order_id: Uuid,
-    /// What.
+    /// Lines to hold: SKU and quantity.
     pub lines: Lines,
-    /// For how long.
+    /// Length of the hold.
     pub hold_seconds: HoldSeconds,
 }
 
 impl Inventory {
-    /// Promises stock, or says for good why not. What is asked for at the same time shares a transaction.
+    /// Holds the lines, or refuses them for good with the reason. Reserves that come at the same time share a transaction.
     pub async fn reserve(&self, ask: Ask, command: Reserve) -> Result<Reply, Failure> {
         let asked = self.asked(ask, command);
-        let first = self.0.reserving.write(Some(asked.scene.deadline()), Arc::clone(&asked)).await;
+        let first = self.0.reserving.write(Some(asked.context.deadline()), Arc::clone(&asked)).await;
         self.conclude(&asked, first).await
     }
 }
 
-/// Carries out what was asked for at the same time, each as if those before it had just been done. Repeats come last: their
-/// reservation exists already, or is made by another of these.
+/// Executes the reserves of one batch in order. Each reads the stock that the reserves before it left.
 pub(super) async fn all(
     connection: &mut PgConnection,
-    all: &[Arc<Asked<Reserve>>],
+    all: &[Arc<CommandRequest<Reserve>>],
 ) -> Result<Step<Vec<Round>>, sqlx::Error> {
     if let [one] = all {
         return Ok(match attempt(connection, one, false).await? {
@@ -63,8 +64,8 @@ pub(super) async fn all(
         let skus: BTreeSet<_> = new.iter().flat_map(|&at| all[at].command.skus()).collect();
         let skus: Vec<_> = skus.into_iter().collect();
         match reservations::lock_to_reserve(connection, &ids, &skus).await? {
-            Ground::Taken { ids, .. } => known.extend(ids),
-            Ground::Free { now, mut stock } => {
+            ReserveLock::Taken { ids, .. } => known.extend(ids),
+            ReserveLock::Free { now, mut stock } => {
                 let decided: Vec<_> = new.iter().map(|&at| all[at].decide_in_time(now, &mut stock)).collect();
                 reservations::create(connection, &decided.iter().flatten().collect::<Vec<_>>(), now).await?;
                 for (at, new) in new.into_iter().zip(decided) {
@@ -87,10 +88,10 @@ pub(super) async fn all(
     Ok(Step::Commit(ended))
 }
 
-impl Asked<Reserve> {
+impl CommandRequest<Reserve> {
     /// `None`: the deadline has passed.
     fn decide_in_time(&self, now: OffsetDateTime, stock: &mut HashMap<String, Stock>) -> Option<New<'_>> {
-        (!self.scene.is_late()).then(|| self.command.decide(&self.scene, now, stock))
+        (!self.context.is_late()).then(|| self.command.decide(&self.context, now, stock))
     }
 }
 
@@ -101,19 +102,23 @@ impl Command for Reserve {
         self.reservation_id
     }
 
-    async fn carry_out(&self, scene: &Scene, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
+    async fn carry_out(
+        &self,
+        context: &CommandContext,
+        connection: &mut PgConnection,
+    ) -> Result<CommandResult, sqlx::Error> {
         let skus: Vec<_> = self.skus().collect();
         let (now, mut stock) =
             match reservations::lock_to_reserve(connection, &[self.reservation_id], &skus).await? {
-                Ground::Taken { first, .. } => return self.again(first, connection).await,
-                Ground::Free { now, stock } => (now, stock),
+                ReserveLock::Taken { first, .. } => return self.again(first, connection).await,
+                ReserveLock::Free { now, stock } => (now, stock),
             };
-        if scene.is_late() {
-            return Ok(Ending::TooLate);
+        if context.is_late() {
+            return Ok(CommandResult::TooLate);
         }
-        let new = self.decide(scene, now, &mut stock);
+        let new = self.decide(context, now, &mut stock);
         reservations::create(connection, &[&new], now).await?;
-        Ok(Ending::Written(new.into()))
+        Ok(CommandResult::Written(new.into()))
     }
 
     fn refusal(&self, race: &sqlx::Error) -> Option<Refusal> {
@@ -133,10 +138,11 @@ impl Reserve {
         self.lines.as_slice().iter().map(|line| line.sku.as_str())
     }
 
-    /// Holds the lines or refuses them; what is held is not available to whoever is decided next.
+    /// Decides to hold the lines or to refuse them. Held lines are taken out of `stock`, so the next reserve of the batch
+    /// cannot have them.
     fn decide<'a>(
         &self,
-        scene: &'a Scene,
+        context: &'a CommandContext,
         now: OffsetDateTime,
         stock: &mut HashMap<String, Stock>,
     ) -> New<'a> {
@@ -152,7 +158,7 @@ impl Reserve {
             now,
         };
         let (to, decided) = Decided::by(&rule);
-        let sealed = scene.seal(decided, None);
+        let sealed = context.seal(decided, None);
         let reservation = Reservation {
             id: self.reservation_id,
             order_id: Some(self.order_id),
@@ -160,8 +166,8 @@ impl Reserve {
             lines: self.lines.shared(),
             hold_seconds: Some(self.hold_seconds.get()),
             expires_at: (to == ReservationState::Held).then(|| rule.expires_at()),
-            correlation_id: scene.correlation_id(),
-            newest: Newest::of(&sealed),
+            correlation_id: context.correlation_id(),
+            head: StoredHead::of(&sealed),
         };
         let answer = match to {
             ReservationState::Held => {
@@ -178,15 +184,19 @@ impl Reserve {
             | ReservationState::Expired
             | ReservationState::Voided => Answer::Refused(self.why(&rule)),
         };
-        New { reservation, sealed, claim: &scene.claim, reply: scene.render(&answer) }
+        New { reservation, sealed, claim: &context.claim, reply: context.render(&answer) }
     }
 
-    /// The reservation is there already: under another key, or because its release came first.
-    async fn again(&self, known: Reservation, connection: &mut PgConnection) -> Result<Ending, sqlx::Error> {
-        let by = known.newest.clone();
+    /// Answers for a reservation that exists already: by a request under another key, or because its release came first.
+    async fn again(
+        &self,
+        known: Reservation,
+        connection: &mut PgConnection,
+    ) -> Result<CommandResult, sqlx::Error> {
+        let by = known.head.clone();
         let answer = match known.state {
             ReservationState::Held if !self.is_for(&known) => {
-                return Ok(Ending::Passing(Refusal::HeldOtherwise { id: known.id }));
+                return Ok(CommandResult::Passing(Refusal::HeldOtherwise { id: known.id }));
             }
             ReservationState::Held => Answer::Present(known),
             ReservationState::Voided => Answer::Refused(Refusal::ReservationVoided { id: known.id }),
@@ -205,7 +215,7 @@ impl Reserve {
                 }
             }
         };
-        Ok(Ending::Settled { answer, entry_id: by.entry_id, decided_at: Some(by.hlc) })
+        Ok(CommandResult::Settled { answer, entry_id: by.entry_id, decided_at: Some(by.hlc) })
     }
 
     fn is_for(&self, known: &Reservation) -> bool {
@@ -214,7 +224,7 @@ impl Reserve {
             && known.hold_seconds == Some(self.hold_seconds.get())
     }
 
-    /// A refused rule's reason.
+    /// The refusal of a rule that decided to refuse.
     fn why(&self, rule: &rules::Reserve) -> Refusal {
         let (id, order_id, skus) = (self.reservation_id, rule.order_id, rule.unknown_skus());
         if skus.is_empty() {

@@ -1,4 +1,4 @@
-//! Holds that could not be ended, set aside for a growing time so that the sweep goes on with the others.
+//! Holds that could not be expired. They are set aside for a growing time, so that the sweep expires the others.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,21 +11,21 @@ use metrics::{describe_gauge, gauge};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// The first pause, doubled each time.
+/// The first pause; each further failure doubles it.
 const FIRST: Duration = Duration::from_secs(1);
-/// The longest pause: soon enough after a mend, and twice a minute at most.
+/// The longest pause: soon enough after a repair, and at most two tries a minute.
 const LONGEST: Duration = Duration::from_secs(30);
-/// Holds remembered at most, some 1 MB. Others are tried at each sweep.
+/// Limit on holds that are set aside: some 1 MB. Further holds are tried at each sweep.
 const MOST: usize = 10_000;
 
-/// Why a hold could not be ended.
+/// Reason why a hold could not be expired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Why {
-    /// This release cannot read its row.
+    /// This release cannot read the row of the hold.
     Unreadable,
     /// The database refuses the write.
     Refused(String),
-    /// Another transaction keeps what it needs locked.
+    /// Another transaction keeps the reservation or its items locked.
     Locked,
 }
 
@@ -53,19 +53,22 @@ struct Aside {
 pub(super) struct SetAside(Mutex<HashMap<Uuid, Aside>>);
 
 impl SetAside {
-    /// None yet; the series exists from now on.
+    /// No holds; the metric series exists from now on.
     pub(super) fn new() -> Self {
-        describe_gauge!("mainstay_holds_stuck", "Holds whose time is up and whose end the database refuses");
+        describe_gauge!(
+            "mainstay_holds_stuck",
+            "Holds that have ended and whose expiry the database refuses"
+        );
         gauge!("mainstay_holds_stuck").set(0.0);
         Self(Mutex::default())
     }
 
-    /// Whether the hold's pause still runs.
+    /// True if the pause of the hold is still running.
     pub(super) fn is_waiting(&self, id: Uuid) -> bool {
         self.all().get(&id).is_some_and(|aside| aside.until > Instant::now())
     }
 
-    /// Sets a hold aside, for twice as long as the last time.
+    /// Sets a hold aside, for twice the time of its last pause.
     pub(super) fn put(&self, id: Uuid, why: Why) {
         let mut all = self.all();
         let pause = all.get(&id).map_or(FIRST, |aside| (aside.pause * 2).min(LONGEST));
@@ -77,7 +80,7 @@ impl SetAside {
         }
     }
 
-    /// Forgets holds that were ended.
+    /// Removes holds that were expired.
     pub(super) fn forget<'a>(&self, ended: impl Iterator<Item = &'a Uuid>) {
         let mut all = self.all();
         for id in ended {
@@ -85,7 +88,7 @@ impl SetAside {
         }
     }
 
-    /// Forgets the holds that are not among those that are due.
+    /// Removes the holds that are not due any more, and sets the gauge.
     pub(super) fn keep(&self, due: &HashSet<Uuid>) {
         let mut all = self.all();
         all.retain(|id, _| due.contains(id));
@@ -99,7 +102,7 @@ impl SetAside {
         self.all().values_mut().for_each(|aside| aside.until = now);
     }
 
-    /// The condition `stuck`: reported, and not `ok` while the database refuses the end of a hold.
+    /// The condition `stuck`. It is reported, and not `ok` while the database refuses the expiry of a hold.
     pub(super) fn condition(&self) -> Condition {
         let all = self.all();
         let mut refused: Vec<_> = all
@@ -112,9 +115,9 @@ impl SetAside {
         refused.sort();
         match refused.first() {
             None => Condition::reported("stuck", true),
-            // The cause may quote the row, so it stays in the log.
+            // The cause may quote the row, so only the log has it.
             Some((id, _)) => Condition::reported("stuck", false).detail(format!(
-                "{} cannot be ended, first {id}: the log names the cause",
+                "{} cannot be expired, first {id}: the log names the cause",
                 plural(refused.len(), "hold")
             )),
         }

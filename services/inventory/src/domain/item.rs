@@ -1,4 +1,4 @@
-//! An item is stocked or unheard of.
+//! The state of an item, and the one function that decides the next state. An item is stocked, or it is not known.
 
 use journal::rule::NONE;
 use serde::{Deserialize, Serialize};
@@ -7,11 +7,11 @@ use uuid::Uuid;
 use super::Illegal;
 use super::stock::Sku;
 
-/// The states of an item.
+/// State of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ItemState {
-    /// It can be reserved, as far as there is any of it.
+    /// The item exists and can be reserved as far as its stock goes.
     Stocked,
 }
 
@@ -25,16 +25,19 @@ impl journal::State for ItemState {
     }
 }
 
-/// What can happen to an item.
+/// An event that can change an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ItemEvent {
-    /// It was taken into the range.
+    /// The item was created.
     Created,
-    /// More of it came in.
+    /// Stock of the item was received.
     Received,
 }
 
-/// The one place that says where an item goes from where.
+/// The state of an item after `event`. No other function decides this.
+///
+/// # Errors
+/// An event that the state does not allow.
 pub fn transition(from: Option<ItemState>, event: ItemEvent) -> Result<ItemState, Illegal> {
     match (from, event) {
         (None, ItemEvent::Created) | (Some(ItemState::Stocked), ItemEvent::Received) => {
@@ -45,7 +48,7 @@ pub fn transition(from: Option<ItemState>, event: ItemEvent) -> Result<ItemState
     }
 }
 
-/// The aggregate id of an item, which has no other name than its SKU.
+/// Aggregate id of an item: a UUIDv5 of its SKU, because an item has no other id.
 pub fn item_id(sku: &Sku) -> Uuid {
     Uuid::new_v5(&journal::ITEM_NAMESPACE, sku.as_str().as_bytes())
 }

@@ -1,11 +1,11 @@
-//! What inventory decides, and nothing else: the states, the legal moves between them, and the rules that choose
-//! a move. No clock, no I/O, no async: everything a rule reads is one of its fields.
+//! The decisions of inventory: the states, the legal moves between them, and the rules that choose a move. No clock, no
+//! I/O, no async: everything that a rule reads is one of its fields.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`stock`] | SKUs, quantities and lines that are valid once they exist |
-//! | [`reservation`] | the states of a reservation and its one transition function |
-//! | [`item`] | the same for an item |
+//! | [`reservation`] | the states of a reservation and its transition function |
+//! | [`item`] | the state of an item and its transition function |
 //! | [`rules`] | the decisions, one file each, and their re-execution |
 
 pub mod item;
@@ -23,29 +23,29 @@ pub use rules::replay;
 pub struct Illegal {
     /// `reservation` or `item`.
     pub kind: &'static str,
-    /// The state it is in; `none` when there is none.
+    /// The present state; `none` before the first entry.
     pub from: &'static str,
-    /// The state that was asked for.
+    /// The requested state.
     pub to: &'static str,
-    /// The states that can be reached from `from`.
+    /// The states that can follow `from`.
     pub allowed: Vec<&'static str>,
 }
 
 impl Illegal {
-    /// What stands in the way of `kind` going from `from` to `to`, with the ways that are open.
+    /// The refused move of `kind` from `from` to `to`, with the moves that are allowed.
     pub fn between(kind: &'static str, from: &'static str, to: &'static str) -> Self {
         let allowed = TRANSITIONS.iter().filter(|(k, f, _)| *k == kind && *f == from).map(|(.., to)| *to);
         Self { kind, from, to, allowed: allowed.collect() }
     }
 
-    /// Whether nothing can ever leave `from`, so that the refusal is final.
+    /// True if no state can follow `from`, so that the refusal is final.
     pub fn is_terminal(&self) -> bool {
         self.allowed.is_empty()
     }
 }
 
-/// Every legal move, as (kind, from, to). The database holds the same table, with a foreign key from the journal
-/// to it; a test proves the two and the transition functions equal.
+/// Every legal move, as (kind, from, to). The database has the same table, with a foreign key from the journal to it.
+/// Tests show that this table, the database's and the transition functions are equal.
 pub const TRANSITIONS: [(&str, &str, &str); 8] = [
     ("item", "none", "stocked"),
     ("item", "stocked", "stocked"),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_read_back_by_its_name() {
+    fn every_state_parses_from_its_stable_name() {
         for state in ReservationState::ALL {
             assert_eq!(ReservationState::parse(state.as_str()), Some(state));
             let json = serde_json::to_value(state).unwrap();

@@ -1,34 +1,34 @@
-//! The states of a reservation and the one function that moves between them.
+//! The states of a reservation, and the one function that decides the next state.
 
 use journal::rule::NONE;
 use serde::{Deserialize, Serialize};
 
 use super::Illegal;
 
-/// Where a reservation stands. All but `Held` are terminal.
+/// State of a reservation. All but `Held` are terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReservationState {
-    /// Stock is promised until it expires.
+    /// Stock is held until the reservation expires.
     Held,
-    /// The stock has left.
+    /// The stock is shipped.
     Confirmed,
-    /// Given back on request.
+    /// The stock was given back on request.
     Released,
-    /// Given back because its time ran out.
+    /// The stock was given back because the hold had ended.
     Expired,
-    /// There was not enough, or no such item.
+    /// There was too little stock, or no such item.
     Refused,
-    /// Released before it was ever seen.
+    /// The release arrived before the reserve.
     Voided,
 }
 
 impl ReservationState {
-    /// Every state.
+    /// All states.
     pub const ALL: [Self; 6] =
         [Self::Held, Self::Confirmed, Self::Released, Self::Expired, Self::Refused, Self::Voided];
 
-    /// The state of that name.
+    /// Parses the stable name of a state.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| journal::State::as_str(*state) == name)
     }
@@ -62,26 +62,26 @@ impl From<ReservationState> for inventory_api::ReservationStatus {
     }
 }
 
-/// What can happen to a reservation.
+/// An event that can change a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReservationEvent {
-    /// Its lines could be promised.
+    /// There was stock for all lines.
     Held,
-    /// Its lines could not be promised.
+    /// There was no stock for some line.
     Refused,
     /// The order was confirmed in time.
     Confirmed,
-    /// It was given back, or forbidden before it came to be.
+    /// The reservation was released, or voided before its reserve arrived.
     Released,
-    /// Its time ran out.
+    /// The hold ended.
     Expired,
 }
 
 impl ReservationEvent {
-    /// Every event.
+    /// All events.
     pub const ALL: [Self; 5] = [Self::Held, Self::Refused, Self::Confirmed, Self::Released, Self::Expired];
 
-    /// Where the event leads if the state allows it.
+    /// The state that the event leads to, if the present state allows it.
     const fn goal(self) -> &'static str {
         match self {
             Self::Held => "held",
@@ -93,7 +93,10 @@ impl ReservationEvent {
     }
 }
 
-/// The one place that says where a reservation goes from where.
+/// The state of a reservation after `event`. No other function decides this.
+///
+/// # Errors
+/// An event that the state does not allow.
 pub fn transition(
     from: Option<ReservationState>,
     event: ReservationEvent,
@@ -116,7 +119,7 @@ pub fn transition(
             Event::Expired => Ok(State::Expired),
             Event::Held | Event::Refused => illegal("held"),
         },
-        // Terminal.
+        // Terminal: no event is legal.
         Some(
             state @ (State::Confirmed | State::Released | State::Expired | State::Refused | State::Voided),
         ) => illegal(journal::State::as_str(state)),

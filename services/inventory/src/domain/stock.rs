@@ -1,4 +1,4 @@
-//! SKUs, quantities and lines that are valid once they exist, also when they are read back from an old entry.
+//! SKUs, quantities and lines. Each value is valid once it exists, also when it is read from an old entry.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use inventory_api::{Line as WireLine, validate};
 use mainstay::problem::FieldError;
 use serde::{Deserialize, Serialize};
 
-/// A text or number is not what it should be; says what it should be.
+/// A text or number that breaks a rule, with the rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(pub &'static str);
@@ -50,7 +50,7 @@ impl fmt::Display for Sku {
     }
 }
 
-/// What an item is called by people: 0 to 200 characters, none of them a control character.
+/// Name of an item, for people: 0 to 200 characters, none of them a control character.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ItemName(String);
@@ -83,7 +83,7 @@ impl From<ItemName> for String {
     }
 }
 
-/// A whole number between bounds that depend on what it counts.
+/// A type for a whole number between two bounds.
 macro_rules! bounded {
     ($(#[$doc:meta])* $name:ident, $range:expr, $what:literal) => {
         $(#[$doc])*
@@ -127,18 +127,18 @@ bounded!(
     "must be a whole number from 0 to 1000000000"
 );
 bounded!(
-    /// How long a hold lasts: 1 to 86,400 s.
+    /// Length of a hold: 1 to 86,400 s.
     HoldSeconds,
     (1..=86_400),
     "must be a whole number of seconds from 1 to 86400"
 );
 
-/// How many of what.
+/// A line of a reservation: SKU and quantity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
-    /// Of what.
+    /// SKU of the item.
     pub sku: Sku,
-    /// How many.
+    /// Number of pieces.
     pub quantity: Quantity,
 }
 
@@ -148,12 +148,15 @@ impl From<&Line> for WireLine {
     }
 }
 
-/// 1 to 1,000 lines of distinct SKUs, in the order they were asked for.
+/// 1 to 1,000 lines of distinct SKUs, in the order of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lines(Arc<[Line]>);
 
 impl Lines {
-    /// Takes the lines, or says all that is wrong with them.
+    /// Checks the lines of a request.
+    ///
+    /// # Errors
+    /// The list of all faults.
     pub fn new(lines: &[WireLine]) -> Result<Self, Vec<FieldError>> {
         let errors = validate::lines(lines);
         if !errors.is_empty() {
@@ -178,20 +181,20 @@ impl Lines {
     }
 }
 
-/// What a decision read of an item.
+/// Stock of an item, as a decision reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stock {
-    // In the order of their names, as canonical JSON has them, so that none has to be moved.
-    /// Pieces promised, of those in the building.
+    // The fields stand in the order of their names, as canonical JSON has them, so that the serializer moves none.
+    /// Pieces on hand that reservations hold.
     pub held: i64,
-    /// Pieces in the building.
+    /// Pieces in the warehouse.
     pub on_hand: i64,
-    /// The version of the item's newest entry.
+    /// Version of the item's newest entry.
     pub version: i64,
 }
 
 impl Stock {
-    /// Pieces that may still be promised.
+    /// Pieces that can still be reserved.
     pub const fn available(self) -> i64 {
         self.on_hand - self.held
     }
@@ -234,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_without_errors_are_lines_and_all_errors_are_told() {
+    fn lines_without_faults_are_accepted_and_all_faults_are_listed() {
         let line = |sku: &str, quantity| WireLine { sku: sku.to_owned(), quantity };
         for sku in ["a", "", " a", "a b", "\u{7f}", &"x".repeat(64), &"x".repeat(65)] {
             for quantity in [i64::MIN, -1, 0, 1, 1_000_000, 1_000_001, i64::MAX] {

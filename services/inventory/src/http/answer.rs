@@ -1,4 +1,4 @@
-//! Running a use case, and from its end to the reply.
+//! Runs a use case for a request, and maps its result to the HTTP reply.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +20,15 @@ use super::causality::Causality;
 use super::{Api, reply};
 use crate::app::{Ask, Failure, Inventory, Reply};
 
-/// Kept back from the deadline for writing the reply.
+/// Time kept back from the deadline for writing the reply.
 const REPLYING: Duration = Duration::from_millis(20);
 
-/// Seconds after which a refused write is worth a repeat: an operator has to remove the cause.
+/// `Retry-After` of a refused write, in seconds. An operator has to remove the cause first.
 const WRITE_REFUSED_RETRY: u64 = 30;
 
-/// What every command brings with it beside its body: name it after the caller and the path, so that who may not
-/// call, and what is not there, is refused first.
+/// The parts of a command's request beside its body: context, idempotency key, cause, log fields.
+///
+/// A handler names it after the caller and the path, so that a forbidden caller and a malformed path are refused first.
 #[derive(Debug)]
 pub(super) struct Command {
     /// Fields for the request's log line.
@@ -51,7 +52,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Command {
 }
 
 impl Command {
-    /// Runs a use case to its end, whether or not its client leaves, and waits for it until the deadline.
+    /// Runs a use case to its end, also when the client disconnects, and waits for its result until the deadline.
     pub(super) async fn run<A, W, F>(
         self,
         api: &Api,
@@ -80,7 +81,7 @@ impl Command {
     }
 }
 
-/// The service's hybrid time, for the order service's clock to move past.
+/// The header with the service's hybrid time. The order service's clock adopts it.
 pub(super) fn clock_header(api: &Api) -> HeaderValue {
     let time = api.inventory.journal().clock().tick();
     HeaderValue::try_from(time.to_string()).expect("hex digits are header-safe")
@@ -109,7 +110,7 @@ fn refused(failure: &Failure) -> ApiError {
     }
 }
 
-/// Whether the database refused the values of this one write: SQLSTATE class 22 (data), 23 (constraint), 44 (check
+/// True if the database refused the values of this one write: SQLSTATE class 22 (data), 23 (constraint), 44 (check
 /// option) or P0 (raised by a trigger). Any other refusal, as of a missing table, concerns every write.
 fn is_of_one_write(cause: &sqlx::Error) -> bool {
     let code = cause.as_database_error().and_then(sqlx::error::DatabaseError::code);
@@ -129,7 +130,7 @@ fn write_refused(cause: &sqlx::Error) -> ApiError {
         .into()
 }
 
-/// The deadline passed while the use case was at work, and it goes on.
+/// 504 for a deadline that passed while the use case was running. The use case goes on.
 fn too_late() -> ApiError {
     Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline-exceeded", "The deadline passed")
         .detail(

@@ -1,4 +1,4 @@
-//! Request bodies, from what travels to what is valid.
+//! Validation of request bodies: from wire types to domain types.
 
 use chassis::Validate;
 use inventory_api as wire;
@@ -35,7 +35,7 @@ impl Validate for CreateItem {
     }
 }
 
-/// What came in.
+/// The number of pieces of a receipt.
 impl Validate for Quantity {
     type Wire = wire::Receipt;
 
@@ -45,7 +45,7 @@ impl Validate for Quantity {
     }
 }
 
-/// The value, or one more error.
+/// The value, or `None` after its error was added to `errors`.
 fn taken<T>(field: &str, value: Result<T, Invalid>, errors: &mut Vec<FieldError>) -> Option<T> {
     value
         .map_err(|invalid| errors.push(FieldError { field: field.to_owned(), detail: invalid.to_string() }))

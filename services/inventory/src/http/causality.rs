@@ -1,6 +1,7 @@
-//! The cause of a request: the order service's journal entry and clock. Read leniently: a malformed header counts as
-//! absent, since a request must not fail for a header that only explains it. And read from services alone: a client or
-//! an operator has no journal, so what it sends would only lead this one's causes and clock astray.
+//! The cause of a request: the order service's journal entry and clock.
+//!
+//! A malformed header counts as absent, because a request must not fail for a header that only explains it. Headers of
+//! clients and operators are ignored: they have no journal, so their values would falsify the causes and the clock here.
 
 use std::str::FromStr;
 
@@ -10,20 +11,20 @@ use inventory_api::{X_CAUSATION_ID, X_HYBRID_CLOCK};
 use journal::HybridTime;
 use uuid::Uuid;
 
-/// `X-Causation-Id` and `X-Hybrid-Clock`.
+/// The values of `X-Causation-Id` and `X-Hybrid-Clock`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Causality {
-    /// The caller's journal entry that led to this request.
+    /// Id of the caller's journal entry that led to the request.
     pub(super) causation_id: Option<Uuid>,
-    /// The caller's clock.
+    /// Time of the caller's hybrid clock.
     pub(super) clock: Option<HybridTime>,
 }
 
 impl Causality {
-    /// No cause in another journal.
+    /// A request without a cause in another journal.
     const NONE: Self = Self { causation_id: None, clock: None };
 
-    /// The cause as the headers tell it, if the caller is a service.
+    /// The cause that the headers name, if the caller is a service.
     pub(super) fn of(role: Role, headers: &HeaderMap) -> Self {
         match role {
             Role::Service => Self::read(headers),
@@ -36,7 +37,7 @@ impl Causality {
     }
 }
 
-/// The header's value, if there is exactly one and it is well-formed.
+/// The value of the header, if the header is sent exactly once and is well-formed.
 fn lone<T: FromStr>(headers: &HeaderMap, name: &HeaderName) -> Option<T> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {

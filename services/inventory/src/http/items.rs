@@ -1,4 +1,4 @@
-//! Items: create, receive, read.
+//! Handlers for items: create, receive, read, list.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -15,9 +15,10 @@ use crate::app::{self, Inventory, Receive, Refusal};
 use crate::domain::stock::{Quantity, Sku};
 use crate::store::items::Listed;
 
-/// Take an item into the range
+/// Create an item
 ///
-/// Consistency: the reply shows the item at its commit, and every read that begins after it shows that or something newer.
+/// Consistency: the reply shows the item at its commit. Every read that begins after the reply shows that state or a newer
+/// one.
 #[utoipa::path(
     post, path = "/v1/items", request_body = CreateItem, tag = "items",
     params(("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
@@ -52,8 +53,8 @@ pub(super) async fn create(
 
 /// Receive stock
 ///
-/// Consistency: the reply shows the item at its commit, and every read that begins after it shows that or something newer.
-/// A replayed reply shows the stock as it was then.
+/// Consistency: the reply shows the item at its commit. Every read that begins after the reply shows that state or a newer
+/// one. A replayed reply shows the stock as the first reply did.
 #[utoipa::path(
     post, path = "/v1/items/{sku}/receipts", request_body = Receipt, tag = "items",
     params(("sku" = String, Path, description = "The SKU, percent-encoded"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
@@ -89,8 +90,8 @@ pub(super) async fn receive(
 
 /// Read an item and its stock
 ///
-/// Consistency: read your writes. `on_hand`, `held` and `available` are of one moment and can change at once: `available` is a
-/// hint, and only a reservation is a promise.
+/// Consistency: read your writes. `on_hand`, `held` and `available` are of one moment and can change at once: `available`
+/// is a hint, and only a reservation guarantees stock.
 #[utoipa::path(
     get, path = "/v1/items/{sku}", tag = "items",
     params(("sku" = String, Path, description = "The SKU, percent-encoded")),
@@ -121,8 +122,9 @@ pub(super) async fn get(
 
 /// List items by SKU
 ///
-/// Consistency: each page is one snapshot, the pages together are not. An item that exists during the whole pass is listed once.
-/// One that is created during the pass can be missing. A list that begins after a reply shows what it reported.
+/// Consistency: each page is one snapshot, the pages together are not. An item that exists during the whole pass is listed
+/// once. An item that is created during the pass can be missing. A list that begins after a reply shows the state that the
+/// reply reported.
 #[utoipa::path(
     get, path = "/v1/items", tag = "items",
     params(

@@ -1,4 +1,4 @@
-//! The public API: routes, what they take, and one mapping from what happened to what is answered. No rules, no SQL.
+//! The public API: routes, request and reply types, and the one mapping from results to replies. No rules, no SQL.
 
 mod answer;
 mod body;
@@ -15,16 +15,16 @@ use utoipa::OpenApi;
 use crate::app::Inventory;
 use answer::Command;
 
-/// What handlers share.
+/// State that the handlers share.
 #[derive(Debug, Clone)]
 pub struct Api {
     /// The use cases.
     pub inventory: Inventory,
-    /// Where they run, so that a client that leaves cancels nothing.
+    /// Tasks in which the use cases run, so that a client's disconnect cancels none.
     pub tasks: Tasks,
 }
 
-/// The routes of the public listener that take a token.
+/// Routes of the public listener that need a token.
 pub fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/items", post(items::create).get(items::list))
@@ -37,12 +37,12 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-/// The API's description, from the code.
+/// OpenAPI description, generated from the code.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(
         title = "Mainstay inventory service",
-        description = "Knows what there is of each item and holds it for orders. Every POST needs an Idempotency-Key; a repeat with the same key is the same request and gets the same reply. A key is kept for 7 days after its reply, and longer while what it stands for can still change; after that, a repeat is a new request."
+        description = "Keeps the stock of each item and holds it for orders. Every POST needs an Idempotency-Key; a repeat with the same key is the same request and gets the same reply. A key is kept for 7 days after its reply, and longer while the reservation it stands for can still change; after that, a repeat is a new request."
     ),
     paths(
         items::create,

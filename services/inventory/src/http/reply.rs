@@ -1,6 +1,6 @@
-//! From an answer to the bytes of its reply: the one mapping of this service's refusals to problem documents.
+//! The mapping from answers to the bytes of replies, and the one mapping from refusals to problem documents.
 //!
-//! Pure, because the bytes of a final reply are stored in the transaction that decides it.
+//! The functions are pure, because the transaction that decides a command also stores the bytes of its final reply.
 
 use http::StatusCode;
 use inventory_api::{Item, Line, Reservation};
@@ -17,7 +17,7 @@ use crate::store::reservations;
 
 const JSON: &str = "application/json";
 
-/// The reply of a final answer, made for the request `correlation_id`.
+/// The reply to a final answer, for the request with this correlation id.
 pub fn render(answer: &Answer, correlation_id: &str) -> StoredReply {
     match answer {
         Answer::Held(reservation) => StoredReply {
@@ -45,7 +45,7 @@ pub fn render(answer: &Answer, correlation_id: &str) -> StoredReply {
     }
 }
 
-/// An item as it travels.
+/// An item in the public API.
 pub fn item_body(sku: &str, name: &str, stock: Stock) -> Item {
     Item {
         sku: sku.to_owned(),
@@ -56,7 +56,7 @@ pub fn item_body(sku: &str, name: &str, stock: Stock) -> Item {
     }
 }
 
-/// A reservation as it travels.
+/// A reservation in the public API.
 pub fn reservation_body(reservation: &reservations::Reservation) -> Reservation {
     Reservation {
         id: reservation.id,
@@ -67,7 +67,7 @@ pub fn reservation_body(reservation: &reservations::Reservation) -> Reservation 
     }
 }
 
-/// What a refusal says. Final ones are not worth repeating; the others say when to come back.
+/// The problem document of a refusal. A final refusal has no `Retry-After`, because a repeat cannot succeed.
 pub fn problem(refusal: &Refusal) -> Problem {
     let refused = |status, name, title| Problem::new(status, name, title).outcome(Effect::Refused);
     match refusal {

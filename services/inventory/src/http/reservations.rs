@@ -1,4 +1,4 @@
-//! Reservations: reserve, confirm, release, read. The order service's side of the API.
+//! Handlers for reservations: reserve, confirm, release, read. The order service calls them.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -17,11 +17,11 @@ use crate::app::{Confirm, Inventory, Refusal, Release, Reserve};
 
 /// Hold stock for an order, all lines or none
 ///
-/// The caller chooses the reservation's id, so that it can release what it asked for whatever became of the
-/// request. The hold ends by itself after `hold_seconds`.
+/// The caller chooses the reservation's id, so that it can release the reservation even when it got no reply. The hold
+/// ends by itself after `hold_seconds`.
 ///
-/// Consistency: the reply shows the reservation at its commit, and every read that begins after it shows that or something
-/// newer. A replayed reply shows the reservation as it was then.
+/// Consistency: the reply shows the reservation at its commit. Every read that begins after the reply shows that state or a
+/// newer one. A replayed reply shows the reservation as the first reply did.
 #[utoipa::path(
     post, path = "/v1/reservations", request_body = ReserveRequest, tag = "reservations",
     params(("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
@@ -56,10 +56,10 @@ pub(super) async fn reserve(
     command.run(&api, caller, body.fingerprint, Some(payload_hash), use_case).await
 }
 
-/// Ship what a reservation holds
+/// Ship the stock that a reservation holds
 ///
-/// Consistency: judged by inventory's clock under the lock of the row, whatever an earlier read showed. 200 means that the
-/// shipment is committed.
+/// Consistency: inventory decides by its own clock under the lock of the row, and not by an earlier read. 200 means that
+/// the shipment is committed.
 #[utoipa::path(
     post, path = "/v1/reservations/{id}/confirm", tag = "reservations",
     params(("id" = Uuid, Path, description = "The reservation"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
@@ -94,15 +94,15 @@ pub(super) async fn confirm(
     command.run(&api, caller, body.fingerprint, None, use_case).await
 }
 
-/// Give a hold back, or make sure that it can never come to be
+/// Give held stock back, or void a reservation whose reserve has not arrived
 ///
-/// Consistency: judged under the lock of the row, whatever an earlier read showed. After 200 the reservation holds nothing, and a
-/// reserve that arrives later is refused.
+/// Consistency: inventory decides under the lock of the row, and not by an earlier read. After 200 the reservation holds
+/// nothing, and a late reserve is rejected.
 #[utoipa::path(
     post, path = "/v1/reservations/{id}/release", tag = "reservations",
     params(("id" = Uuid, Path, description = "The reservation"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
     responses(
-        (status = 200, description = "Released, or voided when it was never seen; what had ended before is as it was", body = Reservation),
+        (status = 200, description = "Released, or voided when no reserve has arrived; a reservation that had ended keeps its state", body = Reservation),
         (status = 400, description = "Malformed id, key or body", body = ProblemDocument),
         (status = 401, description = "unauthenticated", body = ProblemDocument),
         (status = 403, description = "forbidden", body = ProblemDocument),
@@ -130,10 +130,10 @@ pub(super) async fn release(
     command.run(&api, caller, body.fingerprint, None, use_case).await
 }
 
-/// Read a reservation as it stands
+/// Read a reservation in its present state
 ///
-/// Consistency: read your writes, and monotonic. `held` can be shown for about half a second after `expires_at`; a confirm in
-/// that time is refused.
+/// Consistency: read your writes, and monotonic. `held` can be shown for about half a second after `expires_at`; a confirm
+/// in that time is refused.
 #[utoipa::path(
     get, path = "/v1/reservations/{id}", tag = "reservations",
     params(("id" = Uuid, Path, description = "The reservation")),
@@ -159,8 +159,8 @@ pub(super) async fn get(
     let Some(found) = found.map_err(|error| chassis::stored::database(&error))? else {
         return Err(reply::problem(&Refusal::NoReservation(id)).into());
     };
-    let entry_id = HeaderValue::try_from(found.newest.entry_id.to_string()).expect("a UUID is header-safe");
-    api.inventory.clocks().adopt_head(found.newest.hlc);
+    let entry_id = HeaderValue::try_from(found.head.entry_id.to_string()).expect("a UUID is header-safe");
+    api.inventory.clocks().adopt_head(found.head.hlc);
     let headers = [(X_ENTRY_ID, entry_id), (X_HYBRID_CLOCK, answer::clock_header(&api))];
     Ok((headers, Json(reply::reservation_body(&found))).into_response())
 }

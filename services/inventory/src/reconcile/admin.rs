@@ -1,4 +1,4 @@
-//! `POST /admin/v1/reconcile`: end what is due now, in the operator's name.
+//! `POST /admin/v1/reconcile`: expires all due holds now, in the operator's name.
 
 use axum::extract::State;
 use axum::routing::post;
@@ -10,17 +10,17 @@ use serde::Serialize;
 
 use crate::app::Inventory;
 
-/// The route, for the operations listener's admin router.
+/// Route for the operations listener's admin router.
 pub fn routes(inventory: Inventory) -> Router {
     Router::new().route("/reconcile", post(reconcile)).with_state(inventory)
 }
 
-/// What a sweep did; the members have the names that the order service gives them.
+/// Result of a sweep. The members have the same names as in the order service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 struct Swept {
-    /// Holds whose time was up.
+    /// Holds that had ended.
     taken: u64,
-    /// Of these, ended.
+    /// Holds that were expired.
     moved: u64,
 }
 

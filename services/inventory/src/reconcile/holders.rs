@@ -1,4 +1,4 @@
-//! `GET /admin/v1/items/{sku}/reservations`: where an item's stock went.
+//! `GET /admin/v1/items/{sku}/reservations`: the reservations that took an item's stock.
 
 use axum::extract::State;
 use axum::routing::get;
@@ -13,10 +13,10 @@ use crate::app::Inventory;
 use crate::domain::stock::Sku;
 use crate::store::holders;
 
-/// Reservations told one by one; the sums are of all.
+/// Limit on reservations that are listed; the sums count all of them.
 const TOLD: i64 = 20;
 
-/// The route, for the operations listener's admin router.
+/// Route for the operations listener's admin router.
 pub fn routes(inventory: Inventory) -> Router {
     Router::new().route("/items/{sku}/reservations", get(read)).with_state(inventory)
 }
@@ -25,9 +25,9 @@ pub fn routes(inventory: Inventory) -> Router {
 #[derive(Debug, Serialize)]
 struct View {
     sku: String,
-    /// For each status, how many there are and how many pieces they name.
+    /// For each status, the number of reservations and of the pieces that they name.
     shares: Vec<Share>,
-    /// Those held first, then the newest; at most 20.
+    /// At most 20 reservations: the held ones first, then the newest.
     newest: Vec<Holder>,
 }
 

@@ -1,4 +1,4 @@
-//! What happens without being asked: holds end, figures are taken.
+//! Work without a request: expiring holds and measuring, periodically. The routes for operators are here too.
 
 pub mod admin;
 pub mod holders;
@@ -11,13 +11,13 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::app::Inventory;
 use crate::app::expire::SWEEP;
 
-/// How often ended holds are looked for. Half a second is a tenth of the time in which orders have to follow, and
-/// costs one look into an index that holds only what is held.
+/// Interval between sweeps for ended holds. Half a second is a tenth of the time in which orders have to follow, and
+/// costs one look-up in an index of held reservations alone.
 const TICK: Duration = Duration::from_millis(500);
-/// How often what is held is counted.
+/// Interval between counts of held reservations.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
-/// Sweeps until `stopping` resolves. Run it in one task; any number of replicas may run one each.
+/// Sweeps until `stopping` resolves. Each process runs it in one task; any number of replicas may run it.
 pub async fn run(inventory: Inventory, stopping: impl Future<Output = ()>) {
     let mut stopping = std::pin::pin!(stopping);
     let mut tick = tokio::time::interval(TICK);
@@ -31,15 +31,15 @@ pub async fn run(inventory: Inventory, stopping: impl Future<Output = ()>) {
         }
         match inventory.expire_due(SWEEP).await {
             Ok(0) => {}
-            Ok(ended) => tracing::info!(ended, "ended holds whose time was up"),
+            Ok(ended) => tracing::info!(ended, "sweep: holds expired"),
             Err(error) => {
-                tracing::warn!(%error, "the sweep could not end what is due; the next one tries again");
+                tracing::warn!(%error, "sweep: due holds not expired; the next sweep tries again");
             }
         }
         if counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
             counted = Some(Instant::now());
             if let Err(error) = count(&inventory).await {
-                tracing::warn!(%error, "reconciler: holds could not be counted");
+                tracing::warn!(%error, "sweep: holds could not be counted");
             }
         }
     }
@@ -60,7 +60,7 @@ async fn count(inventory: &Inventory) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// NaN while the database does not say.
+/// Sets the gauges of holds. They are NaN while the database does not answer.
 fn set_held(count: f64, overdue: f64) {
     metrics::gauge!("mainstay_reservations_held").set(count);
     metrics::gauge!("mainstay_reservations_overdue_seconds").set(overdue);
@@ -70,7 +70,7 @@ fn describe() {
     metrics::describe_gauge!("mainstay_reservations_held", "Reservations in held");
     metrics::describe_gauge!(
         "mainstay_reservations_overdue_seconds",
-        "Time since the oldest end not acted on"
+        "Time since the end of the most overdue hold"
     );
     metrics::describe_gauge!(
         "mainstay_reservations_read_timestamp_seconds",

@@ -1,4 +1,4 @@
-//! Reservations of one item: for operators, who ask where its stock went.
+//! Reservations of one item, for operators who want to know which orders took its stock.
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -9,31 +9,31 @@ use crate::domain::stock::Sku;
 /// The reservations of one status that name an item.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Share {
-    /// Their status.
+    /// Status of the reservations.
     pub status: String,
-    /// How many they are.
+    /// Number of the reservations.
     pub reservations: i64,
-    /// The pieces of the item that they name.
+    /// Pieces of the item that they name.
     pub pieces: i64,
 }
 
-/// One reservation that names an item.
+/// A reservation that names an item.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Holder {
-    /// The reservation.
+    /// Id of the reservation.
     pub id: Uuid,
-    /// Its order; null for one that was voided unseen.
+    /// Id of the order; `None` for a reservation that was voided before its reserve arrived.
     pub order_id: Option<Uuid>,
-    /// Its status.
+    /// Status of the reservation.
     pub status: String,
-    /// The pieces of the item that it names; `None` when its line does not say.
+    /// Pieces of the item that the reservation names; `None` when its line has no number.
     pub quantity: Option<i64>,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: OffsetDateTime,
 }
 
-/// The lines of every reservation are searched, without an index of their own: an operator asks seldom, and each
-/// reservation would pay for the index.
+/// A statement over the reservations of an item. It searches the lines of every reservation without an index, because
+/// operators ask seldom and each reservation would pay for the index.
 macro_rules! of_item {
     ($select:literal, $rest:literal) => {
         concat!(
@@ -58,10 +58,11 @@ const NEWEST: &str = of_item!(
     "ORDER BY r.status <> 'held', r.updated_at DESC LIMIT $2"
 );
 
-/// Every statement here, by name.
+/// The statements of this module, by name.
 pub const STATEMENTS: [(&str, &str); 2] = [("holders_shares", SHARES), ("holders_newest", NEWEST)];
 
-/// How an item's stock is shared out, and at most `limit` of its reservations: those held first, then the newest.
+/// Reads the sums of an item's reservations by status, and at most `limit` of its reservations: the held ones first, then
+/// the newest.
 pub async fn read(
     connection: &mut PgConnection,
     sku: &Sku,

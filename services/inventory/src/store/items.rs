@@ -4,35 +4,35 @@ use journal::{Keys, Sealed};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row as _};
 
-use super::{Newest, unguarded};
+use super::{StoredHead, unguarded};
 use crate::domain::stock::{ItemName, OpeningStock, Quantity, Sku, Stock};
 
-/// An item as it stands.
+/// An item in its present state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// Its SKU.
+    /// SKU of the item.
     pub sku: String,
-    /// Its name.
+    /// Name of the item.
     pub name: String,
-    /// Its stock.
+    /// Stock of the item.
     pub stock: Stock,
-    /// Its newest entry.
-    pub newest: Newest,
+    /// The newest entry of the item.
+    pub head: StoredHead,
 }
 
-/// An item for a reader: no column of it can be unreadable, so that no item can spoil a page.
+/// An item for reads. Every value of its columns is readable, so that no item makes a page fail.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Listed {
-    /// Its SKU.
+    /// SKU of the item.
     pub sku: String,
-    /// Its name.
+    /// Name of the item.
     pub name: String,
-    /// Its stock.
+    /// Stock of the item.
     #[sqlx(flatten)]
     pub stock: Stock,
-    /// Its newest entry's id.
+    /// Id of the newest entry.
     pub entry_id: uuid::Uuid,
-    /// Its newest entry's hybrid time, as the row holds it.
+    /// Hybrid time of the newest entry, as text from the row.
     pub hlc: String,
 }
 
@@ -84,7 +84,7 @@ impl TryFrom<Row> for Item {
     fn try_from(row: Row) -> Result<Self, sqlx::Error> {
         Ok(Self {
             stock: Stock { version: row.version, on_hand: row.on_hand, held: row.held },
-            newest: Newest::read(row.version, row.head_hash, &row.hlc, row.entry_id)?,
+            head: StoredHead::read(row.version, row.head_hash, &row.hlc, row.entry_id)?,
             sku: row.sku,
             name: row.name,
         })
@@ -96,13 +96,13 @@ pub async fn read(connection: &mut PgConnection, sku: &Sku) -> Result<Option<Lis
     sqlx::query_as(READ).bind(sku.as_str()).fetch_optional(connection).await
 }
 
-/// Locks an item.
+/// Reads an item and locks its row.
 pub async fn lock(connection: &mut PgConnection, sku: &Sku) -> Result<Option<Item>, sqlx::Error> {
     let row: Option<Row> = sqlx::query_as(LOCK).bind(sku.as_str()).fetch_optional(connection).await?;
     row.map(Item::try_from).transpose()
 }
 
-/// At most `limit` items that come after `after`.
+/// Reads at most `limit` items with SKUs after `after`.
 pub async fn page(
     connection: &mut PgConnection,
     after: &str,
@@ -111,7 +111,7 @@ pub async fn page(
     sqlx::query_as(PAGE).bind(after).bind(limit).fetch_all(connection).await
 }
 
-/// Writes a new item, its entry and the key it settles.
+/// Writes a new item, its entry and the completed key.
 pub async fn create(
     connection: &mut PgConnection,
     sku: &Sku,
@@ -120,22 +120,22 @@ pub async fn create(
     sealed: &Sealed,
     keys: Keys<'_>,
 ) -> Result<(), sqlx::Error> {
-    let newest = Newest::of(sealed);
+    let head = StoredHead::of(sealed);
     sqlx::query(CREATE)
         .bind(sku.as_str())
         .bind(name.as_str())
         .bind(on_hand.get())
-        .bind(newest.version)
-        .bind(newest.hash)
-        .bind(newest.hlc.to_string())
-        .bind(newest.entry_id)
+        .bind(head.version)
+        .bind(head.hash)
+        .bind(head.hlc.to_string())
+        .bind(head.entry_id)
         .execute(&mut *connection)
         .await?;
     journal::append(connection, &[sealed], keys).await?;
     Ok(())
 }
 
-/// Adds stock to a locked item, with its entry and the key it settles.
+/// Adds stock to a locked item, and writes its entry and the completed key.
 pub async fn receive(
     connection: &mut PgConnection,
     sku: &Sku,
@@ -143,14 +143,14 @@ pub async fn receive(
     sealed: &Sealed,
     keys: Keys<'_>,
 ) -> Result<(), sqlx::Error> {
-    let newest = Newest::of(sealed);
+    let head = StoredHead::of(sealed);
     let done = sqlx::query(RECEIVE)
         .bind(sku.as_str())
         .bind(quantity.get())
-        .bind(newest.version)
-        .bind(newest.hash)
-        .bind(newest.hlc.to_string())
-        .bind(newest.entry_id)
+        .bind(head.version)
+        .bind(head.hash)
+        .bind(head.hlc.to_string())
+        .bind(head.entry_id)
         .execute(&mut *connection)
         .await?;
     if done.rows_affected() != 1 {

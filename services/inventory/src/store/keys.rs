@@ -1,4 +1,4 @@
-//! Keys whose final reply came without a change: there is no entry to record them with.
+//! Idempotency keys of commands that changed nothing. There is no new entry to record them with.
 
 use journal::{Claim, StoredReply};
 use sqlx::PgConnection;
@@ -10,7 +10,7 @@ const RECORD: &str = "INSERT INTO idempotency (principal, key_hash, fingerprint,
 
 pub(super) const STATEMENTS: [(&str, &str); 1] = [("keys::RECORD", RECORD)];
 
-/// Records a key with its final reply, which `entry_id` had already decided.
+/// Records a key with its final reply, which the entry `entry_id` had decided before.
 pub async fn record(
     connection: &mut PgConnection,
     claim: &Claim,

@@ -1,4 +1,4 @@
-//! Reservations, and the stock that they hold.
+//! Reservations and the stock that they hold.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,32 +11,32 @@ use sqlx::{FromRow as _, PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Newest, corrupt, unguarded};
+use super::{StoredHead, corrupt, unguarded};
 use crate::domain::ReservationState;
 use crate::domain::stock::{Line, Sku, Stock};
 
-/// A reservation as it stands.
+/// A reservation in its present state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
-    /// Its id.
+    /// Id of the reservation.
     pub id: Uuid,
-    /// For whom; `None` when it was voided before it was seen.
+    /// Id of the order; `None` for a reservation that was voided before its reserve arrived.
     pub order_id: Option<Uuid>,
-    /// Where it stands.
+    /// State of the reservation.
     pub state: ReservationState,
-    /// What it holds or held.
+    /// Lines that the reservation holds or held.
     pub lines: Arc<[Line]>,
-    /// How long it was to hold.
+    /// Requested length of the hold, in seconds; `None` for a reservation that was voided before its reserve arrived.
     pub hold_seconds: Option<i64>,
-    /// When the hold ends.
+    /// End of the hold; `None` for a reservation that never held stock.
     pub expires_at: Option<OffsetDateTime>,
-    /// The correlation id of the request that it came to be in.
+    /// Correlation id of the request that created the reservation.
     pub correlation_id: Arc<str>,
-    /// Its newest entry.
-    pub newest: Newest,
+    /// The newest entry of the reservation.
+    pub head: StoredHead,
 }
 
-/// At most one reservation of an order is held or confirmed.
+/// Name of the constraint that at most one reservation of an order is held or confirmed.
 pub const ONE_LIVE_PER_ORDER: &str = "reservations_one_live_per_order";
 
 macro_rules! columns {
@@ -48,14 +48,15 @@ macro_rules! columns {
 
 const READ: &str = concat!("SELECT ", columns!(), " FROM reservations WHERE id = $1");
 
-/// The clock is read by the outer query, which gets no row before the inner one has its lock.
+/// The statement of [`lock`]. The outer query reads the clock: it gets no row before the inner query has the lock.
 const LOCK: &str = concat!(
     "SELECT clock_timestamp() AS now, r.* FROM (SELECT ",
     columns!(),
     " FROM reservations WHERE id = $1 FOR NO KEY UPDATE) r"
 );
 
-/// The reservations first; the items only if there are none yet, in SKU order; the clock after both.
+/// The statement of [`lock_to_reserve`]. It locks the reservations first. If there are none, it locks the items in SKU
+/// order. It reads the clock after both.
 pub const LOCK_TO_RESERVE: &str = concat!(
     "WITH known AS MATERIALIZED (SELECT ",
     columns!(),
@@ -70,13 +71,14 @@ pub const LOCK_TO_RESERVE: &str = concat!(
      LEFT JOIN known ON true"
 );
 
-/// Found by the transaction's beginning, which the index can be searched by. Pages go by (end, id): rows that stay due
-/// because they cannot be ended are passed over, however many they are.
+/// The statement of [`due`]. Due holds are found by the time at which the transaction began, because the index can be
+/// searched by it. Pages are sorted by (end, id), so that a sweep gets past any number of rows that stay due because they
+/// cannot be expired.
 const DUE: &str = "SELECT id, expires_at::text FROM reservations
     WHERE status = 'held' AND expires_at <= now() AND (expires_at, id) > ($1::text::timestamptz, $2)
     ORDER BY expires_at, id LIMIT $3";
 
-/// Judged by the clock after the lock.
+/// The statement of [`lock_due`]. The clock is read after the lock.
 const LOCK_DUE: &str = concat!(
     "SELECT clock_timestamp() AS now, r.* FROM (SELECT ",
     columns!(),
@@ -84,7 +86,8 @@ const LOCK_DUE: &str = concat!(
       ORDER BY id FOR NO KEY UPDATE SKIP LOCKED) r"
 );
 
-/// The items are locked already: see [`LOCK_TO_RESERVE`]. The parameters of [`entry!`]`(record)` come first.
+/// The statement of [`create`]. The items are locked before, by [`LOCK_TO_RESERVE`]. The parameters of
+/// [`entry!`]`(record)` come first.
 pub const CREATE: &str = concat!(
     "WITH moved AS (
         UPDATE items i SET held = i.held + l.quantity
@@ -103,8 +106,8 @@ pub const CREATE: &str = concat!(
     " SELECT count(*) FROM moved"
 );
 
-/// Locks the items in SKU order, then takes the lines out of `held` and the shipped ones out of `on_hand`, and
-/// moves the reservations, which are locked already.
+/// The statement of [`leave_held`]. It locks the items in SKU order, takes the lines out of `held` and the shipped lines
+/// out of `on_hand`, and moves the reservations, which are locked before.
 const MOVE: &str = "WITH locked AS MATERIALIZED (
         SELECT sku FROM items WHERE sku = ANY($8) ORDER BY sku FOR NO KEY UPDATE),
     moved AS (
@@ -179,7 +182,7 @@ impl TryFrom<Row> for Reservation {
             hold_seconds: row.hold_seconds,
             expires_at: row.expires_at,
             correlation_id: row.correlation_id.into(),
-            newest: Newest::read(row.version, row.head_hash, &row.hlc, row.entry_id)?,
+            head: StoredHead::read(row.version, row.head_hash, &row.hlc, row.entry_id)?,
         })
     }
 }
@@ -197,13 +200,13 @@ pub async fn read(connection: &mut PgConnection, id: Uuid) -> Result<Option<Rese
     row.map(Reservation::try_from).transpose()
 }
 
-/// Reads the hybrid time of a reservation's newest entry; `None` where there is no such reservation.
+/// Reads the hybrid time of a reservation's newest entry; `None` when there is no such reservation.
 pub async fn clock(connection: &mut PgConnection, id: Uuid) -> Result<Option<HybridTime>, sqlx::Error> {
     let time: Option<String> = sqlx::query_scalar(CLOCK).bind(id).fetch_optional(connection).await?;
     time.map(|time| time.parse().map_err(|_| corrupt("a malformed hybrid time"))).transpose()
 }
 
-/// Locks a reservation and reads the clock after that.
+/// Reads a reservation and locks its row. The time is the database's clock after the lock.
 pub async fn lock(
     connection: &mut PgConnection,
     id: Uuid,
@@ -212,18 +215,18 @@ pub async fn lock(
     row.map(|timed| Ok((timed.now, timed.row.try_into()?))).transpose()
 }
 
-/// Where a pass over the due holds stands: the last one's end, as text since it may be infinite, and its id.
+/// Position of a pass over the due holds: end and id of the last hold. The end is text because it may be infinite.
 #[derive(Debug, Clone)]
 pub struct DueCursor(String, Uuid);
 
 impl DueCursor {
-    /// Before the first.
+    /// The position before the first hold.
     pub fn start() -> Self {
         Self("-infinity".to_owned(), Uuid::nil())
     }
 }
 
-/// At most `limit` holds whose time is up, after `cursor`, and where to go on.
+/// Finds at most `limit` due holds after `cursor`, and the position of the last one.
 pub async fn due(
     connection: &mut PgConnection,
     cursor: &DueCursor,
@@ -235,10 +238,10 @@ pub async fn due(
     Ok((rows.into_iter().map(|(id, _)| id).collect(), next))
 }
 
-/// A due hold, with the clock after its lock; or the fault of a row that cannot be read.
+/// A due hold with the time after its lock, or the id and fault of a row that cannot be read.
 pub type Due = Result<(OffsetDateTime, Reservation), (Uuid, String)>;
 
-/// Locks those of `ids` that are still due, leaving out those that another transaction has locked.
+/// Locks the holds of `ids` that are still due, without those that another transaction has locked.
 pub async fn lock_due(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Due>, sqlx::Error> {
     let rows = sqlx::query(LOCK_DUE).bind(ids).fetch_all(connection).await?;
     let read = |row: &PgRow| -> Result<_, sqlx::Error> {
@@ -253,9 +256,9 @@ pub async fn lock_due(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec
         .collect()
 }
 
-/// What [`lock_to_reserve`] found.
+/// Result of [`lock_to_reserve`].
 #[derive(Debug)]
-pub enum Ground {
+pub enum ReserveLock {
     /// Some of the reservations exist; they are locked, and no items are.
     Taken {
         /// One of them.
@@ -265,46 +268,46 @@ pub enum Ground {
     },
     /// There is none; the items are locked.
     Free {
-        /// The clock after the locks.
+        /// Time of the database's clock after the locks.
         now: OffsetDateTime,
-        /// The items that exist, by SKU.
+        /// Stock of the items that exist, by SKU.
         stock: HashMap<String, Stock>,
     },
 }
 
-/// Locks what new reservations depend on.
+/// Locks the rows that new reservations depend on.
 pub async fn lock_to_reserve(
     connection: &mut PgConnection,
     ids: &[Uuid],
     skus: &[&str],
-) -> Result<Ground, sqlx::Error> {
+) -> Result<ReserveLock, sqlx::Error> {
     let rows = sqlx::query(LOCK_TO_RESERVE).bind(ids).bind(skus).fetch_all(connection).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     if row.try_get::<Option<Uuid>, _>("id")?.is_some() {
         let ids = rows.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?;
-        return Ok(Ground::Taken { first: Row::from_row(row)?.try_into()?, ids });
+        return Ok(ReserveLock::Taken { first: Row::from_row(row)?.try_into()?, ids });
     }
     let numbers = |name| row.try_get::<Option<Vec<i64>>, _>(name).map(Option::unwrap_or_default);
     let skus = row.try_get::<Option<Vec<String>>, _>("skus")?.unwrap_or_default();
     let values = numbers("versions")?.into_iter().zip(numbers("on_hands")?).zip(numbers("helds")?);
     let stock = values.map(|((version, on_hand), held)| Stock { held, on_hand, version });
-    Ok(Ground::Free { now: row.try_get("now")?, stock: skus.into_iter().zip(stock).collect() })
+    Ok(ReserveLock::Free { now: row.try_get("now")?, stock: skus.into_iter().zip(stock).collect() })
 }
 
-/// A reservation to be made, with its entry and the key that it settles.
+/// A reservation to create, with its entry and the key that it completes.
 #[derive(Debug)]
 pub struct New<'a> {
-    /// The reservation.
+    /// The reservation after its first entry.
     pub reservation: Reservation,
-    /// Why it exists.
+    /// The first entry, which has the reason.
     pub sealed: Sealed,
-    /// The key.
+    /// Claim of the idempotency key.
     pub claim: &'a Claim,
-    /// Its reply.
+    /// Final reply to the key.
     pub reply: StoredReply,
 }
 
-/// Writes new reservations. What is `Held` takes its lines out of what is available; call [`lock_to_reserve`] before.
+/// Writes new reservations. Those in `Held` add their lines to the items' `held`. Call [`lock_to_reserve`] before.
 pub async fn create(
     connection: &mut PgConnection,
     new: &[&New<'_>],
@@ -326,10 +329,10 @@ pub async fn create(
         .bind(column(new, |n| n.reservation.hold_seconds))
         .bind(column(new, |n| n.reservation.expires_at))
         .bind(column(new, |n| &*n.reservation.correlation_id))
-        .bind(column(new, |n| n.reservation.newest.version))
-        .bind(column(new, |n| n.reservation.newest.hash.as_slice()))
-        .bind(column(new, |n| n.reservation.newest.hlc.to_string()))
-        .bind(column(new, |n| n.reservation.newest.entry_id))
+        .bind(column(new, |n| n.reservation.head.version))
+        .bind(column(new, |n| n.reservation.head.hash.as_slice()))
+        .bind(column(new, |n| n.reservation.head.hlc.to_string()))
+        .bind(column(new, |n| n.reservation.head.entry_id))
         .bind(now)
         .bind(held.keys().copied().collect::<Vec<_>>())
         .bind(held.values().copied().collect::<Vec<_>>())
@@ -341,19 +344,19 @@ pub async fn create(
     Ok(())
 }
 
-/// A locked reservation about to leave `held`.
+/// The move of a locked reservation out of `held`.
 #[derive(Debug)]
 pub struct Move<'a> {
-    /// As it was locked.
+    /// The reservation as it was locked.
     pub from: &'a Reservation,
-    /// Where it goes.
+    /// State after the move.
     pub to: ReservationState,
-    /// The entry that says so.
+    /// Entry of the move.
     pub sealed: &'a Sealed,
 }
 
-/// Moves locked reservations out of `held`: their lines leave the items' `held`, and those of confirmed ones
-/// leave `on_hand` too. Appends the entries and settles `keys`.
+/// Moves locked reservations out of `held`: takes their lines out of the items' `held`, and the lines of confirmed
+/// reservations out of `on_hand` too. Appends the entries and completes `keys`.
 pub async fn leave_held(
     connection: &mut PgConnection,
     moves: &[Move<'_>],
@@ -361,14 +364,14 @@ pub async fn leave_held(
     keys: Keys<'_>,
 ) -> Result<(), sqlx::Error> {
     let stock = sums(moves);
-    let newest: Vec<Newest> = moves.iter().map(|m| Newest::of(m.sealed)).collect();
+    let heads: Vec<StoredHead> = moves.iter().map(|m| StoredHead::of(m.sealed)).collect();
     let (moved, done): (i64, i64) = sqlx::query_as(MOVE)
         .bind(moves.iter().map(|m| m.from.id).collect::<Vec<_>>())
         .bind(moves.iter().map(|m| m.to.as_str()).collect::<Vec<_>>())
-        .bind(newest.iter().map(|n| n.version).collect::<Vec<_>>())
-        .bind(newest.iter().map(|n| n.hash.as_slice()).collect::<Vec<_>>())
-        .bind(newest.iter().map(|n| n.hlc.to_string()).collect::<Vec<_>>())
-        .bind(newest.iter().map(|n| n.entry_id).collect::<Vec<_>>())
+        .bind(heads.iter().map(|head| head.version).collect::<Vec<_>>())
+        .bind(heads.iter().map(|head| head.hash.as_slice()).collect::<Vec<_>>())
+        .bind(heads.iter().map(|head| head.hlc.to_string()).collect::<Vec<_>>())
+        .bind(heads.iter().map(|head| head.entry_id).collect::<Vec<_>>())
         .bind(now)
         .bind(stock.iter().map(|(sku, _)| sku.as_str()).collect::<Vec<_>>())
         .bind(stock.iter().map(|(_, (held, _))| *held).collect::<Vec<_>>())
@@ -386,7 +389,7 @@ pub async fn leave_held(
     Ok(())
 }
 
-/// Per SKU, in order: how many leave `held`, and how many of these leave the building.
+/// For each SKU, in order: the number of pieces that leave `held`, and how many of them are shipped.
 fn sums<'a>(moves: &[Move<'a>]) -> Vec<(&'a Sku, (i64, i64))> {
     let mut sums = BTreeMap::<_, (i64, i64)>::new();
     for Move { from, to, .. } in moves {
@@ -401,7 +404,7 @@ fn sums<'a>(moves: &[Move<'a>]) -> Vec<(&'a Sku, (i64, i64))> {
     sums.into_iter().collect()
 }
 
-/// The inputs of a reservation's first entry: what it was decided on.
+/// Reads the inputs of the decision in a reservation's first entry.
 pub async fn first_inputs(connection: &mut PgConnection, id: Uuid) -> Result<Value, sqlx::Error> {
     let body: Vec<u8> = sqlx::query_scalar(FIRST_ENTRY).bind(id).fetch_one(connection).await?;
     let entry: journal::Entry = serde_json::from_slice(&body).map_err(|e| sqlx::Error::Decode(e.into()))?;

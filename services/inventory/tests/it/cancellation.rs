@@ -1,4 +1,4 @@
-//! A use case that is dropped at any of its awaits has happened as a whole or not at all.
+//! Tests that a use case which is dropped at any of its awaits has its whole effect or none.
 
 use testkit::cut_after;
 use testkit::proxy::TcpProxy;
@@ -7,14 +7,14 @@ use uuid::Uuid;
 
 use crate::support::{PATIENCE, Stage, ask, ask_with};
 
-/// A stage whose use cases reach the database through a proxy in this same thread. While a use case is being
-/// polled the proxy stands still, so every reply has to be waited for, and every await is a place to cut.
+/// A test setup whose use cases reach the database through a proxy on the same thread. The proxy does not run while a use
+/// case is polled, so the use case has to wait for every reply, and every await is a place to cut.
 async fn relayed(items: &[(&str, i64)]) -> (Stage, TcpProxy) {
     let stage = Stage::with(items).await;
     stage.behind_proxy().await
 }
 
-/// No session is left in a transaction: what was cut has been undone by the server.
+/// Waits until no session is in a transaction: the server has then rolled back the transactions that were cut.
 async fn settle(stage: &Stage) {
     let open = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
@@ -26,7 +26,7 @@ async fn settle(stage: &Stage) {
     }
 }
 
-/// A connection stands ready, so that the polls go to the use case and not to the handshake.
+/// Waits until the pool has an idle connection, so that no poll is spent on a handshake.
 async fn warm(stage: &Stage) {
     let until = Instant::now() + PATIENCE;
     while stage.inventory.database().connections().1 == 0 {
@@ -36,7 +36,7 @@ async fn warm(stage: &Stage) {
     }
 }
 
-/// Cuts `attempt(n)` after 0, 1, 2 … polls until it finishes by itself; after each cut, `check(n)` repeats it.
+/// Cuts `attempt(n)` after 0, 1, 2 … polls until it finishes by itself. After each cut, `check(n)` repeats it.
 async fn cut_everywhere<A, C>(stage: &Stage, attempt: A, check: C)
 where
     A: AsyncFn(u32),
@@ -67,7 +67,7 @@ fn key_of(n: u32) -> String {
 }
 
 #[tokio::test]
-async fn a_reserve_whose_caller_leaves_anywhere_is_whole_or_absent_and_its_repeat_completes_it() {
+async fn a_reserve_cut_anywhere_is_whole_or_absent_and_its_repeat_completes_it() {
     let (stage, _proxy) = relayed(&[("a", 1_000_000)]).await;
     let reserve = async |n| stage.reserve(ask_with(&key_of(n)), id_of(n), &[("a", 1)]).await.unwrap();
     let mut was_written = Vec::new();
@@ -75,7 +75,7 @@ async fn a_reserve_whose_caller_leaves_anywhere_is_whole_or_absent_and_its_repea
         warm(&stage).await;
         let n = u32::try_from(was_written.len()).unwrap();
         let finished = cut_after(n, reserve(n)).await.is_some();
-        // Whoever has taken it carries it out, and the repeat comes after that.
+        // If the batch has taken the reserve, it executes it, and the repeat comes after that.
         let repeat = reserve(n).await;
         was_written.push(repeat.replayed);
         assert_eq!(repeat.stored.status, 201);
@@ -85,8 +85,8 @@ async fn a_reserve_whose_caller_leaves_anywhere_is_whole_or_absent_and_its_repea
         }
         assert!(n < 300, "it never finished");
     }
-    assert!(!was_written[0] && !was_written[1], "nobody had taken it: {was_written:?}");
-    assert_eq!(was_written.last(), Some(&true), "it was answered");
+    assert!(!was_written[0] && !was_written[1], "the batch had not taken it: {was_written:?}");
+    assert_eq!(was_written.last(), Some(&true), "the last attempt got its reply");
     stage.assert_sound().await;
 }
 
@@ -118,7 +118,7 @@ async fn a_release_cut_anywhere_is_whole_or_absent_and_its_repeat_completes_it()
     for n in (0..300).step_by(2) {
         stage.reserve(ask(), id_of(n), &[("a", 1)]).await.unwrap();
     }
-    // Every other one was never seen, and is voided.
+    // Every second reservation has no reserve, so its release voids it.
     cut_everywhere(
         &stage,
         async |n| {
@@ -162,7 +162,7 @@ async fn a_creation_and_a_receipt_cut_anywhere_count_once() {
 }
 
 #[tokio::test]
-async fn a_sweep_cut_anywhere_leaves_the_rest_to_the_next() {
+async fn the_next_sweep_expires_the_holds_that_a_cut_sweep_left() {
     let (stage, _proxy) = relayed(&[("a", 1_000_000)]).await;
     cut_everywhere(
         &stage,

@@ -1,4 +1,4 @@
-//! What the schema itself forbids, whatever the code does.
+//! Tests of the limits that the schema enforces without the code.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn refused(connection: &mut PgConnection, statement: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_serving_role_can_neither_rewrite_the_past_nor_change_the_schema() {
+async fn the_serving_role_can_neither_change_entries_nor_change_the_schema() {
     let stage = Stage::with(&[("a", 1)]).await;
     let mut serving = PgConnection::connect_with(&stage.options).await.unwrap();
     for statement in [
@@ -74,7 +74,7 @@ async fn the_serving_role_can_neither_rewrite_the_past_nor_change_the_schema() {
 }
 
 #[tokio::test]
-async fn not_even_the_owner_rewrites_the_journal_in_passing() {
+async fn the_owner_role_cannot_change_entries_while_the_triggers_are_on() {
     let stage = Stage::with(&[("a", 1)]).await;
     let mut owner = stage.admin.acquire().await.unwrap();
     owner.execute("SET ROLE mainstay_inventory_owner").await.unwrap();
@@ -84,7 +84,7 @@ async fn not_even_the_owner_rewrites_the_journal_in_passing() {
 }
 
 #[tokio::test]
-async fn stock_below_what_is_held_and_illegal_moves_cannot_be_written() {
+async fn stock_below_the_held_pieces_and_illegal_moves_cannot_be_written() {
     let stage = Stage::with(&[("a", 1)]).await;
     let id = stage.hold(&[("a", 1)]).await;
     let mut admin = stage.admin.acquire().await.unwrap();
@@ -101,17 +101,17 @@ async fn stock_below_what_is_held_and_illegal_moves_cannot_be_written() {
         "INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state, correlation_id, body, hash)
          VALUES ('{id}', 'reservation', '{id}', 2, 'confirmed', 'held', 'c', '', decode(repeat('00', 32), 'hex'))"
     );
-    assert_eq!(refused(&mut admin, &skipped).await, "23503", "no such arrow");
+    assert_eq!(refused(&mut admin, &skipped).await, "23503", "no such move");
 }
 
 #[tokio::test]
-async fn every_statement_is_understood_by_the_database_and_allowed_to_the_serving_role() {
+async fn the_database_accepts_every_statement_from_the_serving_role() {
     let stage = Stage::new().await;
     let mut serving = PgConnection::connect_with(&stage.options).await.unwrap();
     for (name, statement) in store::statements() {
         let prepared = (&mut serving).prepare(statement.into_sql_str()).await;
         assert!(prepared.is_ok(), "{name}: {}", prepared.err().unwrap());
-        // A plan is made, and with it the permissions are checked.
+        // EXPLAIN makes a plan, which checks the permissions too.
         let parameters = statement.matches('$').count();
         let nulls = (1..=parameters)
             .rev()
@@ -130,7 +130,7 @@ async fn migrations_may_run_again() {
 }
 
 #[tokio::test]
-async fn without_a_database_nothing_is_done_and_that_is_said() {
+async fn without_a_database_a_command_fails_as_not_executed() {
     let stage = Stage::new().await;
     let nowhere = inventory(
         &stage.options.clone().port(1),

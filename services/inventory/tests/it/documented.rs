@@ -1,4 +1,4 @@
-//! Every route, every role, every documented answer.
+//! Tests of every route with every role, and of every documented answer.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -18,7 +18,7 @@ fn described() -> Documented {
     Documented::new(&serde_json::to_value(Description::openapi()).unwrap())
 }
 
-/// Every route.
+/// All routes of the public API.
 fn routes() -> Vec<Route> {
     let id = Uuid::now_v7();
     let route = |method, template, path: &str, body, roles| Route {
@@ -48,16 +48,16 @@ fn routes() -> Vec<Route> {
 }
 
 #[tokio::test]
-async fn each_route_serves_its_roles_and_nobody_else() {
+async fn each_route_serves_its_roles_and_refuses_all_others() {
     let served = Served::with(&[("a", 1_000)]).await;
     let routes = routes();
     let names: BTreeSet<String> = routes.iter().map(Route::name).collect();
     assert_eq!(names, described().routes(), "this test knows every route");
     for route in routes {
         let (name, roles) = (route.name(), route.roles);
-        let stranger = Client::new(&served.base).token("a-token-that-nobody-was-given");
+        let stranger = Client::new(&served.base).token("a-token-that-was-never-issued");
         for (client, role) in [
-            (&served.nobody, "nobody"),
+            (&served.anonymous, "anonymous"),
             (&stranger, "stranger"),
             (&served.client, "client"),
             (&served.service, "service"),
@@ -67,7 +67,7 @@ async fn each_route_serves_its_roles_and_nobody_else() {
             let what = format!("{role} {name}: {reply}");
             if roles.contains(&role) {
                 assert!(!matches!(reply.status.as_u16(), 401 | 403), "{what}");
-            } else if matches!(role, "nobody" | "stranger") {
+            } else if matches!(role, "anonymous" | "stranger") {
                 assert_eq!(
                     (reply.status.as_u16(), reply.problem().as_deref()),
                     (401, Some("unauthenticated")),
@@ -86,13 +86,13 @@ async fn each_route_serves_its_roles_and_nobody_else() {
     served.stage.assert_sound().await;
 }
 
-/// The client of a role.
+/// A function that gives the client of a role.
 fn client_of(served: &Served) -> impl Fn(&str) -> Client + '_ {
     |role| match role {
         "client" => served.client.clone(),
         "service" => served.service.clone(),
         "operator" => served.operator.clone(),
-        _ => served.nobody.clone(),
+        _ => served.anonymous.clone(),
     }
 }
 
@@ -104,7 +104,7 @@ async fn every_documented_answer_is_given() {
     seen.wrong_requests(&routes(), &client_of(&served)).await;
     seen.stalled_bodies(&routes(), served.base.trim_start_matches("http://"), &token).await;
 
-    // Items.
+    // Answers of the routes for items.
     let item =
         |sku: &str| operator.post("/v1/items").json(&json!({"sku": sku, "name": "An item", "on_hand": 3}));
     let created = seen.expect("post /v1/items", item("x y/z"), 201, None).await;
@@ -134,7 +134,7 @@ async fn every_documented_answer_is_given() {
         seen.expect("get /v1/items", client.get(bad), 400, Some("malformed-parameter")).await;
     }
 
-    // Reservations.
+    // Answers of the routes for reservations.
     let (id, short, ended, shut) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
     let held = seen.expect("post /v1/reservations", served.reserve(id, "a", 4), 201, None).await;
     assert_eq!(held.header("location"), format!("/v1/reservations/{id}"));

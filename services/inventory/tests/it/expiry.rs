@@ -1,4 +1,4 @@
-//! Ending holds whose time is up.
+//! Tests of expiring holds that have ended.
 
 use inventory_service::app::Failure;
 use inventory_service::app::expire::SWEEP;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::support::{Stage, ask, inventory, patient, problem};
 
 #[tokio::test]
-async fn the_sweep_ends_what_is_due_and_only_that() {
+async fn the_sweep_expires_due_holds_and_no_others() {
     let stage = Stage::with(&[("a", 10), ("b", 10)]).await;
     let due = stage.hold(&[("a", 2), ("b", 1)]).await;
     let other = stage.hold(&[("b", 3)]).await;
@@ -25,13 +25,13 @@ async fn the_sweep_ends_what_is_due_and_only_that() {
     let (held, expired) = (&entries[0], &entries[1]);
     assert_eq!((&*expired.principal, &*expired.command), (SWEEP, "expire"));
     assert_eq!(expired.rule, "inventory.expire@1");
-    assert_eq!(expired.causation_id, Some(held.id), "the hold is what led to its end");
-    assert_eq!(expired.correlation_id, held.correlation_id, "in the story of the same request");
+    assert_eq!(expired.causation_id, Some(held.id), "the hold is the cause of its expiry");
+    assert_eq!(expired.correlation_id, held.correlation_id, "it belongs to the same request");
     stage.assert_sound().await;
 }
 
 #[tokio::test]
-async fn many_due_holds_of_one_item_are_ended_in_batches_by_several_sweeps_at_once() {
+async fn several_sweeps_at_once_expire_many_due_holds_of_one_item_in_batches() {
     let stage = Stage::with(&[("a", 1_000), ("b", 1_000)]).await;
     for n in 0..120 {
         let pair = [("a", 1), ("b", 2)];
@@ -50,7 +50,7 @@ async fn many_due_holds_of_one_item_are_ended_in_batches_by_several_sweeps_at_on
 }
 
 #[tokio::test]
-async fn the_sweep_leaves_out_what_someone_else_has_locked() {
+async fn the_sweep_skips_holds_that_another_transaction_has_locked() {
     let stage = Stage::with(&[("a", 10)]).await;
     let (locked, free) = (stage.hold(&[("a", 1)]).await, stage.hold(&[("a", 1)]).await);
     stage.let_end(locked).await;
@@ -72,7 +72,7 @@ async fn a_confirmation_and_the_sweep_race_for_one_hold_and_one_wins() {
     let (mut shipped, mut expired) = (0, 0);
     for _ in 0..30 {
         let id = stage.hold(&[("a", 1)]).await;
-        // A moment so close that either may come first.
+        // The end is so close that either may come first.
         sqlx::query("UPDATE reservations SET expires_at = clock_timestamp() + interval '2 ms' WHERE id = $1")
             .bind(id)
             .execute(&stage.admin)
@@ -99,7 +99,7 @@ async fn a_confirmation_and_the_sweep_race_for_one_hold_and_one_wins() {
 }
 
 #[tokio::test]
-async fn the_clock_that_judges_a_hold_is_read_after_the_wait_for_its_lock() {
+async fn the_clock_that_decides_expiry_is_read_after_the_wait_for_the_lock() {
     let stage = Stage::with(&[("a", 10)]).await;
     let id = stage.hold(&[("a", 1)]).await;
     sqlx::query("UPDATE reservations SET expires_at = clock_timestamp() + interval '3 s' WHERE id = $1")
@@ -122,14 +122,14 @@ async fn the_clock_that_judges_a_hold_is_read_after_the_wait_for_its_lock() {
                 break;
             }
         }
-        assert!(waits_in_time, "it did not come to the lock before the end");
+        assert!(waits_in_time, "the confirm did not reach the lock before the end");
         holder.rollback().await.unwrap();
     });
-    assert_eq!(reply.unwrap().stored.status, 410, "asked for in time, but its turn came after the end");
+    assert_eq!(reply.unwrap().stored.status, 410, "sent in time, but it got the lock after the end");
 }
 
 #[tokio::test]
-async fn what_is_overdue_can_be_seen() {
+async fn the_count_of_holds_reports_how_long_one_is_overdue() {
     let stage = Stage::with(&[("a", 10)]).await;
     let held = stage.inventory.held().await.unwrap();
     assert_eq!((held.count, held.overdue_seconds), (0, 0.0));
@@ -145,7 +145,7 @@ async fn what_is_overdue_can_be_seen() {
 }
 
 #[tokio::test]
-async fn a_sweep_reads_what_is_due_and_not_all_that_is_held() {
+async fn a_sweep_reads_only_due_holds_by_an_index() {
     let stage = Stage::new().await;
     let (_, statement) =
         store::statements().into_iter().find(|(name, _)| *name == "reservations::DUE").unwrap();
@@ -166,7 +166,7 @@ async fn a_sweep_reads_what_is_due_and_not_all_that_is_held() {
     );
 }
 
-/// Every way in which a hold can be one that this release cannot read: SET clauses.
+/// SET clauses that make a hold unreadable for this release, one for each kind of fault.
 const FAULTS: [&str; 5] = [
     "lines = 'null'",
     "lines = '[{\"sku\": \"a\", \"quantity\": 0}]'",
@@ -176,7 +176,7 @@ const FAULTS: [&str; 5] = [
 ];
 
 #[tokio::test]
-async fn holds_that_cannot_be_read_leave_the_others_to_the_sweep_and_are_named() {
+async fn holds_that_cannot_be_read_do_not_delay_the_others_and_are_reported() {
     let stage = Stage::with(&[("a", 1_000)]).await;
     stage
         .admin
@@ -184,7 +184,7 @@ async fn holds_that_cannot_be_read_leave_the_others_to_the_sweep_and_are_named()
         .await
         .unwrap();
     let mut first = None;
-    // More than a batch of them, and all due before the others.
+    // They are more than a batch, and all due before the others.
     for fault in FAULTS.into_iter().cycle().take(60) {
         let id = stage.hold(&[("a", 1)]).await;
         let spoil =
@@ -207,7 +207,7 @@ async fn holds_that_cannot_be_read_leave_the_others_to_the_sweep_and_are_named()
 }
 
 #[tokio::test]
-async fn a_hold_whose_end_the_database_refuses_is_set_aside_and_the_others_end() {
+async fn a_hold_whose_expiry_the_database_refuses_is_set_aside_and_the_others_expire() {
     let stage = Stage::with(&[("bad", 10), ("good", 10)]).await;
     let (bad, good) = (stage.hold(&[("bad", 1)]).await, stage.hold(&[("good", 1)]).await);
     refuse(&stage, "bad").await;
@@ -221,13 +221,13 @@ async fn a_hold_whose_end_the_database_refuses_is_set_aside_and_the_others_end()
     stage.admin.execute("DROP TRIGGER refuse ON items").await.unwrap();
     assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 0, "it is set aside");
     stage.inventory.try_now();
-    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 1, "an operator has it tried at once");
+    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 1, "an operator's request tries it at once");
     assert!(stuck().ok);
     stage.assert_sound().await;
 }
 
 #[tokio::test]
-async fn a_hold_whose_item_is_locked_for_long_does_not_hold_up_the_others() {
+async fn a_hold_whose_item_is_locked_for_long_does_not_delay_the_others() {
     let stage = Stage::with(&[("busy", 10), ("free", 10)]).await;
     let (busy, free) = (stage.hold(&[("busy", 1)]).await, stage.hold(&[("free", 1)]).await);
     stage.let_end(busy).await;
@@ -260,7 +260,7 @@ async fn an_item_that_can_never_be_written_fails_only_its_own_reservations() {
     stage.assert_sound().await;
 }
 
-/// Has the database refuse every change of an item.
+/// Makes the database refuse every change of an item.
 async fn refuse(stage: &Stage, sku: &str) {
     let trigger = format!(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$;

@@ -1,9 +1,9 @@
-//! The public API over real sockets.
+//! Tests of the public API over real sockets.
 
 use std::time::Duration;
 
 use inventory_api::{
-    Answer, CallContext, InventoryClient, Refusal, ReserveRequest, X_CAUSATION_ID, X_HYBRID_CLOCK,
+    Answer, CallContext, InventoryClient, Refusal, ReserveRequest, Subject, X_CAUSATION_ID, X_HYBRID_CLOCK,
 };
 use mainstay::RequestContext;
 use mainstay::client::{ClientConfig, HyperTransport, TransportConfig};
@@ -16,7 +16,7 @@ use crate::served::{Served, reply, reserve_body};
 use crate::support::PATIENCE;
 
 #[tokio::test]
-async fn a_replay_is_byte_for_byte_the_first_reply_under_todays_correlation_id() {
+async fn a_replay_is_byte_for_byte_the_first_reply_with_the_current_correlation_id_in_its_header() {
     let served = Served::with(&[("a", 10)]).await;
     let id = Uuid::now_v7();
     for (what, status) in [("reserve", 201), ("confirm", 200), ("refused", 409)] {
@@ -45,7 +45,7 @@ async fn a_replay_is_byte_for_byte_the_first_reply_under_todays_correlation_id()
 }
 
 #[tokio::test]
-async fn white_space_and_the_order_of_members_make_no_other_request() {
+async fn white_space_and_the_order_of_members_do_not_make_a_different_request() {
     let served = Served::with(&[]).await;
     let send = |body: &'static str| {
         let call = served.operator.post("/v1/items").key("a key for one creation");
@@ -76,7 +76,7 @@ async fn every_wrong_field_is_named() {
 }
 
 #[tokio::test]
-async fn a_request_leaves_its_cause_and_clock_in_the_journal_and_malformed_ones_are_absent() {
+async fn the_journal_has_the_cause_and_clock_of_a_request_unless_they_are_malformed() {
     let served = Served::with(&[("a", 10)]).await;
     let (id, cause) = (Uuid::now_v7(), Uuid::now_v7());
     let clock = reply(served.confirm(Uuid::nil())).await.header("x-hybrid-clock").to_owned();
@@ -96,12 +96,12 @@ async fn a_request_leaves_its_cause_and_clock_in_the_journal_and_malformed_ones_
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_cancels_nothing() {
+async fn a_client_that_disconnects_cancels_nothing() {
     let served = Served::with(&[("a", 10)]).await;
     let id = Uuid::now_v7();
     let mut holder = served.stage.admin.begin().await.unwrap();
     sqlx::query("SELECT FROM items FOR UPDATE").execute(&mut *holder).await.unwrap();
-    let key = "the key of one who left";
+    let key = "the key of a client that left";
     let left = served.reserve(id, "a", 1).key(key);
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     tokio::select! {
@@ -119,12 +119,12 @@ async fn a_client_that_leaves_cancels_nothing() {
 }
 
 #[tokio::test]
-async fn a_deadline_that_ends_in_the_middle_leaves_the_outcome_unknown_until_the_key_is_repeated() {
+async fn a_deadline_that_passes_during_a_command_leaves_the_outcome_unknown_until_the_key_is_repeated() {
     let served = Served::with(&[("a", 10)]).await;
     let mut holder = served.stage.admin.begin().await.unwrap();
     sqlx::query("SELECT FROM items FOR UPDATE").execute(&mut *holder).await.unwrap();
     let id = Uuid::now_v7();
-    let key = "the key of one in a hurry";
+    let key = "the key of a short deadline";
     let call = served.reserve(id, "a", 1).key(key).deadline(Duration::from_millis(400));
     let over = tokio::time::Instant::now() + Duration::from_millis(500);
     let late = reply(call).await.expect(504);
@@ -133,7 +133,7 @@ async fn a_deadline_that_ends_in_the_middle_leaves_the_outcome_unknown_until_the
     tokio::time::sleep_until(over).await;
     holder.rollback().await.unwrap();
     let repeat = reply(served.reserve(id, "a", 1).key(key)).await.expect(201);
-    assert!(!repeat.is_replayed(), "its turn came after the deadline, so it was undone");
+    assert!(!repeat.is_replayed(), "it got the lock after the deadline, so it was rolled back");
     assert_eq!(served.stage.stock("a").await, (10, 1));
     served.stage.assert_sound().await;
 }
@@ -157,6 +157,10 @@ async fn the_typed_client_understands_every_answer() {
     let request = |id, sku: &str, quantity| -> ReserveRequest {
         serde_json::from_value(reserve_body(id, sku, quantity)).unwrap()
     };
+    let subject = |id| {
+        let ReserveRequest { reservation_id, order_id, lines, .. } = request(id, "a", 3);
+        Subject { reservation_id, order_id, lines }
+    };
     let id = Uuid::now_v7();
     let held = client.reserve(context(), &request(id, "a", 3)).await;
     let Answer::Applied(reservation) = held.answer else { panic!("{held:?}") };
@@ -166,32 +170,35 @@ async fn the_typed_client_understands_every_answer() {
     assert_eq!((lines[0].requested, lines[0].available), (8, 7));
     let unknown = client.reserve(context(), &request(Uuid::now_v7(), "x", 8)).await.answer;
     assert_eq!(unknown, Answer::Refused(Refusal::UnknownSku(vec!["x".to_owned()])));
-    let unseen = client.confirm(context(), Uuid::now_v7()).await.answer;
+    let unseen = client.confirm(context(), subject(Uuid::now_v7())).await.answer;
     assert_eq!(unseen, Answer::Refused(Refusal::NotFound));
-    assert!(matches!(client.confirm(context(), id).await.answer, Answer::Applied(_)));
-    let late = client.release(context(), id).await;
+    assert!(matches!(client.confirm(context(), subject(id)).await.answer, Answer::Applied(_)));
+    let late = client.release(context(), subject(id)).await;
     assert_eq!(late.answer, Answer::Refused(Refusal::IllegalTransition("confirmed".to_owned())));
     assert!(late.entry_id.is_some());
     let voided = Uuid::now_v7();
-    assert!(matches!(client.release(context(), voided).await.answer, Answer::Applied(_)));
+    assert!(matches!(client.release(context(), subject(voided)).await.answer, Answer::Applied(_)));
     let shut = client.reserve(context(), &request(voided, "a", 1)).await.answer;
     assert_eq!(shut, Answer::Refused(Refusal::ReservationVoided));
     let ended = Uuid::now_v7();
     client.reserve(context(), &request(ended, "a", 1)).await;
     served.stage.let_end(ended).await;
-    assert_eq!(client.confirm(context(), ended).await.answer, Answer::Refused(Refusal::ReservationExpired));
-    let read = client.reservation(context(), ended).await;
+    assert_eq!(
+        client.confirm(context(), subject(ended)).await.answer,
+        Answer::Refused(Refusal::ReservationExpired)
+    );
+    let read = client.reservation(context(), subject(ended)).await;
     assert!(matches!(read.answer, Answer::Applied(_)) && read.entry_id.is_some());
 }
 
 #[tokio::test]
 async fn the_description_and_its_page_are_served_without_a_token() {
     let served = Served::with(&[]).await;
-    let document = reply(served.nobody.get("/openapi.json")).await.expect(200).json();
+    let document = reply(served.anonymous.get("/openapi.json")).await.expect(200).json();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     assert_eq!(document["info"]["title"], "Mainstay inventory service");
-    let page = reply(served.nobody.get("/docs")).await.expect(200);
+    let page = reply(served.anonymous.get("/docs")).await.expect(200);
     assert!(String::from_utf8_lossy(&page.body).contains("/v1/reservations/{id}/confirm"));
-    reply(served.nobody.get("/v1/nothing")).await.expect(404);
+    reply(served.anonymous.get("/v1/nothing")).await.expect(404);
     reply(served.operator.put("/v1/items")).await.expect(405);
 }

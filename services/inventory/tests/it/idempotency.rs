@@ -1,4 +1,4 @@
-//! One key, one effect, one reply.
+//! Tests that one key has one effect and one reply.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ async fn a_repeat_gets_the_same_bytes_and_changes_nothing() {
     stage.confirm(ask(), id).await.unwrap();
     let again = stage.reserve(ask_with(KEY), id, &[("a", 3)]).await.unwrap();
     assert!(again.replayed && !first.replayed);
-    assert_eq!(again.stored, first.stored, "as it was then, though it is confirmed by now");
+    assert_eq!(again.stored, first.stored, "the first reply, although the reservation is confirmed now");
     assert_eq!(again.entry_id, first.entry_id);
     assert_eq!(stage.stock("a").await, (7, 0));
     stage.assert_sound().await;
 }
 
 #[tokio::test]
-async fn a_refusal_is_replayed_with_its_first_correlation_id_though_stock_came_in() {
+async fn a_refusal_is_replayed_with_its_first_correlation_id_although_stock_was_received() {
     let stage = Stage::with(&[("a", 1)]).await;
     let id = Uuid::now_v7();
     let first_ask = ask_with(KEY);
@@ -38,7 +38,7 @@ async fn a_refusal_is_replayed_with_its_first_correlation_id_though_stock_came_i
 }
 
 #[tokio::test]
-async fn another_request_under_the_same_key_is_refused_and_leaves_the_first_alone() {
+async fn another_request_under_the_same_key_is_refused_and_does_not_change_the_first() {
     let stage = Stage::with(&[("a", 10)]).await;
     let id = Uuid::now_v7();
     let first = stage.reserve(ask_with(KEY), id, &[("a", 3)]).await.unwrap();
@@ -46,7 +46,7 @@ async fn another_request_under_the_same_key_is_refused_and_leaves_the_first_alon
     other.fingerprint = [9; 32];
     let refused = stage.reserve(other.clone(), Uuid::now_v7(), &[("a", 3)]).await.unwrap_err();
     assert!(matches!(refused, Failure::KeyReused));
-    // Whatever else there is to say: that the reservation holds something else, that there is none.
+    // Other refusals would be true too: the reservation holds other lines, or does not exist.
     let refused = stage.reserve(other.clone(), id, &[("a", 4)]).await.unwrap_err();
     assert!(matches!(refused, Failure::KeyReused), "{refused:?}");
     let refused = stage.confirm(other, Uuid::now_v7()).await.unwrap_err();
@@ -59,7 +59,7 @@ async fn another_request_under_the_same_key_is_refused_and_leaves_the_first_alon
 async fn another_principals_use_of_a_key_is_invisible() {
     let stage = Stage::with(&[("a", 10)]).await;
     let mut other = ask_with(KEY);
-    other.principal = "somebody-else".into();
+    other.principal = "another-principal".into();
     other.fingerprint = [9; 32];
     stage.reserve(ask_with(KEY), Uuid::now_v7(), &[("a", 1)]).await.unwrap();
     let reply = stage.reserve(other, Uuid::now_v7(), &[("a", 1)]).await.unwrap();
@@ -68,7 +68,7 @@ async fn another_principals_use_of_a_key_is_invisible() {
 }
 
 #[tokio::test]
-async fn a_state_already_reached_is_an_answer_and_is_stored_without_an_entry() {
+async fn the_reply_for_a_state_already_reached_is_stored_without_an_entry() {
     let stage = Stage::with(&[("a", 10)]).await;
     let id = stage.hold(&[("a", 1)]).await;
     let confirmed = stage.confirm(ask(), id).await.unwrap();
@@ -80,7 +80,7 @@ async fn a_state_already_reached_is_an_answer_and_is_stored_without_an_entry() {
 }
 
 #[tokio::test]
-async fn a_request_that_comes_too_late_is_not_begun() {
+async fn a_request_whose_deadline_has_passed_is_not_begun() {
     let stage = Stage::with(&[("a", 10)]).await;
     let mut late = ask_with(KEY);
     late.context = RequestContext::background(Duration::ZERO);
@@ -90,7 +90,7 @@ async fn a_request_that_comes_too_late_is_not_begun() {
 }
 
 #[tokio::test]
-async fn a_deadline_that_passes_in_the_queue_for_a_lock_undoes_everything() {
+async fn a_deadline_that_passes_during_the_wait_for_a_lock_rolls_everything_back() {
     let stage = Stage::with(&[("a", 10)]).await;
     let id = stage.hold(&[("a", 1)]).await;
     let mut holder = stage.admin.begin().await.unwrap();
@@ -108,7 +108,7 @@ async fn a_deadline_that_passes_in_the_queue_for_a_lock_undoes_everything() {
             let waiting = "SELECT count(*) FROM pg_stat_activity
                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
             while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&stage.admin).await.unwrap() < 4 {
-                assert!(!context.deadline.has_passed(), "not all of them came to wait");
+                assert!(!context.deadline.has_passed(), "not all requests reached the lock");
             }
             tokio::time::sleep_until(context.deadline.instant()).await;
             holder.rollback().await.unwrap();
@@ -125,7 +125,7 @@ async fn a_deadline_that_passes_in_the_queue_for_a_lock_undoes_everything() {
 #[tokio::test]
 async fn a_key_whose_first_request_has_not_ended_is_in_flight() {
     let stage = Stage::with(&[("a", 10)]).await;
-    // Nothing here writes such a row; a reader that finds one must not take it for free.
+    // Inventory never writes such a row. A reader that finds one must not treat the key as free.
     let ask = ask_with(KEY);
     sqlx::query("INSERT INTO idempotency (principal, key_hash, fingerprint, command, aggregate_id) VALUES ($1, $2, $3, 'reserve', $4)")
         .bind(&ask.principal)
@@ -140,13 +140,13 @@ async fn a_key_whose_first_request_has_not_ended_is_in_flight() {
 }
 
 #[test]
-fn callers_are_told_how_long_a_key_is_kept() {
+fn the_openapi_description_says_how_long_a_key_is_kept() {
     let told = <inventory_service::http::Description as utoipa::OpenApi>::openapi().info.description.unwrap();
     assert!(told.contains(&format!("for {} days", journal::idempotency::RETENTION_DAYS)), "{told}");
 }
 
 #[tokio::test]
-async fn keys_are_forgotten_a_week_after_their_reply_and_not_while_something_is_held_under_them() {
+async fn keys_are_deleted_a_week_after_their_reply_and_not_while_their_reservation_is_held() {
     let stage = Stage::with(&[("a", 10)]).await;
     let id = Uuid::now_v7();
     stage.reserve(ask_with(KEY), id, &[("a", 1)]).await.unwrap();
@@ -154,8 +154,8 @@ async fn keys_are_forgotten_a_week_after_their_reply_and_not_while_something_is_
     assert_eq!(reap().await, 0);
     let older = "UPDATE idempotency SET completed_at = now() - interval '7 days 1 second'";
     sqlx::query(older).execute(&stage.admin).await.unwrap();
-    assert_eq!(reap().await, 1, "the item's, which has nowhere to go");
+    assert_eq!(reap().await, 1, "the key of the item, whose state cannot change");
     stage.release(ask(), id).await.unwrap();
-    assert_eq!(reap().await, 1, "what was held is released");
+    assert_eq!(reap().await, 1, "the reservation is released");
     assert_eq!(stage.keys().await, 1, "the release's key is younger");
 }

@@ -1,4 +1,4 @@
-//! Creating items, receiving stock, reading pages.
+//! Tests of creating items, receiving stock and reading pages.
 
 use inventory_service::app::{Failure, Refusal};
 use tokio::time::Instant;
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use crate::support::{PATIENCE, Stage, ask, body, problem};
 
 #[tokio::test]
-async fn an_item_begins_with_what_it_was_created_with() {
+async fn a_new_item_has_the_stock_of_its_creation() {
     let stage = Stage::new().await;
     let reply = stage.create(ask(), "85123A", 100).await.unwrap();
     assert_eq!(reply.stored.status, 201);
@@ -17,7 +17,7 @@ async fn an_item_begins_with_what_it_was_created_with() {
 }
 
 #[tokio::test]
-async fn a_sku_names_one_item_for_ever_and_another_try_is_told_so_finally() {
+async fn a_second_creation_with_the_same_sku_is_refused_for_good() {
     let stage = Stage::with(&[("a", 1)]).await;
     let again = ask();
     let reply = stage.create(again.clone(), "a", 5).await.unwrap();
@@ -31,7 +31,7 @@ async fn a_sku_names_one_item_for_ever_and_another_try_is_told_so_finally() {
 }
 
 #[tokio::test]
-async fn a_receipt_adds_to_what_is_there_and_to_the_items_history() {
+async fn a_receipt_adds_to_the_stock_and_to_the_history_of_the_item() {
     let stage = Stage::with(&[("a", 1)]).await;
     let id = stage.hold(&[("a", 1)]).await;
     let reply = stage.receive(ask(), "a", 50).await.unwrap();
@@ -40,7 +40,7 @@ async fn a_receipt_adds_to_what_is_there_and_to_the_items_history() {
     assert_eq!(body(&reply)["available"], 50);
     let item = inventory_service::domain::item::item_id(&"a".to_owned().try_into().unwrap());
     let versions: Vec<_> = stage.entries(Some(item)).await.iter().map(|e| e.version).collect();
-    assert_eq!(versions, [1, 2], "a reservation does not count as the item's own entry");
+    assert_eq!(versions, [1, 2], "a reservation writes no entry of the item");
     stage.confirm(ask(), id).await.unwrap();
     assert_eq!(stage.stock("a").await, (50, 0));
     stage.assert_sound().await;
@@ -58,7 +58,7 @@ async fn a_receipt_of_an_unknown_item_is_refused_without_claiming_its_key() {
 }
 
 #[tokio::test]
-async fn pages_of_items_follow_the_bytes_of_their_skus() {
+async fn pages_of_items_are_sorted_by_the_bytes_of_the_skus() {
     let stage = Stage::with(&[("b", 1), ("B", 1), ("a b", 1), ("10", 1), ("9", 1)]).await;
     let deadline = Instant::now() + PATIENCE;
     let (mut after, mut seen) = (String::new(), Vec::new());

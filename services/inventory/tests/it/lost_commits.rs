@@ -1,4 +1,4 @@
-//! A COMMIT whose answer never comes: the use case finds out what became of it, or says that it does not know.
+//! Tests of a COMMIT whose answer never comes: the use case finds its outcome, or reports that it is unknown.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ async fn stage() -> (Stage, TcpProxy) {
 }
 
 #[tokio::test]
-async fn a_commit_that_was_carried_out_is_found_by_its_key() {
+async fn a_commit_that_succeeded_is_found_by_its_key() {
     let (stage, proxy) = stage().await;
     let (id, key) = (Uuid::now_v7(), "a key for the lost commit");
     proxy.cut_on(b"COMMIT", 0, Cut::BeforeReply);
     let reply = stage.reserve(ask_with(key), id, &[("a", 1)]).await.unwrap();
     assert_eq!(proxy.counts().cuts, 1);
-    assert_eq!((reply.stored.status, reply.replayed), (201, true), "it is the reply that was stored");
+    assert_eq!((reply.stored.status, reply.replayed), (201, true), "the stored reply is replayed");
     assert_eq!((stage.stock("a").await, stage.path(id).await), ((10, 1), vec!["held".to_owned()]));
     stage.assert_sound().await;
 }
@@ -41,7 +41,7 @@ async fn a_commit_that_never_arrived_is_done_again_once() {
 async fn a_database_that_stays_silent_after_a_commit_leaves_the_outcome_unknown_until_the_key_is_repeated() {
     let (stage, proxy) = stage().await;
     let (id, key) = (Uuid::now_v7(), "a key for the silent one");
-    // The pool has a connection, so that the first thing to fail is the COMMIT.
+    // The pool has a connection, so that the COMMIT is the first statement to fail.
     stage.inventory.held().await.unwrap();
     let hurried = Ask { context: RequestContext::background(Duration::from_secs(4)), ..ask_with(key) };
     proxy.cut_on(b"COMMIT", 0, Cut::BeforeReply);
@@ -72,7 +72,7 @@ async fn a_connection_lost_before_the_commit_means_that_nothing_was_done() {
 }
 
 #[tokio::test]
-async fn connections_that_died_while_idle_are_replaced_unnoticed() {
+async fn connections_that_died_while_idle_are_replaced_without_an_error() {
     let (stage, proxy) = stage().await;
     stage.hold(&[("a", 1)]).await;
     proxy.cut();

@@ -1,4 +1,4 @@
-//! Inventory against a real PostgreSQL.
+//! Tests of the inventory service with a real PostgreSQL.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(unreachable_pub, reason = "the modules of one program")]
 

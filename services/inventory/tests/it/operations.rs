@@ -1,4 +1,4 @@
-//! The operations listener, the sweep that runs by itself, and the program's own commands.
+//! Tests of the operations listener, of the periodic sweep, and of the program's commands.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -12,21 +12,21 @@ use crate::served::{Served, config, reply};
 use crate::support::{PATIENCE, Stage};
 
 #[tokio::test]
-async fn probes_and_metrics_need_no_token_and_administration_needs_an_operators() {
+async fn probes_and_metrics_need_no_token_and_administration_needs_an_operator_token() {
     let served = Served::with(&[("a", 10)]).await;
-    reply(served.ops_nobody.get("/livez")).await.expect(200);
-    let ready = reply(served.ops_nobody.get("/readyz")).await.expect(200).json();
+    reply(served.ops_anonymous.get("/livez")).await.expect(200);
+    let ready = reply(served.ops_anonymous.get("/readyz")).await.expect(200).json();
     assert_eq!(ready["status"], "ready");
     for path in ["journal", "breakers"] {
         let path = format!("/admin/v1/{path}");
-        reply(served.ops_nobody.get(&path)).await.expect(401);
+        reply(served.ops_anonymous.get(&path)).await.expect(401);
         reply(served.ops_client.get(&path)).await.expect(403);
         reply(served.ops.get(&path)).await.expect(200);
     }
-    reply(served.ops_nobody.post("/admin/v1/reconcile")).await.expect(401);
+    reply(served.ops_anonymous.post("/admin/v1/reconcile")).await.expect(401);
     reply(served.ops_client.post("/admin/v1/reconcile")).await.expect(403);
     let breakers = reply(served.ops.get("/admin/v1/breakers")).await.expect(200).json();
-    assert_eq!(breakers["items"], json!([]), "inventory calls nobody");
+    assert_eq!(breakers["items"], json!([]), "inventory calls no other service");
     reply(served.ops.get("/admin/v1/faults")).await.expect(404);
 }
 
@@ -39,13 +39,13 @@ async fn a_service_without_its_schema_is_alive_and_not_ready() {
         .unwrap();
     let config = config(&stage, false);
     let served = Served::start(stage, config).await;
-    let not_ready = reply(served.ops_nobody.get("/readyz")).await.expect(503).json();
+    let not_ready = reply(served.ops_anonymous.get("/readyz")).await.expect(503).json();
     assert_eq!(not_ready["conditions"][1]["name"], "schema");
-    reply(served.ops_nobody.get("/livez")).await.expect(200);
+    reply(served.ops_anonymous.get("/livez")).await.expect(200);
 }
 
 #[tokio::test]
-async fn readiness_names_a_read_only_database_and_forgets_it_with_its_setting() {
+async fn readiness_names_a_read_only_database_until_the_setting_is_reset() {
     let stage = Stage::new().await;
     let (admin, name) = (stage.admin.clone(), stage.database.name().to_owned());
     let alter = async |setting: &str| {
@@ -55,17 +55,17 @@ async fn readiness_names_a_read_only_database_and_forgets_it_with_its_setting() 
     alter("SET default_transaction_read_only = on").await;
     let config = config(&stage, false);
     let served = Served::start(stage, config).await;
-    let not_ready = reply(served.ops_nobody.get("/readyz")).await.expect(503).json();
+    let not_ready = reply(served.ops_anonymous.get("/readyz")).await.expect(503).json();
     assert_eq!(not_ready["conditions"][0]["name"], "database");
     let detail = not_ready["conditions"][0]["detail"].as_str().unwrap();
     assert!(detail.starts_with("read-only"), "{detail}");
     alter("RESET default_transaction_read_only").await;
-    // The session of the first question is still in the pool, and still read-only.
-    reply(served.ops_nobody.get("/readyz")).await.expect(200);
+    // The session of the first probe is still in the pool, and still read-only.
+    reply(served.ops_anonymous.get("/readyz")).await.expect(200);
 }
 
 #[tokio::test]
-async fn the_journal_is_read_in_order_and_by_what_it_is_about() {
+async fn the_journal_is_read_in_order_and_by_filters() {
     let served = Served::with(&[("a", 10)]).await;
     let id = Uuid::now_v7();
     reply(served.reserve(id, "a", 1).key("the key to be found").correlation("story-7")).await.expect(201);
@@ -109,18 +109,18 @@ async fn the_journal_is_read_in_order_and_by_what_it_is_about() {
 }
 
 #[tokio::test]
-async fn holds_end_by_themselves_and_an_operator_can_end_them_at_once() {
+async fn the_periodic_sweep_expires_holds_and_an_operator_can_expire_them_at_once() {
     let served = Served::with(&[("a", 10)]).await;
     let by_itself = served.stage.hold(&[("a", 1)]).await;
     served.stage.let_end(by_itself).await;
-    eventually("the sweep ends the hold", PATIENCE, || async {
+    eventually("the sweep expires the hold", PATIENCE, || async {
         served.stage.status(by_itself).await.as_deref() == Some("expired")
     })
     .await;
     assert_eq!(served.stage.entries(Some(by_itself)).await[1].principal, "sweep:expiry");
 
-    // The service's own sweep may come first; try until the operator's does.
-    let by_hand = eventually("the operator comes first", PATIENCE, || async {
+    // The periodic sweep may come first, so this is repeated until the operator's request does.
+    let by_hand = eventually("the operator's request comes first", PATIENCE, || async {
         let id = served.stage.hold(&[("a", 1)]).await;
         served.stage.let_end(id).await;
         let swept = reply(served.ops.post("/admin/v1/reconcile")).await.expect(200).json();
@@ -132,7 +132,7 @@ async fn holds_end_by_themselves_and_an_operator_can_end_them_at_once() {
 }
 
 #[tokio::test]
-async fn a_fault_can_be_injected_where_that_is_enabled() {
+async fn a_fault_can_be_injected_when_faults_are_enabled() {
     let stage = Stage::with(&[("a", 10)]).await;
     let config = config(&stage, true);
     let served = Served::start(stage, config).await;
@@ -142,7 +142,7 @@ async fn a_fault_can_be_injected_where_that_is_enabled() {
 }
 
 #[tokio::test]
-async fn a_stopping_service_finishes_what_it_has_begun() {
+async fn a_stopping_service_finishes_the_requests_in_flight() {
     let served = Served::with(&[("a", 10)]).await;
     let id = Uuid::now_v7();
     let mut holder = served.stage.admin.begin().await.unwrap();
@@ -166,7 +166,7 @@ async fn a_stopping_service_finishes_what_it_has_begun() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_slow_feed_readers_leave_connections_for_reservations_and_readiness() {
     let served = Served::with(&[("a", 100)]).await;
-    // Whoever reads the journal and writes nothing is slow.
+    // A session that only reads the journal is slow.
     let slow = "ALTER TABLE journal ENABLE ROW LEVEL SECURITY;
         CREATE POLICY slow ON journal USING (current_query() LIKE '%INSERT%' OR pg_sleep(60) IS NULL) WITH CHECK (true)";
     sqlx::raw_sql(slow).execute(&served.stage.admin).await.unwrap();
@@ -179,7 +179,7 @@ async fn sixteen_slow_feed_readers_leave_connections_for_reservations_and_readin
     eventually("the readers read", PATIENCE, || async { sleeping().await.unwrap() >= 3 }).await;
     for _ in 0..10 {
         reply(served.reserve(Uuid::now_v7(), "a", 1)).await.expect(201);
-        reply(served.ops_nobody.get("/readyz")).await.expect(200);
+        reply(served.ops_anonymous.get("/readyz")).await.expect(200);
     }
     assert_eq!(sleeping().await.unwrap(), 3, "and they still do");
     readers.iter().for_each(tokio::task::JoinHandle::abort);
@@ -193,7 +193,7 @@ fn program(arguments: &[&str], environment: &[(&str, OsString)]) -> std::process
 }
 
 #[test]
-fn a_wrong_configuration_is_told_whole_and_nothing_half_starts() {
+fn a_wrong_configuration_is_reported_with_all_faults_and_nothing_starts() {
     let output = program(&["--listen-addr", "nowhere"], &[("SHUTDOWN_SECONDS", "never".into())]);
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
@@ -211,7 +211,7 @@ fn the_program_prints_the_description_that_it_serves() {
 }
 
 #[test]
-fn a_healthcheck_of_nobody_fails() {
+fn a_healthcheck_without_a_service_fails() {
     let output = program(&["healthcheck", "--ops-listen-addr", "127.0.0.1:1"], &[]);
     assert!(!output.status.success());
 }

@@ -1,4 +1,4 @@
-//! Many at once.
+//! Tests of many requests at once.
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::support::{Stage, ask, ask_with, problem};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_repeats_at_once_one_does_the_work_and_all_get_its_bytes() {
+async fn of_many_repeats_at_once_one_does_the_work_and_all_get_the_same_bytes() {
     let stage = Stage::with(&[("a", 1_000)]).await;
     for round in 0..5 {
         let (id, key) = (Uuid::now_v7(), format!("a key for the round {round}"));
@@ -39,12 +39,12 @@ async fn repeats_of_a_receipt_and_of_a_creation_at_once_count_once() {
     assert_eq!(stage.stock("a").await, (15, 0));
     let all = join_all((0..8).map(|n| stage.create(ask(), "b", n))).await;
     let won = all.iter().filter(|r| r.as_ref().unwrap().stored.status == 201).count();
-    assert_eq!(won, 1, "of different creations of one SKU");
+    assert_eq!(won, 1, "one of the creations of one SKU succeeds");
     stage.assert_sound().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_last_pieces_are_promised_once() {
+async fn the_last_pieces_are_reserved_once() {
     let stage = Stage::with(&[("a", 10)]).await;
     let ids: Vec<_> = (0..25).map(|_| Uuid::now_v7()).collect();
     let all = join_all(ids.iter().map(|id| stage.reserve(ask(), *id, &[("a", 1)]))).await;
@@ -56,7 +56,7 @@ async fn the_last_pieces_are_promised_once() {
 }
 
 #[tokio::test]
-async fn what_is_asked_for_at_the_same_time_shares_a_transaction_and_a_repeat_among_it_holds_up_nobody() {
+async fn reserves_at_the_same_time_share_a_transaction_and_a_repeat_among_them_delays_no_other() {
     let stage = Stage::with(&[("a", 10)]).await;
     let (known, key) = (Uuid::now_v7(), "a key that is known");
     stage.reserve(ask_with(key), known, &[("a", 1)]).await.unwrap();
@@ -90,7 +90,7 @@ async fn what_is_asked_for_at_the_same_time_shares_a_transaction_and_a_repeat_am
 }
 
 #[tokio::test]
-async fn an_item_that_somebody_sits_on_holds_up_only_who_wants_it() {
+async fn an_item_that_is_locked_delays_only_the_reserves_that_need_it() {
     let stage = Stage::with(&[("a", 10), ("b", 10)]).await;
     let mut other = stage.admin.begin().await.unwrap();
     sqlx::query("SELECT FROM items WHERE sku = 'b' FOR UPDATE").execute(&mut *other).await.unwrap();
@@ -99,7 +99,7 @@ async fn an_item_that_somebody_sits_on_holds_up_only_who_wants_it() {
     let passed = futures_util::future::select(&mut waits, passes).await;
     assert!(
         matches!(passed, futures_util::future::Either::Right((Ok(_), _))),
-        "the one that waits came first"
+        "the reserve of the locked item came first"
     );
     other.commit().await.unwrap();
     assert_eq!(waits.await.unwrap().stored.status, 201);
@@ -133,7 +133,7 @@ async fn forty_confirms_of_a_locked_reservation_leave_connections_for_the_others
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn lines_asked_for_in_opposite_order_never_deadlock() {
+async fn lines_in_opposite_order_never_deadlock() {
     let stage = Stage::with(&[("a", 10_000), ("b", 10_000), ("c", 10_000)]).await;
     let orders =
         [[("a", 1), ("b", 1), ("c", 1)], [("c", 1), ("b", 1), ("a", 1)], [("b", 1), ("c", 1), ("a", 1)]];
@@ -169,7 +169,7 @@ async fn lines_asked_for_in_opposite_order_never_deadlock() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_reserve_and_its_release_end_in_the_same_place_in_either_order() {
+async fn a_reserve_and_its_release_leave_nothing_held_in_either_order() {
     let stage = Stage::with(&[("a", 10_000)]).await;
     let (mut released, mut voided) = (0, 0);
     for round in 0..40 {
@@ -201,7 +201,7 @@ async fn a_reserve_and_its_release_end_in_the_same_place_in_either_order() {
 }
 
 #[tokio::test]
-async fn hybrid_time_follows_a_cause_that_is_far_ahead_and_ignores_what_is_no_time() {
+async fn hybrid_time_follows_a_cause_at_any_offset_below_the_year_10000() {
     let stage = Stage::with(&[("a", 10)]).await;
     let ahead = |millis: i128| -> journal::HybridTime {
         let now = journal::clock::wall_now().unix_timestamp_nanos() / 1_000_000;

@@ -1,4 +1,4 @@
-//! Every arrow of a reservation's life, and every way that is shut.
+//! Tests of every legal move of a reservation, and of every refused one.
 
 use inventory_service::app::{Failure, Refusal};
 use inventory_service::domain::{ReservationState, TRANSITIONS};
@@ -38,7 +38,7 @@ async fn a_reserve_holds_every_line_until_its_end() {
 }
 
 #[tokio::test]
-async fn one_short_line_refuses_the_whole_and_says_by_how_much() {
+async fn one_short_line_refuses_the_whole_and_the_reply_says_by_how_much() {
     let stage = Stage::with(&[("a", 10), ("b", 5), ("c", 0)]).await;
     stage.hold(&[("b", 2)]).await;
     let id = Uuid::now_v7();
@@ -51,7 +51,7 @@ async fn one_short_line_refuses_the_whole_and_says_by_how_much() {
     ]);
     assert_eq!(body["short_lines"], short);
     assert_eq!((&body["outcome"], &body["retryable"]), (&json!("refused"), &json!(false)));
-    assert_eq!(stage.stock("a").await, (10, 0), "nothing of it was taken");
+    assert_eq!(stage.stock("a").await, (10, 0), "no line was held");
     assert_eq!(stage.path(id).await, ["refused"]);
     stage.assert_sound().await;
 }
@@ -68,7 +68,7 @@ async fn an_unknown_sku_refuses_the_whole_and_is_named() {
 }
 
 #[tokio::test]
-async fn what_was_refused_stays_refused_under_another_key_though_stock_came_in() {
+async fn a_refused_reservation_stays_refused_under_another_key_although_stock_was_received() {
     let stage = Stage::with(&[("a", 1)]).await;
     let id = Uuid::now_v7();
     let first = stage.reserve(ask(), id, &[("a", 2)]).await.unwrap();
@@ -81,7 +81,7 @@ async fn what_was_refused_stays_refused_under_another_key_though_stock_came_in()
 }
 
 #[tokio::test]
-async fn a_confirmation_ships_what_was_held() {
+async fn a_confirm_ships_the_held_stock() {
     let stage = Stage::with(&[("a", 10)]).await;
     let id = stage.hold(&[("a", 4)]).await;
     let reply = stage.confirm(ask(), id).await.unwrap();
@@ -92,7 +92,7 @@ async fn a_confirmation_ships_what_was_held() {
 }
 
 #[tokio::test]
-async fn a_release_gives_back_what_was_held() {
+async fn a_release_gives_the_held_stock_back() {
     let stage = Stage::with(&[("a", 10)]).await;
     let id = stage.hold(&[("a", 4)]).await;
     let reply = stage.release(ask(), id).await.unwrap();
@@ -103,7 +103,7 @@ async fn a_release_gives_back_what_was_held() {
 }
 
 #[tokio::test]
-async fn a_release_that_overtakes_its_reserve_shuts_the_door_on_it() {
+async fn a_release_that_overtakes_its_reserve_makes_inventory_reject_the_reserve() {
     let stage = Stage::with(&[("a", 10)]).await;
     let id = Uuid::now_v7();
     let voided = stage.release(ask(), id).await.unwrap();
@@ -118,11 +118,11 @@ async fn a_release_that_overtakes_its_reserve_shuts_the_door_on_it() {
 }
 
 #[tokio::test]
-async fn a_confirmation_after_the_end_expires_the_hold_on_the_spot() {
+async fn a_confirm_after_the_end_expires_the_hold_in_the_same_transaction() {
     let stage = Stage::with(&[("a", 10)]).await;
     let id = stage.hold(&[("a", 4)]).await;
     stage.let_end(id).await;
-    assert_eq!(stage.status(id).await.unwrap(), "held", "only inventory's own decision changes it");
+    assert_eq!(stage.status(id).await.unwrap(), "held", "only a decision of inventory changes the state");
     let reply = stage.confirm(ask(), id).await.unwrap();
     assert_eq!((reply.stored.status, problem(&reply).as_str()), (410, "reservation-expired"));
     assert_eq!(stage.status(id).await.unwrap(), "expired");
@@ -134,7 +134,7 @@ async fn a_confirmation_after_the_end_expires_the_hold_on_the_spot() {
 }
 
 #[tokio::test]
-async fn a_confirmation_of_what_was_never_seen_is_not_found_and_claims_nothing() {
+async fn a_confirm_of_an_unknown_reservation_is_not_found_and_claims_no_key() {
     let stage = Stage::with(&[("a", 1)]).await;
     let (id, ask) = (Uuid::now_v7(), ask());
     let refused = stage.confirm(ask.clone(), id).await.unwrap_err();
@@ -143,9 +143,9 @@ async fn a_confirmation_of_what_was_never_seen_is_not_found_and_claims_nothing()
     assert_eq!(stage.confirm(ask, id).await.unwrap().stored.status, 200, "the key is still free");
 }
 
-/// A reservation in each state, and what each command answers there: status, problem if any, state after.
+/// Runs each command in each state of a reservation, and compares HTTP status, problem and next state.
 #[tokio::test]
-async fn every_command_in_every_state() {
+async fn every_command_has_its_documented_answer_in_every_state() {
     use ReservationState as S;
     let stage = Stage::with(&[("a", 1_000)]).await;
     for state in S::ALL {
@@ -207,7 +207,7 @@ async fn every_command_in_every_state() {
     stage.assert_sound().await;
 }
 
-/// A refused one asked for more than there was.
+/// Pieces of the line: for a refused reservation more than the stock.
 fn quantity(state: ReservationState) -> i64 {
     if state == ReservationState::Refused { 1_000_000 } else { 1 }
 }
@@ -233,7 +233,7 @@ async fn in_state(stage: &Stage, state: ReservationState) -> Uuid {
 }
 
 #[tokio::test]
-async fn a_held_id_cannot_be_taken_for_something_else_and_that_is_not_final() {
+async fn a_held_id_cannot_be_reserved_for_anything_else_and_that_refusal_is_not_final() {
     let stage = Stage::with(&[("a", 10)]).await;
     let id = stage.hold(&[("a", 1)]).await;
     let keys = stage.keys().await;
@@ -249,7 +249,7 @@ async fn a_held_id_cannot_be_taken_for_something_else_and_that_is_not_final() {
 }
 
 #[tokio::test]
-async fn an_order_has_at_most_one_live_reservation() {
+async fn an_order_has_at_most_one_held_or_confirmed_reservation() {
     let stage = Stage::with(&[("a", 10)]).await;
     let first = stage.hold(&[("a", 1)]).await;
     let mut second = reserve(Uuid::now_v7(), &[("a", 1)]);

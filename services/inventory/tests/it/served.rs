@@ -1,4 +1,4 @@
-//! A running service in this process, and clients of each role.
+//! Test setup: a running service in this process, and a client of each role.
 
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ pub struct Served {
     pub client: Client,
     pub service: Client,
     pub operator: Client,
-    pub nobody: Client,
+    pub anonymous: Client,
     /// An operator's client of the operations listener.
     pub ops: Client,
-    pub ops_nobody: Client,
+    pub ops_anonymous: Client,
     pub ops_client: Client,
     lifecycle: chassis::server::Lifecycle,
 }
@@ -78,10 +78,10 @@ impl Served {
             client: of(&base, "client"),
             service: of(&base, "service"),
             operator: of(&base, "operator"),
-            nobody: Client::new(&base),
+            anonymous: Client::new(&base),
             ops: of(&ops, "operator"),
             ops_client: of(&ops, "client"),
-            ops_nobody: Client::new(&ops),
+            ops_anonymous: Client::new(&ops),
             base,
             stage,
             lifecycle,
@@ -112,7 +112,7 @@ pub fn reserve_body(id: Uuid, sku: &str, quantity: i64) -> Value {
     })
 }
 
-/// The reply to a request that must be answered.
+/// Sends a request and gives its reply; panics without one.
 pub async fn reply(call: Call) -> Reply {
     call.send().await.unwrap_or_else(|error| panic!("no answer: {error}"))
 }

@@ -1,4 +1,4 @@
-//! What must hold of every database at every rest: the service's own small checker, independent of its code.
+//! A small checker for databases at rest: the invariants of inventory, independent of the service's store.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub async fn assert_sound(stage: &Stage) {
             Some((state, version, prev, hlc)) => {
                 assert_eq!((&*entry.from, entry.version), (state.as_str(), version + 1));
                 assert_eq!(entry.prev_hash.as_deref(), Some(&**prev));
-                assert!(entry.hlc.to_string() > *hlc, "hybrid time runs forward within an aggregate");
+                assert!(entry.hlc.to_string() > *hlc, "hybrid time rises within an aggregate");
             }
         }
         heads.insert(id, (entry.to.to_string(), entry.version, hex(&own), entry.hlc.to_string()));

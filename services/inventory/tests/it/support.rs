@@ -1,4 +1,4 @@
-//! A stage for one test: the use cases over a database of their own.
+//! Test setup: the use cases over a database of their own.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -21,9 +21,10 @@ use testkit::TestDatabase;
 use testkit::proxy::TcpProxy;
 use uuid::Uuid;
 
+/// Longest wait of a test.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A database of its own, the use cases over it as the serving role, and a superuser's view of it.
+/// A test database, the use cases over it in the serving role, and a superuser's pool to it.
 pub struct Stage {
     pub inventory: Inventory,
     pub options: PgConnectOptions,
@@ -40,7 +41,7 @@ impl Stage {
         Self { inventory: inventory(&options, patient()), options, admin, database }
     }
 
-    /// The same stage, its use cases on connections through a proxy of their own.
+    /// The same setup, with the use cases connected through a proxy.
     pub async fn behind_proxy(mut self) -> (Self, TcpProxy) {
         let database = SocketAddr::from((Ipv4Addr::LOCALHOST, self.options.get_port()));
         let proxy = TcpProxy::start(database).await.unwrap();
@@ -48,7 +49,7 @@ impl Stage {
         (self, proxy)
     }
 
-    /// A stage with these items in stock.
+    /// A setup with these items in stock.
     pub async fn with(items: &[(&str, i64)]) -> Self {
         let stage = Self::new().await;
         for (sku, on_hand) in items {
@@ -83,20 +84,20 @@ impl Stage {
         self.inventory.release(ask, Release { reservation_id }).await
     }
 
-    /// A new hold of `items`.
+    /// Reserves `items` and gives the reservation's id.
     pub async fn hold(&self, items: &[(&str, i64)]) -> Uuid {
         let id = Uuid::now_v7();
         assert_eq!(self.reserve(ask(), id, items).await.unwrap().stored.status, 201);
         id
     }
 
-    /// Moves the end of a hold into the past, as time would.
+    /// Moves the end of a hold into the past.
     pub async fn let_end(&self, id: Uuid) {
         let end = "UPDATE reservations SET expires_at = clock_timestamp() - interval '1 ms' WHERE id = $1";
         assert_eq!(sqlx::query(end).bind(id).execute(&self.admin).await.unwrap().rows_affected(), 1);
     }
 
-    /// (on hand, held)
+    /// Stock of an item: pieces on hand and pieces held.
     pub async fn stock(&self, sku: &str) -> (i64, i64) {
         sqlx::query_as("SELECT on_hand, held FROM items WHERE sku = $1")
             .bind(sku)
@@ -113,7 +114,7 @@ impl Stage {
             .unwrap()
     }
 
-    /// The journal of one aggregate, or of all.
+    /// Entries of one aggregate, or of all.
     pub async fn entries(&self, id: Option<Uuid>) -> Vec<journal::Entry<'static>> {
         let bodies: Vec<Vec<u8>> = sqlx::query_scalar(
             "SELECT body FROM journal WHERE $1::uuid IS NULL OR aggregate_id = $1 ORDER BY seq",
@@ -134,13 +135,13 @@ impl Stage {
         sqlx::query_scalar("SELECT count(*) FROM idempotency").fetch_one(&self.admin).await.unwrap()
     }
 
-    /// Tables equal the fold of the journal, chains are whole, and every decision is reached again.
+    /// Checks that the tables equal the fold of the journal, that chains are complete, and that every decision re-executes.
     pub async fn assert_sound(&self) {
         crate::sound::assert_sound(self).await;
     }
 }
 
-/// On a machine that is busy with everything at once a wait says nothing about the service.
+/// Limits with long waits, because a busy machine delays the service without a defect of the service.
 pub fn patient() -> Limits {
     Limits {
         acquire: PATIENCE,
@@ -156,12 +157,12 @@ pub fn inventory(options: &PgConnectOptions, limits: Limits) -> Inventory {
     Inventory::new(database, Journal::new("inventory", "test", "00"), render)
 }
 
-/// A request of its own with a key of its own.
+/// A new request with a new key.
 pub fn ask() -> Ask {
     ask_with(&Uuid::new_v4().to_string())
 }
 
-/// A request with this key; the fingerprint is the same for all.
+/// A request with this key. All requests have the same fingerprint.
 pub fn ask_with(key: &str) -> Ask {
     Ask {
         principal: "order-service".into(),
@@ -184,12 +185,12 @@ pub fn reserve(id: Uuid, items: &[(&str, i64)]) -> Reserve {
     }
 }
 
-/// A reply's body.
+/// Body of a reply.
 pub fn body(reply: &Reply) -> Value {
     serde_json::from_slice(&reply.stored.body).unwrap()
 }
 
-/// A problem's stable name.
+/// Stable name of a problem.
 pub fn problem(reply: &Reply) -> String {
     let body = body(reply);
     body["type"].as_str().unwrap().rsplit(':').next().unwrap().to_owned()

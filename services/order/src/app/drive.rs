@@ -1,8 +1,8 @@
-//! The one path by which an order gets on: ask inventory what its state calls for, and record what is known
-//! afterwards. Requests and the reconciler both come through here.
+//! Advances an order: asks inventory for the step that the order's status calls for, and records the answer. Requests
+//! and the reconciler both use this path.
 //!
-//! The call is outside every transaction. What is written afterwards names the version and the epoch that the
-//! driver began with, so a driver that was overtaken, by a cancel or by another replica, writes nothing.
+//! The call is outside every transaction. The write after it is guarded by the version and the epoch that the driver
+//! began with, so a driver that was overtaken, by a cancel or by another replica, writes nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,38 +18,39 @@ use super::requests::{Fruitless, Requests};
 use super::{App, Caller, Done, Refused, replies};
 use crate::domain::rules::{Answered, Reply};
 use crate::domain::status::Step;
-use crate::store::orders::Due;
+use crate::store::orders::NextAttempt;
 use crate::store::{Order, orders, work};
 
-/// Kept back from the call for recording its outcome: two or three round trips to the database, with room.
+/// Time kept back from the call's deadline for recording the outcome: two or three round trips to the database, with
+/// room.
 const RECORDING: Duration = Duration::from_millis(100);
 
-/// How an attempt to get an order on ended.
+/// Result of an attempt to advance an order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Driven {
-    /// It moved.
+    /// The order has a new status.
     Moved(Arc<Order>),
-    /// Nothing definite was learnt; it will be tried again.
+    /// No definite answer came; the order will be tried again.
     Waiting(Arc<Order>),
-    /// Somebody else has it now.
+    /// Another driver has the order now.
     Overtaken,
 }
 
-/// On whose behalf an order is driven.
+/// The request or sweep that advances an order.
 #[derive(Debug, Clone)]
 pub struct Driver {
-    /// Deadline, correlation, trace, decision trail of the calls.
+    /// Deadline, correlation id, trace and decision trail of the calls.
     pub context: RequestContext,
-    /// What goes into the journal.
+    /// Principal, key hash, correlation id and trace id for the journal.
     pub cause: Cause,
 }
 
-/// The UUIDv5 of `name` in the order's own namespace: the same whenever it is derived.
+/// The UUIDv5 of `name` in the order's own namespace. Equal arguments give equal ids.
 pub fn derived(order: Uuid, name: &str) -> Uuid {
     Uuid::new_v5(&order, name.as_bytes())
 }
 
-/// What inventory is asked to hold: the same whenever it is sent, and when its hash goes into the journal.
+/// The reserve request of an order. Every send has the same body, and the journal has the hash of that body.
 pub(super) fn request(
     order_id: Uuid,
     reservation_id: Uuid,
@@ -69,7 +70,7 @@ pub(super) fn subject(order: &Order) -> Subject {
 const ATTEMPT: u32 = 1;
 
 impl App {
-    /// Drives a request's order and answers the request's `command`.
+    /// Advances the order of a request, and gives the result of the request's `command`.
     pub(super) async fn drive_for(
         &self,
         caller: &Caller,
@@ -83,20 +84,21 @@ impl App {
                 reply.map(Done::Final).ok_or(Refused::NotFound)
             }
             Ok((Driven::Moved(order) | Driven::Waiting(order), _)) => Ok(Done::Pending(order)),
-            // The order is at hand, so that the key cannot be read now refuses nothing.
+            // A failed read of the key refuses nothing: the order itself is known, so the reply is 202.
             Ok((Driven::Overtaken, _)) => Ok(self.settled(caller).await.unwrap_or_else(|error| {
-                tracing::warn!(order_id = %order.id, %error, "the order was taken over, and how it stands could not be read");
+                tracing::warn!(order_id = %order.id, %error, "order overtaken and its present state not read; reply is 202");
                 Done::Pending(order)
             })),
-            // What was learnt could not be recorded; the lease will end and the reconciler will ask again.
+            // The answer is not recorded. The reconciler asks again when the lease ends.
             Err(error) => {
-                tracing::warn!(order_id = %order.id, %error, "the outcome could not be recorded; the reconciler will ask again");
+                tracing::warn!(order_id = %order.id, %error, "order outcome not recorded; the reconciler asks again when the lease ends");
                 Ok(Done::Pending(order))
             }
         }
     }
 
-    /// Asks inventory what the order's state calls for and records the answer. Gives the replies that were stored.
+    /// Asks inventory for the step that the order's status calls for, and records the answer. Gives the replies that were
+    /// stored, by command.
     pub async fn drive(
         &self,
         driver: &Driver,
@@ -134,8 +136,8 @@ impl App {
         self.record(driver, order, step, &answered, call.entry_id, retry).await
     }
 
-    /// When an order whose try decided nothing is tried again. The back-off grows beyond a second only for an order that
-    /// fails while others are served: what failed in an outage is resolved within seconds of its end.
+    /// The back-off of an order whose try decided nothing. It grows beyond a second only for an order that fails while
+    /// others are served, so that orders that failed in an outage are resolved within seconds of its end.
     pub(super) fn retry(&self, order: &Order, blame: Blame) -> Retry {
         let others_are_served = self.served.failed();
         let is_alone = match blame {
@@ -200,14 +202,14 @@ impl App {
             failed_alone: if unresolved { retry.failed_alone } else { 0 },
             ..order.after(status, &sealed)
         });
-        let due = if unresolved { Due::Backoff(retry.backoff_ms) } else { Due::AtRest };
+        let due = if unresolved { NextAttempt::Backoff(retry.backoff_ms) } else { NextAttempt::AtRest };
         let replies = replies::of_transition(&moved, &answered.reply, &driver.cause.correlation_id);
         let id = order.id;
         let advance = Arc::new(orders::Advance { from: order, moved, due, sealed, replies });
         let written = self.advancing.write(None, Arc::clone(&advance)).await;
         let orders::Advance { moved, replies, .. } = Arc::unwrap_or_clone(advance);
         let is_written = match written {
-            // Ours if the row's head is our entry; somebody else's if it moved on; else not to be found out.
+            // COMMIT outcome unknown: it succeeded if the row's head is our entry.
             Err(DatabaseError::Unknown(_)) => {
                 let now = self
                     .database
@@ -224,7 +226,7 @@ impl App {
         Ok(if is_written { (Driven::Moved(moved), replies) } else { (Driven::Overtaken, Vec::new()) })
     }
 
-    /// Nothing definite was learnt: the order stays as it is and is tried again after a back-off.
+    /// Ends the lease without a transition, because no definite answer came. The order is tried again after a back-off.
     pub(super) async fn put_back(
         &self,
         driver: &Driver,
@@ -248,8 +250,8 @@ impl App {
     }
 }
 
-/// Says why a try decided nothing, which the journal has only of the first. Told at the 1st, 2nd, 4th, 8th … try of an
-/// order: an outage is long, and its log need not be.
+/// Logs why a try decided nothing; the journal has the reason of the first try alone. Logs the 1st, 2nd, 4th, 8th … try
+/// of an order, so that the log of a long outage stays short.
 pub(super) fn undecided(driver: &Driver, order: &Order, step: &str, why: &str) {
     let tries = order.tries.unsigned_abs() + 1;
     if tries.is_power_of_two() {
@@ -258,8 +260,10 @@ pub(super) fn undecided(driver: &Driver, order: &Order, step: &str, why: &str) {
     }
 }
 
-/// What an answer decides; an error when it decides nothing: the call was not executed, so nothing about the order
-/// has become less known than it was.
+/// Maps inventory's answer to the input of the decision.
+///
+/// # Errors
+/// The call was not executed, so it decides nothing: the order's state is known as well as before.
 fn verdict(step: Step, answer: Answer<Reservation>) -> Result<Reply, String> {
     let nothing = |seen: String| Ok(Reply::Nothing { seen });
     match (step, answer) {
@@ -283,12 +287,12 @@ fn verdict(step: Step, answer: Answer<Reservation>) -> Result<Reply, String> {
     }
 }
 
-/// When an undecided order is tried again.
+/// The next try of an order whose try decided nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Retry {
-    /// What the row keeps as [`Order::failed_alone`].
+    /// New value of [`Order::failed_alone`].
     failed_alone: i32,
-    /// The wait, in milliseconds.
+    /// Back-off, in milliseconds.
     backoff_ms: i64,
 }
 
@@ -306,12 +310,12 @@ const MISMATCH_MS: i64 = 300_000;
 /// Tries after which the wait is a second, and from which on an order can be told to fail by itself.
 const QUICK_TRIES: i32 = 4;
 
-/// The longest wait, in milliseconds, of an order that fails by itself.
+/// The longest back-off of an order that fails while others are served, in milliseconds.
 const LONGEST_MS: i64 = 30_000;
 
-/// 100, 200, 400 … at most 1,000 ms, so that none waits longer than a second once inventory is back; for an order that
-/// failed alone so often 1, 2, 4 … at most 30 s. The upper half is random: orders that failed together do not come back
-/// together.
+/// The back-off in milliseconds: 100, 200, 400 … at most 1,000 ms, so that no order waits longer than a second once
+/// inventory is back. For an order that failed alone `failed_alone` times: 1, 2, 4 … at most 30 s. The upper half is
+/// random, so that orders that failed together are not tried again together.
 fn backoff_ms(tries: i32, failed_alone: i32) -> i64 {
     let doubled = |ms: i64, times: i32| ms << u32::try_from(times.clamp(0, 5)).unwrap_or(0);
     let full = match failed_alone {
@@ -327,7 +331,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_back_off_grows_beyond_a_second_only_for_what_fails_alone() {
+    fn the_back_off_grows_beyond_a_second_only_for_an_order_that_fails_alone() {
         let bounds = |full: i64| full / 2..=full;
         for (tries, alone, full) in [
             (0, 0, 100),

@@ -1,11 +1,11 @@
 //! The use cases. Each runs to its end: neither a client's disconnect nor a timeout cancels it.
 //!
 //! Every command has the same three parts: a transaction that commits the intent, one call to inventory under a
-//! derived key, and a transaction that records what is known afterwards ([`drive`]). The reconciler finishes
-//! what was interrupted by entering at the second part.
+//! derived key, and a transaction that records inventory's answer ([`drive`]). The reconciler finishes an interrupted
+//! command: it starts at the second part.
 
 pub mod drive;
-pub mod lapse;
+pub mod expire;
 pub mod place;
 pub mod read;
 pub mod reading;
@@ -33,12 +33,13 @@ use crate::clients::Inventory;
 use crate::domain::Status;
 use crate::store::{Order, StoredOrder, orders};
 
-/// Everything a use case needs. Clones share it.
+/// The use cases with everything that they need. Clones share it.
 #[derive(Debug, Clone)]
 pub struct App {
     parts: Arc<Parts>,
-    /// Orders being placed at the same time share a transaction, and so do those that are moved on.
+    /// Orders that are placed at the same time share a transaction.
     placing: Batch<orders::Place, orders::Placed>,
+    /// Transitions that are recorded at the same time share a transaction.
     advancing: Batch<orders::Advance, bool>,
     /// Rows that this release cannot read.
     pub unreadable: UnreadableRows,
@@ -46,22 +47,22 @@ pub struct App {
     reading: Arc<LastReading>,
 }
 
-/// The parts of [`App`].
+/// The shared parts of [`App`].
 #[derive(Debug)]
 pub struct Parts {
-    /// This service's database.
+    /// The order service's database.
     pub database: Database,
-    /// Seals this service's entries.
+    /// The writer of the order service's journal entries.
     pub journal: Journal,
-    /// Its hybrid clock and those of inventory and other replicas.
+    /// The hybrid clock of this process, which adopts times of inventory and of other replicas.
     pub clocks: Clocks,
-    /// The peer.
+    /// The client of inventory.
     pub inventory: Inventory,
-    /// The breakers of the peer's endpoints.
+    /// The breakers of inventory's endpoints.
     pub breakers: Breakers,
-    /// How long inventory is asked to hold, in seconds.
+    /// Length of the holds that inventory is asked for, in seconds.
     pub hold_seconds: i64,
-    /// Wakes the reconciler before its next tick.
+    /// Signal that wakes the reconciler before its next tick.
     pub nudge: Notify,
 }
 
@@ -74,7 +75,7 @@ impl std::ops::Deref for App {
 }
 
 impl App {
-    /// Shares the parts.
+    /// Makes the use cases from their parts.
     pub fn new(parts: Parts) -> Self {
         let placing = Batch::new(
             parts.database.clone(),
@@ -96,27 +97,28 @@ impl App {
         }
     }
 
-    /// Whether inventory began to serve again since the last call: what waits need not wait any longer.
+    /// True if inventory began to serve again since the last call of this function. Waiting orders can then be tried at
+    /// once.
     pub fn take_recovered(&self) -> bool {
         self.served.take_recovered()
     }
 }
 
-/// Who asks for a change, under which key.
+/// The client request that asks for a change: principal, idempotency key and context.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// On whose behalf.
+    /// Principal, key hash, correlation id and trace id for the journal.
     pub cause: Cause,
-    /// The idempotency key's hash.
+    /// Hash of the idempotency key.
     pub key_hash: KeyHash,
-    /// What the key stands for.
+    /// Fingerprint of the request that the key stands for.
     pub fingerprint: [u8; 32],
-    /// Deadline, correlation, trace, decision trail.
+    /// Deadline, correlation id, trace and decision trail of the request.
     pub context: RequestContext,
 }
 
 impl Caller {
-    /// `principal`, with the key that `key_hash` is of, for the request `fingerprint`.
+    /// A request of `principal` with a key and a fingerprint.
     pub fn new(
         principal: Arc<str>,
         key_hash: KeyHash,
@@ -143,25 +145,25 @@ impl Caller {
     }
 }
 
-/// Tells whoever waits for the use case that its intent is committed, so that it can answer 202 when the
-/// deadline ends first.
-pub type Begun = oneshot::Sender<Arc<Order>>;
+/// Tells the waiting request that the use case's intent is committed, so that the request can answer 202 when its
+/// deadline ends before the use case.
+pub type IntentCommitted = oneshot::Sender<Arc<Order>>;
 
-/// How a command ended.
+/// Result of a command.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Done {
-    /// With a final reply, now stored.
+    /// A final reply, which is now stored.
     Final(StoredReply),
-    /// With the final reply of an earlier request under the same key.
+    /// The final reply of an earlier request under the same key.
     Replayed(StoredReply),
-    /// Not yet: the order as it stands.
+    /// No final reply yet: the order in its present state.
     Pending(Arc<Order>),
-    /// Not by this release: the order stands in a status that it does not know.
+    /// No final reply from this release: it does not know the order's status.
     Foreign(Box<StoredOrder>),
 }
 
 impl Done {
-    /// The order as it stands.
+    /// The result without a final reply.
     fn pending(order: StoredOrder) -> Self {
         match order.clone().known() {
             Ok(order) => Self::Pending(Arc::new(order)),
@@ -170,24 +172,24 @@ impl Done {
     }
 }
 
-/// Why a command has no answer. Except where it says otherwise, nothing was changed and no key was claimed.
+/// Reason why a command has no result. Nothing was changed and no key was claimed, except where a variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// No such order, or another principal's.
+    /// The order does not exist, or belongs to another principal.
     #[error("no such order")]
     NotFound,
     /// The key stands for another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,
-    /// A request under the same key is being worked on.
+    /// A request under the same key is in flight.
     #[error("a request with this idempotency key is in flight")]
     InFlight,
-    /// The order is on its way somewhere else.
+    /// The order's status does not allow the command now and may allow it later.
     #[error("the order is {from:?} and cannot become {to:?} yet")]
     NotYet {
-        /// Where it stands.
+        /// Status of the order.
         from: Status,
-        /// Where it was to go.
+        /// Status that the command aims at.
         to: Status,
     },
     /// The order is in a status that this release does not know.
@@ -195,13 +197,13 @@ pub enum Refused {
     Foreign {
         /// The status as it is stored.
         from: String,
-        /// Where the order was to go.
+        /// Status that the command aims at.
         to: Status,
     },
-    /// The database did not do it, or did not say.
+    /// The database failed, or did not report the outcome.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// The key is taken, and the database did not say what became of the request that took it.
-    #[error("what became of the key's first request could not be read: {0}")]
+    /// The key is taken, and the database did not report the outcome of the request that took it.
+    #[error("the outcome of the key's first request could not be read: {0}")]
     Unread(#[source] DatabaseError),
 }

@@ -1,4 +1,4 @@
-//! Placing an order: it exists, durably, before inventory is asked.
+//! Placing an order. The order is committed before inventory is asked.
 
 use std::sync::Arc;
 
@@ -8,28 +8,33 @@ use journal::{DatabaseError, Decided, Draft};
 use uuid::Uuid;
 
 use super::replies::PLACE;
-use super::{App, Begun, Caller, Done, Refused};
+use super::{App, Caller, Done, IntentCommitted, Refused};
 use crate::app::drive::{derived, request};
 use crate::domain::rules::Place;
 use crate::store::orders::Placed;
 use crate::store::work::LEASE_MS;
 use crate::store::{Order, orders};
 
-/// A valid order to be placed.
+/// A valid order that a client wants to place.
 #[derive(Debug, Clone)]
 pub struct NewOrder {
-    /// Who buys.
+    /// Id of the customer.
     pub customer_id: Arc<str>,
-    /// What; already validated.
+    /// Validated order lines: SKU and quantity.
     pub lines: Arc<[Line]>,
 }
 
 impl App {
-    /// Places an order and asks inventory to hold its stock.
+    /// Places an order: commits the intent, asks inventory to hold the lines, records the answer.
     ///
     /// # Cancellation
-    /// Run it in a shield: dropping it between its transactions leaves the order to the reconciler.
-    pub async fn place(&self, caller: Caller, new: NewOrder, begun: Begun) -> Result<Done, Refused> {
+    /// Run it in a shield. If it is dropped between its transactions, the reconciler finishes the order.
+    pub async fn place(
+        &self,
+        caller: Caller,
+        new: NewOrder,
+        begun: IntentCommitted,
+    ) -> Result<Done, Refused> {
         let (order, sealed) = self.new_order(&caller, new);
         let order = Arc::new(order);
         let key = caller.claim(PLACE, order.id);
@@ -46,7 +51,7 @@ impl App {
             Placed::KeyTaken => return self.repeat(&caller, PLACE).await,
             Placed::TooLate => return Err(DatabaseError::Deadline.into()),
         }
-        // Whoever waited for it may have left; the order is driven on all the same.
+        // A send fails when the client has left. The order advances all the same.
         let _ = begun.send(order.clone());
         self.drive_for(&caller, order, PLACE).await
     }
@@ -102,7 +107,8 @@ impl App {
         (order, sealed)
     }
 
-    /// After a commit that was never answered: whether the key is ours, somebody else's, or not to be found out.
+    /// Finds out what an unanswered COMMIT did: the key belongs to this order, or to another one. `None` when the database
+    /// does not tell.
     async fn was_claimed(&self, caller: &Caller, order: &Order) -> Option<Placed> {
         let row = self
             .database
@@ -115,9 +121,9 @@ impl App {
     }
 }
 
-/// A request's lease outlives its deadline by two seconds: time to record what it learnt. Then the reconciler
-/// takes over; from a request with more time than a lease may last, while that still waits for inventory: it then
-/// writes nothing, and answers with what became of the order.
+/// Length of a request's lease, in milliseconds: until two seconds after its deadline, which is time to record the
+/// answer, and at most [`LEASE_MS`]. Then the reconciler takes over. A request whose deadline is later than its lease
+/// can still be waiting for inventory then: it writes nothing, and answers with the order's present state.
 pub(super) fn lease_ms(caller: &Caller) -> i64 {
     let remaining = i64::try_from(caller.context.deadline.remaining().as_millis()).unwrap_or(i64::MAX);
     remaining.saturating_add(2_000).min(LEASE_MS)

@@ -1,4 +1,4 @@
-//! Reading orders and their history.
+//! Reads of orders and of their history.
 
 use journal::feed::{self, Filter};
 use journal::{DatabaseError, Entry};
@@ -9,11 +9,12 @@ use super::App;
 use crate::store::pages::Found;
 use crate::store::{Page, StoredOrder, orders, pages};
 
-/// More transitions than any order has: the longest path has 6. So few come to less than a page's bytes, too.
+/// Limit on entries of one history. It is more than any order has: the longest path has 6 transitions, which are also
+/// fewer bytes than a page may have.
 const HISTORY_LIMIT: i64 = 1_000;
 
 impl App {
-    /// One order; with `principal`, only that principal's.
+    /// Reads one order. With `principal`, only an order of that principal is found.
     pub async fn order(
         &self,
         deadline: Instant,
@@ -32,7 +33,7 @@ impl App {
             })
     }
 
-    /// A page of orders.
+    /// Reads a page of orders.
     pub async fn orders(&self, deadline: Instant, page: &Page) -> Result<Found, DatabaseError> {
         let found = self
             .database
@@ -44,7 +45,8 @@ impl App {
         Ok(found)
     }
 
-    /// Every entry of one order, oldest first; the number and fault of one that this release cannot read.
+    /// Reads every entry of one order, oldest first. An entry that this release cannot read is given as its number and its
+    /// fault.
     pub async fn history(
         &self,
         deadline: Instant,

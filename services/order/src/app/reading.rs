@@ -1,7 +1,7 @@
-//! The unresolved orders, counted once a second: gauges, and the conditions that readiness reports from them.
+//! The number of unresolved orders, read once a second, for gauges and for the conditions that readiness reports.
 //!
-//! Probes see the last reading and ask the database nothing. A reading tells its age: when the database does not answer,
-//! the gauges become NaN, the time of the last reading stands beside them, and readiness says so.
+//! Probes use the last reading and do not query the database. Each reading has a time: when the database does not answer,
+//! the gauges become NaN, one gauge gives the time of the last reading, and readiness reports that the reading is old.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,20 +16,20 @@ use super::App;
 use crate::domain::Status;
 use crate::store::work::{self, StuckOrder, Unresolved};
 
-/// An order that is undecided for longer than this is reported: twice the time in which all are resolved once inventory
-/// is back.
+/// Seconds in one status after which an unresolved order is reported: twice the time in which all orders are resolved
+/// once inventory is back.
 const WAITS_LONG: f64 = 10.0;
 
-/// The time a reading may take. It is one of four indexed look-ups of what is due.
+/// The longest time for one reading. A reading is a few indexed look-ups of due orders.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// A reading older than this is reported as old: two readings and the longest that one may take.
+/// Age from which a reading is reported as old: two intervals between readings, and the longest time for a reading.
 const OLD: Duration = Duration::from_secs(5);
 
-/// Rows of unknown statuses, and stuck orders, named by a reading.
+/// The most rows of unknown status, and the most stuck orders, that a reading names.
 const NAMED: i64 = 16;
 
-/// The last reading.
+/// The last reading, with its time.
 #[derive(Debug)]
 pub(super) struct LastReading {
     began: Instant,
@@ -43,7 +43,7 @@ struct Reading {
 }
 
 impl LastReading {
-    /// None yet. The series exist from now on; they hold no number before the first reading.
+    /// State before the first reading. The series exist from now on, and have no number until the first reading.
     pub(super) fn new() -> Self {
         describe_gauge!(
             "mainstay_orders_unresolved",
@@ -67,7 +67,7 @@ impl LastReading {
     }
 }
 
-/// The gauges while nothing is known.
+/// Sets the gauges to NaN: no number is known.
 fn unknown() {
     for status in Status::ALL.into_iter().filter(|s| s.is_unresolved()) {
         gauge!("mainstay_orders_unresolved", "status" => status.as_str()).set(f64::NAN);
@@ -126,7 +126,7 @@ impl Reading {
 }
 
 impl App {
-    /// Counts the unresolved orders, and notes the rows that wait in a status that this release does not know.
+    /// Counts the unresolved orders, and notes the waiting rows whose status this release does not know.
     pub async fn read_unresolved(&self) -> Result<(), DatabaseError> {
         let read = self.database.read(Some(Instant::now() + LONGEST), (), |connection, ()| {
             Box::pin(async move {
@@ -145,8 +145,8 @@ impl App {
         Ok(())
     }
 
-    /// What the last reading says of orders that wait, of orders set apart, and of rows that cannot be read. Reported, never
-    /// deciding: each is the trouble of some orders, and the service serves the others.
+    /// Conditions from the last reading: waiting orders, orders set apart, and rows that cannot be read. They are reported
+    /// and never make the service unready: each concerns some orders, and the service serves the others.
     pub fn conditions(&self) -> Vec<Condition> {
         let last = self.reading.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let age = last.as_ref().map_or(self.reading.began, |(at, _)| *at).elapsed();

@@ -1,4 +1,4 @@
-//! A key that has been seen before: the same reply again, or an honest "not yet".
+//! A request whose idempotency key is taken: it gets the stored reply, or 202 while there is none.
 
 use journal::DatabaseError;
 use journal::idempotency::{KeyRow, look};
@@ -14,7 +14,7 @@ impl App {
     pub(super) async fn repeat(&self, caller: &Caller, command: &'static str) -> Result<Done, Refused> {
         let (row, order) =
             self.find_key(caller, Some(caller.context.deadline.instant())).await.map_err(Refused::Unread)?;
-        // The claim that was in the way is gone: its transaction was undone, so nothing runs under the key.
+        // The transaction of the other claim was rolled back, so no request holds the key. The client can repeat.
         let Some(row) = row else { return Err(Refused::InFlight) };
         if row.fingerprint != caller.fingerprint {
             return Err(Refused::KeyReused);
@@ -31,7 +31,7 @@ impl App {
         }
     }
 
-    /// The reply that has been stored under the caller's key by now, or the order as it stands.
+    /// The reply that is stored under the caller's key by now, or the order's present state.
     pub(super) async fn settled(&self, caller: &Caller) -> Result<Done, Refused> {
         match self.find_key(caller, None).await? {
             (Some(KeyRow { reply: Some(reply), .. }), _) => Ok(Done::Final(reply)),
@@ -62,7 +62,7 @@ impl App {
     }
 }
 
-/// Whether the request in flight on `order` is one of `command`'s.
+/// True if the request that is in flight on `order` carries out `command`.
 fn works_on(order: &Order, command: &str) -> bool {
     order.status.step().is_some_and(|step| {
         command

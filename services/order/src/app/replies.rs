@@ -1,7 +1,7 @@
 //! The final reply of each command, as it is stored and replayed.
 //!
-//! A reply follows from the transition alone, so whoever makes the transition, the request or the reconciler,
-//! can complete every key that was waiting for it.
+//! A reply depends on the transition alone. So the request or the reconciler, when it makes the transition, can
+//! complete every key that waits for it.
 
 use http::StatusCode;
 use inventory_api::ShortLine;
@@ -18,15 +18,15 @@ use crate::domain::Status;
 use crate::domain::rules::{Reply, Wish};
 use crate::store::Order;
 
-/// The command that places an order.
+/// Name of the command that places an order.
 pub const PLACE: &str = "place";
 
-/// Where an order is found.
+/// Path of an order, for the `Location` header.
 pub fn location<S>(order: &Order<S>) -> String {
     ["/v1/orders/", order.id.hyphenated().encode_lower(&mut Uuid::encode_buffer())].concat()
 }
 
-/// The order that a stored reply is about, if its body says so.
+/// Id of the order that a stored reply is about, if the reply's body has it.
 pub fn order_of(reply: &StoredReply) -> Option<Uuid> {
     #[derive(Deserialize)]
     struct Body {
@@ -37,8 +37,8 @@ pub fn order_of(reply: &StoredReply) -> Option<Uuid> {
     order_id.or(id)
 }
 
-/// The replies that the order's new state gives to the keys waiting for it, by command. `correlation_id` is that
-/// of the request being worked on.
+/// The replies for the keys that wait for the order's new status, by command. `correlation_id` belongs to the request
+/// that is in flight.
 pub fn of_transition(order: &Order, reply: &Reply, correlation_id: &str) -> Vec<(&'static str, StoredReply)> {
     match order.status {
         Status::Reserved => vec![(PLACE, success(StatusCode::CREATED, order))],
@@ -61,7 +61,8 @@ pub fn of_transition(order: &Order, reply: &Reply, correlation_id: &str) -> Vec<
     }
 }
 
-/// The reply to a wish that needs no transition, because the order is where it will stay; `None` while it moves.
+/// The reply to a command that needs no transition, because the order has reached its goal or is terminal; `None` while
+/// the status can still change.
 pub fn of_rest(order: &Order, wish: Wish, correlation_id: &str) -> Option<StoredReply> {
     match (order.status, wish) {
         (status, wish) if status == wish.goal() => Some(success(StatusCode::OK, order)),
@@ -73,7 +74,7 @@ pub fn of_rest(order: &Order, wish: Wish, correlation_id: &str) -> Option<Stored
     }
 }
 
-/// The move is not in the table.
+/// The problem `illegal-transition`: the order's status does not allow the command.
 pub fn illegal(from: Status, to: Status) -> Problem {
     let allowed: Vec<_> = from.successors().into_iter().map(State::as_str).collect();
     Problem::new(StatusCode::CONFLICT, "illegal-transition", "The order's state does not allow this")
@@ -151,7 +152,7 @@ fn problem(problem: &Problem, correlation_id: &str) -> StoredReply {
 }
 
 fn to_bytes<T: Serialize>(value: &T) -> Vec<u8> {
-    // Room for the common one.
+    // Most replies are shorter than this.
     let mut bytes = Vec::with_capacity(512);
     serde_json::to_writer(&mut bytes, value)
         .expect("views and problems hold only strings, integers and lists");

@@ -1,26 +1,26 @@
-//! Requests to inventory, counted from the decisions of the middleware: an attempt that was made is told apart from one
-//! that was refused here, before sending.
+//! Counts of requests to inventory, from the decisions of the middleware. An attempt that was sent is counted apart from
+//! an attempt that this service refused before sending.
 
 use mainstay::trail::Decision;
 
-/// How many requests there were, by what became of them.
+/// Number of requests to inventory, by result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Requests {
     /// Requests that left this service.
     pub sent: u64,
-    /// Requests that a breaker, a limit or the deadline refused here, unsent.
+    /// Requests that a breaker, a limit or the deadline refused in this service, before sending.
     pub refused_here: u64,
     /// Requests for which there was no connection.
     pub unconnected: u64,
 }
 
 impl Requests {
-    /// Counts the requests that `decisions` are about.
+    /// Counts the requests of `decisions`.
     pub fn counted<'a>(decisions: impl IntoIterator<Item = &'a Decision>) -> Self {
         let mut requests = Self::default();
         for Decision { layer, action, why, .. } in decisions {
             match (&**layer, &**action) {
-                // The layer that refused it has said so itself.
+                // The refusing layer has a decision of its own, which is counted below.
                 ("attempt", "rejected-unsent") => {}
                 ("attempt", "failed-known") if why.starts_with("no connection to") => {
                     requests.unconnected += 1;
@@ -37,17 +37,18 @@ impl Requests {
 /// A try that decided nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fruitless {
-    /// Its requests.
+    /// Requests of the try.
     pub requests: Requests,
-    /// Why it decided nothing.
+    /// Reason why the try decided nothing.
     pub why: String,
 }
 
-/// Longer reasons quote a reply that somebody else wrote.
+/// The longest stored reason, in characters. A longer one quotes a reply of another program.
 const LONGEST_WHY: usize = 300;
 
 impl Fruitless {
-    /// The reason is cut, and without control characters, which a database column does not take all of.
+    /// A try with its reason. The reason is cut to 300 characters, and U+FFFD replaces control characters, because a
+    /// text column does not accept all of them.
     pub fn new(requests: Requests, why: &str) -> Self {
         let why =
             why.chars().take(LONGEST_WHY).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();

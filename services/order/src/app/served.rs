@@ -1,28 +1,28 @@
-//! Whether inventory serves orders at all: it tells an order that fails by itself from an outage.
+//! Record of inventory's recent answers. It distinguishes an order that fails alone from an outage.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A definite answer shows for this long that inventory serves: four orders' worth of time at two a second.
+/// Time for which a definite answer shows that inventory serves: four orders at a rate of two a second.
 const RECENT: Duration = Duration::from_secs(2);
 
-/// The definite answers of inventory, to any order.
+/// The times of inventory's definite answers, to any order.
 #[derive(Debug, Default)]
 pub(super) struct Served(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     last: Option<Instant>,
-    /// Whether a try failed since `last`.
+    /// True if a try failed after `last`.
     has_failed: bool,
-    /// Whether service came back and [`Served::take_recovered`] has not told it yet.
+    /// True if an outage ended and [`Served::take_recovered`] has not reported it yet.
     recovered: bool,
 }
 
 impl Served {
-    /// Notes a definite answer. It ends an outage when none came for some time while tries failed.
+    /// Notes a definite answer. It ends an outage when no answer came for [`RECENT`] and a try failed.
     pub(super) fn answered(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -32,14 +32,14 @@ impl Served {
         state.has_failed = false;
     }
 
-    /// Notes a try that decided nothing. `true`: inventory serves other orders meanwhile.
+    /// Notes a try that decided nothing. `true` when inventory serves other orders at the same time.
     pub(super) fn failed(&self) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.has_failed = true;
         state.last.is_some_and(|last| last.elapsed() <= RECENT)
     }
 
-    /// Whether inventory began to serve again since the last call.
+    /// True if an outage ended since the last call of this function.
     pub(super) fn take_recovered(&self) -> bool {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).recovered)
     }

@@ -1,4 +1,4 @@
-//! An order as clients see it.
+//! An order in the public API.
 
 use std::sync::Arc;
 
@@ -13,31 +13,31 @@ use crate::store::{Order, StoredOrder, StoredStatus};
 
 /// An order.
 ///
-/// A release that meets a status that it does not know shows it as it is stored.
+/// A release that does not know the order's status shows the stored status as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OrderView {
-    /// Its id.
+    /// Order id: a UUIDv7.
     pub id: Uuid,
-    /// Where it stands, unknown states included.
+    /// Status of the order, unknown outcomes included.
     pub status: Status,
-    /// Raised by every change of state.
+    /// Number of the last transition. Each change of status raises it by one.
     pub version: i64,
-    /// For which customer.
+    /// Id of the customer.
     #[schema(example = "17850")]
     #[schema(value_type = String)]
     pub customer_id: Arc<str>,
-    /// What.
+    /// Order lines: SKU and quantity.
     #[schema(value_type = Vec<Line>)]
     pub lines: Arc<[Line]>,
-    /// The stock held for it; null unless and until inventory has said so.
+    /// The stock that inventory holds for the order; null until inventory has answered that it holds it.
     pub reservation: Option<ReservationView>,
-    /// When it was placed.
+    /// Time at which the order was placed, RFC 3339 in UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// When it last changed state.
+    /// Time of the last change of status, RFC 3339 in UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
-    /// Of the request that placed it.
+    /// Correlation id of the request that placed the order.
     #[schema(value_type = String)]
     pub correlation_id: Arc<str>,
 }
@@ -45,9 +45,9 @@ pub struct OrderView {
 /// The stock held for an order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReservationView {
-    /// Its id at inventory.
+    /// Id of the reservation at inventory.
     pub id: Uuid,
-    /// When the hold ends, by inventory's clock.
+    /// End of the hold, by inventory's clock, RFC 3339 in UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
 }
@@ -70,13 +70,13 @@ impl From<&Order> for OrderView {
     }
 }
 
-/// An order as it is stored, in a status that this release may not know.
+/// A stored order whose status this release may not know.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum ShownOrder {
-    /// As always.
+    /// An order whose status this release knows.
     Known(OrderView),
-    /// The members of [`OrderView`], with another status.
+    /// An order whose status this release does not know.
     Foreign(ForeignOrder),
 }
 

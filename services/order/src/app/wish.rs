@@ -1,4 +1,4 @@
-//! Confirming and cancelling: the intent is committed, then inventory is asked.
+//! Confirming and cancelling an order. The intent is committed before inventory is asked.
 
 use std::sync::Arc;
 
@@ -8,12 +8,13 @@ use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::place::lease_ms;
-use super::{App, Begun, Caller, Done, Refused, replies};
+use super::{App, Caller, Done, IntentCommitted, Refused, replies};
 use crate::domain::Status;
 use crate::domain::rules::{Intend, Place, Wish};
-use crate::store::orders::Due;
+use crate::store::orders::NextAttempt;
 use crate::store::{Order, StoredStatus, orders};
 
+/// Result of the transaction that commits the intent.
 enum Begin {
     Intent(Arc<Order>),
     AtRest(journal::StoredReply),
@@ -25,11 +26,17 @@ enum Begin {
 }
 
 impl App {
-    /// Confirms or cancels an order.
+    /// Confirms or cancels an order: commits the intent, asks inventory, records the answer.
     ///
     /// # Cancellation
-    /// Run it in a shield: dropping it between its transactions leaves the order to the reconciler.
-    pub async fn wish(&self, caller: Caller, id: Uuid, wish: Wish, begun: Begun) -> Result<Done, Refused> {
+    /// Run it in a shield. If it is dropped between its transactions, the reconciler finishes the order.
+    pub async fn wish(
+        &self,
+        caller: Caller,
+        id: Uuid,
+        wish: Wish,
+        begun: IntentCommitted,
+    ) -> Result<Done, Refused> {
         let key = caller.claim(wish.as_str(), id);
         let deadline = Some(caller.context.deadline.instant());
         let begin = self
@@ -53,7 +60,7 @@ impl App {
                     if order.status.after(wish.event()).is_ok() {
                         let (moved, sealed) = app.intend(caller, &order, wish);
                         let (from, moved, replies) = (Arc::new(order), Arc::new(moved), Vec::new());
-                        let due = Due::Lease(lease_ms(caller));
+                        let due = NextAttempt::Lease(lease_ms(caller));
                         let advance = orders::Advance { from, moved: moved.clone(), due, sealed, replies };
                         let done = orders::advance(connection, &[Arc::new(advance)]).await?;
                         if matches!(done, Step::Rollback(_)) {
@@ -73,7 +80,7 @@ impl App {
             })
             .await;
         let begin = match begin {
-            // Whether it was done, the key says; what was done, the reconciler drives on.
+            // COMMIT outcome unknown: the key's row tells it. If it succeeded, the reconciler advances the order.
             Err(unknown @ DatabaseError::Unknown(_)) => {
                 return self.settled(&caller).await.map_err(|_| Refused::Database(unknown));
             }
@@ -81,7 +88,7 @@ impl App {
         };
         match begin {
             Begin::Intent(order) => {
-                // Whoever waited for it may have left; the order is driven on all the same.
+                // A send fails when the client has left. The order advances all the same.
                 let _ = begun.send(Arc::clone(&order));
                 self.drive_for(&caller, order, wish.as_str()).await
             }

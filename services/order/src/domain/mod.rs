@@ -1,4 +1,4 @@
-//! What an order may do and why: pure, synchronous, without clocks or I/O.
+//! States and decisions of an order: pure, synchronous functions without clocks or I/O.
 
 pub mod rules;
 pub mod status;

@@ -1,5 +1,7 @@
-//! The decisions of the order service. Each is a struct of everything it reads, so each can be executed again
-//! from the journal. A rule that changes gets a new version beside the old one.
+//! The decisions of the order service.
+//!
+//! Each decision is a struct of everything that it reads, so it can be executed again from the journal. A rule that
+//! changes gets a new version; the old version stays in the code.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,26 +15,26 @@ use uuid::Uuid;
 
 use super::status::{Event, Status};
 
-/// Accept an order: it exists from here on, whatever becomes of the call to inventory.
+/// The decision to accept an order. The order exists from this entry on, even if the call to inventory fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    // In the order of their names, as canonical JSON has them, so that none has to be moved.
-    /// Who buys.
+    // The fields stand in the order of their names, as canonical JSON has them, so that the serializer moves none.
+    /// Id of the customer.
     pub customer_id: Arc<str>,
-    /// Time the first attempt has.
+    /// Time that is left for the first attempt, in milliseconds.
     pub deadline_left_ms: u64,
-    /// For how long.
+    /// Length of the hold that inventory is asked for, in seconds.
     pub hold_seconds: i64,
-    /// What is done if the answer never comes.
+    /// The plan for the case that no answer comes.
     pub if_unknown: Cow<'static, str>,
-    /// What.
+    /// Order lines: SKU and quantity.
     pub lines: Arc<[Line]>,
-    /// The reservation that inventory will be asked for.
+    /// Id of the reservation that inventory will be asked to make.
     pub reservation_id: Uuid,
 }
 
 impl Place {
-    /// The plan of every intent.
+    /// The plan of every intent for the case that no answer comes.
     pub const IF_UNKNOWN: &'static str = "ask again under the same key until inventory answers";
 }
 
@@ -46,35 +48,35 @@ impl Rule for Place {
     }
 }
 
-/// The client's wish to confirm or cancel: the intent, before inventory is asked.
+/// The decision whether a confirm or cancel may begin. Its entry is the intent, committed before inventory is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intend {
-    /// The state it met.
+    /// Status of the order when the command came.
     pub state: Status,
-    /// What the client wants.
+    /// The client's command.
     pub wish: Wish,
-    /// The reservation concerned.
+    /// Id of the order's reservation.
     pub reservation_id: Uuid,
-    /// When inventory said the hold ends; not judged here, since only inventory's clock counts.
+    /// End of the hold, as inventory reported it. This rule does not judge it: only inventory's clock decides expiry.
     pub expires_at: Option<String>,
-    /// Time the first attempt has.
+    /// Time that is left for the first attempt, in milliseconds.
     pub deadline_left_ms: u64,
-    /// What is done if the answer never comes.
+    /// The plan for the case that no answer comes.
     pub if_unknown: Cow<'static, str>,
 }
 
-/// What a client can wish for an order that exists.
+/// A client's command for an order that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wish {
-    /// Ship it.
+    /// Ship the order.
     Confirm,
-    /// Do not.
+    /// Give the order up and its stock back.
     Cancel,
 }
 
 impl Wish {
-    /// The command's name.
+    /// Name of the command.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Confirm => "confirm",
@@ -82,7 +84,7 @@ impl Wish {
         }
     }
 
-    /// The event it is to the state machine.
+    /// The command as an event of the state machine.
     pub const fn event(self) -> Event {
         match self {
             Self::Confirm => Event::Confirm,
@@ -90,7 +92,7 @@ impl Wish {
         }
     }
 
-    /// The state in which it has been fulfilled.
+    /// The status in which the command is carried out.
     pub const fn goal(self) -> Status {
         match self {
             Self::Confirm => Status::Confirmed,
@@ -112,37 +114,37 @@ impl Rule for Intend {
     }
 }
 
-/// What inventory answered, as far as it decides anything. An answer that says "not executed" decides nothing
-/// and is not recorded as a decision.
+/// Inventory's answer, as far as the decision depends on it. The answer "not executed" decides nothing, so it is not
+/// recorded as a decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reply {
-    /// The reservation is held until then.
+    /// Inventory holds the lines.
     Held {
-        /// RFC 3339.
+        /// End of the hold, in RFC 3339.
         expires_at: String,
     },
-    /// Not enough of these.
+    /// Inventory has too little stock.
     InsufficientStock {
-        /// Each short line.
+        /// The lines that inventory cannot fill.
         short_lines: Vec<ShortLine>,
     },
-    /// No such items.
+    /// Inventory does not know some of the items.
     UnknownSku {
-        /// Which.
+        /// SKUs of the unknown items.
         skus: Vec<String>,
     },
-    /// Released before it was made.
+    /// The reservation was released before the reserve arrived.
     ReservationVoided,
-    /// Shipped.
+    /// Inventory shipped the stock.
     Shipped,
-    /// Given back, or never to be.
+    /// Inventory gave the stock back, or will never hold any for this reservation.
     Released,
-    /// The hold had run out.
+    /// The hold had expired.
     HoldExpired,
-    /// Nothing that could be relied on.
+    /// No definite answer.
     Nothing {
-        /// What was seen instead.
+        /// The failure or reply that was seen.
         seen: String,
     },
 }
@@ -162,18 +164,18 @@ impl Reply {
     }
 }
 
-/// What an answer, or its absence, makes of the order.
+/// The decision that follows from inventory's answer, or from the lack of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answered {
-    // In the order of their names, as in `Place`.
-    /// The answer.
+    // The fields stand in the order of their names, as in `Place`.
+    /// Inventory's answer.
     pub reply: Reply,
-    /// The state the answer met.
+    /// Status of the order when the answer came.
     pub state: Status,
 }
 
 impl Answered {
-    /// The state it leads to; `None` when it leads nowhere, as a second "unknown" does.
+    /// The next status; `None` when the status stays, as after a second unknown answer.
     pub fn leads_to(&self) -> Option<Status> {
         self.state.after(self.reply.event()).ok()
     }
@@ -191,14 +193,15 @@ impl Rule for Answered {
     }
 }
 
-/// A hold that should have run out: inventory was asked how the reservation stands.
+/// The decision whether an order expires. Inventory was asked for the reservation's status because its hold should have
+/// ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lapse {
-    /// The state it met.
+    /// Status of the order when inventory answered.
     pub state: Status,
-    /// What inventory says of the reservation.
+    /// Status of the reservation at inventory.
     pub reservation: ReservationStatus,
-    /// When the hold was to end.
+    /// End of the hold, as inventory reported it.
     pub expires_at: Option<String>,
 }
 
@@ -217,7 +220,7 @@ impl Rule for Lapse {
     }
 }
 
-/// Executes a recorded decision again.
+/// Executes a recorded decision again and gives the status that it decides.
 pub fn replay(rule: &str, inputs: &Value) -> Result<String, ReplayError> {
     match rule {
         Place::NAME => replay_rule::<Place>(inputs),
@@ -228,7 +231,7 @@ pub fn replay(rule: &str, inputs: &Value) -> Result<String, ReplayError> {
     }
 }
 
-/// The kind of aggregate these rules decide about.
+/// Kind of the aggregate that these rules decide about.
 pub const KIND: &str = Status::KIND;
 
 #[cfg(test)]

@@ -1,42 +1,43 @@
-//! The states of an order and the one function that moves between them.
+//! The states of an order, and the one function that decides the next state.
 //!
-//! An ambiguous answer leads to a state of its own, which only a definite answer leaves. The pivot is
-//! inventory's commit of `confirmed`: before `confirming` an order can be cancelled, from then on not.
+//! An ambiguous answer leads to a state of its own, which only a definite answer leaves; an order in `reserve_unknown`
+//! can also be cancelled. The pivot is inventory's commit of `confirmed`: an order can be cancelled before `confirming`,
+//! and not from then on.
 
 use journal::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Where an order stands.
+/// Status of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Exists; inventory is being asked to hold its lines.
+    /// The order exists, and inventory is asked to hold its lines.
     Reserving,
     /// Inventory's answer to the reserve is not known.
     ReserveUnknown,
-    /// Its stock is held until `expires_at`.
+    /// Inventory holds the lines until `expires_at`.
     Reserved,
-    /// Inventory refused it.
+    /// Inventory refused to hold the lines.
     Rejected,
-    /// Inventory is being asked to ship.
+    /// Inventory is asked to ship.
     Confirming,
     /// Inventory's answer to the confirm is not known.
     ConfirmUnknown,
-    /// Shipped.
+    /// Inventory shipped the lines.
     Confirmed,
-    /// Inventory is being asked to give the stock back.
+    /// Inventory is asked to give the stock back.
     Cancelling,
     /// Inventory's answer to the release is not known.
     CancelUnknown,
-    /// Cancelled; holds nothing.
+    /// The order is cancelled and holds no stock.
     Cancelled,
-    /// Its hold ran out, by inventory's clock.
+    /// The hold expired, by inventory's clock.
     Expired,
 }
 
 impl Status {
-    /// Every state.
+    /// All statuses.
     pub const ALL: [Self; 11] = [
         Self::Reserving,
         Self::ReserveUnknown,
@@ -51,22 +52,22 @@ impl Status {
         Self::Expired,
     ];
 
-    /// Reads the stable name.
+    /// Parses the stable name, as [`State::as_str`] gives it.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|s| s.as_str() == name)
     }
 
-    /// Whether nothing can follow.
+    /// True if no other status can follow.
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Rejected | Self::Confirmed | Self::Cancelled | Self::Expired)
     }
 
-    /// Whether someone has to ask inventory before the order can rest.
+    /// True if inventory has to be asked before the order can rest.
     pub const fn is_unresolved(self) -> bool {
         self.step().is_some()
     }
 
-    /// What inventory has to be asked in this state.
+    /// The step that inventory is asked for in this status; `None` at rest.
     pub const fn step(self) -> Option<Step> {
         match self {
             Self::Reserving | Self::ReserveUnknown => Some(Step::Reserve),
@@ -97,19 +98,19 @@ impl State for Status {
     }
 }
 
-/// The three things inventory is asked to do.
+/// A request to inventory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// Hold the lines.
+    /// Hold the order's lines.
     Reserve,
-    /// Ship what is held.
+    /// Ship the held lines.
     Confirm,
-    /// Give back what is held, or make sure that nothing ever will be.
+    /// Give the held lines back, or make sure that a late reserve holds none.
     Release,
 }
 
 impl Step {
-    /// The name in derived keys and in the journal's `command`.
+    /// Name of the step in derived keys and in the journal's `command`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Reserve => "reserve",
@@ -119,7 +120,7 @@ impl Step {
     }
 }
 
-/// What can happen to an order.
+/// An event that can move an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The client confirms.
@@ -128,20 +129,20 @@ pub enum Event {
     Cancel,
     /// Inventory holds the lines.
     Held,
-    /// Inventory will not hold the lines.
+    /// Inventory refuses to hold the lines.
     Refused,
-    /// Inventory shipped.
+    /// Inventory shipped the lines.
     Shipped,
-    /// Inventory gave back.
+    /// Inventory gave the stock back.
     Released,
-    /// Inventory says that the hold has run out.
+    /// Inventory says that the hold has expired.
     HoldExpired,
     /// Inventory's answer is not known.
     NoAnswer,
 }
 
 impl Event {
-    /// Every event.
+    /// All events.
     pub const ALL: [Self; 8] = [
         Self::Confirm,
         Self::Cancel,
@@ -154,18 +155,21 @@ impl Event {
     ];
 }
 
-/// The move is not in the table.
+/// An event that the order's status does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{event:?} is not possible in {from:?}")]
 pub struct Illegal {
-    /// The state.
+    /// Status of the order.
     pub from: Status,
-    /// What was tried.
+    /// The refused event.
     pub event: Event,
 }
 
 impl Status {
-    /// The state after `event`.
+    /// The status after `event`.
+    ///
+    /// # Errors
+    /// An event that this status does not allow.
     pub const fn after(self, event: Event) -> Result<Self, Illegal> {
         use Event as E;
         use Status as S;
@@ -197,7 +201,7 @@ impl Status {
         })
     }
 
-    /// The states that can follow this one.
+    /// The statuses that can follow this one.
     pub fn successors(self) -> Vec<Self> {
         let mut next: Vec<_> = Event::ALL.into_iter().filter_map(|e| self.after(e).ok()).collect();
         next.dedup();
@@ -205,7 +209,7 @@ impl Status {
     }
 }
 
-/// The legal moves as the database has them; a test proves the two equal.
+/// The legal moves as the database's table has them. A test shows that [`Status::after`] allows the same moves.
 pub const TRANSITIONS: [(&str, &str); 19] = [
     ("none", "reserving"),
     ("reserving", "reserved"),
@@ -235,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_function_and_the_table_are_the_same() {
+    fn the_transition_function_and_the_table_allow_the_same_moves() {
         let table: BTreeSet<_> = TRANSITIONS.into_iter().filter(|(from, _)| *from != "none").collect();
         let function: BTreeSet<_> = Status::ALL
             .into_iter()
@@ -261,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn names_survive_parsing() {
+    fn every_status_parses_from_its_stable_name() {
         for status in Status::ALL {
             assert_eq!(Status::parse(status.as_str()), Some(status));
             assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());

@@ -1,4 +1,4 @@
-//! From the end of a use case to the reply.
+//! The mapping from the result of a use case to the HTTP reply.
 
 use axum::response::{IntoResponse, Response};
 use chassis::ApiError;
@@ -13,7 +13,7 @@ use crate::app::{Done, Refused, replies};
 use crate::domain::Status;
 use crate::store::Order;
 
-/// What a 202 tells its client to wait, in seconds: the reconciler looks several times in that.
+/// `Retry-After` of a 202, in seconds. The reconciler sweeps several times in a second.
 const RETRY_AFTER: u64 = 1;
 
 /// The reply to a command.
@@ -26,7 +26,7 @@ pub(super) fn done(done: Done) -> Response {
     }
 }
 
-/// 202: the order as it stands, where to look, and when.
+/// 202 with the order's present state, `Location` and `Retry-After`.
 pub(super) fn pending(order: &Order) -> Response {
     accepted(&replies::location(order), &OrderView::from(order))
 }
@@ -40,7 +40,7 @@ fn accepted(location: &str, order: &impl Serialize) -> Response {
     response
 }
 
-/// The answer to a command that has none of its own.
+/// The problem for a command without a result.
 pub(super) fn refused(refused: Refused) -> ApiError {
     match refused {
         Refused::NotFound => ApiError::not_found("there is no such order"),
@@ -55,7 +55,7 @@ pub(super) fn refused(refused: Refused) -> ApiError {
     }
 }
 
-/// 409: only a release that knows the order's status can say what may follow it.
+/// 409 for an order in a status that this release does not know: the release cannot tell which status may follow.
 fn foreign(from: &str, to: Status) -> ApiError {
     Problem::new(StatusCode::CONFLICT, "illegal-transition", "The order's state does not allow this")
         .detail("this release of the service does not know the order's status; a newer one may")
@@ -67,7 +67,7 @@ fn foreign(from: &str, to: Status) -> ApiError {
         .into()
 }
 
-/// The deadline passed before it was known whether the order exists.
+/// 504 for a deadline that passed before the commit of the intent was known.
 pub(super) fn too_late() -> ApiError {
     Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline-exceeded", "The deadline passed")
         .detail(

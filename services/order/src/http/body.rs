@@ -1,4 +1,4 @@
-//! Request bodies.
+//! Request bodies and their validation.
 
 use chassis::Validate;
 use inventory_api::{Line, RequestLine, validate};
@@ -8,14 +8,14 @@ use utoipa::ToSchema;
 
 use crate::app::place::NewOrder;
 
-/// An order to be placed: all or nothing.
+/// An order to place: inventory holds all of its lines or none.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlaceOrder {
-    /// For which customer: 1 to 64 printable ASCII characters.
+    /// Id of the customer: 1 to 64 printable ASCII characters.
     #[schema(example = "17850", min_length = 1, max_length = 64)]
     pub customer_id: String,
-    /// 1 to 1,000 lines of distinct SKUs.
+    /// Order lines: 1 to 1,000, with distinct SKUs.
     #[serde(deserialize_with = "RequestLine::all")]
     #[schema(value_type = Vec<RequestLine>, min_items = 1, max_items = 1000)]
     pub lines: Vec<Line>,

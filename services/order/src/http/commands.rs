@@ -1,4 +1,4 @@
-//! Commands: place, confirm, cancel.
+//! Handlers of the commands: place, confirm, cancel.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,19 +18,19 @@ use uuid::Uuid;
 use super::{Api, PlaceOrder, answer};
 use crate::app::place::NewOrder;
 use crate::app::view::OrderView;
-use crate::app::{Begun, Caller, Done, Refused, replies};
+use crate::app::{Caller, Done, IntentCommitted, Refused, replies};
 use crate::domain::rules::Wish;
 
-/// Kept back from the deadline for writing the reply.
+/// Time kept back from the deadline for writing the reply.
 const REPLYING: Duration = Duration::from_millis(20);
 
 /// Place an order
 ///
-/// The order exists from the moment it is accepted, whatever becomes of the reply. 202 means that inventory's
-/// answer is not known yet: ask at `Location`, or repeat with the same key.
+/// The order exists from the moment it is accepted, even if the reply is lost. 202 means that inventory's answer is not
+/// known yet: read the order at `Location`, or repeat with the same key.
 ///
-/// Consistency: the reply shows the order at its commit, and every read that begins after it shows that or something newer.
-/// A replayed reply shows the order as it was then.
+/// Consistency: the reply shows the order at its commit. Every read that begins after the reply shows that state or a newer
+/// one. A replayed reply shows the order as the first reply did.
 #[utoipa::path(
     post, path = "/v1/orders", request_body = PlaceOrder, tag = "orders",
     params(("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters, new for each order")),
@@ -64,10 +64,10 @@ pub(super) async fn place(
         .await
 }
 
-/// Confirm an order: its stock leaves the building
+/// Confirm an order: inventory ships its stock
 ///
-/// Consistency: 200 means that inventory has committed the shipment. Every read that begins after the reply shows what it
-/// reports or something newer; a replayed reply shows the order as it was then.
+/// Consistency: 200 means that inventory has committed the shipment. Every read that begins after the reply shows the
+/// reported state or a newer one. A replayed reply shows the order as the first reply did.
 #[utoipa::path(
     post, path = "/v1/orders/{id}/confirm", tag = "orders",
     params(("id" = Uuid, Path, description = "The order"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
@@ -103,10 +103,10 @@ pub(super) async fn confirm(
     wish(&api, &log, caller, id, Wish::Confirm).await
 }
 
-/// Cancel an order: its stock is given back
+/// Cancel an order: inventory gives its stock back
 ///
-/// Consistency: 200 means that inventory holds nothing for the order and will not. Every read that begins after the reply
-/// shows what it reports or something newer; a replayed reply shows the order as it was then.
+/// Consistency: 200 means that inventory holds nothing for the order and never will. Every read that begins after the reply
+/// shows the reported state or a newer one. A replayed reply shows the order as the first reply did.
 #[utoipa::path(
     post, path = "/v1/orders/{id}/cancel", tag = "orders",
     params(("id" = Uuid, Path, description = "The order"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
@@ -163,11 +163,11 @@ fn caller(
     Caller::new(principal, KeyHash::of(key.as_str()), fingerprint, context)
 }
 
-/// Runs a use case to its end and waits for it until the deadline. When that comes first and the intent is committed, the
-/// answer is 202, and the use case goes on.
+/// Runs a use case to its end, and waits for its result until the deadline. If the deadline comes first and the intent is
+/// committed, the reply is 202 and the use case goes on.
 async fn run<F, W>(api: &Api, log: &LogFields, caller: Caller, use_case: W) -> Result<Response, ApiError>
 where
-    W: FnOnce(crate::app::App, Caller, Begun) -> F,
+    W: FnOnce(crate::app::App, Caller, IntentCommitted) -> F,
     F: Future<Output = Result<Done, Refused>> + Send + 'static,
 {
     let until = caller.context.deadline.less(REPLYING).instant();
@@ -184,7 +184,7 @@ where
     let done = ended.map_err(ApiError::internal)?.map_err(answer::refused)?;
     log.set("idempotent_replayed", matches!(done, Done::Replayed(_)));
     if let Done::Replayed(reply) = &done {
-        // A replay leaves no entry: its line in the log is the only way from its correlation id to the order.
+        // A replay writes no entry. Its log line is the only record that links its correlation id to the order.
         if let Some(order_id) = replies::order_of(reply) {
             log.set("order_id", order_id.to_string());
         }

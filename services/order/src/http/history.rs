@@ -1,4 +1,4 @@
-//! The history of an order: every transition with when, why and on what evidence.
+//! The history of an order: every transition with its time, its reason and its evidence.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ use super::queries::owner;
 /// Every transition of an order, oldest first.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct History {
-    /// The transitions.
+    /// Transitions that this release can read.
     pub entries: Vec<HistoryEntry>,
     /// Transitions that this release cannot read. Absent when there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -31,39 +31,39 @@ pub struct History {
 /// A transition that this release cannot read.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct UnreadableEntry {
-    /// Its number in the journal.
+    /// Sequence number of the entry in the journal.
     pub seq: i64,
 }
 
-/// One transition.
+/// A transition of an order.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct HistoryEntry {
-    /// 1, 2, 3 … without gaps.
+    /// Number of the transition: 1, 2, 3 … without gaps.
     pub version: i64,
-    /// The state before; null for the first.
+    /// Status before the transition; null for the first one.
     pub from: Option<String>,
-    /// The state after.
+    /// Status after the transition.
     pub to: String,
-    /// When, by the service's clock.
+    /// Time of the transition by the service's clock, RFC 3339 in UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// What was asked.
+    /// Name of the command or step that led to the transition.
     pub command: String,
-    /// Which decision, with its version.
+    /// Name of the rule that decided, with its version.
     pub rule: String,
-    /// Everything the decision read.
+    /// Everything that the decision read.
     pub inputs: Value,
-    /// The branches refused, and why.
+    /// The states that the decision refused, with the reasons.
     pub alternatives: Value,
-    /// What the middleware saw on the way.
+    /// Decisions of the middleware on the way to the transition.
     pub evidence: Value,
-    /// Which attempt of the step.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
-    /// The request's correlation id.
+    /// Correlation id of the request that led to the transition.
     pub correlation_id: String,
-    /// The entry that caused it, in either service; null at the root of a request.
+    /// Id of the entry that caused this one, in either service; null for the first entry of a request.
     pub causation_id: Option<Uuid>,
-    /// The request's trace.
+    /// Trace id of the request that led to the transition.
     pub trace_id: Option<String>,
 }
 
@@ -90,8 +90,8 @@ impl From<Entry<'_>> for HistoryEntry {
 
 /// Explain an order: every transition with its reason
 ///
-/// Consistency: read your writes, and monotonic. An entry never changes and never disappears; later reads only add entries at the
-/// end.
+/// Consistency: read your writes, and monotonic. An entry never changes and never disappears; later reads only add entries
+/// at the end.
 #[utoipa::path(
     get, path = "/v1/orders/{id}/history", tag = "orders",
     params(("id" = Uuid, Path, description = "The order")),

@@ -1,4 +1,4 @@
-//! The public API: routes, DTOs, and one mapping from what happened to what is answered. No rules, no SQL.
+//! The public API: routes, request and reply types, and the one mapping from results to replies. No rules, no SQL.
 
 mod answer;
 mod body;
@@ -17,16 +17,16 @@ pub use body::PlaceOrder;
 pub use history::{History, HistoryEntry};
 pub use queries::OrderPage;
 
-/// What handlers share.
+/// State that the handlers share.
 #[derive(Debug, Clone)]
 pub struct Api {
     /// The use cases.
     pub app: App,
-    /// Where they run, so that a client that leaves cancels nothing.
+    /// Tasks in which the use cases run, so that a client's disconnect cancels none.
     pub tasks: Tasks,
 }
 
-/// The routes of the public listener that take a token.
+/// Routes of the public listener that need a token.
 pub fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/orders", post(commands::place).get(queries::list))
@@ -37,12 +37,12 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-/// The API's description, from the code.
+/// OpenAPI description, generated from the code.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(
         title = "Mainstay order service",
-        description = "Places, confirms, cancels and explains orders. Every POST needs an Idempotency-Key; a repeat with the same key is the same request and gets the same reply. A key is kept for 7 days after its reply, and longer while what it stands for can still change; after that, a repeat is a new request."
+        description = "Places, confirms, cancels and explains orders. Every POST needs an Idempotency-Key; a repeat with the same key is the same request and gets the same reply. A key is kept for 7 days after its reply, and longer while the order it stands for can still change; after that, a repeat is a new request."
     ),
     paths(
         commands::place,

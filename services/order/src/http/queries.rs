@@ -1,4 +1,4 @@
-//! Reading orders.
+//! Handlers that read orders.
 
 use axum::extract::State;
 use axum::{Extension, Json};
@@ -17,49 +17,49 @@ use crate::app::view::{OrderView, ShownOrder};
 use crate::domain::Status;
 use crate::store;
 
-/// A page of orders, oldest first: at most `limit`, and fewer if they come to 4,000 lines before that.
+/// A page of orders, oldest first. It has at most `limit` orders, and fewer if they reach 4,000 lines before that.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OrderPage {
-    /// The orders.
+    /// Orders of the page.
     #[schema(value_type = Vec<OrderView>)]
     pub items: Vec<ShownOrder>,
-    /// Orders of this page that this release cannot read, so that the page is complete without them. Absent when there are
-    /// none.
+    /// Orders of the page that this release cannot read; `items` and `unreadable` together are the whole page. Absent when
+    /// there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<UnreadableOrder>,
-    /// Pass as `after` to go on; null at the end.
+    /// Cursor of the next page: the value for `after`; null at the end.
     pub next: Option<String>,
 }
 
 /// An order that this release cannot read.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UnreadableOrder {
-    /// Its id.
+    /// Order id.
     pub id: Uuid,
-    /// Why; the service's log says more.
+    /// Reason for the reader; the service's log has the fault.
     pub detail: &'static str,
 }
 
-/// Which orders.
+/// Filters of the list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Which {
-    /// Only in this state.
+    /// Only orders in this status.
     status: Option<Status>,
-    /// Only of this customer: 1 to 64 printable ASCII characters.
+    /// Only orders of this customer: 1 to 64 printable ASCII characters.
     #[param(min_length = 1, max_length = 64)]
     customer_id: Option<String>,
 }
 
-/// A client sees its own orders, an operator everybody's.
+/// The principal whose orders a caller may see: a client's own; `None` for an operator, who sees all orders.
 pub(super) fn owner(authenticated: &Authenticated<ClientsAndOperators>) -> Option<&str> {
     (authenticated.principal.role != Role::Operator).then_some(&*authenticated.principal.name)
 }
 
-/// Read an order as it stands
+/// Read an order in its present state
 ///
-/// Consistency: read your writes, and monotonic by `version`. The state can be behind inventory's: an unknown state stays until
-/// inventory answers, and `reserved` can be shown for up to 5 seconds after the hold has expired.
+/// Consistency: read your writes, and monotonic by `version`. The status can be behind inventory's: an unknown status stays
+/// until inventory answers, and `reserved` can be shown for up to 5 seconds after the hold has expired.
 #[utoipa::path(
     get, path = "/v1/orders/{id}", tag = "orders", params(("id" = Uuid, Path, description = "The order")),
     responses(
@@ -89,15 +89,15 @@ pub(super) async fn get(
 
 /// List orders
 ///
-/// Consistency: each page is one snapshot, the pages together are not. An order that exists during the whole pass and does not
-/// change is listed once. One that is placed during the pass, or changes its status under a filter, can be missing. A list that
-/// begins after a reply shows what it reported.
+/// Consistency: each page is one snapshot, the pages together are not. An order that exists during the whole pass and does
+/// not change is listed once. An order that is placed during the pass, or changes its status under a filter, can be missing.
+/// A list that begins after a reply shows the state that the reply reported.
 #[utoipa::path(
     get, path = "/v1/orders", tag = "orders",
     params(
         Which,
         ("after" = Option<String>, Query, description = "The cursor of the page before"),
-        ("limit" = Option<u16>, Query, description = "Most orders of a page: 1 to 500, default 50", minimum = 1, maximum = 500),
+        ("limit" = Option<u16>, Query, description = "Limit on orders of a page: 1 to 500, default 50", minimum = 1, maximum = 500),
     ),
     responses(
         (status = 200, description = "A page", body = OrderPage),

@@ -1,5 +1,5 @@
-//! `POST /admin/v1/reconcile`: try what is unresolved now, in the operator's name. `GET /admin/v1/orders/stuck`: the
-//! orders that are set apart.
+//! `POST /admin/v1/reconcile` tries all unresolved orders now, in the operator's name. `GET /admin/v1/orders/stuck` lists
+//! the orders that are set apart.
 
 use axum::extract::State;
 use axum::routing::{get, post};
@@ -16,8 +16,8 @@ use super::{Swept, make_due_now, sweep, sweep_stuck};
 use crate::app::App;
 use crate::store::work::{self, StuckOrder};
 
-/// The route, for the operations listener's admin router. The work runs in `tasks`: an operator who leaves strands
-/// none of the orders that were taken.
+/// Routes for the operations listener's admin router. The work runs in `tasks`, so an operator's disconnect leaves none
+/// of the taken orders unfinished.
 pub fn routes(app: App, tasks: Tasks) -> Router {
     Router::new()
         .route("/reconcile", post(reconcile))
@@ -25,13 +25,13 @@ pub fn routes(app: App, tasks: Tasks) -> Router {
         .with_state((app, tasks))
 }
 
-/// Stuck orders in one reply.
+/// The most stuck orders in one reply.
 const LISTED: i64 = 100;
 
 /// Orders whose tries fail while inventory serves other orders.
 #[derive(Debug, Serialize)]
 struct Stuck {
-    /// At most 100, those that wait longest first.
+    /// At most 100 orders; the order that waits longest comes first.
     items: Vec<StuckOrder>,
 }
 
@@ -46,16 +46,16 @@ async fn stuck(
     Ok(Json(Stuck { items }))
 }
 
-/// What a pass met and did.
+/// Result of a reconcile pass.
 #[derive(Debug, Serialize)]
 struct Pass {
-    /// Orders that were unresolved when it began, those in another's hands included.
+    /// Orders that were unresolved when the pass began, those leased to other drivers included.
     unresolved: i64,
-    /// What it did: of unresolved orders, and of holds that should have run out, it takes 128 each at most, and 16 stuck
-    /// orders; 4 of each while a breaker is half-open or ramping, none while one is open.
+    /// Orders that the pass took, by result. It takes at most 128 unresolved orders, 128 orders whose hold should have
+    /// ended, and 16 stuck orders; 4 of each while a breaker is half-open or ramping, none while one is open.
     #[serde(flatten)]
     swept: Swept,
-    /// The breakers of inventory's endpoints after it.
+    /// Breakers of inventory's endpoints after the pass.
     breakers: Vec<Breaker>,
 }
 
@@ -72,7 +72,7 @@ async fn reconcile(
     log: Option<Extension<LogFields>>,
     caller: Caller<Operators>,
 ) -> Result<Json<Pass>, ApiError> {
-    // What this pass resolves carries the operator's name in the journal; what it leaves, the next sweep takes.
+    // Entries of this pass have the operator's name in the journal. The next sweep takes the orders that are left.
     let principal = format!("operator:{}", caller.principal.name);
     let pass = tasks.shield(async move {
         let unresolved = app
@@ -82,7 +82,7 @@ async fn reconcile(
             })
             .await?;
         let unresolved = unresolved.iter().map(|of_status| of_status.count).sum();
-        // Back-offs end here; leases that are running are left alone.
+        // Ends back-offs; running leases stay.
         make_due_now(&app).await?;
         let swept = sweep(&app, &principal).await?.and(sweep_stuck(&app, &principal).await?);
         let breakers = app.breakers.list().into_iter();

@@ -1,8 +1,8 @@
-//! Finishing what was interrupted, without being told what: the sweep takes whatever is due and puts it through
-//! the same path as a request.
+//! The reconciler: the sweep takes every due order and advances it by the same path as a request does. The rows tell
+//! which orders are due, so the sweep needs no message.
 //!
-//! It asks the breaker before it takes work, so that a dead inventory costs one probe and not a lease for every
-//! waiting order; and it stops when the process does, leaving its leases to end by themselves.
+//! It reads the breaker before it takes work, so that a dead inventory costs one probe and not a lease for every
+//! waiting order. It stops with the process, and its leases end by themselves.
 
 pub mod admin;
 pub mod waiting;
@@ -26,46 +26,45 @@ use crate::domain::Status;
 use crate::store::work::{self, Kind};
 use crate::store::{Order, Unreadable};
 
-/// How often a sweep looks for work that nobody has told it of. A fifth of a second is well inside the five
-/// seconds in which everything is to be resolved once inventory is back, and costs two index look-ups.
+/// Interval between sweeps that no signal started. A fifth of a second is well inside the five seconds in which all
+/// orders are to be resolved once inventory is back, and costs two index look-ups.
 const TICK: Duration = Duration::from_millis(200);
-/// Orders taken at once while inventory is well.
+/// Orders taken at once while inventory's breakers are closed.
 const BATCH: i64 = 128;
-/// Orders taken at once while its breaker is half-open or ramping: enough to feed the probes, few enough to put
-/// back.
+/// Orders taken at once while a breaker is half-open or ramping: enough for the probes, and few enough to put back.
 const PROBES: i64 = 4;
-/// Calls to inventory at once: a quarter of what the client's bulkhead lets through, so that requests keep the
-/// rest.
+/// Calls to inventory at once: a quarter of the client's bulkhead, so that requests keep the rest.
 const CONCURRENCY: usize = 32;
-/// Stuck orders taken at once, and their calls at once: an eighth of the others', so that they cost the others little.
+/// Stuck orders taken at once: an eighth of [`BATCH`], so that they cost the other orders little.
 const STUCK_BATCH: i64 = 16;
+/// Calls for stuck orders at once: an eighth of [`CONCURRENCY`].
 const STUCK_CONCURRENCY: usize = 4;
-/// How often stuck orders are looked for, unless there were more than places: the shortest back-off of one.
+/// Interval between sweeps of stuck orders: the shortest back-off of one. After a full batch the interval is [`TICK`].
 const STUCK_TICK: Duration = Duration::from_secs(1);
-/// How often the unresolved orders are counted and the breakers read, for gauges and readiness.
+/// Interval between counts of the unresolved orders, for gauges and readiness.
 const READING: Duration = Duration::from_secs(1);
-/// The sweep's name in the journal.
+/// Principal of the sweep's entries in the journal.
 const SWEEP: &str = "sweep:reconciler";
-/// Time one order's call may take, retries included.
+/// Deadline of the call for one order, retries included.
 const CALL: Duration = Duration::from_secs(3);
 
-/// What a sweep did.
+/// Result of a sweep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Swept {
-    /// Orders it took.
+    /// Orders that the sweep took.
     pub taken: u64,
-    /// Of these, moved to another state.
+    /// Taken orders that moved to another status.
     pub moved: u64,
-    /// Of these, put back to be tried again.
+    /// Taken orders that were put back, to be tried again.
     pub waiting: u64,
-    /// Of these, taken over by somebody else meanwhile.
+    /// Taken orders that another driver took over during the sweep.
     pub overtaken: u64,
-    /// Of these, left to the end of their lease, because the database failed.
+    /// Taken orders that keep their lease until it ends, because the database failed.
     pub failed: u64,
 }
 
 impl Swept {
-    /// Both together.
+    /// The sum of two results.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.taken += other.taken;
@@ -77,9 +76,9 @@ impl Swept {
     }
 }
 
-/// Sweeps, and counts what is unresolved, until `tasks` stop. Any number of replicas may do so. Each loop is supervised by
-/// itself: slow calls for unresolved orders delay neither the holds whose time is up nor the counts, and no loop ends with
-/// another.
+/// Starts the sweeps and the counts of unresolved orders. They run until `tasks` stop, in any number of replicas.
+/// Stuck orders have a sweep of their own, so that their slow tries delay no other order. Each loop is a task of its
+/// own, so that no loop ends with another.
 pub fn run(app: &App, tasks: &Tasks) {
     let (ordinary, holds, stuck, counted) = (app.clone(), app.clone(), app.clone(), app.clone());
     tasks.supervise("reconciler", move |tasks| sweep_ordinary(ordinary.clone(), tasks));
@@ -155,7 +154,7 @@ async fn pause(tasks: &Tasks, long: Duration) -> bool {
     }
 }
 
-/// One pass over what is due: unresolved orders that are not stuck, then holds that should have run out.
+/// One pass over the due orders: unresolved orders that are not stuck, then orders whose hold should have ended.
 pub async fn sweep(app: &App, principal: &str) -> Result<Swept, DatabaseError> {
     Ok(sweep_unresolved(app, principal).await?.and(sweep_lapsed(app, principal).await?))
 }
@@ -175,7 +174,7 @@ async fn sweep_lapsed(app: &App, principal: &str) -> Result<Swept, DatabaseError
     let lapsed = app
         .database
         .transaction(None, limit, |connection, &limit| {
-            Box::pin(async move { Ok(journal::Step::Commit(work::take_lapsed(connection, limit).await?)) })
+            Box::pin(async move { Ok(journal::Step::Commit(work::take_overdue(connection, limit).await?)) })
         })
         .await?;
     Ok(resolve_all(app, principal, lapsed, CONCURRENCY).await)
@@ -205,7 +204,7 @@ async fn take(app: &App, principal: &str, limit: i64, kind: Kind) -> Result<Swep
     Ok(resolve_all(app, principal, taken, concurrency).await)
 }
 
-/// Lets every waiting order be tried at once.
+/// Makes every waiting order due now.
 pub async fn make_due_now(app: &App) -> Result<(), DatabaseError> {
     app.database
         .transaction(None, (), |connection, ()| {
@@ -214,7 +213,7 @@ pub async fn make_due_now(app: &App) -> Result<(), DatabaseError> {
         .await
 }
 
-/// Resolves what was taken, and notes the rows that could not be read.
+/// Resolves the taken orders, and notes the rows that cannot be read.
 async fn resolve_all(
     app: &App,
     principal: &str,
@@ -236,7 +235,7 @@ async fn add(total: Swept, one: Swept) -> Swept {
     total.and(one)
 }
 
-/// How many orders may be taken now, by the word of inventory's breaker.
+/// The number of orders that may be taken now, by the state of inventory's breakers.
 fn allowance(app: &App) -> i64 {
     let states = app.breakers.list().into_iter().map(|b| match b.state {
         BreakerState::Open | BreakerState::ForcedOpen => 0,
@@ -246,11 +245,11 @@ fn allowance(app: &App) -> i64 {
     states.min().unwrap_or(BATCH)
 }
 
-/// Resolves one order. Whatever goes wrong with it, a panic included, ends here.
+/// Resolves one order. A failure of this order, a panic included, does not reach the other orders.
 async fn resolve(app: &App, principal: &str, order: Order) -> Swept {
     let mut context = RequestContext::background(CALL);
     context.priority = Priority::Critical;
-    // That of the request that began what is finished here, so that its whole story is found under one name.
+    // The calls have the correlation id of the interrupted request, so that one id finds its whole history.
     if let Ok(id) = CorrelationId::parse(&order.head_correlation_id) {
         context.correlation_id = id;
     }
@@ -264,7 +263,7 @@ async fn resolve(app: &App, principal: &str, order: Order) -> Swept {
     let (id, order) = (order.id, Arc::new(order));
     let driving = async {
         if order.status == Status::Reserved {
-            app.lapse(&driver, order).await
+            app.expire(&driver, order).await
         } else {
             app.drive(&driver, order).await.map(|(driven, _)| driven)
         }

@@ -1,4 +1,4 @@
-//! `GET /admin/v1/orders/{id}/waiting`: why an order waits, when it is tried next, and what its clients were told.
+//! `GET /admin/v1/orders/{id}/waiting`: why an order waits, when it is tried next, and which commands have no final reply.
 
 use axum::extract::State;
 use axum::routing::get;
@@ -12,41 +12,41 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::store::waiting;
 
-/// The route, for the operations listener's admin router.
+/// Route for the operations listener's admin router.
 pub fn routes(app: App) -> Router {
     Router::new().route("/orders/{id}/waiting", get(read)).with_state(app)
 }
 
-/// An order, as far as it waits.
+/// The waiting state of an order.
 #[derive(Debug, Serialize)]
 struct View {
     id: Uuid,
     status: String,
     /// Tries since the last definite answer.
     tries: i32,
-    /// `request` or `reconciler` while one of them works on it.
+    /// Holder of the lease: `request` or `reconciler`; null when there is none.
     holder: Option<String>,
-    /// When the reconciler may take it; null at rest.
+    /// Time from which the reconciler may take the order; null at rest.
     #[serde(with = "time::serde::rfc3339::option")]
     due_at: Option<OffsetDateTime>,
-    /// Milliseconds until then, by the database's clock; below zero when it is overdue.
+    /// Milliseconds until `due_at`, by the database's clock; below zero when the order is overdue.
     due_in_ms: Option<i64>,
-    /// The requests of tries that decided nothing and have no entry, since the order was placed.
+    /// Requests of tries that decided nothing and have no entry, since the order was placed.
     without_entry: WithoutEntry,
-    /// Commands without a final reply. Their clients were told 202, or nothing.
+    /// Commands without a final reply. Their clients got 202, or no reply.
     unanswered: Vec<Unanswered>,
-    /// The breakers of inventory's endpoints. While one is open or held open, the reconciler takes no order.
+    /// Breakers of inventory's endpoints. While one is open or forced open, the reconciler takes no order.
     breakers: Vec<Breaker>,
 }
 
 #[derive(Debug, Serialize)]
 struct WithoutEntry {
     sent: i64,
-    /// By a breaker, a limit or the deadline, before sending.
+    /// Requests that a breaker, a limit or the deadline refused before sending.
     refused_here: i64,
-    /// For want of a connection.
+    /// Requests for which there was no connection.
     unconnected: i64,
-    /// Why the latest of these tries decided nothing.
+    /// Reason why the latest of these tries decided nothing.
     why: Option<String>,
 }
 
@@ -62,7 +62,7 @@ struct Breaker {
     name: String,
     /// `closed`, `open`, `half-open`, `ramping`, `forced-open` or `forced-closed`.
     state: &'static str,
-    /// Milliseconds until it lets a probe through; zero unless open.
+    /// Milliseconds until the breaker lets a probe through; zero unless it is open.
     open_for_ms: u64,
 }
 

@@ -1,4 +1,4 @@
-//! All SQL of the order service, and nothing else.
+//! All SQL of the order service.
 
 pub mod orders;
 pub mod pages;

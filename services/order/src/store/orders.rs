@@ -1,4 +1,4 @@
-//! Orders: read one by one, created, and moved from state to state.
+//! Orders: read by id, created, and moved from status to status.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,65 +15,66 @@ use uuid::Uuid;
 
 use crate::domain::Status;
 
-/// An order as its row has it, with a status (`S`) that this release knows. What never changes is shared by its clones.
+/// An order as its row has it, with a status of type `S`. Clones share the columns that never change.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Order<S = Status> {
-    /// UUIDv7.
+    /// Order id: a UUIDv7.
     pub id: Uuid,
-    /// Whose.
+    /// Principal that placed the order.
     pub principal: Arc<str>,
-    /// For which customer.
+    /// Id of the customer.
     pub customer_id: Arc<str>,
-    /// What.
+    /// Order lines: SKU and quantity.
     pub lines: Arc<[Line]>,
-    /// Where it stands.
+    /// Status of the order.
     pub status: S,
-    /// Its reservation's id, whether or not inventory has seen it.
+    /// Id of the order's reservation. Inventory may not have seen it yet.
     pub reservation_id: Uuid,
-    /// How long inventory is asked to hold.
+    /// Length of the hold that inventory is asked for, in seconds.
     pub hold_seconds: i64,
-    /// Until when inventory holds, by its clock.
+    /// End of the hold, by inventory's clock; `None` until inventory has held the lines.
     pub expires_at: Option<OffsetDateTime>,
-    /// Of the request that placed it.
+    /// Correlation id of the request that placed the order.
     pub correlation_id: Arc<str>,
-    /// Of the request that placed it.
+    /// Trace id of the request that placed the order.
     pub trace_id: Option<Arc<str>>,
-    /// When it was placed.
+    /// Time at which the order was placed.
     pub created_at: OffsetDateTime,
-    /// When it last changed state.
+    /// Time of the last change of status.
     pub updated_at: OffsetDateTime,
-    /// The newest entry's version.
+    /// Version of the newest entry.
     pub version: i64,
-    /// The newest entry's hash.
+    /// Hash of the newest entry.
     pub head_hash: [u8; 32],
-    /// The newest entry's id.
+    /// Id of the newest entry.
     pub head_entry: Uuid,
-    /// The newest entry's hybrid time.
+    /// Hybrid time of the newest entry.
     pub head_clock: HybridTime,
-    /// The newest entry's correlation id.
+    /// Correlation id of the newest entry.
     pub head_correlation_id: Arc<str>,
-    /// Raised by everyone who takes the order to work on it.
+    /// Epoch of the lease. Each driver that takes the order raises it.
     pub epoch: i64,
-    /// Whether a request's lease on it is running, by the database's clock.
+    /// True if a request's lease on the order is running, by the database's clock.
     pub in_flight: bool,
     /// Tries since the last definite answer.
     pub tries: i32,
-    /// Of these, tries that failed while inventory served other orders; see [`STUCK`].
+    /// Number of these tries that failed while inventory served other orders; see [`STUCK`].
     pub failed_alone: i32,
 }
 
-/// Tries that failed by themselves after which an order is set apart: it then has places and back-offs of its own.
+/// Number of tries that failed while other orders were served, from which an order is set apart. It then waits by longer
+/// back-offs, and a sweep of its own takes it.
 pub const STUCK: i32 = 3;
 
-/// An order whose status may be one that this release does not know.
+/// An order whose status this release may not know.
 pub type StoredOrder = Order<StoredStatus>;
 
 /// A status as the row has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoredStatus {
-    /// One of this release's.
+    /// A status that this release knows.
     Known(Status),
-    /// Another one, as a newer release may have written it.
+    /// A status that this release does not know. A newer release may have written it.
     Unknown(String),
 }
 
@@ -81,9 +82,9 @@ pub enum StoredStatus {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("order {id} cannot be read: {why}")]
 pub struct Unreadable {
-    /// The order's id.
+    /// Order id.
     pub id: Uuid,
-    /// The column and its fault.
+    /// Name and fault of the column.
     pub why: String,
 }
 
@@ -136,12 +137,12 @@ impl From<Order> for StoredOrder {
 }
 
 impl Order {
-    /// Where its journal stands.
+    /// Head of the order's journal, for the next entry.
     pub fn head(&self) -> Head {
         Head { state: self.status.as_str(), version: self.version, hash: self.head_hash }
     }
 
-    /// As its next entry leaves it, in `status`.
+    /// The order after its next entry, in `status`.
     #[must_use]
     pub fn after(&self, status: Status, sealed: &Sealed) -> Self {
         Self {
@@ -159,13 +160,14 @@ impl Order {
     }
 }
 
-/// Reads one row. A fault of one row says nothing of the next: the outer error is of the statement, the inner of the row.
+/// Reads one row. The outer error concerns the statement, the inner one the row, because a fault of one row does not
+/// concern the next.
 pub fn decode(row: &PgRow) -> Result<Result<StoredOrder, Unreadable>, sqlx::Error> {
     let id = row.try_get("id")?;
     Ok(columns_of(row, id).map_err(|error| Unreadable { id, why: error.to_string() }))
 }
 
-/// The rows whose status this release has to know, and those that it cannot read.
+/// Reads rows whose status this release has to know. Gives the orders and the rows that it cannot read.
 pub fn decode_known(rows: &[PgRow]) -> Result<(Vec<Order>, Vec<Unreadable>), sqlx::Error> {
     let (mut orders, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
     for row in rows {
@@ -213,7 +215,7 @@ fn corrupt(what: &str) -> sqlx::Error {
     sqlx::Error::Decode(what.into())
 }
 
-/// The columns of [`Order`]; a macro, since SQL is checked to be a literal.
+/// The columns of [`Order`]. This is a macro because SQL has to be a literal.
 macro_rules! columns {
     () => {
         "id, principal, customer_id, lines, status, reservation_id, hold_seconds, expires_at, correlation_id, \
@@ -223,33 +225,33 @@ macro_rules! columns {
 }
 pub(super) use columns;
 
-/// An order to be placed: with its first entry, under its key, and with a request's lease on it.
+/// An order to create, with its first entry, its idempotency key and a request's lease.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// The order.
+    /// The order after its first entry.
     pub order: Arc<Order>,
-    /// Why it exists.
+    /// The first entry, which has the reason.
     pub sealed: Sealed,
-    /// Its key.
+    /// Claim of the idempotency key.
     pub key: Claim,
-    /// The lease.
+    /// Length of the request's lease, in milliseconds.
     pub lease_ms: i64,
-    /// When whoever places it gives up.
+    /// Deadline of the request that places the order.
     pub deadline: Instant,
 }
 
-/// What became of an order to be placed.
+/// Result of creating one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placed {
-    /// It exists.
+    /// The order exists.
     New,
-    /// Its key is taken, and nothing was written; see [`append`](journal::append()).
+    /// The key is taken, and nothing was written; see [`append`](journal::append()).
     KeyTaken,
-    /// Its deadline had passed, and nothing was written.
+    /// The deadline had passed, and nothing was written.
     TooLate,
 }
 
-/// The parameters of [`entry!`]`(claim)`, then the orders' as [`place`] binds them.
+/// The statement of [`place`]. It has the parameters of [`entry!`]`(claim)`, then the columns of the orders.
 pub const PLACE: &str = concat!(
     "WITH ",
     entry!(claim),
@@ -268,12 +270,12 @@ pub const PLACE: &str = concat!(
      SELECT id FROM claimed"
 );
 
-/// Creates orders, and says of each whether it did.
+/// Creates orders, and gives the result of each.
 pub async fn place(
     connection: &mut PgConnection,
     all: &[Arc<Place>],
 ) -> Result<Step<Vec<Placed>>, sqlx::Error> {
-    // They may have waited for the transaction to begin.
+    // A deadline may have passed while the order waited for the transaction to begin.
     let now = Instant::now();
     let is_late = |n: &Place| n.deadline <= now;
     let new: &[&Place] = &all.iter().map(AsRef::as_ref).filter(|n| !is_late(n)).collect::<Vec<_>>();
@@ -310,18 +312,18 @@ pub async fn place(
     Ok(if placed.is_empty() { Step::Rollback(each) } else { Step::Commit(each) })
 }
 
-/// When the reconciler may take an order after a transition.
+/// Time from which the reconciler may take an order after a transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
-    /// Never: it is at rest.
+pub enum NextAttempt {
+    /// Never: the order is at rest.
     AtRest,
-    /// After a request's lease of this many milliseconds, which raises the epoch.
+    /// After a request's lease of this many milliseconds. The lease raises the epoch.
     Lease(i64),
     /// After a back-off of this many milliseconds.
     Backoff(i64),
 }
 
-impl Due {
+impl NextAttempt {
     fn holder(self) -> Option<&'static str> {
         matches!(self, Self::Lease(_)).then_some("request")
     }
@@ -334,22 +336,22 @@ impl Due {
     }
 }
 
-/// A transition of an order, with the entry that says why and the replies to the keys that it answers.
+/// A transition of an order, with its entry and the replies for the keys that it completes.
 #[derive(Debug, Clone)]
 pub struct Advance {
-    /// The version and epoch that it must still be at.
+    /// The order before the transition. The row must still have this version and epoch.
     pub from: Arc<Order>,
-    /// What it becomes.
+    /// The order after the transition.
     pub moved: Arc<Order>,
-    /// When the reconciler may take it.
-    pub due: Due,
-    /// Why.
+    /// Time from which the reconciler may take the order.
+    pub due: NextAttempt,
+    /// The entry of the transition, which has the reason.
     pub sealed: Sealed,
-    /// By command.
+    /// Replies for the waiting keys, by command.
     pub replies: Vec<(&'static str, StoredReply)>,
 }
 
-/// The parameters of [`entry!`]`(complete)`, then the orders' as [`advance`] binds them.
+/// The statement of [`advance`]. It has the parameters of [`entry!`]`(complete)`, then the columns of the orders.
 pub const ADVANCE: &str = concat!(
     "WITH moved AS (UPDATE orders o SET status = m.status, version = m.version, head_hash = m.head_hash,
         head_entry = m.head_entry, expires_at = m.expires_at, updated_at = m.updated_at, status_since = clock_timestamp(), epoch = m.epoch,
@@ -365,8 +367,8 @@ pub const ADVANCE: &str = concat!(
     " SELECT id FROM moved"
 );
 
-/// Moves orders, and says of each whether it did: where someone else has moved it or taken it over, nothing was
-/// written.
+/// Moves orders, and gives `true` for each order that moved. If another driver has moved the order or taken it over,
+/// nothing was written for it.
 pub async fn advance(
     connection: &mut PgConnection,
     all: &[Arc<Advance>],
@@ -396,8 +398,8 @@ pub async fn advance(
         .fetch_all(connection)
         .await?;
     let moved = ids(&moved)?;
-    // Two who have the same order at different epochs never both count as having moved it: their entries have one
-    // version, so the journal refuses them together, and each comes alone.
+    // Two transitions of one order at different epochs cannot both be in `moved`: their entries have the same version, so
+    // the journal refuses the pair, and the batch writes each of them alone.
     let each = column(all, |a| moved.contains(&a.from.id));
     Ok(if moved.is_empty() { Step::Rollback(each) } else { Step::Commit(each) })
 }
@@ -406,10 +408,10 @@ fn ids(rows: &[PgRow]) -> Result<HashSet<Uuid>, sqlx::Error> {
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-/// Reads an order; with `principal`, only that principal's.
+/// Reads an order. With `principal`, only an order of that principal is found.
 ///
 /// # Errors
-/// A row with a column that this release cannot read.
+/// The statement failed, or the row has a column that this release cannot read.
 pub async fn get(
     connection: &mut PgConnection,
     id: Uuid,
@@ -427,10 +429,10 @@ pub async fn get(
     one(row.as_ref())
 }
 
-/// Reads and locks a principal's order until the transaction ends.
+/// Reads an order of `principal` and locks its row until the transaction ends.
 ///
 /// # Errors
-/// As [`get`].
+/// The same as those of [`get`].
 pub async fn lock(
     connection: &mut PgConnection,
     id: Uuid,

@@ -1,4 +1,4 @@
-//! Lists of orders, page by page.
+//! Pages of orders.
 
 use journal::State;
 use sqlx::{PgConnection, Row};
@@ -7,28 +7,28 @@ use uuid::Uuid;
 use super::orders::{StoredOrder, Unreadable, columns, decode};
 use crate::domain::Status;
 
-/// Which orders to list.
+/// Filters, cursor and limit of a page.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// Only this principal's.
+    /// Only orders of this principal.
     pub principal: Option<String>,
-    /// Only in this state.
+    /// Only orders in this status.
     pub status: Option<Status>,
-    /// Only of this customer.
+    /// Only orders of this customer.
     pub customer_id: Option<String>,
-    /// Only placed after this one.
+    /// Only orders with ids after this one: ids rise with the time of placing.
     pub after: Option<Uuid>,
-    /// At most this many.
+    /// Limit on orders of the page.
     pub limit: i64,
 }
 
-/// A page ends with the order that brings its lines to this many, so it has at most 4,999: a reply of about a
-/// megabyte at most, where 500 orders of 1,000 lines would take a container's whole memory.
+/// Number of lines that ends a page. The order that reaches it is the last, so a page has at most 4,999 lines: a reply of
+/// about a megabyte. 500 orders of 1,000 lines would take a container's whole memory.
 pub const PAGE_LINES: i64 = 4_000;
 
-/// A page of the orders that `$which` finds, in the order `$by`: $1 after which id, $2 status, $3 customer, $4 limit,
-/// $5 [`PAGE_LINES`], $6 principal. One plan has to serve every value, so what an index is to be searched by must not
-/// be optional.
+/// The statement for a page of the orders that match `$which`, sorted by `$by`. Parameters: $1 id after which the page
+/// begins, $2 status, $3 customer, $4 limit, $5 [`PAGE_LINES`], $6 principal. One plan serves every value, so a condition
+/// that an index is searched by must not be optional.
 macro_rules! page {
     ($which:literal by $by:literal) => {
         concat!(
@@ -47,27 +47,27 @@ macro_rules! page {
     };
 }
 
-/// Everybody's.
+/// The page of all orders.
 const PAGE_OF_ALL: &str = page!("id > $1 AND $6::text IS NULL" by "id");
-/// One principal's. With `principal = $6` the order of ids alone would do, and the planner, which does not know whose,
-/// might walk through everybody's to find a few.
+/// The page of one principal's orders. With `principal = $6` sorting by id alone would be enough; then the planner, which
+/// does not know the principal, might scan the orders of all principals to find a few.
 const PAGE_OF_PRINCIPAL: &str = page!("(principal, id) > ($6, $1) AND principal <= $6" by "principal, id");
-/// In an unresolved state: these alone are due, and they are few.
+/// The page of the orders in an unresolved status. Each of them has a due time, and few orders have one.
 const PAGE_OF_UNRESOLVED: &str =
     page!("due_at IS NOT NULL AND id > $1 AND ($6::text IS NULL OR principal = $6)" by "id");
 
-/// The statements that find a page, for the test that looks at their plans.
+/// The statements of all pages, for the test that checks their plans.
 pub const PAGES: [(&str, &str); 3] =
     [("all", PAGE_OF_ALL), ("principal", PAGE_OF_PRINCIPAL), ("unresolved", PAGE_OF_UNRESOLVED)];
 
-/// A page as it was found. A row that cannot be read is named: a list that left it out would be half a view.
+/// A page of orders. Rows that cannot be read are named, because a list without them would be incomplete and not say so.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
     /// The orders, oldest first.
     pub orders: Vec<StoredOrder>,
-    /// The rows among them that this release cannot read.
+    /// The rows of the page that this release cannot read.
     pub unreadable: Vec<Unreadable>,
-    /// Where to go on if there may be more.
+    /// Cursor of the next page; `None` at the end.
     pub next: Option<Uuid>,
 }
 

@@ -1,8 +1,8 @@
-//! Interrupted work: finding it, taking it under a new epoch, putting it back.
+//! Interrupted orders: found, taken under a new epoch, put back.
 //!
-//! A row that this release cannot read blocks only itself. One whose status it does not know is never taken, because it
-//! may be a newer release's work. One that turns out to be unreadable when taken is put off by a minute, so that any
-//! number of them leaves the places of a sweep to the others.
+//! A row that this release cannot read blocks only itself. A row whose status it does not know is never taken, because a
+//! newer release may be working on it. A taken row that cannot be read is put off by a minute, so that any number of such
+//! rows leaves room in a sweep for the others.
 
 use journal::State;
 use serde::Serialize;
@@ -15,13 +15,13 @@ use super::orders::{Order, STUCK, Unreadable, columns, decode_known};
 use crate::app::requests::Fruitless;
 use crate::domain::Status;
 
-/// The longest lease, in milliseconds: so long an order rests that a replica had in hand when it was killed. The
-/// reconciler takes all of it: the last of a batch waits for three others, each of which may take a whole call, twelve
-/// seconds together. A request takes what it needs of it.
+/// The longest lease, in milliseconds: the time for which an order rests after the replica that held it was killed. The
+/// reconciler always takes the whole time: the last order of a batch waits for three others, and with its own call, each
+/// of up to three seconds, that makes twelve seconds. A request takes the part that it needs.
 pub const LEASE_MS: i64 = 15_000;
 
-/// Takes the orders that `$which` finds. It runs alone in its transaction, so what is due is found by `now()`, which the
-/// index can be searched by; by `clock_timestamp()`, which may be another for each row, it cannot.
+/// The statement that takes the orders that match `$which`. It runs alone in its transaction, so due orders are found by
+/// `now()`: an index can be searched by `now()`, and not by `clock_timestamp()`, which can differ for each row.
 macro_rules! take {
     ($which:literal) => {
         concat!(
@@ -35,21 +35,21 @@ macro_rules! take {
     };
 }
 
-/// See [`take_unresolved`].
+/// The statement of [`take_unresolved`].
 pub const TAKE_UNRESOLVED: &str =
     take!("due_at <= now() AND status = ANY ($3) AND (failed_alone >= $4) = $5 ORDER BY due_at");
-/// See [`take_lapsed`].
-pub const TAKE_LAPSED: &str = take!(
+/// See [`take_overdue`].
+pub const TAKE_OVERDUE: &str = take!(
     "status = 'reserved' AND expires_at <= now() AND (due_at IS NULL OR due_at <= now())
      ORDER BY coalesce(due_at, expires_at)"
 );
 
-/// Which unresolved orders to take.
+/// The kind of unresolved orders to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Those that are not stuck.
+    /// Orders that are not stuck.
     Ordinary,
-    /// Those whose last tries failed while other orders were served; see [`STUCK`].
+    /// Orders whose last tries failed while other orders were served; see [`STUCK`].
     Stuck,
 }
 
@@ -58,8 +58,8 @@ fn unresolved_statuses() -> Vec<&'static str> {
     Status::ALL.into_iter().filter(|status| status.is_unresolved()).map(State::as_str).collect()
 }
 
-/// Takes at most `limit` unresolved orders whose lease or back-off has ended, and gives the taken rows that cannot be
-/// read beside them. Any number of replicas may ask at once: each row goes to one of them.
+/// Takes at most `limit` unresolved orders whose lease or back-off has ended. Gives the orders and the taken rows that
+/// cannot be read. Any number of replicas may call this at once: each row goes to one of them.
 pub async fn take_unresolved(
     connection: &mut PgConnection,
     kind: Kind,
@@ -76,17 +76,16 @@ pub async fn take_unresolved(
     readable(connection, &rows).await
 }
 
-/// Takes at most `limit` reserved orders whose hold should have run out, as [`take_unresolved`]: those that have been due
-/// for longest first, so that orders that were put back do not come before those that were never asked about.
-pub async fn take_lapsed(
+/// Takes at most `limit` reserved orders whose hold should have ended, in the same way as [`take_unresolved`].
+pub async fn take_overdue(
     connection: &mut PgConnection,
     limit: i64,
 ) -> Result<(Vec<Order>, Vec<Unreadable>), sqlx::Error> {
-    let rows = sqlx::query(TAKE_LAPSED).bind(limit).bind(LEASE_MS).fetch_all(&mut *connection).await?;
+    let rows = sqlx::query(TAKE_OVERDUE).bind(limit).bind(LEASE_MS).fetch_all(&mut *connection).await?;
     readable(connection, &rows).await
 }
 
-/// How long a row that cannot be read is left alone, in milliseconds: many sweeps, and yet soon read after a mend.
+/// Time for which a row that cannot be read is put off, in milliseconds: many sweeps, and still short after a repair.
 const UNREADABLE_MS: i64 = 60_000;
 
 async fn readable(
@@ -104,8 +103,8 @@ async fn readable(
     Ok((orders, unreadable))
 }
 
-/// Puts an order back without a transition, to be tried again after `backoff_ms`, and counts the requests of the try.
-/// `false`: it has been taken over, and is no longer ours to put back.
+/// Ends the lease without a transition, sets the next try to `backoff_ms` from now, and counts the requests of the try.
+/// `false` when another driver has taken the order over; nothing is written then.
 pub async fn put_back(
     connection: &mut PgConnection,
     order: &Order,
@@ -138,8 +137,8 @@ fn count(requests: u64) -> i64 {
     i64::try_from(requests).unwrap_or(i64::MAX)
 }
 
-/// Lets every waiting order be taken at once; leases that are running, and rows of statuses that this release does not
-/// know, are left alone.
+/// Makes every waiting order due now. Running leases, and rows in a status that this release does not know, stay as they
+/// are.
 pub async fn make_due_now(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE orders SET due_at = clock_timestamp()
@@ -154,20 +153,20 @@ pub async fn make_due_now(connection: &mut PgConnection) -> Result<(), sqlx::Err
 /// The unresolved orders of one status.
 #[derive(Debug, Clone, PartialEq, FromRow)]
 pub struct Unresolved {
-    /// The status; also one that this release does not know.
+    /// The status, which this release may not know.
     pub status: String,
-    /// Orders in it.
+    /// Number of orders in the status.
     pub count: i64,
-    /// Of these, orders that have been in it for longer than the time asked for.
+    /// Number of these orders that have been in the status for longer than the given time.
     pub waiting: i64,
-    /// Of these, stuck ones.
+    /// Number of these orders that are stuck.
     pub stuck: i64,
-    /// Seconds since the oldest came into it.
+    /// Seconds since the oldest of these orders came into the status.
     pub oldest_seconds: f64,
 }
 
-/// The unresolved orders by status; `waiting` counts those that wait for longer than `secs`, by the database's clock. An infinite time counts as
-/// no age: it would be an error to subtract, and one row must not hide the others.
+/// Counts the unresolved orders by status; `waiting` counts those that wait for longer than `secs`. A row with an infinite
+/// time has no age: subtracting the time would be an error, and one row must not hide the others.
 pub async fn unresolved(connection: &mut PgConnection, secs: f64) -> Result<Vec<Unresolved>, sqlx::Error> {
     sqlx::query_as(
         "SELECT status, count(*) AS count,
@@ -184,7 +183,7 @@ pub async fn unresolved(connection: &mut PgConnection, secs: f64) -> Result<Vec<
     .await
 }
 
-/// At most `limit` rows that wait in a status that this release does not know, with that status.
+/// Finds at most `limit` rows that wait in a status that this release does not know, with that status.
 pub async fn of_unknown_status(
     connection: &mut PgConnection,
     limit: i64,
@@ -199,19 +198,19 @@ pub async fn of_unknown_status(
 /// An order whose tries fail while other orders are served.
 #[derive(Debug, Clone, PartialEq, FromRow, Serialize, ToSchema)]
 pub struct StuckOrder {
-    /// Its id.
+    /// Order id.
     pub id: Uuid,
-    /// Its status.
+    /// Status of the order.
     pub status: String,
     /// Tries in a row that failed while inventory served other orders.
     pub failed_alone: i32,
-    /// Seconds in this status.
+    /// Seconds for which the order has been in this status.
     pub waiting_seconds: f64,
-    /// Seconds until its next try; at or below zero when it is due.
+    /// Seconds until the next try; zero or below when it is due.
     pub next_try_seconds: f64,
 }
 
-/// At most `limit` stuck orders, those that wait longest first.
+/// Finds at most `limit` stuck orders; the order that waits longest comes first.
 pub async fn stuck(connection: &mut PgConnection, limit: i64) -> Result<Vec<StuckOrder>, sqlx::Error> {
     sqlx::query_as(
         "SELECT id, status, failed_alone,

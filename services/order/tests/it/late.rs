@@ -1,4 +1,4 @@
-//! A deadline that passes while the database makes the request wait.
+//! Tests of deadlines that pass while a request waits for the database.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::{Stage, caller};
 const SOON: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn a_wish_that_gets_its_order_after_its_deadline_does_nothing() {
+async fn a_command_that_locks_its_order_after_its_deadline_does_nothing() {
     let stage = Stage::new().await;
     let (placing, began) = stage.place(caller("the-key-of-this-order", SOON));
     let (placed, order) = tokio::join!(placing, began);
@@ -25,18 +25,18 @@ async fn a_wish_that_gets_its_order_after_its_deadline_does_nothing() {
     let caller = caller("the-key-of-the-cancel", SOON);
     let deadline = caller.context.deadline.instant();
     let wish = stage.app.wish(caller, id, Wish::Cancel, oneshot::channel().0);
-    let letting_go = async {
+    let releasing_the_lock = async {
         stage.waits_for_a_lock().await;
         tokio::time::sleep_until(deadline).await;
         other.commit().await.unwrap();
     };
-    let (refused, ()) = tokio::join!(wish, letting_go);
+    let (refused, ()) = tokio::join!(wish, releasing_the_lock);
     assert!(matches!(refused, Err(Refused::Database(DatabaseError::Deadline))), "{refused:?}");
-    assert_eq!(stage.traces(id).await, before, "no statement was sent that would have to be undone");
+    assert_eq!(stage.traces(id).await, before, "no statement was sent that would have to be rolled back");
 }
 
 #[tokio::test]
-async fn a_key_that_comes_free_after_the_deadline_places_nothing_and_a_taken_one_is_not_looked_up() {
+async fn a_key_that_is_free_only_after_the_deadline_places_nothing_and_a_taken_key_is_not_read_then() {
     let stage = Stage::new().await;
     let key = "the-key-of-this-order";
     let place_late = async || {
@@ -45,12 +45,12 @@ async fn a_key_that_comes_free_after_the_deadline_places_nothing_and_a_taken_one
         let caller = caller(key, SOON);
         let deadline = caller.context.deadline.instant();
         let (placing, began) = stage.place(caller);
-        let letting_go = async {
+        let releasing_the_lock = async {
             stage.waits_for_a_lock().await;
             tokio::time::sleep_until(deadline).await;
             other.commit().await.unwrap();
         };
-        let (ended, ()) = tokio::join!(placing, letting_go);
+        let (ended, ()) = tokio::join!(placing, releasing_the_lock);
         began.await.unwrap_err();
         ended
     };
@@ -67,9 +67,9 @@ async fn a_key_that_comes_free_after_the_deadline_places_nothing_and_a_taken_one
 }
 
 #[tokio::test]
-async fn of_two_that_share_a_transaction_the_one_that_waited_too_long_for_it_is_not_placed() {
+async fn of_two_orders_in_one_transaction_the_order_that_waited_beyond_its_deadline_is_not_placed() {
     let stage = Stage::new().await;
-    // The only connection.
+    // This occupies the only connection.
     let occupied = stage
         .app
         .database

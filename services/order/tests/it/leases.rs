@@ -1,4 +1,4 @@
-//! How long an order may rest with somebody who has died, and who does not leave one behind.
+//! Tests of leases: their length, and the release of a lease whose operator disconnected.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn a_request_with_much_time_leases_its_order_for_fifteen_seconds() {
     assert!(placed <= 15.0 && wished <= 15.0, "{placed} s and {wished} s");
 }
 
-/// Seconds that the order's lease runs on.
+/// Seconds until the end of the order's lease.
 async fn lease(stage: &Stage, id: Uuid) -> f64 {
     let left = "SELECT extract(epoch FROM due_at - clock_timestamp())::float8 FROM orders
                 WHERE id = $1 AND holder = 'request'";
@@ -48,7 +48,7 @@ async fn lease(stage: &Stage, id: Uuid) -> f64 {
 }
 
 #[tokio::test]
-async fn an_operator_who_leaves_strands_no_order() {
+async fn an_operator_who_disconnects_leaves_no_order_leased() {
     let stage = Stage::new().await;
     let (placing, began) = stage.place(caller("the-key-of-this-order", Duration::from_secs(1)));
     let (placed, order) = tokio::join!(placing, began);
@@ -62,7 +62,7 @@ async fn an_operator_who_leaves_strands_no_order() {
         reply = asking => unreachable!("inventory does not answer: {reply:?}"),
         () = eventually_now("inventory is asked", PATIENCE, || !stage.hop.held().is_empty()) => {}
     }
-    // The operator has left, and now the call ends.
+    // The operator has disconnected; now the call to inventory ends.
     stage.hop.close().await;
     eventually("the order is put back", PATIENCE, || async {
         let holder = "SELECT holder FROM orders WHERE id = $1";

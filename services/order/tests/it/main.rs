@@ -1,4 +1,4 @@
-//! The order service's use cases against a real PostgreSQL and an inventory that never answers.
+//! Tests of the order service's use cases with a real PostgreSQL and an inventory that never answers.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod holds;

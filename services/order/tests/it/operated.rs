@@ -1,4 +1,4 @@
-//! What operators and probes are told.
+//! Tests of the replies to operators and probes.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -26,16 +26,16 @@ async fn json_of(router: Router, request: Request<Body>) -> (u16, Value) {
     (status, serde_json::from_slice(&to_bytes(reply.into_body(), usize::MAX).await.unwrap()).unwrap())
 }
 
-/// A request to try everything now.
+/// An operator's request to try all unresolved orders now.
 pub(crate) fn reconcile_now() -> Request<Body> {
     let mut request = Request::post("/reconcile").body(Body::empty()).unwrap();
-    request.extensions_mut().insert(Principal { name: "somebody".into(), role: Role::Operator });
+    request.extensions_mut().insert(Principal { name: "an-operator".into(), role: Role::Operator });
     request.extensions_mut().insert(RequestContext::background(PATIENCE));
     request
 }
 
 #[tokio::test]
-async fn while_the_breaker_is_open_an_operator_is_told_so_and_how_many_wait() {
+async fn a_reconcile_reports_an_open_breaker_and_the_number_of_waiting_orders() {
     let stage = Stage::new().await;
     for key in ["the-key-of-one-order", "the-key-of-another"] {
         let (placing, _began) = stage.place(caller(key, Duration::from_secs(1)));
@@ -66,7 +66,7 @@ async fn a_full_pool_of_the_requests_is_reported_and_does_not_decide_readiness()
         let (own, served) = (own.clone(), stage.app.database.clone());
         router(Operations {
             lifecycle: Lifecycle::new(PATIENCE),
-            tokens: Tokens::parse(&format!("operator somebody {}", "0".repeat(64))).unwrap(),
+            tokens: Tokens::parse(&format!("operator an-operator {}", "0".repeat(64))).unwrap(),
             readiness: move || {
                 let (own, served) = (own.clone(), served.clone());
                 async move { chassis::schema::conditions(&own, &served, &migrator()).await }

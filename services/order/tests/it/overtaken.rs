@@ -1,4 +1,4 @@
-//! The order exists, and the database has no room for the question how it stands: that is no refusal.
+//! Tests of requests whose order exists while the database has no connection to read its state: the reply is no refusal.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use order_service::app::{Done, Refused};
 use crate::support::{PATIENCE, Stage, caller};
 
 #[tokio::test]
-async fn a_request_whose_order_was_taken_over_is_answered_with_the_order_even_when_its_key_cannot_be_read() {
+async fn a_request_whose_order_was_taken_over_gets_the_order_even_when_its_key_cannot_be_read() {
     let stage = Stage::new().await;
     let (placing, began) = stage.place(caller("the-key-of-this-order", PATIENCE));
     let taking_over = async {
@@ -22,7 +22,7 @@ async fn a_request_whose_order_was_taken_over_is_answered_with_the_order_even_wh
             .await
             .unwrap();
         stage.hop.close().await;
-        // What was learnt is being recorded; who asks for the connection now has it next, and keeps it.
+        // The service is recording the answer. `occupy` is next in line for the connection, and keeps it.
         stage.waits_for_a_lock().await;
         let mut occupied = pin!(stage.occupy());
         assert!(occupied.as_mut().now_or_never().is_none());
@@ -31,13 +31,13 @@ async fn a_request_whose_order_was_taken_over_is_answered_with_the_order_even_wh
     };
     let done = tokio::select! {
         done = placing => done,
-        () = taking_over => unreachable!("the connection is kept for longer than anybody waits for it"),
+        () = taking_over => unreachable!("the connection is occupied for longer than any request waits"),
     };
     assert!(matches!(done, Ok(Done::Pending(_))), "{done:?}");
 }
 
 #[tokio::test]
-async fn a_repeat_whose_key_cannot_be_read_is_not_told_that_nothing_was_done() {
+async fn a_repeat_whose_key_cannot_be_read_has_an_unknown_outcome() {
     let stage = Stage::new().await;
     let key = "a-key-that-is-used-twice";
     let (placing, began) = stage.place(caller(key, Duration::from_secs(1)));
@@ -48,7 +48,7 @@ async fn a_repeat_whose_key_cannot_be_read_is_not_told_that_nothing_was_done() {
     sqlx::query("LOCK TABLE idempotency").execute(&mut *other).await.unwrap();
     let (repeating, _began) = stage.place(caller(key, PATIENCE));
     let in_the_way = async {
-        // Its claim waits; who asks for the connection now has it next, and keeps it.
+        // The claim waits for the lock. `occupy` is next in line for the connection, and keeps it.
         stage.waits_for_a_lock().await;
         let mut occupied = pin!(stage.occupy());
         assert!(occupied.as_mut().now_or_never().is_none());
@@ -57,7 +57,7 @@ async fn a_repeat_whose_key_cannot_be_read_is_not_told_that_nothing_was_done() {
     };
     let refused = tokio::select! {
         refused = repeating => refused,
-        () = in_the_way => unreachable!("the connection is kept for longer than anybody waits for it"),
+        () = in_the_way => unreachable!("the connection is occupied for longer than any request waits"),
     };
     assert!(matches!(refused, Err(Refused::Unread(DatabaseError::Busy(_)))), "{refused:?}");
 }

@@ -1,4 +1,4 @@
-//! A stage for one test: the use cases over a database of their own.
+//! Test setup: the use cases over a database of their own.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use testkit::{TestDatabase, eventually};
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
-/// On a machine that is busy with everything at once a wait says nothing about the service.
+/// Longest wait of a test. It is long because a busy machine delays the service without a defect of the service.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The use cases over one connection, a superuser's view of their database, and the way to inventory, on which every
-/// request is held.
+/// The use cases with one connection, a superuser's pool to their database, and the proxy to inventory, which holds every
+/// request.
 pub(crate) struct Stage {
     pub(crate) app: App,
     pub(crate) admin: PgPool,
@@ -36,7 +36,7 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) async fn new() -> Self {
         let database = TestDatabase::new(Service::Order, &migrator()).await.unwrap();
-        // Nobody is there; nothing gets that far.
+        // No server listens at this address. The proxy holds each request before it connects.
         let hop = HttpProxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 9))).await.unwrap();
         hop.script(When::every("/v1/reservations"), Fault::Hold(Point::Request));
         let transport = HyperTransport::new(&TransportConfig::default());
@@ -60,7 +60,7 @@ impl Stage {
         pool(&self.database)
     }
 
-    /// Places an order and says when it exists.
+    /// Places an order. The receiver resolves when the order exists.
     pub(crate) fn place(
         &self,
         caller: Caller,
@@ -82,14 +82,15 @@ impl Stage {
         .await;
     }
 
-    /// The order's epoch and status, and how many entries were ever begun: a number once drawn is not given back.
+    /// Epoch and status of the order, and the last drawn entry number. A drawn number is not given back, so a write that was
+    /// rolled back shows too.
     pub(crate) async fn traces(&self, id: Uuid) -> (i64, String, i64) {
         let traces =
             "SELECT epoch, status, (SELECT last_value FROM journal_seq_seq) FROM orders WHERE id = $1";
         sqlx::query_as(traces).bind(id).fetch_one(&self.admin).await.unwrap()
     }
 
-    /// Waits for the connection, once polled, and keeps it from whoever asks after it.
+    /// Waits for the only connection when first polled, and then keeps it.
     pub(crate) async fn occupy(&self) {
         let never =
             self.app.database.read(None, (), |_, ()| Box::pin(std::future::pending::<Result<(), _>>()));

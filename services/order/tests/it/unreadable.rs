@@ -1,4 +1,4 @@
-//! Rows that this release cannot read, beside others.
+//! Tests of rows that this release cannot read, beside readable rows.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn set_status(stage: &Stage, id: Uuid, status: &str) {
 }
 
 #[tokio::test]
-async fn an_order_of_an_unknown_status_blocks_itself_alone_and_is_named() {
+async fn an_order_of_an_unknown_status_blocks_only_itself_and_is_reported() {
     let stage = Stage::new().await;
     let foreign = undecided(&stage, "the-key-of-the-foreign-one").await;
     let good = undecided(&stage, "the-key-of-the-good-one").await;
@@ -40,8 +40,8 @@ async fn an_order_of_an_unknown_status_blocks_itself_alone_and_is_named() {
         .await
         .unwrap();
     stage.hop.close().await;
-    let swept = reconcile::sweep(&stage.app, "operator:somebody").await.unwrap();
-    assert_eq!((swept.taken, swept.waiting), (1, 1), "the other one was tried");
+    let swept = reconcile::sweep(&stage.app, "operator:an-operator").await.unwrap();
+    assert_eq!((swept.taken, swept.waiting), (1, 1), "the other order was tried");
 
     stage.app.read_unresolved().await.unwrap();
     let rows = stage.app.conditions().into_iter().find(|condition| condition.name == "rows").unwrap();
@@ -49,7 +49,7 @@ async fn an_order_of_an_unknown_status_blocks_itself_alone_and_is_named() {
     assert!(!rows.ok && !rows.decides, "{detail}");
     assert!(detail.contains(&foreign.to_string()) && detail.contains("splitting"), "{detail}");
 
-    // Its own requests are answered as far as they can be.
+    // Requests for the order itself get an answer too.
     let refused = stage
         .app
         .wish(caller("the-key-of-the-cancel", PATIENCE), foreign, Wish::Cancel, oneshot::channel().0)
@@ -61,7 +61,7 @@ async fn an_order_of_an_unknown_status_blocks_itself_alone_and_is_named() {
 }
 
 #[tokio::test]
-async fn orders_that_wait_long_are_reported_and_a_reading_that_is_old_says_so() {
+async fn orders_that_wait_long_are_reported_and_so_is_an_old_reading() {
     let stage = Stage::new().await;
     let condition = |name: &str| stage.app.conditions().into_iter().find(|c| c.name == name).unwrap();
     let id = undecided(&stage, "the-key-of-this-order").await;
@@ -81,7 +81,7 @@ async fn orders_that_wait_long_are_reported_and_a_reading_that_is_old_says_so() 
     tokio::time::advance(Duration::from_secs(12)).await;
     let began = Instant::now();
     let old = condition("orders");
-    assert_eq!(began.elapsed(), Duration::ZERO, "a probe asks no database");
+    assert_eq!(began.elapsed(), Duration::ZERO, "a probe does not query the database");
     assert!(!old.ok);
     assert!(old.detail.unwrap().contains("last counted 12 s ago"));
 }

@@ -1,4 +1,4 @@
-//! Whether a hold can still be turned into shipped stock.
+//! The decision whether a held reservation is confirmed.
 
 use std::sync::Arc;
 
@@ -11,21 +11,22 @@ use super::text;
 use crate::domain::reservation::{ReservationEvent, ReservationState, transition};
 use crate::domain::stock::Line;
 
-/// A hold is good until the instant it expires; from then on asking for it ends it. Only inventory's clock judges.
+/// Decides a confirm. A hold can be confirmed until the instant at which it expires; from then on a confirm expires it.
+/// Only inventory's clock decides expiry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confirm {
-    /// For whom it is held; null for one voided before it was seen.
+    /// Id of the order; null for a reservation that was voided before its reserve arrived.
     pub order_id: Option<Uuid>,
-    /// What it holds.
+    /// Lines of the reservation.
     pub lines: Arc<[Line]>,
-    /// Where it stands.
+    /// State of the reservation.
     pub state: ReservationState,
-    /// The version of its newest entry.
+    /// Version of the reservation's newest entry.
     pub version: i64,
-    /// The database's clock, read after the row was locked.
+    /// Time of the database's clock, read after the row was locked.
     #[serde(with = "time::serde::rfc3339")]
     pub now: OffsetDateTime,
-    /// When the hold ends; null for one that never held.
+    /// End of the hold; null for a reservation that never held stock.
     #[serde(with = "time::serde::rfc3339::option")]
     pub expires_at: Option<OffsetDateTime>,
 }

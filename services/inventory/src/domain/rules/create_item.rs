@@ -1,4 +1,4 @@
-//! Taking an item into the range.
+//! The decision whether an item is created.
 
 use journal::rule::NONE;
 use journal::{Alternative, Rule, Verdict};
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use crate::domain::item::{ItemEvent, ItemState, transition};
 use crate::domain::stock::{ItemName, OpeningStock, Sku};
 
-/// A SKU names one item for ever.
+/// Decides the creation of an item. A SKU names the same item for ever, so a known SKU is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateItem {
-    /// Its SKU.
+    /// SKU of the item.
     pub sku: Sku,
-    /// Its name.
+    /// Name of the item.
     pub name: ItemName,
-    /// Pieces it begins with.
+    /// Pieces on hand at the beginning.
     pub quantity: OpeningStock,
-    /// Null when no item has this SKU.
+    /// State of the item with this SKU; null when there is none.
     pub state: Option<ItemState>,
 }
 

@@ -1,4 +1,4 @@
-//! Whether a hold's time has run out.
+//! The decision whether a hold has expired.
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use super::text;
 use crate::domain::reservation::{ReservationEvent, ReservationState, transition};
 use crate::domain::stock::Line;
 
-/// The sweep's decision, over what it found to be due.
+/// Decides the expiry of a hold that the sweep found due.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expire {
-    /// For whom it is held.
+    /// Id of the order.
     pub order_id: Option<Uuid>,
-    /// What it holds.
+    /// Lines of the reservation.
     pub lines: Arc<[Line]>,
-    /// Where it stands.
+    /// State of the reservation.
     pub state: ReservationState,
-    /// The version of its newest entry.
+    /// Version of the reservation's newest entry.
     pub version: i64,
-    /// The database's clock, read after the row was locked.
+    /// Time of the database's clock, read after the row was locked.
     #[serde(with = "time::serde::rfc3339")]
     pub now: OffsetDateTime,
-    /// When the hold ends.
+    /// End of the hold.
     #[serde(with = "time::serde::rfc3339::option")]
     pub expires_at: Option<OffsetDateTime>,
 }

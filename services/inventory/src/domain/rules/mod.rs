@@ -1,8 +1,8 @@
-//! The decisions. Each is a struct of what it reads; `decide` says where that leads. A verdict that stays where
-//! the aggregate is means that nothing happens, and no entry is written.
+//! The decisions of inventory. Each is a struct of everything that it reads; `decide` gives the next state. When the next
+//! state is the present one, nothing happens and no entry is written.
 //!
-//! A rule's name carries its version. A change of meaning is a new struct under a new version beside the old one,
-//! which stays, so that old entries still re-execute.
+//! The name of a rule has its version. A rule with another meaning is a new struct with a new version. The old one stays
+//! in the code, so that old entries still re-execute.
 
 mod confirm;
 mod create_item;
@@ -22,7 +22,7 @@ pub use receive::Receive;
 pub use release::Release;
 pub use reserve::{RequestedLine, Reserve};
 
-/// Executes the decision `rule` again from recorded inputs; gives the state that it reaches.
+/// Executes the decision `rule` again from recorded inputs, and gives the state that it decides.
 pub fn replay(rule: &str, inputs: &Value) -> Result<String, ReplayError> {
     match rule {
         Reserve::NAME => journal::rule::replay::<Reserve>(inputs),
@@ -35,11 +35,11 @@ pub fn replay(rule: &str, inputs: &Value) -> Result<String, ReplayError> {
     }
 }
 
-/// The names of all decisions this build can execute.
+/// Names of all decisions that this build can execute.
 pub const NAMES: [&str; 6] =
     [Reserve::NAME, Confirm::NAME, Release::NAME, Expire::NAME, CreateItem::NAME, Receive::NAME];
 
-/// A time as it stands in inputs and reasons.
+/// A time in RFC 3339, as inputs and reasons have it.
 fn text(time: time::OffsetDateTime) -> String {
     time.format(&time::format_description::well_known::Rfc3339)
         .expect("every time the database can hold, years 0 to 9999, has an RFC 3339 form")

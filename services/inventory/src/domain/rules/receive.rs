@@ -1,4 +1,4 @@
-//! Stock that came in.
+//! The decision to add received stock.
 
 use journal::rule::NONE;
 use journal::{Alternative, Rule, Verdict};
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use crate::domain::item::{ItemEvent, ItemState, transition};
 use crate::domain::stock::{Quantity, Sku, Stock};
 
-/// Any known item takes any receipt.
+/// Decides a receipt. Every known item accepts every receipt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receive {
-    /// Of what.
+    /// SKU of the item.
     pub sku: Sku,
-    /// How many.
+    /// Number of received pieces.
     pub quantity: Quantity,
-    /// Where the item stands.
+    /// State of the item.
     pub state: ItemState,
-    /// What there was of it before.
+    /// Stock before the receipt.
     pub stock: Stock,
 }
 

@@ -1,4 +1,4 @@
-//! What becomes of a reservation that nobody wants any more.
+//! The decision about a release.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use uuid::Uuid;
 use crate::domain::reservation::{ReservationEvent, ReservationState, transition};
 use crate::domain::stock::Line;
 
-/// A hold is given back, also after its time; one never seen is voided, so that a reserve still on its way finds
-/// the door shut. Everything else stays as it is.
+/// Decides a release. A held reservation is released, also after its end. An unknown reservation is voided, so that a late
+/// reserve is rejected. Every other reservation keeps its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    /// For whom it was held; null when that is not known.
+    /// Id of the order; null when it is not known.
     pub order_id: Option<Uuid>,
-    /// What it holds.
+    /// Lines of the reservation.
     pub lines: Arc<[Line]>,
-    /// Where it stands; null when it was never seen.
+    /// State of the reservation; null when no reserve has arrived.
     pub state: Option<ReservationState>,
-    /// The version of its newest entry, 0 before the first.
+    /// Version of the reservation's newest entry; 0 before the first.
     pub version: i64,
 }
 
@@ -41,7 +41,7 @@ impl Rule for Release {
                 to: state,
                 alternatives: vec![Alternative::new(ReservationState::Released, illegal.to_string())],
             },
-            (Err(_), None) => unreachable!("one never seen is voided: see the transition function"),
+            (Err(_), None) => unreachable!("an unknown reservation is voided: see the transition function"),
         }
     }
 }

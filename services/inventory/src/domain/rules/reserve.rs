@@ -1,4 +1,4 @@
-//! Whether the lines can be promised.
+//! The decision whether the lines of an order are held.
 
 use inventory_api::ShortLine;
 use journal::{Alternative, Rule, Verdict};
@@ -9,44 +9,44 @@ use uuid::Uuid;
 use crate::domain::reservation::{ReservationEvent, ReservationState, transition};
 use crate::domain::stock::{HoldSeconds, Quantity, Sku, Stock};
 
-/// All lines or none: one unknown SKU or one short line refuses the whole.
+/// Decides a reserve: all lines or none. One unknown SKU or one short line refuses the whole reservation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reserve {
-    // In the order of their names, as canonical JSON has them, so that none has to be moved.
-    /// For how long.
+    // The fields stand in the order of their names, as canonical JSON has them, so that the serializer moves none.
+    /// Length of the hold, in seconds.
     pub hold_seconds: HoldSeconds,
-    /// What is asked for, and what there was of it.
+    /// Requested lines, with the stock of their items.
     pub lines: Vec<RequestedLine>,
-    /// The database's clock, read after the locks.
+    /// Time of the database's clock, read after the locks.
     #[serde(with = "time::serde::rfc3339")]
     pub now: OffsetDateTime,
-    /// For whom.
+    /// Id of the order.
     pub order_id: Uuid,
 }
 
-/// A line and what the decision read of its item.
+/// A requested line, with the stock of its item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestedLine {
-    /// How many.
+    /// Number of pieces.
     pub quantity: Quantity,
-    /// Of what.
+    /// SKU of the item.
     pub sku: Sku,
-    /// Null when no such item is known.
+    /// Stock of the item; null when there is no such item.
     pub stock: Option<Stock>,
 }
 
 impl Reserve {
-    /// When the hold ends.
+    /// End of the hold.
     pub fn expires_at(&self) -> OffsetDateTime {
         self.now + Duration::seconds(self.hold_seconds.get())
     }
 
-    /// SKUs that no item has.
+    /// SKUs of the lines for which there is no item.
     pub fn unknown_skus(&self) -> Vec<String> {
         self.lines.iter().filter(|line| line.stock.is_none()).map(|line| line.sku.to_string()).collect()
     }
 
-    /// Lines that ask for more than there is.
+    /// Lines that ask for more than is available.
     pub fn short_lines(&self) -> Vec<ShortLine> {
         let short = |line: &RequestedLine| {
             let available = line.stock?.available();
@@ -84,7 +84,7 @@ impl Rule for Reserve {
     }
 }
 
-/// The first ten and how many more: a thousand reasons would only repeat the inputs.
+/// The first ten reasons and the number of the others. A thousand reasons would only repeat the inputs.
 fn some(reasons: &[String]) -> String {
     const SHOWN: usize = 10;
     match reasons.len().checked_sub(SHOWN) {

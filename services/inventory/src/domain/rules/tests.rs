@@ -1,4 +1,4 @@
-//! The rules against the table of transitions, their own inputs, and plain arithmetic.
+//! Tests of the rules against the table of transitions, against their recorded inputs, and against plain arithmetic.
 
 use journal::rule::ReplayError;
 use journal::{Rule, State as _};
@@ -26,7 +26,7 @@ fn stock() -> impl Strategy<Value = Stock> {
     })
 }
 
-/// Microseconds, as the database has them.
+/// A time in microseconds, as the database has it.
 fn instant() -> impl Strategy<Value = OffsetDateTime> {
     (0..4_000_000_000_000_000_i64)
         .prop_map(|micros| OffsetDateTime::UNIX_EPOCH + Duration::microseconds(micros))
@@ -61,8 +61,8 @@ prop_compose! {
     }
 }
 
-/// The verdict moves along an arrow of the table or stays; it gives a reason; and it is reached again from the
-/// recorded inputs, as text, by name.
+/// Checks that the verdict is a legal move or keeps the state, that it has a reason, and that executing the named rule
+/// again, from its inputs as text, gives the same verdict.
 fn holds<R: Rule>(rule: &R, from: Option<R::State>) -> R::State {
     let verdict = rule.decide();
     let name = from.map_or("none", R::State::as_str);
@@ -120,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn a_release_frees_a_hold_shuts_the_door_on_the_unseen_and_leaves_the_rest(
+    fn a_release_frees_a_hold_voids_an_unknown_reservation_and_leaves_the_others(
         lines in lines(), state in proptest::option::of(state()), version in 0..9_i64,
     ) {
         let to = holds(&Release { order_id: None, lines: lines.into(), state, version }, state);
@@ -133,7 +133,7 @@ proptest! {
     }
 
     #[test]
-    fn an_item_is_created_once_and_receives_ever_after(
+    fn an_item_is_created_once_and_accepts_every_receipt(
         sku in sku(), name in "\\PC{0,20}", opening in 0..=1_000_000_000_i64, quantity in quantity(), stock in stock(),
     ) {
         let name = ItemName::try_from(name).unwrap();
@@ -182,7 +182,7 @@ fn a_thousand_reasons_are_cut_to_ten() {
 }
 
 #[test]
-fn a_rule_that_is_not_known_and_inputs_that_do_not_fit_are_told_apart() {
+fn an_unknown_rule_and_inputs_that_do_not_fit_are_different_errors() {
     assert!(matches!(replay("inventory.reserve@9", &json!({})), Err(ReplayError::UnknownRule(_))));
     for name in NAMES {
         assert!(matches!(replay(name, &json!({"quantity": 1.5})), Err(ReplayError::Inputs { .. })), "{name}");

@@ -1,4 +1,4 @@
-//! Holds that should have run out: inventory is asked, and its word decides.
+//! Expiry of orders: when a hold should have ended, inventory is asked, and its answer decides.
 
 use std::sync::Arc;
 
@@ -10,12 +10,13 @@ use super::App;
 use super::drive::{Driven, Driver, Retry, derived, subject, undecided};
 use crate::domain::Status;
 use crate::domain::rules::Lapse;
-use crate::store::orders::Due;
+use crate::store::orders::NextAttempt;
 use crate::store::{Order, orders};
 
 impl App {
-    /// Asks inventory how the reservation of a reserved order stands, and expires the order if it has.
-    pub async fn lapse(&self, driver: &Driver, order: Arc<Order>) -> Result<Driven, DatabaseError> {
+    /// Asks inventory for the reservation of a reserved order, and expires the order if inventory says that the reservation
+    /// has expired.
+    pub async fn expire(&self, driver: &Driver, order: Arc<Order>) -> Result<Driven, DatabaseError> {
         self.clocks.adopt_head(order.head_clock);
         let context = CallContext {
             request: driver.context.clone(),
@@ -81,7 +82,7 @@ impl App {
         let moved = Arc::new(order.after(status, &sealed));
         let replies = Vec::new();
         let advance =
-            orders::Advance { from: order, moved: moved.clone(), due: Due::AtRest, sealed, replies };
+            orders::Advance { from: order, moved: moved.clone(), due: NextAttempt::AtRest, sealed, replies };
         let ours = self.advancing.write(None, Arc::new(advance)).await?;
         Ok(if ours { Driven::Moved(moved) } else { Driven::Overtaken })
     }
