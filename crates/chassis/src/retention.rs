@@ -9,7 +9,7 @@ use crate::tasks::Tasks;
 /// How often old keys are looked for: their retention is counted in days.
 const EVERY: Duration = Duration::from_mins(1);
 
-/// Runs [`run`] in one of `tasks`.
+/// Deletes old idempotency keys in the background, at the start and then every minute, until `tasks` stop.
 pub fn spawn(tasks: &Tasks, database: Database) {
     tasks.supervise("retention", move |tasks| {
         let database = database.clone();
