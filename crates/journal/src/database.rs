@@ -165,7 +165,7 @@ impl Database {
         self.try_transaction(deadline, "BEGIN", CONFLICT_RETRIES, input, work).await
     }
 
-    /// The same, but it waits [50 ms for a lock and 250 ms for a statement](HURRIED) at most, and a conflict is not tried
+    /// The same, but it waits 50 ms for a lock and 250 ms for a statement at most, and a conflict is not tried
     /// again: for work on several things, of which one must not hold up the others.
     pub async fn hurried<I, T, F>(
         &self,
