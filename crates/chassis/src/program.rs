@@ -28,7 +28,7 @@ pub trait Program {
     type Args: clap::Args + AsRef<CommonArgs>;
     /// Its settings, valid.
     type Config: AsRef<CommonConfig>;
-    /// Why it cannot start, in words for whoever started it.
+    /// The reason why the service cannot start, in words for its operator.
     type StartError: Display;
 
     /// Reads and checks the settings; the error lists all that is wrong.

@@ -25,7 +25,7 @@ use crate::{ApiError, Tokens};
 /// them. Call it last: a route that is added to the result is behind neither. No path may be in both, and `guarded` may not
 /// have a fallback of its own; both are panics of the router's.
 ///
-/// A path that nobody has is told without a token; that a guarded one does not take a method, only with one.
+/// 404 for an unknown path needs no token. 405 for a method that a guarded path does not take needs one.
 ///
 /// The stack goes inside the router's matching, so that [`matched`] can label a request by its route, and around
 /// every reply, the fallbacks' included.

@@ -270,7 +270,7 @@ async fn the_containers_probe_follows_readiness() {
     let address = service.running.operations;
     assert_eq!(probe(address).await, success);
     service.running.lifecycle.stop();
-    assert_eq!(probe(address).await, failure, "503 or nobody there");
+    assert_eq!(probe(address).await, failure, "503, or no listener");
     service.running.ending().await;
-    assert_eq!(probe(address).await, failure, "nobody listens");
+    assert_eq!(probe(address).await, failure, "no listener");
 }

@@ -1,4 +1,4 @@
-//! Logs, spans and metrics of a real process: what it says, what it exports, and that nobody waits for either.
+//! Logs, spans and metrics of a real process: its lines, its exports, and that no request waits for either.
 //!
 //! Telemetry is set up once in a process, so each test starts this binary again as the process it looks at.
 
@@ -294,7 +294,7 @@ fn assert_nobody_waited(output: &Output) {
 
 #[test]
 fn a_collector_that_refuses_is_noticed_by_nobody_but_the_metrics() {
-    // Bound and dropped, so that nobody listens there.
+    // Bound and dropped, so that no process listens there.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let output = run("many spans", Some(format!("http://{address}")), "info");
     assert_nobody_waited(&output);

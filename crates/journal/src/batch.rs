@@ -139,7 +139,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
         let mut writer = Writer { batch: self.clone(), is_done: false };
         tokio::spawn(async move {
             loop {
-                // Whoever is about to write on this thread comes along; alone it costs a turn of the scheduler.
+                // Yield first, so that tasks on this worker can enqueue. Without any it costs a turn of the scheduler.
                 tokio::task::yield_now().await;
                 let Some(some) = writer.take() else { break };
                 writer.batch.together(some).await;
@@ -271,7 +271,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Drop for Writer<I, O> {
 }
 
 impl<I, O> Waiting<I, O> {
-    /// Whoever waited may have left.
+    /// Gives the result to the waiting task, which may have left.
     fn end(self, result: Result<O, DatabaseError>) {
         let Self { item, reply, .. } = self;
         // First, so that the item is its owner's alone once that one hears.

@@ -98,8 +98,8 @@ impl Database {
             ("statement_timeout", millis(limits.statement)),
             ("lock_timeout", millis(limits.lock)),
             ("idle_in_transaction_session_timeout", millis(limits.transaction)),
-            // A server does not look at its client while it works. Whoever was cut off would otherwise leave it at work
-            // until `statement_timeout`, beside the connection that took its place.
+            // A server does not check its client while it works. Without this, the session of a closed connection would
+            // work until `statement_timeout`, beside the connection that replaced it.
             ("client_connection_check_interval", millis(CLIENT_CHECK)),
             // Every statement finds its rows by a key, so one plan serves all; left to itself the server plans those
             // with arrays anew each time. A page read by key costs little more than one read in turn, as it does from
@@ -348,7 +348,7 @@ impl Database {
             Err(_) => return Err(Failure::Lost(error::silence())),
         };
         match step {
-            // Whoever asked has been told that it is not known; now it is.
+            // The caller has been answered "unknown" already. Roll back, so that the outcome is known.
             Step::Commit(_) if is_late() => {
                 lease.roll_back(bound).await;
                 Err(Failure::Final(DatabaseError::Deadline))

@@ -280,7 +280,7 @@ pub enum Filter {
     Correlation(String),
     /// Everything of one trace.
     Trace(String),
-    /// The history of what an idempotency key stands for, whoever's, for as long as the key is kept.
+    /// The history of the aggregate that an idempotency key of any principal stands for, while the key is kept.
     Key([u8; 32]),
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A command of one transaction records key, effect and reply together; of two with one key, at once or one after the
 //! other, the table's primary key lets one through, and the other rolls back and reads its reply. A command of several
-//! transactions claims its key in the first, and whoever brings it to its end, the request or the reconciler, completes
-//! the claim.
+//! transactions claims its key in the first. The request or the reconciler, which brings the command to its end,
+//! completes the claim.
 
 use std::borrow::Cow;
 use std::fmt;

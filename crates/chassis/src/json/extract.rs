@@ -33,8 +33,8 @@ pub trait Validate: Sized {
     fn validate(wire: Self::Wire) -> Result<Self, Vec<FieldError>>;
 }
 
-/// A valid JSON body. Put it last among a handler's arguments: it consumes the request, and whoever may not call
-/// is refused before the body is read.
+/// A valid JSON body. Put it last among a handler's arguments: it consumes the request. A caller
+/// whose role may not call is refused before the body is parsed.
 #[derive(Debug, Clone)]
 pub struct ValidJson<T> {
     /// The request.
@@ -191,7 +191,7 @@ fn wrong_shape(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiErro
         path => path,
     };
     let text = error.inner().to_string();
-    // The line and column are the canonical form's, which nobody has sent.
+    // The line and column are those of the canonical form, not of the text that the client sent.
     let detail = text.rsplit_once(" at line ").map_or(&*text, |(what, _)| what);
     ApiError::invalid(vec![FieldError { field, detail: shortened(detail) }])
 }

@@ -98,7 +98,7 @@ async fn accept(
         room = standing.clone().acquire_owned() => Place::Standing(room.map_err(closed)?),
     };
     let (stream, peer) = listener.socket.accept().await?;
-    // A seat may have come free while nobody came.
+    // A seat may have become free while no connection arrived.
     let place = match (place, seats.clone().try_acquire_owned()) {
         (Place::Standing(_), Ok(seat)) => Place::Seat(seat),
         (place, _) => place,
@@ -119,8 +119,8 @@ async fn full(request: Request<Body>) -> Result<Response, Infallible> {
     Ok(response)
 }
 
-/// A connection that died in the queue concerns nobody. Anything else (no descriptors, no memory) lasts a while,
-/// and trying again at once would only burn the processor.
+/// A connection that died in the queue needs no action. Any other error (no descriptors, no memory) lasts for a while,
+/// and a new try at once would only use the processor.
 async fn survive(name: &'static str, error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
@@ -156,8 +156,8 @@ mod tests {
         let listener = bind("LISTEN_ADDR", "127.0.0.1:0".parse().unwrap()).await.unwrap();
         let (seats, standing) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
         let mut accepting = std::pin::pin!(accept(&listener, &seats, &standing));
-        let nobody = tokio::time::timeout(Duration::from_millis(50), accepting.as_mut()).await;
-        assert!(nobody.is_err());
+        let accepted = tokio::time::timeout(Duration::from_millis(50), accepting.as_mut()).await;
+        assert!(accepted.is_err());
         seats.add_permits(1);
         let _client = TcpStream::connect(listener.address()).await.unwrap();
         let (_, _, place) = tokio::time::timeout(Duration::from_secs(20), accepting).await.unwrap().unwrap();

@@ -64,7 +64,7 @@ fn stdin_end() -> io::Result<mpsc::Receiver<()>> {
                 Err(_) => break,
             }
         }
-        // Nobody listens any more when the process is ending already.
+        // The receiver is gone when the process is ending already.
         let _ = ended.blocking_send(());
     })?;
     Ok(end)

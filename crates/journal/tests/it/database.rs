@@ -66,7 +66,7 @@ async fn a_commit_whose_answer_is_lost_is_unknown_and_was_done() {
     let error = light(&database, id).await.unwrap_err();
     assert!(matches!(error, DatabaseError::Unknown(_)), "{error:?}");
     let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
-    assert_eq!(count(&mut admin, id).await, 1, "it was done, though nobody heard");
+    assert_eq!(count(&mut admin, id).await, 1, "the write was done, and its caller got no answer");
 
     let id = Uuid::now_v7();
     proxy.cut_on(b"lamp.switch@1", 0, Cut::BeforeDelivery);

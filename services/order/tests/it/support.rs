@@ -110,7 +110,7 @@ fn pool(database: &TestDatabase) -> Database {
     Database::new(database.serving_url().parse().unwrap(), limits)
 }
 
-/// Somebody with `key` and this much time.
+/// A client's request with `key` and a deadline after `time`.
 pub(crate) fn caller(key: &str, time: Duration) -> Caller {
     Caller::new("client".into(), KeyHash::of(key), [7; 32], RequestContext::background(time))
 }
