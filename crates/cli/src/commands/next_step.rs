@@ -53,7 +53,9 @@ impl NextStep {
     pub(super) fn of_condition(access: &ServiceAccess<'_>, name: &str, detail: &str) -> Self {
         let ops = access.urls.ops(access.service);
         match name {
-            "orders" => Self { command: orders(access, detail), runbook: "orders-unresolved.md" },
+            "orders" | "stuck" | "rows" => {
+                Self { command: orders(access, detail), runbook: "orders-unresolved.md" }
+            }
             "inventory" => {
                 match detail.strip_prefix("breaker of ").and_then(|rest| rest.split_once(" is ")) {
                     Some((breaker, state)) if state.starts_with("forced-open") => Self {

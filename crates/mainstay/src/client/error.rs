@@ -17,7 +17,7 @@ pub type Cause = Arc<dyn Error + Send + Sync>;
 #[non_exhaustive]
 pub enum CallError {
     /// The circuit breaker refused the call. Not sent.
-    #[error("circuit breaker of {endpoint} is {state}, for another {:?}", rounded(*open_for))]
+    #[error("circuit breaker of {endpoint} is {state}{}", OpenFor(*open_for))]
     BreakerRejected {
         /// Endpoint of the breaker.
         endpoint: Endpoint,
@@ -126,6 +126,15 @@ fn rounded(span: Duration) -> Duration {
     match span.as_micros() {
         micros @ ..1_000 => Duration::from_micros(u64::try_from(micros).unwrap_or(0)),
         _ => Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
+
+/// The remaining time of an open breaker; nothing when calls in flight or an operator decide when it ends.
+struct OpenFor(Duration);
+
+impl std::fmt::Display for OpenFor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_zero() { Ok(()) } else { write!(f, ", for another {:?}", rounded(self.0)) }
     }
 }
 

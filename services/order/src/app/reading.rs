@@ -105,8 +105,10 @@ impl Reading {
             orders
         } else {
             let have = if waiting == 1 { "order has" } else { "orders have" };
+            let oldest = self.unresolved.iter().max_by(|a, b| a.oldest_seconds.total_cmp(&b.oldest_seconds));
+            let id = oldest.map_or_else(String::new, |oldest| format!(": {}", oldest.oldest));
             orders.detail(format!(
-                "{waiting} {have} waited longer than {WAITS_LONG} s, the oldest {:.0} s",
+                "{waiting} {have} waited longer than {WAITS_LONG} s, the oldest {:.0} s{id}",
                 self.oldest()
             ))
         };

@@ -163,6 +163,8 @@ pub struct Unresolved {
     pub stuck: i64,
     /// Seconds since the oldest of these orders came into the status.
     pub oldest_seconds: f64,
+    /// Id of the oldest of these orders.
+    pub oldest: Uuid,
 }
 
 /// Counts the unresolved orders by status; `waiting` counts those that wait for longer than `secs`. A row with an infinite
@@ -173,8 +175,9 @@ pub async fn unresolved(connection: &mut PgConnection, secs: f64) -> Result<Vec<
              count(*) FILTER (WHERE since < clock_timestamp() - $1 * interval '1 second') AS waiting,
              count(*) FILTER (WHERE failed_alone >= $2) AS stuck,
              coalesce(greatest(extract(epoch FROM max(clock_timestamp() - since)
-                 FILTER (WHERE isfinite(since))), 0), 0)::float8 AS oldest_seconds
-         FROM (SELECT status, failed_alone, coalesce(status_since, updated_at) AS since FROM orders
+                 FILTER (WHERE isfinite(since))), 0), 0)::float8 AS oldest_seconds,
+             (array_agg(id ORDER BY since))[1] AS oldest
+         FROM (SELECT id, status, failed_alone, coalesce(status_since, updated_at) AS since FROM orders
              WHERE due_at IS NOT NULL AND status <> 'reserved') waiting GROUP BY status",
     )
     .bind(secs)
