@@ -102,7 +102,7 @@ pub struct Subject {
     pub reservation_id: Uuid,
     /// Its order's id.
     pub order_id: Uuid,
-    /// Its lines.
+    /// The lines of the order.
     pub lines: Arc<[Line]>,
 }
 
