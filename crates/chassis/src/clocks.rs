@@ -1,7 +1,7 @@
 //! The service's hybrid clock and the clocks that it hears of: each is adopted, and an offset is flagged and counted.
 //!
-//! A wrong wall clock breaks nothing here, so it is no error of a request. It is told once a minute for each peer, with
-//! the offset, because logs, holds and people go by wall clocks.
+//! A wrong wall clock breaks no invariant, so no request fails for it. The log states the offset once a minute for each
+//! peer, because logs, holds and people use wall clocks.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

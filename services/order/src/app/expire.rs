@@ -89,7 +89,7 @@ impl App {
 
     /// Puts back a reserved order whose reservation ended without it: released or confirmed by another holder of a token, or
     /// lost with a restore of inventory. No entry says why, so no rule decides about it: the order stays reserved, its client
-    /// may cancel it, and an operator is told.
+    /// may cancel it, and the log and a counter report it to the operator.
     async fn mismatch(
         &self,
         driver: &Driver,
