@@ -94,7 +94,7 @@ pub async fn build(config: Config) -> Result<Application, StartError> {
     let faults = Faults::new(mainstay::random::Random::from_entropy());
 
     let journal = Journal::new(Service::NAME, chassis::config::REVISION, &hash);
-    let inventory = Inventory::new(database.clone(), journal, http::reply::render);
+    let inventory = Inventory::new(database.clone(), journal, http::replies::render);
 
     let server = mainstay::server::stack(common.server())?;
     let registry = Registry::default();

@@ -1,11 +1,10 @@
 //! The public API: routes, request and reply types, and the one mapping from results to replies. No rules, no SQL.
 
-mod answer;
-mod body;
+mod bodies;
 mod causality;
-mod items;
-pub mod reply;
-mod reservations;
+mod commands;
+mod queries;
+pub mod replies;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -13,7 +12,6 @@ use chassis::tasks::Tasks;
 use utoipa::OpenApi;
 
 use crate::app::Inventory;
-use answer::Command;
 
 /// State that the handlers share.
 #[derive(Debug, Clone)]
@@ -27,13 +25,13 @@ pub struct Api {
 /// Routes of the public listener that need a token.
 pub fn router(api: Api) -> Router {
     Router::new()
-        .route("/v1/items", post(items::create).get(items::list))
-        .route("/v1/items/{sku}", get(items::get))
-        .route("/v1/items/{sku}/receipts", post(items::receive))
-        .route("/v1/reservations", post(reservations::reserve))
-        .route("/v1/reservations/{id}", get(reservations::get))
-        .route("/v1/reservations/{id}/confirm", post(reservations::confirm))
-        .route("/v1/reservations/{id}/release", post(reservations::release))
+        .route("/v1/items", post(commands::create_item).get(queries::list_items))
+        .route("/v1/items/{sku}", get(queries::get_item))
+        .route("/v1/items/{sku}/receipts", post(commands::receive))
+        .route("/v1/reservations", post(commands::reserve))
+        .route("/v1/reservations/{id}", get(queries::get_reservation))
+        .route("/v1/reservations/{id}/confirm", post(commands::confirm))
+        .route("/v1/reservations/{id}/release", post(commands::release))
         .with_state(api)
 }
 
@@ -45,14 +43,14 @@ pub fn router(api: Api) -> Router {
         description = "Keeps the stock of each item and holds it for orders. Every POST needs an Idempotency-Key; a repeat with the same key is the same request and gets the same reply. A key is kept for 7 days after its reply, and longer while the reservation it stands for can still change; after that, a repeat is a new request."
     ),
     paths(
-        items::create,
-        items::receive,
-        items::get,
-        items::list,
-        reservations::reserve,
-        reservations::confirm,
-        reservations::release,
-        reservations::get
+        commands::create_item,
+        commands::receive,
+        queries::get_item,
+        queries::list_items,
+        commands::reserve,
+        commands::confirm,
+        commands::release,
+        queries::get_reservation
     ),
     components(schemas(chassis::problem_document::ProblemDocument))
 )]

@@ -8,7 +8,7 @@ use inventory_service::app::{
     Ask, Confirm, CreateItem, Failure, Inventory, Receive, Release, Reply, Reserve,
 };
 use inventory_service::domain::stock::Lines;
-use inventory_service::http::reply::render;
+use inventory_service::http::replies::render;
 use inventory_service::store::MIGRATIONS;
 use journal::database::Limits;
 use journal::{Database, Journal, KeyHash};

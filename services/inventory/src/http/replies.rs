@@ -1,19 +1,26 @@
-//! The mapping from answers to the bytes of replies, and the one mapping from refusals to problem documents.
+//! The mapping from the results of use cases to HTTP replies.
 //!
-//! The functions are pure, because the transaction that decides a command also stores the bytes of its final reply.
+//! [`render`] is pure: the transaction that decides a command also stores the bytes of its final reply.
 
-use http::StatusCode;
-use inventory_api::{Item, Line, Reservation};
-use journal::StoredReply;
+use axum::response::Response;
+use chassis::ApiError;
+use http::{HeaderValue, StatusCode};
+use inventory_api::{Item, Line, Reservation, X_ENTRY_ID, X_HYBRID_CLOCK};
+use journal::{DatabaseError, StoredReply};
 use mainstay::Problem;
 use mainstay::problem::{Effect, PROBLEM_JSON};
+use mainstay::server::LogFields;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::app::{Answer, Refusal};
+use super::Api;
+use crate::app::{Answer, Failure, Refusal, Reply};
 use crate::domain::Illegal;
 use crate::domain::stock::Stock;
 use crate::store::reservations;
+
+/// `Retry-After` of a refused write, in seconds. An operator has to remove the cause first.
+const WRITE_REFUSED_RETRY: u64 = 30;
 
 const JSON: &str = "application/json";
 
@@ -139,4 +146,66 @@ fn document<T: Serialize>(status: StatusCode, body: &T) -> StoredReply {
 
 fn bytes<T: Serialize>(body: &T) -> Vec<u8> {
     serde_json::to_vec(body).expect("replies hold only strings, numbers and lists")
+}
+
+/// The header with the service's hybrid time. The order service's clock adopts it.
+pub(super) fn clock_header(api: &Api) -> HeaderValue {
+    let time = api.inventory.journal().clock().tick();
+    HeaderValue::try_from(time.to_string()).expect("hex digits are header-safe")
+}
+
+/// The reply to a command that has a final reply.
+pub(super) fn done(done: Reply, clock: HeaderValue, log: &LogFields) -> Response {
+    log.set("idempotent_replayed", done.replayed);
+    let mut response = chassis::stored::reply(done.stored, done.replayed);
+    let headers = response.headers_mut();
+    headers.insert(X_HYBRID_CLOCK, clock);
+    if let Some(id) = done.entry_id {
+        log.set("entry_id", id.to_string());
+        let id = HeaderValue::try_from(id.to_string()).expect("a UUID is header-safe");
+        headers.insert(X_ENTRY_ID, id);
+    }
+    response
+}
+
+/// The problem for a command without a final reply.
+pub(super) fn refused(failure: &Failure) -> ApiError {
+    match failure {
+        Failure::KeyReused => chassis::stored::key_reused(),
+        Failure::InFlight => chassis::stored::in_flight(),
+        Failure::Refused(refusal) => problem(refusal).into(),
+        Failure::NotExecuted(DatabaseError::Defect(cause)) if is_of_one_write(cause) => write_refused(cause),
+        Failure::NotExecuted(error) | Failure::Unknown(error) => chassis::stored::database(error),
+    }
+}
+
+/// True if the database refused the values of this one write: SQLSTATE class 22 (data), 23 (constraint), 44 (check
+/// option) or P0 (raised by a trigger). Any other refusal, as of a missing table, concerns every write.
+fn is_of_one_write(cause: &sqlx::Error) -> bool {
+    let code = cause.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| ["22", "23", "44", "P0"].iter().any(|class| code.starts_with(class)))
+}
+
+/// 500 `write-refused`, outcome `refused`: the caller's breaker counts an answer, because this service serves other
+/// requests, and its retry sends nothing again at once, because the same write would be refused again.
+fn write_refused(cause: &sqlx::Error) -> ApiError {
+    tracing::error!(error = %cause, "write refused by the database; nothing was changed");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "write-refused", "The database refused this write")
+        .detail(
+            "nothing was changed; repeat it with the same key once the cause is removed: the log names it",
+        )
+        .outcome(Effect::Refused)
+        .retry_after(WRITE_REFUSED_RETRY)
+        .into()
+}
+
+/// 504 for a deadline that passed while the use case was running. The use case goes on.
+pub(super) fn too_late() -> ApiError {
+    Problem::new(StatusCode::GATEWAY_TIMEOUT, "deadline-exceeded", "The deadline passed")
+        .detail(
+            "it is not known whether the request was carried out; repeat it with the same idempotency key",
+        )
+        .outcome(Effect::Unknown)
+        .retry_after(1)
+        .into()
 }

@@ -1,91 +1,54 @@
-//! Handlers for items: create, receive, read, list.
+//! Handlers that read: a reservation, an item, the list of items.
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use chassis::auth::{ClientsAndOperators, Operators};
+use chassis::auth::{ClientsAndOperators, ServicesAndOperators};
 use chassis::problem_document::ProblemDocument;
-use chassis::{ApiError, Caller, Page, ValidJson, ValidPath};
-use inventory_api::{CreateItem, Item, ItemPage, Receipt};
-use journal::entry::hash;
+use chassis::{ApiError, Caller, Page, ValidPath};
+use http::HeaderValue;
+use inventory_api::{Item, ItemPage, Reservation, X_ENTRY_ID, X_HYBRID_CLOCK};
 use mainstay::RequestContext;
+use uuid::Uuid;
 
-use super::{Api, Command, reply};
-use crate::app::{self, Inventory, Receive, Refusal};
-use crate::domain::stock::{Quantity, Sku};
+use super::{Api, replies};
+use crate::app::Refusal;
+use crate::domain::stock::Sku;
 use crate::store::items::Listed;
 
-/// Create an item
+/// Read a reservation in its present state
 ///
-/// Consistency: the reply shows the item at its commit. Every read that begins after the reply shows that state or a newer
-/// one.
+/// Consistency: read your writes, and monotonic. `held` can be shown for about half a second after `expires_at`; a confirm
+/// in that time is refused.
 #[utoipa::path(
-    post, path = "/v1/items", request_body = CreateItem, tag = "items",
-    params(("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
+    get, path = "/v1/reservations/{id}", tag = "reservations",
+    params(("id" = Uuid, Path, description = "The reservation")),
     responses(
-        (status = 201, description = "Created", body = Item),
-        (status = 400, description = "malformed-json, idempotency-key-missing, idempotency-key-invalid", body = ProblemDocument),
-        (status = 401, description = "unauthenticated", body = ProblemDocument),
-        (status = 403, description = "forbidden", body = ProblemDocument),
-        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
-        (status = 409, description = "sku-exists", body = ProblemDocument),
-        (status = 413, description = "payload-too-large", body = ProblemDocument),
-        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
-        (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
-        (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal, write-refused", body = ProblemDocument),
-        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
-        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
-    )
-)]
-pub(super) async fn create(
-    State(api): State<Api>,
-    caller: Caller<Operators>,
-    command: Command,
-    body: ValidJson<app::CreateItem>,
-) -> Result<Response, ApiError> {
-    let create = body.value;
-    let payload_hash = hash(body.document.as_bytes());
-    command.log.set("sku", create.sku.as_str());
-    let use_case = |inventory: Inventory, ask| async move { inventory.create_item(ask, create).await };
-    command.run(&api, caller, body.fingerprint, Some(payload_hash), use_case).await
-}
-
-/// Receive stock
-///
-/// Consistency: the reply shows the item at its commit. Every read that begins after the reply shows that state or a newer
-/// one. A replayed reply shows the stock as the first reply did.
-#[utoipa::path(
-    post, path = "/v1/items/{sku}/receipts", request_body = Receipt, tag = "items",
-    params(("sku" = String, Path, description = "The SKU, percent-encoded"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
-    responses(
-        (status = 201, description = "Received; the item with its new stock", body = Item),
-        (status = 400, description = "Malformed SKU, key or body", body = ProblemDocument),
+        (status = 200, description = "The reservation", body = Reservation),
+        (status = 400, description = "malformed-parameter", body = ProblemDocument),
         (status = 401, description = "unauthenticated", body = ProblemDocument),
         (status = 403, description = "forbidden", body = ProblemDocument),
         (status = 404, description = "not-found", body = ProblemDocument),
-        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
-        (status = 413, description = "payload-too-large", body = ProblemDocument),
-        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
-        (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
         (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal, write-refused", body = ProblemDocument),
+        (status = 500, description = "internal", body = ProblemDocument),
         (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
         (status = 504, description = "deadline-exceeded", body = ProblemDocument),
     )
 )]
-pub(super) async fn receive(
+pub(super) async fn get_reservation(
     State(api): State<Api>,
-    caller: Caller<Operators>,
-    ValidPath(sku): ValidPath<Sku>,
-    command: Command,
-    body: ValidJson<Quantity>,
+    Extension(context): Extension<RequestContext>,
+    _: Caller<ServicesAndOperators>,
+    ValidPath(id): ValidPath<Uuid>,
 ) -> Result<Response, ApiError> {
-    let payload_hash = hash(body.document.as_bytes());
-    command.log.set("sku", sku.as_str());
-    let receive = Receive { sku, quantity: body.value };
-    let use_case = |inventory: Inventory, ask| async move { inventory.receive(ask, receive).await };
-    command.run(&api, caller, body.fingerprint, Some(payload_hash), use_case).await
+    let found = api.inventory.reservation(id, context.deadline.instant()).await;
+    let Some(found) = found.map_err(|error| chassis::stored::database(&error))? else {
+        return Err(replies::problem(&Refusal::NoReservation(id)).into());
+    };
+    let entry_id = HeaderValue::try_from(found.head.entry_id.to_string()).expect("a UUID is header-safe");
+    api.inventory.clocks().adopt_head(found.head.hlc);
+    let headers = [(X_ENTRY_ID, entry_id), (X_HYBRID_CLOCK, replies::clock_header(&api))];
+    Ok((headers, Json(replies::reservation_body(&found))).into_response())
 }
 
 /// Read an item and its stock
@@ -107,7 +70,7 @@ pub(super) async fn receive(
         (status = 504, description = "deadline-exceeded", body = ProblemDocument),
     )
 )]
-pub(super) async fn get(
+pub(super) async fn get_item(
     State(api): State<Api>,
     Extension(context): Extension<RequestContext>,
     _: Caller<ClientsAndOperators>,
@@ -116,7 +79,7 @@ pub(super) async fn get(
     let found = api.inventory.item(&sku, context.deadline.instant()).await;
     match found.map_err(|error| chassis::stored::database(&error))? {
         Some(item) => Ok(Json(body_of(&item))),
-        None => Err(reply::problem(&Refusal::NoItem(sku)).into()),
+        None => Err(replies::problem(&Refusal::NoItem(sku)).into()),
     }
 }
 
@@ -142,7 +105,7 @@ pub(super) async fn get(
         (status = 504, description = "deadline-exceeded", body = ProblemDocument),
     )
 )]
-pub(super) async fn list(
+pub(super) async fn list_items(
     State(api): State<Api>,
     Extension(context): Extension<RequestContext>,
     _: Caller<ClientsAndOperators>,
@@ -159,5 +122,5 @@ pub(super) async fn list(
 }
 
 fn body_of(item: &Listed) -> Item {
-    reply::item_body(&item.sku, &item.name, item.stock)
+    replies::item_body(&item.sku, &item.name, item.stock)
 }

@@ -1,19 +1,29 @@
-//! Handlers for reservations: reserve, confirm, release, read. The order service calls them.
+//! Handlers of the commands: reserve, confirm, release, create an item, receive stock. The order service calls the first three.
 
-use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
-use chassis::auth::{Services, ServicesAndOperators};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, State};
+use axum::response::Response;
+use chassis::auth::{Allowed, Operators, Services};
+use chassis::json::Fingerprint;
 use chassis::problem_document::ProblemDocument;
-use chassis::{ApiError, Caller, EmptyBody, ValidJson, ValidPath};
-use http::HeaderValue;
-use inventory_api::{Reservation, ReserveRequest, X_ENTRY_ID, X_HYBRID_CLOCK};
+use chassis::{ApiError, Caller, EmptyBody, IdempotencyKey, Principal, ValidJson, ValidPath};
+use http::request::Parts;
+use inventory_api::{CreateItem, Item, Receipt, Reservation, ReserveRequest, X_HYBRID_CLOCK};
+use journal::KeyHash;
 use journal::entry::hash;
 use mainstay::RequestContext;
+use mainstay::server::LogFields;
 use uuid::Uuid;
 
-use super::{Api, Command, answer, reply};
-use crate::app::{Confirm, Inventory, Refusal, Release, Reserve};
+use super::causality::Causality;
+use super::{Api, replies};
+use crate::app::{self, Ask, Confirm, Failure, Inventory, Receive, Release, Reply, Reserve};
+use crate::domain::stock::{Quantity, Sku};
+
+/// Time kept back from the deadline for writing the reply.
+const REPLYING: Duration = Duration::from_millis(20);
 
 /// Hold stock for an order, all lines or none
 ///
@@ -130,37 +140,130 @@ pub(super) async fn release(
     command.run(&api, caller, body.fingerprint, None, use_case).await
 }
 
-/// Read a reservation in its present state
+/// Create an item
 ///
-/// Consistency: read your writes, and monotonic. `held` can be shown for about half a second after `expires_at`; a confirm
-/// in that time is refused.
+/// Consistency: the reply shows the item at its commit. Every read that begins after the reply shows that state or a newer
+/// one.
 #[utoipa::path(
-    get, path = "/v1/reservations/{id}", tag = "reservations",
-    params(("id" = Uuid, Path, description = "The reservation")),
+    post, path = "/v1/items", request_body = CreateItem, tag = "items",
+    params(("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
     responses(
-        (status = 200, description = "The reservation", body = Reservation),
-        (status = 400, description = "malformed-parameter", body = ProblemDocument),
+        (status = 201, description = "Created", body = Item),
+        (status = 400, description = "malformed-json, idempotency-key-missing, idempotency-key-invalid", body = ProblemDocument),
         (status = 401, description = "unauthenticated", body = ProblemDocument),
         (status = 403, description = "forbidden", body = ProblemDocument),
-        (status = 404, description = "not-found", body = ProblemDocument),
+        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
+        (status = 409, description = "sku-exists", body = ProblemDocument),
+        (status = 413, description = "payload-too-large", body = ProblemDocument),
+        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
+        (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
         (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal", body = ProblemDocument),
+        (status = 500, description = "internal, write-refused", body = ProblemDocument),
         (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
         (status = 504, description = "deadline-exceeded", body = ProblemDocument),
     )
 )]
-pub(super) async fn get(
+pub(super) async fn create_item(
     State(api): State<Api>,
-    Extension(context): Extension<RequestContext>,
-    _: Caller<ServicesAndOperators>,
-    ValidPath(id): ValidPath<Uuid>,
+    caller: Caller<Operators>,
+    command: Command,
+    body: ValidJson<app::CreateItem>,
 ) -> Result<Response, ApiError> {
-    let found = api.inventory.reservation(id, context.deadline.instant()).await;
-    let Some(found) = found.map_err(|error| chassis::stored::database(&error))? else {
-        return Err(reply::problem(&Refusal::NoReservation(id)).into());
-    };
-    let entry_id = HeaderValue::try_from(found.head.entry_id.to_string()).expect("a UUID is header-safe");
-    api.inventory.clocks().adopt_head(found.head.hlc);
-    let headers = [(X_ENTRY_ID, entry_id), (X_HYBRID_CLOCK, answer::clock_header(&api))];
-    Ok((headers, Json(reply::reservation_body(&found))).into_response())
+    let create = body.value;
+    let payload_hash = hash(body.document.as_bytes());
+    command.log.set("sku", create.sku.as_str());
+    let use_case = |inventory: Inventory, ask| async move { inventory.create_item(ask, create).await };
+    command.run(&api, caller, body.fingerprint, Some(payload_hash), use_case).await
+}
+
+/// Receive stock
+///
+/// Consistency: the reply shows the item at its commit. Every read that begins after the reply shows that state or a newer
+/// one. A replayed reply shows the stock as the first reply did.
+#[utoipa::path(
+    post, path = "/v1/items/{sku}/receipts", request_body = Receipt, tag = "items",
+    params(("sku" = String, Path, description = "The SKU, percent-encoded"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
+    responses(
+        (status = 201, description = "Received; the item with its new stock", body = Item),
+        (status = 400, description = "Malformed SKU, key or body", body = ProblemDocument),
+        (status = 401, description = "unauthenticated", body = ProblemDocument),
+        (status = 403, description = "forbidden", body = ProblemDocument),
+        (status = 404, description = "not-found", body = ProblemDocument),
+        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
+        (status = 413, description = "payload-too-large", body = ProblemDocument),
+        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
+        (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
+        (status = 429, description = "rate-limited", body = ProblemDocument),
+        (status = 500, description = "internal, write-refused", body = ProblemDocument),
+        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
+        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+    )
+)]
+pub(super) async fn receive(
+    State(api): State<Api>,
+    caller: Caller<Operators>,
+    ValidPath(sku): ValidPath<Sku>,
+    command: Command,
+    body: ValidJson<Quantity>,
+) -> Result<Response, ApiError> {
+    let payload_hash = hash(body.document.as_bytes());
+    command.log.set("sku", sku.as_str());
+    let receive = Receive { sku, quantity: body.value };
+    let use_case = |inventory: Inventory, ask| async move { inventory.receive(ask, receive).await };
+    command.run(&api, caller, body.fingerprint, Some(payload_hash), use_case).await
+}
+
+/// The parts of a command's request beside its body: context, idempotency key, cause, log fields.
+///
+/// A handler names it after the caller and the path, so that a forbidden caller and a malformed path are refused first.
+#[derive(Debug)]
+pub(super) struct Command {
+    /// Fields for the request's log line.
+    pub(super) log: LogFields,
+    context: RequestContext,
+    key: IdempotencyKey,
+    causality: Causality,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Command {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let missing = || ApiError::internal("a command outside the server stack");
+        let key = IdempotencyKey::from_request_parts(parts, state).await?;
+        let context = parts.extensions.get::<RequestContext>().cloned().ok_or_else(missing)?;
+        let log = parts.extensions.get::<LogFields>().cloned().ok_or_else(missing)?;
+        let principal = parts.extensions.get::<Principal>().ok_or_else(missing)?;
+        Ok(Self { log, context, key, causality: Causality::of(principal.role, &parts.headers) })
+    }
+}
+
+impl Command {
+    /// Runs a use case to its end, also when the client disconnects, and waits for its result until the deadline.
+    pub(super) async fn run<A, W, F>(
+        self,
+        api: &Api,
+        caller: Caller<A>,
+        Fingerprint(fingerprint): Fingerprint,
+        payload_hash: Option<[u8; 32]>,
+        use_case: W,
+    ) -> Result<Response, ApiError>
+    where
+        A: Allowed,
+        W: FnOnce(Inventory, Ask) -> F,
+        F: Future<Output = Result<Reply, Failure>> + Send + 'static,
+    {
+        let Self { log, context, key, causality: Causality { causation_id, clock } } = self;
+        let until = context.deadline.less(REPLYING).instant();
+        let principal = Arc::clone(&caller.principal.name);
+        let key = KeyHash::of(key.as_str());
+        let ask = Ask { principal, key, fingerprint, payload_hash, causation_id, clock, context };
+        let work = api.tasks.shield(use_case(api.inventory.clone(), ask));
+        let Ok(ended) = tokio::time::timeout_at(until, work).await else { return Err(replies::too_late()) };
+        let clock = replies::clock_header(api);
+        match ended.map_err(ApiError::internal)? {
+            Ok(done) => Ok(replies::done(done, clock, &log)),
+            Err(failure) => Err(replies::refused(&failure).header(X_HYBRID_CLOCK, clock)),
+        }
+    }
 }
