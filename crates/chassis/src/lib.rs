@@ -1,11 +1,11 @@
 //! What the services share and is not middleware: configuration, identity, request and reply formats, listeners
 //! and their shutdown, the operations listener, and the API's own description.
 //!
-//! A service's `startup.rs` puts these together; nothing here knows of orders or stock.
+//! [`Assembly`] puts these together, and a service's `startup.rs` adds its own parts. No module here knows of orders or stock.
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`program`] | a service's subcommands, its start and its end |
+//! | [`program`], [`assembly`] | a service's subcommands, start and end; the assembly of its listeners |
 //! | [`config`] | settings from environment and flags, validated whole |
 //! | [`auth`] | bearer tokens, roles, who may call what |
 //! | [`error`] | from an error to a problem document, in one place |
@@ -29,6 +29,8 @@
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+mod application;
+pub mod assembly;
 pub mod auth;
 pub mod clocks;
 pub mod config;
@@ -53,6 +55,8 @@ pub mod stored;
 pub mod tasks;
 pub mod unreadable;
 
+pub use application::{Application, StartError};
+pub use assembly::{Assembly, Parts};
 pub use auth::{Caller, Principal, Role, Tokens};
 pub use error::ApiError;
 pub use evidence::evidence;

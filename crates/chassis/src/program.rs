@@ -1,7 +1,6 @@
 //! A service as a program: its subcommands, its logs, how it starts and with what it ends. The same for every service.
 
 use std::ffi::OsString;
-use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -11,37 +10,34 @@ use utoipa::openapi::OpenApi;
 
 use crate::Secret;
 use crate::config::{CommonArgs, CommonConfig, ConfigProblems, Defaults, EXIT_CONFIG, REVISION, setting};
-use crate::server::Signals;
-use crate::{healthcheck, migrate, openapi};
+use crate::server::{Serves, Signals};
+use crate::{Application, StartError, healthcheck, migrate, openapi};
 
-/// What a service brings with it.
-pub trait Program {
-    /// Its name in logs, spans and the journal.
+/// A service as a program.
+pub trait Program: 'static {
+    /// Name in logs, spans and the journal.
     const NAME: &'static str;
-    /// Its name as a command.
+    /// Name as a command.
     const COMMAND: &'static str;
-    /// What it is for, in a sentence.
+    /// Purpose, in one sentence.
     const ABOUT: &'static str;
-    /// Where it listens unless told otherwise.
+    /// Default addresses of the two listeners.
     const DEFAULTS: Defaults;
-    /// Its settings as the command line and the environment give them, unread.
+    /// Settings as text, from the command line and the environment.
     type Args: clap::Args + AsRef<CommonArgs>;
-    /// Its settings, valid.
+    /// Checked settings.
     type Config: AsRef<CommonConfig>;
-    /// The reason why the service cannot start, in words for its operator.
-    type StartError: Display;
 
-    /// Reads and checks the settings; the error lists all that is wrong.
+    /// Reads and checks the settings. The error lists every fault.
     fn load(args: &Self::Args) -> Result<Self::Config, ConfigProblems>;
-    /// The schema this release needs.
+    /// The migrations to the schema that this release needs.
     fn migrator() -> Migrator;
-    /// The description of its API.
+    /// The API's description.
     fn openapi() -> OpenApi;
-    /// Serves until it is told to stop.
-    fn serve(
+    /// Assembles the service and opens its ports.
+    fn build(
         config: Self::Config,
-        signals: Signals,
-    ) -> impl Future<Output = Result<ExitCode, Self::StartError>>;
+    ) -> impl Future<Output = Result<Application<impl Serves>, StartError>> + Send;
 }
 
 #[derive(Parser, Debug)]
@@ -136,8 +132,8 @@ async fn serve<P: Program>(config: P::Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match P::serve(config, signals).await {
-        Ok(code) => code,
+    match P::build(config).await {
+        Ok(application) => application.run(signals).await,
         Err(error) => {
             tracing::error!(%error, "could not start");
             eprintln!("{error}");

@@ -133,6 +133,12 @@ impl CommonConfig {
         let log_filter = check.or("RUST_LOG", args.rust_log.as_deref(), "info", setting::log_filter);
         let faults_enabled =
             check.or("FAULTS_ENABLED", args.faults_enabled.as_deref(), "false", setting::boolean);
+        if faults_enabled == Some(true) && cfg!(not(feature = "faults")) {
+            check.problem(
+                "FAULTS_ENABLED",
+                "this program was built without fault injection (feature `faults`)",
+            );
+        }
         // 1,024 connections at two file descriptors each stay below the usual limit of 4,096 with room to spare.
         let max_connections = args.max_connections.as_deref();
         let max_connections =

@@ -4,12 +4,11 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use mainstay::RequestContext;
 use mainstay::problem::FieldError;
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::changes::{Change, ChangeLog};
+use crate::ApiError;
 use crate::auth::{Caller, Operators};
-use crate::{ApiError, Validate};
 
 /// The operator at work, and the ledger that hears of it.
 #[derive(Debug)]
@@ -53,24 +52,6 @@ impl Reason {
         let right = (1..=500).contains(&text.chars().count()) && !text.chars().any(char::is_control);
         let detail = "must say why, in 1 to 500 characters without controls";
         right.then(|| Self(text.to_owned())).ok_or_else(|| error("reason", detail))
-    }
-}
-
-/// A body that says only why.
-#[derive(Debug)]
-pub(super) struct Because(pub(super) Reason);
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct BecauseWire {
-    reason: String,
-}
-
-impl Validate for Because {
-    type Wire = BecauseWire;
-
-    fn validate(wire: BecauseWire) -> Result<Self, Vec<FieldError>> {
-        Reason::parse(&wire.reason).map(Self).map_err(|error| vec![error])
     }
 }
 

@@ -4,11 +4,12 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use mainstay::Registry;
-use mainstay::breaker::{BreakerHandle, BreakerSnapshot};
+use mainstay::breaker::{BreakerHandle, BreakerSnapshot, Breakers};
 use mainstay::problem::FieldError;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::Condition;
 use super::admin::{Operator, Reason};
 use super::changes::ChangeLog;
 use crate::{ApiError, ValidJson, ValidPath, Validate};
@@ -25,6 +26,18 @@ pub fn routes(registry: Registry, log: ChangeLog) -> Router {
         .route("/breakers", get(list))
         .route("/breakers/{name}", get(one).put(order))
         .with_state(Held { registry, log })
+}
+
+/// Readiness conditions of the breakers of `peer`'s endpoints. They are reported and decide nothing.
+pub fn breaker_conditions(
+    peer: &'static str,
+    breakers: &Breakers,
+) -> impl Iterator<Item = Condition> + use<> {
+    breakers.list().into_iter().map(move |breaker| {
+        let state = breaker.state.as_str();
+        let ok = state != "open" && state != "forced-open";
+        Condition::reported(peer, ok).detail(format!("breaker of {} is {state}", breaker.name))
+    })
 }
 
 #[derive(Debug, Serialize)]

@@ -7,10 +7,10 @@ use axum::routing::get;
 use axum::{Json, Router};
 use mainstay::fault::{FaultError, FaultSpec, FaultStatus, Faults};
 use mainstay::problem::FieldError;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::admin::{Because, Operator, Reason, error};
+use super::admin::{Operator, Reason, error};
 use super::changes::ChangeLog;
 use crate::{ApiError, ValidJson, ValidPath, Validate};
 
@@ -102,6 +102,24 @@ impl Validate for Setting {
                 Err(errors)
             }
         }
+    }
+}
+
+/// A body that says only why.
+#[derive(Debug)]
+struct Because(Reason);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BecauseWire {
+    reason: String,
+}
+
+impl Validate for Because {
+    type Wire = BecauseWire;
+
+    fn validate(wire: BecauseWire) -> Result<Self, Vec<FieldError>> {
+        Reason::parse(&wire.reason).map(Self).map_err(|error| vec![error])
     }
 }
 

@@ -6,6 +6,7 @@
 mod admin;
 mod breakers;
 mod changes;
+#[cfg(feature = "faults")]
 mod faults;
 mod health;
 mod limits;
@@ -20,8 +21,9 @@ use mainstay::server::context::ContextLayer;
 use mainstay::server::observe::ObserveLayer;
 use mainstay::server::panic::CatchPanicLayer;
 
-pub use breakers::routes as breaker_routes;
+pub use breakers::{breaker_conditions, routes as breaker_routes};
 pub use changes::{Change, ChangeLog};
+#[cfg(feature = "faults")]
 pub use faults::routes as fault_routes;
 pub use health::{Condition, Health};
 pub use limits::routes as limit_routes;
@@ -39,7 +41,7 @@ pub struct Operations<R> {
     pub tokens: Tokens,
     /// Looks at what the service needs, each time it is asked; see [`Condition`].
     pub readiness: R,
-    /// Routes under `/admin/v1`, as paths without that prefix: [`breaker_routes`], [`limit_routes`], [`fault_routes`] when
+    /// Routes under `/admin/v1`, as paths without that prefix: [`breaker_routes`], [`limit_routes`], fault routes when
     /// faults are enabled, and the service's own. All of them take an operator's token.
     pub admin: Router,
 }

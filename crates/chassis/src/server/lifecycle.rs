@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -53,10 +53,18 @@ impl From<Ending> for ExitCode {
 pub struct Lifecycle {
     tasks: Tasks,
     grace: Duration,
-    on_stop: Arc<Mutex<Vec<Hook>>>,
+    hooks: Arc<Mutex<Hooks>>,
 }
 
 type Hook = Box<dyn FnOnce() + Send>;
+type StartHook = Box<dyn FnOnce(&Tasks) + Send>;
+
+#[derive(Default)]
+struct Hooks {
+    start: Vec<StartHook>,
+    stop: Vec<Hook>,
+    end: Vec<Hook>,
+}
 
 impl fmt::Debug for Lifecycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,7 +84,7 @@ const AFTER_ABORT: Duration = Duration::from_secs(1);
 impl Lifecycle {
     /// A life whose shutdown waits `grace` for work in hand.
     pub fn new(grace: Duration) -> Self {
-        Self { tasks: Tasks::new(), grace, on_stop: Arc::default() }
+        Self { tasks: Tasks::new(), grace, hooks: Arc::default() }
     }
 
     /// Where work that must not be cut is spawned.
@@ -89,17 +97,27 @@ impl Lifecycle {
         self.tasks.is_stopping()
     }
 
-    /// Runs `hook` when shutdown begins: the place for the server stack's [`Drain`](mainstay::server::Drain).
+    /// Runs `hook` when the service begins to serve. Background loops begin there.
+    pub fn on_start(&self, hook: impl FnOnce(&Tasks) + Send + 'static) {
+        self.hooks().start.push(Box::new(hook));
+    }
+
+    /// Runs `hook` when shutdown begins, for example to start the server stack's [`Drain`](mainstay::server::Drain).
     pub fn on_stop(&self, hook: impl FnOnce() + Send + 'static) {
         if self.is_stopping() {
             return hook();
         }
-        self.hooks().push(Box::new(hook));
+        self.hooks().stop.push(Box::new(hook));
+    }
+
+    /// Runs `hook` after the last connection and task have ended, for example to close a database pool.
+    pub fn on_end(&self, hook: impl FnOnce() + Send + 'static) {
+        self.hooks().end.push(Box::new(hook));
     }
 
     /// Begins the first stage, as a signal does.
     pub fn stop(&self) {
-        let hooks = std::mem::take(&mut *self.hooks());
+        let hooks = std::mem::take(&mut self.hooks().stop);
         for hook in hooks {
             hook();
         }
@@ -112,8 +130,8 @@ impl Lifecycle {
         self.tasks.abort();
     }
 
-    fn hooks(&self) -> std::sync::MutexGuard<'_, Vec<Hook>> {
-        self.on_stop.lock().unwrap_or_else(PoisonError::into_inner)
+    fn hooks(&self) -> MutexGuard<'_, Hooks> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Serves both listeners until a signal or [`Lifecycle::stop`], then shuts down in two stages.
@@ -125,6 +143,10 @@ impl Lifecycle {
         operations: Served<O>,
         mut signals: Signals,
     ) -> Ending {
+        let hooks = std::mem::take(&mut self.hooks().start);
+        for hook in hooks {
+            hook(&self.tasks);
+        }
         let ends = Ends {
             draining: self.tasks.stopping_token(),
             closing: self.tasks.aborting_token().child_token(),
@@ -186,6 +208,10 @@ impl Lifecycle {
         operations_connections.close();
         within(AFTER_ABORT, operations_connections.wait()).await;
         last.aborting.cancel();
+        let hooks = std::mem::take(&mut self.hooks().end);
+        for hook in hooks {
+            hook();
+        }
         tracing::info!(?ending, "stopped");
         ending
     }
