@@ -3,8 +3,8 @@
 //! | layer | holds |
 //! |---|---|
 //! | [`domain`] | states, legal moves, decisions; pure |
-//! | [`store`] | all SQL |
-//! | [`app`] | the use cases: one transaction each |
+//! | [`store`] | all state: one verb is one transaction or one read; all SQL |
+//! | [`app`] | the use cases |
 //! | [`reconcile`] | the sweep that expires holds, and routes for operators |
 //! | [`http`] | routes, request and reply types, the mapping from results to replies |
 //! | [`config`], [`startup`] | the settings, and the assembly of the service |

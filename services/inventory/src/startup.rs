@@ -11,7 +11,7 @@ use journal::Journal;
 use sqlx::migrate::Migrator;
 use utoipa::OpenApi;
 
-use crate::app::Inventory;
+use crate::app::App;
 use crate::config::{Config, DEFAULTS, InventoryArgs};
 use crate::http::{Api, Description};
 use crate::{http, reconcile, store};
@@ -60,23 +60,22 @@ pub fn migrator() -> Migrator {
 pub async fn build(config: Config) -> Result<Application<impl Serves>, StartError> {
     let assembly = Assembly::open(config.common).await?;
     let journal = Journal::new(Service::NAME, REVISION, &config.hash);
-    let inventory = Inventory::new(assembly.database.clone(), journal, http::replies::render);
+    let app = App::new(assembly.database.clone(), journal, http::replies::render);
 
-    let swept = inventory.clone();
+    let swept = app.clone();
     assembly.lifecycle.on_start(move |tasks| {
         tasks.supervise("expiry", move |tasks| {
             let swept = swept.clone();
             async move { reconcile::run(swept, tasks.stopping()).await }
         });
     });
-    let admin =
-        reconcile::admin::routes(inventory.clone()).merge(reconcile::holders::routes(inventory.clone()));
+    let admin = reconcile::admin::routes(app.clone());
     let tasks = assembly.lifecycle.tasks().clone();
     let parts = Parts {
         server: assembly.server(),
-        api: http::router(Api { inventory: inventory.clone(), tasks }),
+        api: http::router(Api { app: app.clone(), tasks }),
         admin,
-        conditions: move || inventory.conditions(),
+        conditions: move || app.conditions(),
     };
     assembly.finish::<Service, _>(parts)
 }

@@ -30,13 +30,14 @@ pub(super) enum Why {
 }
 
 impl Why {
-    pub(super) fn of(error: &DatabaseError) -> Self {
+    /// The reason in an error that concerns these holds alone; an error that concerns every write is given back.
+    pub(super) fn of(error: DatabaseError) -> Result<Self, DatabaseError> {
         match error {
-            DatabaseError::Defect(cause) => Self::Refused(cause.to_string()),
-            DatabaseError::Deadline
-            | DatabaseError::Busy(_)
-            | DatabaseError::Unavailable(_)
-            | DatabaseError::Unknown(_) => Self::Locked,
+            DatabaseError::Defect(cause) => Ok(Self::Refused(cause.to_string())),
+            DatabaseError::Busy(_) => Ok(Self::Locked),
+            error @ (DatabaseError::Deadline | DatabaseError::Unavailable(_) | DatabaseError::Unknown(_)) => {
+                Err(error)
+            }
         }
     }
 }

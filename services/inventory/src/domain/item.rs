@@ -1,11 +1,22 @@
-//! The state of an item, and the one function that decides the next state. An item is stocked, or it is not known.
+//! An item: its state, and the one function that decides the next state. An item is stocked, or it is not known.
 
 use journal::rule::NONE;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Illegal;
-use super::stock::Sku;
+use super::status::Illegal;
+use super::stock::{Sku, Stock};
+
+/// An item in its present state. Every value of its columns is readable, so that no item makes a page fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// SKU of the item.
+    pub sku: String,
+    /// Name of the item.
+    pub name: String,
+    /// Stock of the item.
+    pub stock: Stock,
+}
 
 /// State of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,17 +45,17 @@ pub enum ItemEvent {
     Received,
 }
 
-/// The state of an item after `event`. No other function decides this.
-///
-/// # Errors
-/// An event that the state does not allow.
-pub fn transition(from: Option<ItemState>, event: ItemEvent) -> Result<ItemState, Illegal> {
-    match (from, event) {
-        (None, ItemEvent::Created) | (Some(ItemState::Stocked), ItemEvent::Received) => {
-            Ok(ItemState::Stocked)
+impl ItemState {
+    /// The state of an item after `event`; `from` is `None` before the first entry. No other function decides this.
+    ///
+    /// # Errors
+    /// An event that the state does not allow.
+    pub fn after(from: Option<Self>, event: ItemEvent) -> Result<Self, Illegal> {
+        match (from, event) {
+            (None, ItemEvent::Created) | (Some(Self::Stocked), ItemEvent::Received) => Ok(Self::Stocked),
+            (None, ItemEvent::Received) => Err(Illegal::between("item", NONE, "stocked")),
+            (Some(Self::Stocked), ItemEvent::Created) => Err(Illegal::between("item", "stocked", "stocked")),
         }
-        (None, ItemEvent::Received) => Err(Illegal::between("item", NONE, "stocked")),
-        (Some(ItemState::Stocked), ItemEvent::Created) => Err(Illegal::between("item", "stocked", "stocked")),
     }
 }
 

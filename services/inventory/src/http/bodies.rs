@@ -4,10 +4,10 @@ use chassis::Validate;
 use inventory_api as wire;
 use mainstay::problem::FieldError;
 
-use crate::app::{CreateItem, Reserve};
 use crate::domain::stock::{Invalid, Lines, Quantity};
+use crate::domain::{NewItem, NewReservation};
 
-impl Validate for Reserve {
+impl Validate for NewReservation {
     type Wire = wire::ReserveRequest;
 
     fn validate(wire: wire::ReserveRequest) -> Result<Self, Vec<FieldError>> {
@@ -17,12 +17,11 @@ impl Validate for Reserve {
         };
         let hold_seconds = taken("hold_seconds", wire.hold_seconds.try_into(), &mut errors);
         let (Some(lines), Some(hold_seconds)) = (lines, hold_seconds) else { return Err(errors) };
-        let (reservation_id, order_id) = (wire.reservation_id, wire.order_id);
-        Ok(Self { reservation_id, order_id, lines, hold_seconds })
+        Ok(Self { id: wire.reservation_id, order_id: wire.order_id, lines, hold_seconds })
     }
 }
 
-impl Validate for CreateItem {
+impl Validate for NewItem {
     type Wire = wire::CreateItem;
 
     fn validate(wire: wire::CreateItem) -> Result<Self, Vec<FieldError>> {

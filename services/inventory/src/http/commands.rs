@@ -10,7 +10,7 @@ use chassis::json::Fingerprint;
 use chassis::problem_document::ProblemDocument;
 use chassis::{ApiError, Caller, EmptyBody, IdempotencyKey, Principal, ValidJson, ValidPath};
 use http::request::Parts;
-use inventory_api::{CreateItem, Item, Receipt, Reservation, ReserveRequest, X_HYBRID_CLOCK};
+use inventory_api::{CreateItem, Item, Reservation, ReserveRequest, X_HYBRID_CLOCK};
 use journal::KeyHash;
 use journal::entry::hash;
 use mainstay::RequestContext;
@@ -19,8 +19,9 @@ use uuid::Uuid;
 
 use super::causality::Causality;
 use super::{Api, replies};
-use crate::app::{self, Ask, Confirm, Failure, Inventory, Receive, Release, Reply, Reserve};
+use crate::app::{App, CommandContext, CommandError, CommandResult};
 use crate::domain::stock::{Quantity, Sku};
+use crate::domain::{NewItem, NewReservation, Receipt};
 
 /// Time kept back from the deadline for writing the reply.
 const REPLYING: Duration = Duration::from_millis(20);
@@ -56,13 +57,13 @@ pub(super) async fn reserve(
     State(api): State<Api>,
     caller: Caller<Services>,
     command: Command,
-    body: ValidJson<Reserve>,
+    body: ValidJson<NewReservation>,
 ) -> Result<Response, ApiError> {
     let reserve = body.value;
     let payload_hash = hash(body.document.as_bytes());
     command.log.set("order_id", reserve.order_id.to_string());
-    command.log.set("reservation_id", reserve.reservation_id.to_string());
-    let use_case = |inventory: Inventory, ask| async move { inventory.reserve(ask, reserve).await };
+    command.log.set("reservation_id", reserve.id.to_string());
+    let use_case = |app: App, context| async move { app.reserve(context, reserve).await };
     command.run(&api, caller, body.fingerprint, Some(payload_hash), use_case).await
 }
 
@@ -94,13 +95,12 @@ pub(super) async fn reserve(
 pub(super) async fn confirm(
     State(api): State<Api>,
     caller: Caller<Services>,
-    ValidPath(reservation_id): ValidPath<Uuid>,
+    ValidPath(id): ValidPath<Uuid>,
     command: Command,
     body: EmptyBody,
 ) -> Result<Response, ApiError> {
-    command.log.set("reservation_id", reservation_id.to_string());
-    let confirm = Confirm { reservation_id };
-    let use_case = |inventory: Inventory, ask| async move { inventory.confirm(ask, confirm).await };
+    command.log.set("reservation_id", id.to_string());
+    let use_case = |app: App, context| async move { app.confirm(context, id).await };
     command.run(&api, caller, body.fingerprint, None, use_case).await
 }
 
@@ -130,13 +130,12 @@ pub(super) async fn confirm(
 pub(super) async fn release(
     State(api): State<Api>,
     caller: Caller<Services>,
-    ValidPath(reservation_id): ValidPath<Uuid>,
+    ValidPath(id): ValidPath<Uuid>,
     command: Command,
     body: EmptyBody,
 ) -> Result<Response, ApiError> {
-    command.log.set("reservation_id", reservation_id.to_string());
-    let release = Release { reservation_id };
-    let use_case = |inventory: Inventory, ask| async move { inventory.release(ask, release).await };
+    command.log.set("reservation_id", id.to_string());
+    let use_case = |app: App, context| async move { app.release(context, id).await };
     command.run(&api, caller, body.fingerprint, None, use_case).await
 }
 
@@ -167,12 +166,12 @@ pub(super) async fn create_item(
     State(api): State<Api>,
     caller: Caller<Operators>,
     command: Command,
-    body: ValidJson<app::CreateItem>,
+    body: ValidJson<NewItem>,
 ) -> Result<Response, ApiError> {
     let create = body.value;
     let payload_hash = hash(body.document.as_bytes());
     command.log.set("sku", create.sku.as_str());
-    let use_case = |inventory: Inventory, ask| async move { inventory.create_item(ask, create).await };
+    let use_case = |app: App, context| async move { app.create_item(context, create).await };
     command.run(&api, caller, body.fingerprint, Some(payload_hash), use_case).await
 }
 
@@ -181,7 +180,7 @@ pub(super) async fn create_item(
 /// Consistency: the reply shows the item at its commit. Every read that begins after the reply shows that state or a newer
 /// one. A replayed reply shows the stock as the first reply did.
 #[utoipa::path(
-    post, path = "/v1/items/{sku}/receipts", request_body = Receipt, tag = "items",
+    post, path = "/v1/items/{sku}/receipts", request_body = inventory_api::Receipt, tag = "items",
     params(("sku" = String, Path, description = "The SKU, percent-encoded"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
     responses(
         (status = 201, description = "Received; the item with its new stock", body = Item),
@@ -208,8 +207,8 @@ pub(super) async fn receive(
 ) -> Result<Response, ApiError> {
     let payload_hash = hash(body.document.as_bytes());
     command.log.set("sku", sku.as_str());
-    let receive = Receive { sku, quantity: body.value };
-    let use_case = |inventory: Inventory, ask| async move { inventory.receive(ask, receive).await };
+    let receipt = Receipt { sku, quantity: body.value };
+    let use_case = |app: App, context| async move { app.receive(context, receipt).await };
     command.run(&api, caller, body.fingerprint, Some(payload_hash), use_case).await
 }
 
@@ -250,20 +249,24 @@ impl Command {
     ) -> Result<Response, ApiError>
     where
         A: Allowed,
-        W: FnOnce(Inventory, Ask) -> F,
-        F: Future<Output = Result<Reply, Failure>> + Send + 'static,
+        W: FnOnce(App, CommandContext) -> F,
+        F: Future<Output = Result<CommandResult, CommandError>> + Send + 'static,
     {
         let Self { log, context, key, causality: Causality { causation_id, clock } } = self;
         let until = context.deadline.less(REPLYING).instant();
         let principal = Arc::clone(&caller.principal.name);
-        let key = KeyHash::of(key.as_str());
-        let ask = Ask { principal, key, fingerprint, payload_hash, causation_id, clock, context };
-        let work = api.tasks.shield(use_case(api.inventory.clone(), ask));
+        let context = CommandContext {
+            payload_hash,
+            causation_id,
+            clock,
+            ..CommandContext::new(principal, KeyHash::of(key.as_str()), fingerprint, context)
+        };
+        let work = api.tasks.shield(use_case(api.app.clone(), context));
         let Ok(ended) = tokio::time::timeout_at(until, work).await else { return Err(replies::too_late()) };
         let clock = replies::clock_header(api);
         match ended.map_err(ApiError::internal)? {
-            Ok(done) => Ok(replies::done(done, clock, &log)),
-            Err(failure) => Err(replies::refused(&failure).header(X_HYBRID_CLOCK, clock)),
+            Ok(result) => Ok(replies::done(result, clock, &log)),
+            Err(error) => Err(replies::refused(&error).header(X_HYBRID_CLOCK, clock)),
         }
     }
 }

@@ -11,13 +11,13 @@ use axum::routing::{get, post};
 use chassis::tasks::Tasks;
 use utoipa::OpenApi;
 
-use crate::app::Inventory;
+use crate::app::App;
 
 /// State that the handlers share.
 #[derive(Debug, Clone)]
 pub struct Api {
     /// The use cases.
-    pub inventory: Inventory,
+    pub app: App,
     /// Tasks in which the use cases run, so that a client's disconnect cancels none.
     pub tasks: Tasks,
 }

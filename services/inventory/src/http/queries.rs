@@ -12,9 +12,8 @@ use mainstay::RequestContext;
 use uuid::Uuid;
 
 use super::{Api, replies};
-use crate::app::Refusal;
+use crate::domain::Refusal;
 use crate::domain::stock::Sku;
-use crate::store::items::Listed;
 
 /// Read a reservation in its present state
 ///
@@ -41,14 +40,13 @@ pub(super) async fn get_reservation(
     _: Caller<ServicesAndOperators>,
     ValidPath(id): ValidPath<Uuid>,
 ) -> Result<Response, ApiError> {
-    let found = api.inventory.reservation(id, context.deadline.instant()).await;
+    let found = api.app.reservation(id, context.deadline.instant()).await;
     let Some(found) = found.map_err(|error| chassis::stored::database(&error))? else {
         return Err(replies::problem(&Refusal::NoReservation(id)).into());
     };
     let entry_id = HeaderValue::try_from(found.head.entry_id.to_string()).expect("a UUID is header-safe");
-    api.inventory.clocks().adopt_head(found.head.hlc);
     let headers = [(X_ENTRY_ID, entry_id), (X_HYBRID_CLOCK, replies::clock_header(&api))];
-    Ok((headers, Json(replies::reservation_body(&found))).into_response())
+    Ok((headers, Json(replies::reservation_body(&found.reservation))).into_response())
 }
 
 /// Read an item and its stock
@@ -76,9 +74,9 @@ pub(super) async fn get_item(
     _: Caller<ClientsAndOperators>,
     ValidPath(sku): ValidPath<Sku>,
 ) -> Result<Json<Item>, ApiError> {
-    let found = api.inventory.item(&sku, context.deadline.instant()).await;
+    let found = api.app.item(&sku, context.deadline.instant()).await;
     match found.map_err(|error| chassis::stored::database(&error))? {
-        Some(item) => Ok(Json(body_of(&item))),
+        Some(item) => Ok(Json(replies::item_body(&item))),
         None => Err(replies::problem(&Refusal::NoItem(sku)).into()),
     }
 }
@@ -114,13 +112,9 @@ pub(super) async fn list_items(
     // The cursor is the last SKU of the page before.
     let after = page.after.map(Sku::try_from).transpose().map_err(|_| Page::bad_cursor())?;
     let after = after.as_ref().map_or("", Sku::as_str);
-    let found = api.inventory.items(after, i64::from(page.limit), context.deadline.instant()).await;
+    let found = api.app.items(after, i64::from(page.limit), context.deadline.instant()).await;
     let found = found.map_err(|error| chassis::stored::database(&error))?;
     let is_full = found.len() == usize::from(page.limit);
     let next = found.last().filter(|_| is_full).map(|item| item.sku.clone());
-    Ok(Json(ItemPage { items: found.iter().map(body_of).collect(), next }))
-}
-
-fn body_of(item: &Listed) -> Item {
-    replies::item_body(&item.sku, &item.name, item.stock)
+    Ok(Json(ItemPage { items: found.iter().map(replies::item_body).collect(), next }))
 }

@@ -14,32 +14,28 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Api;
-use crate::app::{Answer, Failure, Refusal, Reply};
-use crate::domain::Illegal;
-use crate::domain::stock::Stock;
-use crate::store::reservations;
+use crate::app::{CommandError, CommandResult};
+use crate::domain::{self, Illegal, Outcome, Refusal};
 
 /// `Retry-After` of a refused write, in seconds. An operator has to remove the cause first.
 const WRITE_REFUSED_RETRY: u64 = 30;
 
 const JSON: &str = "application/json";
 
-/// The reply to a final answer, for the request with this correlation id.
-pub fn render(answer: &Answer, correlation_id: &str) -> StoredReply {
-    match answer {
-        Answer::Held(reservation) => StoredReply {
+/// The reply to a final outcome, for the request with this correlation id.
+pub fn render(outcome: &Outcome, correlation_id: &str) -> StoredReply {
+    match outcome {
+        Outcome::Held(reservation) => StoredReply {
             location: Some(format!("/v1/reservations/{}", reservation.id)),
             ..document(StatusCode::CREATED, &reservation_body(reservation))
         },
-        Answer::Present(reservation) => document(StatusCode::OK, &reservation_body(reservation)),
-        Answer::Created(item) => StoredReply {
+        Outcome::Present(reservation) => document(StatusCode::OK, &reservation_body(reservation)),
+        Outcome::Created(item) => StoredReply {
             location: Some(inventory_api::item_path(&item.sku)),
-            ..document(StatusCode::CREATED, &item_body(&item.sku, &item.name, item.stock))
+            ..document(StatusCode::CREATED, &item_body(item))
         },
-        Answer::Received(item) => {
-            document(StatusCode::CREATED, &item_body(&item.sku, &item.name, item.stock))
-        }
-        Answer::Refused(refusal) => {
+        Outcome::Received(item) => document(StatusCode::CREATED, &item_body(item)),
+        Outcome::Refused(refusal) => {
             let mut problem = problem(refusal);
             problem.correlation_id = Some(correlation_id.to_owned());
             StoredReply {
@@ -53,22 +49,17 @@ pub fn render(answer: &Answer, correlation_id: &str) -> StoredReply {
 }
 
 /// An item in the public API.
-pub fn item_body(sku: &str, name: &str, stock: Stock) -> Item {
-    Item {
-        sku: sku.to_owned(),
-        name: name.to_owned(),
-        on_hand: stock.on_hand,
-        held: stock.held,
-        available: stock.available(),
-    }
+pub fn item_body(item: &domain::Item) -> Item {
+    let domain::Item { sku, name, stock } = item.clone();
+    Item { sku, name, on_hand: stock.on_hand, held: stock.held, available: stock.available() }
 }
 
 /// A reservation in the public API.
-pub fn reservation_body(reservation: &reservations::Reservation) -> Reservation {
+pub fn reservation_body(reservation: &domain::Reservation) -> Reservation {
     Reservation {
         id: reservation.id,
         order_id: reservation.order_id,
-        status: reservation.state.into(),
+        status: reservation.status.into(),
         lines: reservation.lines.iter().map(Line::from).collect(),
         expires_at: reservation.expires_at,
     }
@@ -150,17 +141,16 @@ fn bytes<T: Serialize>(body: &T) -> Vec<u8> {
 
 /// The header with the service's hybrid time. The order service's clock adopts it.
 pub(super) fn clock_header(api: &Api) -> HeaderValue {
-    let time = api.inventory.journal().clock().tick();
-    HeaderValue::try_from(time.to_string()).expect("hex digits are header-safe")
+    HeaderValue::try_from(api.app.clock().to_string()).expect("hex digits are header-safe")
 }
 
 /// The reply to a command that has a final reply.
-pub(super) fn done(done: Reply, clock: HeaderValue, log: &LogFields) -> Response {
-    log.set("idempotent_replayed", done.replayed);
-    let mut response = chassis::stored::reply(done.stored, done.replayed);
+pub(super) fn done(result: CommandResult, clock: HeaderValue, log: &LogFields) -> Response {
+    log.set("idempotent_replayed", result.replayed);
+    let mut response = chassis::stored::reply(result.stored, result.replayed);
     let headers = response.headers_mut();
     headers.insert(X_HYBRID_CLOCK, clock);
-    if let Some(id) = done.entry_id {
+    if let Some(id) = result.entry_id {
         log.set("entry_id", id.to_string());
         let id = HeaderValue::try_from(id.to_string()).expect("a UUID is header-safe");
         headers.insert(X_ENTRY_ID, id);
@@ -169,27 +159,20 @@ pub(super) fn done(done: Reply, clock: HeaderValue, log: &LogFields) -> Response
 }
 
 /// The problem for a command without a final reply.
-pub(super) fn refused(failure: &Failure) -> ApiError {
-    match failure {
-        Failure::KeyReused => chassis::stored::key_reused(),
-        Failure::InFlight => chassis::stored::in_flight(),
-        Failure::Refused(refusal) => problem(refusal).into(),
-        Failure::NotExecuted(DatabaseError::Defect(cause)) if is_of_one_write(cause) => write_refused(cause),
-        Failure::NotExecuted(error) | Failure::Unknown(error) => chassis::stored::database(error),
+pub(super) fn refused(error: &CommandError) -> ApiError {
+    match error {
+        CommandError::KeyReused => chassis::stored::key_reused(),
+        CommandError::InFlight => chassis::stored::in_flight(),
+        CommandError::NotYet(refusal) => problem(refusal).into(),
+        CommandError::WriteRefused(error) => write_refused(error),
+        CommandError::NotExecuted(error) | CommandError::Unknown(error) => chassis::stored::database(error),
     }
-}
-
-/// True if the database refused the values of this one write: SQLSTATE class 22 (data), 23 (constraint), 44 (check
-/// option) or P0 (raised by a trigger). Any other refusal, as of a missing table, concerns every write.
-fn is_of_one_write(cause: &sqlx::Error) -> bool {
-    let code = cause.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| ["22", "23", "44", "P0"].iter().any(|class| code.starts_with(class)))
 }
 
 /// 500 `write-refused`, outcome `refused`: the caller's breaker counts an answer, because this service serves other
 /// requests, and its retry sends nothing again at once, because the same write would be refused again.
-fn write_refused(cause: &sqlx::Error) -> ApiError {
-    tracing::error!(error = %cause, "write refused by the database; nothing was changed");
+fn write_refused(error: &DatabaseError) -> ApiError {
+    tracing::error!(%error, "write refused by the database; nothing was changed");
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "write-refused", "The database refused this write")
         .detail(
             "nothing was changed; repeat it with the same key once the cause is removed: the log names it",

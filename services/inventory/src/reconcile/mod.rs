@@ -1,14 +1,13 @@
 //! Work without a request: expiring holds and measuring, periodically. The routes for operators are here too.
 
 pub mod admin;
-pub mod holders;
 
 use std::time::Duration;
 
 use journal::DatabaseError;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::app::Inventory;
+use crate::app::App;
 use crate::app::expire::SWEEP;
 
 /// Interval between sweeps for ended holds. Half a second is a tenth of the time in which orders have to follow, and
@@ -18,7 +17,7 @@ const TICK: Duration = Duration::from_millis(500);
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// Sweeps until `stopping` resolves. Each process runs it in one task; any number of replicas may run it.
-pub async fn run(inventory: Inventory, stopping: impl Future<Output = ()>) {
+pub async fn run(app: App, stopping: impl Future<Output = ()>) {
     let mut stopping = std::pin::pin!(stopping);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -29,7 +28,7 @@ pub async fn run(inventory: Inventory, stopping: impl Future<Output = ()>) {
             () = &mut stopping => return,
             _ = tick.tick() => {}
         }
-        match inventory.expire_due(SWEEP).await {
+        match app.expire_due(SWEEP).await {
             Ok(0) => {}
             Ok(ended) => tracing::info!(ended, "sweep: holds expired"),
             Err(error) => {
@@ -38,20 +37,20 @@ pub async fn run(inventory: Inventory, stopping: impl Future<Output = ()>) {
         }
         if counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
             counted = Some(Instant::now());
-            if let Err(error) = count(&inventory).await {
+            if let Err(error) = count(&app).await {
                 tracing::warn!(%error, "sweep: holds could not be counted");
             }
         }
     }
 }
 
-async fn count(inventory: &Inventory) -> Result<(), DatabaseError> {
-    let (open, idle) = inventory.database().connections();
+async fn count(app: &App) -> Result<(), DatabaseError> {
+    let (open, idle) = app.database().connections();
     metrics::gauge!("mainstay_db_connections", "state" => "open")
         .set(u32::try_from(open).unwrap_or(u32::MAX));
     metrics::gauge!("mainstay_db_connections", "state" => "idle")
         .set(u32::try_from(idle).unwrap_or(u32::MAX));
-    let held = inventory.held().await.inspect_err(|_| set_held(f64::NAN, f64::NAN))?;
+    let held = app.held().await.inspect_err(|_| set_held(f64::NAN, f64::NAN))?;
     #[allow(clippy::cast_precision_loss, reason = "a gauge; 2^53 holds are not expected")]
     set_held(held.count as f64, held.overdue_seconds);
     #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit 2^53")]

@@ -1,13 +1,30 @@
-//! Reservations of one item, for operators who want to know which orders took its stock.
+//! Figures for operators: the reservations that took an item's stock, and the number of held reservations.
 
-use sqlx::PgConnection;
+use std::time::Duration;
+
+use journal::DatabaseError;
+use serde::Serialize;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::Store;
 use crate::domain::stock::Sku;
 
+/// The longest time for a count. It reads one partial index.
+const LONGEST_COUNT: Duration = Duration::from_secs(2);
+
+/// Number of held reservations, and the age of the most overdue one.
+#[derive(Debug, Clone, Copy, PartialEq, sqlx::FromRow)]
+pub struct Held {
+    /// Number of reservations in `held`.
+    pub count: i64,
+    /// Seconds since the earliest end of a hold that has not been expired; 0 when no hold is due.
+    pub overdue_seconds: f64,
+}
+
 /// The reservations of one status that name an item.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
 pub struct Share {
     /// Status of the reservations.
     pub status: String,
@@ -18,7 +35,7 @@ pub struct Share {
 }
 
 /// A reservation that names an item.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
 pub struct Holder {
     /// Id of the reservation.
     pub id: Uuid,
@@ -29,6 +46,7 @@ pub struct Holder {
     /// Pieces of the item that the reservation names; `None` when its line has no number.
     pub quantity: Option<i64>,
     /// Time of the last change.
+    #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
 }
 
@@ -58,17 +76,39 @@ const NEWEST: &str = of_item!(
     "ORDER BY r.status <> 'held', r.updated_at DESC LIMIT $2"
 );
 
-/// The statements of this module, by name.
-pub const STATEMENTS: [(&str, &str); 2] = [("holders_shares", SHARES), ("holders_newest", NEWEST)];
+/// Counts held reservations. It reads their partial index, so its cost does not grow with history.
+const HELD: &str = "SELECT count(*) AS count, GREATEST(extract(epoch FROM
+        clock_timestamp() - min(expires_at) FILTER (WHERE isfinite(expires_at))), 0)::float8 AS overdue_seconds
+    FROM reservations WHERE status = 'held'";
 
-/// Reads the sums of an item's reservations by status, and at most `limit` of its reservations: the held ones first, then
-/// the newest.
-pub async fn read(
-    connection: &mut PgConnection,
-    sku: &Sku,
-    limit: i64,
-) -> Result<(Vec<Share>, Vec<Holder>), sqlx::Error> {
-    let shares = sqlx::query_as(SHARES).bind(sku.as_str()).fetch_all(&mut *connection).await?;
-    let newest = sqlx::query_as(NEWEST).bind(sku.as_str()).bind(limit).fetch_all(connection).await?;
-    Ok((shares, newest))
+pub(super) const STATEMENTS: [(&str, &str); 3] =
+    [("holders::SHARES", SHARES), ("holders::NEWEST", NEWEST), ("holders::HELD", HELD)];
+
+impl Store {
+    /// Reads the sums of an item's reservations by status, and at most `limit` of its reservations: the held ones first,
+    /// then the newest.
+    pub async fn holders(
+        &self,
+        sku: &Sku,
+        limit: i64,
+        deadline: Instant,
+    ) -> Result<(Vec<Share>, Vec<Holder>), DatabaseError> {
+        let read = self.database.read(Some(deadline), (sku, limit), |connection, &(sku, limit)| {
+            Box::pin(async move {
+                let shares = sqlx::query_as(SHARES).bind(sku.as_str()).fetch_all(&mut *connection).await?;
+                let newest = sqlx::query_as(NEWEST).bind(sku.as_str()).bind(limit);
+                Ok((shares, newest.fetch_all(connection).await?))
+            })
+        });
+        read.await
+    }
+
+    /// Counts the held reservations.
+    pub async fn held(&self) -> Result<Held, DatabaseError> {
+        let deadline = Some(Instant::now() + LONGEST_COUNT);
+        let read = self
+            .database
+            .read(deadline, (), |connection, ()| Box::pin(sqlx::query_as(HELD).fetch_one(connection)));
+        read.await
+    }
 }

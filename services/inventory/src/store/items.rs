@@ -1,161 +1,187 @@
-//! Items and their stock.
+//! Items and their stock: create, receive, and reads.
 
-use journal::{Keys, Sealed};
+use journal::{DatabaseError, HybridTime, Keys};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row as _};
+use tokio::time::Instant;
+use uuid::Uuid;
 
-use super::{StoredHead, unguarded};
-use crate::domain::stock::{ItemName, OpeningStock, Quantity, Sku, Stock};
+use super::commands::{Command, CommandContext, CommandError, CommandResult, Transition};
+use super::{Store, StoredHead, unguarded};
+use crate::domain::decisions::{self, create_item, receive};
+use crate::domain::item::{Item, ItemState, item_id};
+use crate::domain::stock::{Sku, Stock};
+use crate::domain::{Decision, NewItem, Receipt};
 
-/// An item in its present state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
-    /// SKU of the item.
-    pub sku: String,
-    /// Name of the item.
-    pub name: String,
-    /// Stock of the item.
-    pub stock: Stock,
-    /// The newest entry of the item.
-    pub head: StoredHead,
-}
-
-/// An item for reads. Every value of its columns is readable, so that no item makes a page fail.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct Listed {
-    /// SKU of the item.
-    pub sku: String,
-    /// Name of the item.
-    pub name: String,
-    /// Stock of the item.
-    #[sqlx(flatten)]
-    pub stock: Stock,
-    /// Id of the newest entry.
-    pub entry_id: uuid::Uuid,
-    /// Hybrid time of the newest entry, as text from the row.
-    pub hlc: String,
-}
-
-impl<'r> FromRow<'r, PgRow> for Stock {
-    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
-        let number = |name| row.try_get(name);
-        Ok(Self { held: number("held")?, on_hand: number("on_hand")?, version: number("version")? })
-    }
-}
-
-macro_rules! listed {
-    () => {
-        "sku, name, version, on_hand, held, entry_id, hlc"
-    };
-}
-
-const READ: &str = concat!("SELECT ", listed!(), " FROM items WHERE sku = $1");
-const LOCK: &str = concat!("SELECT ", listed!(), ", head_hash FROM items WHERE sku = $1 FOR NO KEY UPDATE");
-const PAGE: &str = concat!("SELECT ", listed!(), " FROM items WHERE sku > $1 ORDER BY sku LIMIT $2");
+const FIND: &str = "SELECT entry_id, hlc FROM items WHERE sku = $1";
+const READ: &str = "SELECT sku, name, version, on_hand, held FROM items WHERE sku = $1";
+const PAGE: &str = "SELECT sku, name, version, on_hand, held FROM items WHERE sku > $1 ORDER BY sku LIMIT $2";
+const LOCK: &str = "SELECT sku, name, version, on_hand, held, head_hash, hlc, entry_id FROM items
+    WHERE sku = $1 FOR NO KEY UPDATE";
 const CREATE: &str = "INSERT INTO items (sku, name, on_hand, version, head_hash, hlc, entry_id)
     VALUES ($1, $2, $3, $4, $5, $6, $7)";
-const RECEIVE: &str =
-    "UPDATE items SET on_hand = on_hand + $2, version = $3, head_hash = $4, hlc = $5, entry_id = $6
+const RECEIVE: &str = "UPDATE items SET on_hand = $2, version = $3, head_hash = $4, hlc = $5, entry_id = $6
     WHERE sku = $1 AND version = $3 - 1";
 
-pub(super) const STATEMENTS: [(&str, &str); 5] = [
+pub(super) const STATEMENTS: [(&str, &str); 6] = [
+    ("items::FIND", FIND),
     ("items::READ", READ),
-    ("items::LOCK", LOCK),
     ("items::PAGE", PAGE),
+    ("items::LOCK", LOCK),
     ("items::CREATE", CREATE),
     ("items::RECEIVE", RECEIVE),
 ];
 
-#[derive(sqlx::FromRow)]
-struct Row {
-    sku: String,
-    name: String,
-    version: i64,
-    on_hand: i64,
-    held: i64,
-    head_hash: Vec<u8>,
-    hlc: String,
-    entry_id: uuid::Uuid,
-}
-
-impl TryFrom<Row> for Item {
-    type Error = sqlx::Error;
-
-    fn try_from(row: Row) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            stock: Stock { version: row.version, on_hand: row.on_hand, held: row.held },
-            head: StoredHead::read(row.version, row.head_hash, &row.hlc, row.entry_id)?,
-            sku: row.sku,
-            name: row.name,
-        })
+impl<'r> FromRow<'r, PgRow> for Item {
+    fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+        let number = |name| row.try_get(name);
+        let stock = Stock { held: number("held")?, on_hand: number("on_hand")?, version: number("version")? };
+        Ok(Self { sku: row.try_get("sku")?, name: row.try_get("name")?, stock })
     }
 }
 
-/// Reads an item.
-pub async fn read(connection: &mut PgConnection, sku: &Sku) -> Result<Option<Listed>, sqlx::Error> {
-    sqlx::query_as(READ).bind(sku.as_str()).fetch_optional(connection).await
-}
-
-/// Reads an item and locks its row.
-pub async fn lock(connection: &mut PgConnection, sku: &Sku) -> Result<Option<Item>, sqlx::Error> {
-    let row: Option<Row> = sqlx::query_as(LOCK).bind(sku.as_str()).fetch_optional(connection).await?;
-    row.map(Item::try_from).transpose()
-}
-
-/// Reads at most `limit` items with SKUs after `after`.
-pub async fn page(
-    connection: &mut PgConnection,
-    after: &str,
-    limit: i64,
-) -> Result<Vec<Listed>, sqlx::Error> {
-    sqlx::query_as(PAGE).bind(after).bind(limit).fetch_all(connection).await
-}
-
-/// Writes a new item, its entry and the completed key.
-pub async fn create(
-    connection: &mut PgConnection,
-    sku: &Sku,
-    name: &ItemName,
-    on_hand: OpeningStock,
-    sealed: &Sealed,
-    keys: Keys<'_>,
-) -> Result<(), sqlx::Error> {
-    let head = StoredHead::of(sealed);
-    sqlx::query(CREATE)
-        .bind(sku.as_str())
-        .bind(name.as_str())
-        .bind(on_hand.get())
-        .bind(head.version)
-        .bind(head.hash)
-        .bind(head.hlc.to_string())
-        .bind(head.entry_id)
-        .execute(&mut *connection)
-        .await?;
-    journal::append(connection, &[sealed], keys).await?;
-    Ok(())
-}
-
-/// Adds stock to a locked item, and writes its entry and the completed key.
-pub async fn receive(
-    connection: &mut PgConnection,
-    sku: &Sku,
-    quantity: Quantity,
-    sealed: &Sealed,
-    keys: Keys<'_>,
-) -> Result<(), sqlx::Error> {
-    let head = StoredHead::of(sealed);
-    let done = sqlx::query(RECEIVE)
-        .bind(sku.as_str())
-        .bind(quantity.get())
-        .bind(head.version)
-        .bind(head.hash)
-        .bind(head.hlc.to_string())
-        .bind(head.entry_id)
-        .execute(&mut *connection)
-        .await?;
-    if done.rows_affected() != 1 {
-        return Err(unguarded("an item"));
+impl Store {
+    /// Creates an item, unless an item has its SKU.
+    pub async fn create_item(
+        &self,
+        context: CommandContext,
+        new: NewItem,
+    ) -> Result<CommandResult, CommandError> {
+        self.execute(context, new).await
     }
-    journal::append(connection, &[sealed], keys).await?;
-    Ok(())
+
+    /// Adds received pieces to the stock of an item, under the lock of its row.
+    pub async fn receive(
+        &self,
+        context: CommandContext,
+        receipt: Receipt,
+    ) -> Result<CommandResult, CommandError> {
+        self.execute(context, receipt).await
+    }
+
+    /// Reads an item.
+    pub async fn item(&self, sku: &Sku, deadline: Instant) -> Result<Option<Item>, DatabaseError> {
+        let read = self.database.read(Some(deadline), sku, |connection, sku| {
+            Box::pin(sqlx::query_as(READ).bind(sku.as_str()).fetch_optional(connection))
+        });
+        read.await
+    }
+
+    /// Reads at most `limit` items with SKUs after `after`, in byte order.
+    pub async fn items(
+        &self,
+        after: &str,
+        limit: i64,
+        deadline: Instant,
+    ) -> Result<Vec<Item>, DatabaseError> {
+        let read = self.database.read(Some(deadline), (after, limit), |connection, &(after, limit)| {
+            Box::pin(sqlx::query_as(PAGE).bind(after).bind(limit).fetch_all(connection))
+        });
+        read.await
+    }
+}
+
+impl Command for NewItem {
+    /// The newest entry of the item that has the SKU, and its time, which need not be readable.
+    type Found = Option<(Uuid, String)>;
+    type Rule = decisions::CreateItem;
+    type Object = Item;
+
+    fn name(&self) -> &'static str {
+        "create_item"
+    }
+
+    fn aggregate_id(&self) -> Uuid {
+        item_id(&self.sku)
+    }
+
+    async fn lock(&self, connection: &mut PgConnection) -> Result<Self::Found, sqlx::Error> {
+        sqlx::query_as(FIND).bind(self.sku.as_str()).fetch_optional(connection).await
+    }
+
+    fn decide(&self, found: &mut Self::Found) -> Decision<Self::Rule, Item> {
+        create_item(self, found.is_some())
+    }
+
+    fn head(_: &Self::Found) -> Option<&StoredHead> {
+        None
+    }
+
+    fn decided_by(found: &Self::Found) -> Option<(Uuid, Option<HybridTime>)> {
+        found.as_ref().map(|(entry_id, hlc)| (*entry_id, hlc.parse().ok()))
+    }
+
+    async fn write(
+        connection: &mut PgConnection,
+        _: &Self::Found,
+        Transition { after, sealed, claim, reply }: Transition<'_, Item>,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query(CREATE)
+            .bind(after.sku)
+            .bind(after.name)
+            .bind(after.stock.on_hand)
+            .bind(sealed.version)
+            .bind(sealed.hash)
+            .bind(sealed.hlc.to_string())
+            .bind(sealed.id)
+            .execute(&mut *connection)
+            .await?;
+        journal::append(connection, &[&sealed], Keys::Record(&[(claim, &reply)])).await?;
+        Ok(())
+    }
+}
+
+impl Command for Receipt {
+    type Found = Option<(Item, StoredHead)>;
+    type Rule = decisions::Receive;
+    type Object = Item;
+
+    fn name(&self) -> &'static str {
+        "receive"
+    }
+
+    fn aggregate_id(&self) -> Uuid {
+        item_id(&self.sku)
+    }
+
+    async fn lock(&self, connection: &mut PgConnection) -> Result<Self::Found, sqlx::Error> {
+        let row = sqlx::query(LOCK).bind(self.sku.as_str()).fetch_optional(connection).await?;
+        let read = |row: PgRow| {
+            let item = Item::from_row(&row)?;
+            let (hash, hlc): (_, String) = (row.try_get("head_hash")?, row.try_get("hlc")?);
+            let entry_id = row.try_get("entry_id")?;
+            let head = StoredHead::read(ItemState::Stocked, item.stock.version, hash, &hlc, entry_id)?;
+            Ok((item, head))
+        };
+        row.map(read).transpose()
+    }
+
+    fn decide(&self, found: &mut Self::Found) -> Decision<Self::Rule, Item> {
+        receive(self, found.as_ref().map(|(item, _)| item))
+    }
+
+    fn head(found: &Self::Found) -> Option<&StoredHead> {
+        found.as_ref().map(|(_, head)| head)
+    }
+
+    async fn write(
+        connection: &mut PgConnection,
+        _: &Self::Found,
+        Transition { after, sealed, claim, reply }: Transition<'_, Item>,
+    ) -> Result<(), sqlx::Error> {
+        let done = sqlx::query(RECEIVE)
+            .bind(after.sku)
+            .bind(after.stock.on_hand)
+            .bind(sealed.version)
+            .bind(sealed.hash)
+            .bind(sealed.hlc.to_string())
+            .bind(sealed.id)
+            .execute(&mut *connection)
+            .await?;
+        if done.rows_affected() != 1 {
+            return Err(unguarded("an item"));
+        }
+        journal::append(connection, &[&sealed], Keys::Record(&[(claim, &reply)])).await?;
+        Ok(())
+    }
 }

@@ -29,8 +29,8 @@ async fn settle(stage: &Stage) {
 /// Waits until the pool has an idle connection, so that no poll is spent on a handshake.
 async fn warm(stage: &Stage) {
     let until = Instant::now() + PATIENCE;
-    while stage.inventory.database().connections().1 == 0 {
-        stage.inventory.held().await.unwrap();
+    while stage.app.database().connections().1 == 0 {
+        stage.app.held().await.unwrap();
         tokio::task::yield_now().await;
         assert!(Instant::now() < until, "no connection comes back to the pool");
     }
@@ -174,14 +174,14 @@ async fn the_next_sweep_expires_the_holds_that_a_cut_sweep_left() {
                     stage.let_end(id).await;
                 }
             }
-            stage.inventory.expire_due("test").await.unwrap();
+            stage.app.expire_due("test").await.unwrap();
         },
         async |_| {
             sqlx::query("UPDATE reservations SET expires_at = clock_timestamp() WHERE status = 'held'")
                 .execute(&stage.admin)
                 .await
                 .unwrap();
-            stage.inventory.expire_due("test").await.unwrap();
+            stage.app.expire_due("test").await.unwrap();
             assert_eq!(stage.stock("a").await, (1_000_000, 0));
         },
     )

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use inventory_service::app::Failure;
+use inventory_service::app::CommandError;
 use inventory_service::store;
 use journal::DatabaseError;
 use journal::database::Limits;
 use sqlx::{AssertSqlSafe, Connection, Executor as _, PgConnection, SqlSafeStr as _};
 use uuid::Uuid;
 
-use crate::support::{Stage, ask, inventory};
+use crate::support::{Stage, app, ask};
 
 async fn refused(connection: &mut PgConnection, statement: &str) -> String {
     let error = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(connection).await.unwrap_err();
@@ -132,14 +132,14 @@ async fn migrations_may_run_again() {
 #[tokio::test]
 async fn without_a_database_a_command_fails_as_not_executed() {
     let stage = Stage::new().await;
-    let nowhere = inventory(
+    let nowhere = app(
         &stage.options.clone().port(1),
         Limits { acquire: Duration::from_millis(50), ..Limits::default() },
     );
     let command = crate::support::reserve(Uuid::now_v7(), &[("a", 1)]);
     let error = nowhere.reserve(ask(), command).await.unwrap_err();
     assert!(
-        matches!(error, Failure::NotExecuted(DatabaseError::Unavailable(_) | DatabaseError::Busy(_))),
+        matches!(error, CommandError::NotExecuted(DatabaseError::Unavailable(_) | DatabaseError::Busy(_))),
         "{error:?}"
     );
 }

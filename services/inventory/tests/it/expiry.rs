@@ -1,25 +1,24 @@
 //! Tests of expiring holds that have ended.
 
-use inventory_service::app::Failure;
+use inventory_service::app::CommandError;
 use inventory_service::app::expire::SWEEP;
 use inventory_service::store;
-use journal::DatabaseError;
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use uuid::Uuid;
 
-use crate::support::{Stage, ask, inventory, patient, problem};
+use crate::support::{Stage, app, ask, patient, problem};
 
 #[tokio::test]
 async fn the_sweep_expires_due_holds_and_no_others() {
     let stage = Stage::with(&[("a", 10), ("b", 10)]).await;
     let due = stage.hold(&[("a", 2), ("b", 1)]).await;
     let other = stage.hold(&[("b", 3)]).await;
-    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 0);
+    assert_eq!(stage.app.expire_due(SWEEP).await.unwrap(), 0);
     stage.let_end(due).await;
-    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 1);
+    assert_eq!(stage.app.expire_due(SWEEP).await.unwrap(), 1);
     assert_eq!((stage.stock("a").await, stage.stock("b").await), ((10, 0), (10, 3)));
     assert_eq!(stage.status(other).await.unwrap(), "held");
-    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 0);
+    assert_eq!(stage.app.expire_due(SWEEP).await.unwrap(), 0);
 
     let entries = stage.entries(Some(due)).await;
     let (held, expired) = (&entries[0], &entries[1]);
@@ -38,12 +37,9 @@ async fn several_sweeps_at_once_expire_many_due_holds_of_one_item_in_batches() {
         let id = stage.hold(if n % 2 == 0 { &pair } else { &pair[..1] }).await;
         stage.let_end(id).await;
     }
-    let others = [(); 2].map(|()| inventory(&stage.options, patient()));
-    let (one, two, three) = tokio::join!(
-        stage.inventory.expire_due(SWEEP),
-        others[0].expire_due(SWEEP),
-        others[1].expire_due(SWEEP)
-    );
+    let others = [(); 2].map(|()| app(&stage.options, patient()));
+    let (one, two, three) =
+        tokio::join!(stage.app.expire_due(SWEEP), others[0].expire_due(SWEEP), others[1].expire_due(SWEEP));
     assert_eq!(one.unwrap() + two.unwrap() + three.unwrap(), 120);
     assert_eq!((stage.stock("a").await, stage.stock("b").await), ((1_000, 0), (1_000, 0)));
     stage.assert_sound().await;
@@ -61,9 +57,9 @@ async fn the_sweep_skips_holds_that_another_transaction_has_locked() {
         .execute(&mut *holder)
         .await
         .unwrap();
-    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 1);
+    assert_eq!(stage.app.expire_due(SWEEP).await.unwrap(), 1);
     holder.rollback().await.unwrap();
-    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 1);
+    assert_eq!(stage.app.expire_due(SWEEP).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -78,7 +74,7 @@ async fn a_confirmation_and_the_sweep_race_for_one_hold_and_one_wins() {
             .execute(&stage.admin)
             .await
             .unwrap();
-        let (reply, swept) = tokio::join!(stage.confirm(ask(), id), stage.inventory.expire_due(SWEEP));
+        let (reply, swept) = tokio::join!(stage.confirm(ask(), id), stage.app.expire_due(SWEEP));
         let reply = reply.unwrap();
         swept.unwrap();
         match reply.stored.status {
@@ -131,24 +127,23 @@ async fn the_clock_that_decides_expiry_is_read_after_the_wait_for_the_lock() {
 #[tokio::test]
 async fn the_count_of_holds_reports_how_long_one_is_overdue() {
     let stage = Stage::with(&[("a", 10)]).await;
-    let held = stage.inventory.held().await.unwrap();
+    let held = stage.app.held().await.unwrap();
     assert_eq!((held.count, held.overdue_seconds), (0, 0.0));
     let id: Uuid = stage.hold(&[("a", 1)]).await;
-    let held = stage.inventory.held().await.unwrap();
+    let held = stage.app.held().await.unwrap();
     assert_eq!((held.count, held.overdue_seconds), (1, 0.0), "not due yet");
     sqlx::query("UPDATE reservations SET expires_at = clock_timestamp() - interval '90 s' WHERE id = $1")
         .bind(id)
         .execute(&stage.admin)
         .await
         .unwrap();
-    assert!(stage.inventory.held().await.unwrap().overdue_seconds >= 90.0);
+    assert!(stage.app.held().await.unwrap().overdue_seconds >= 90.0);
 }
 
 #[tokio::test]
 async fn a_sweep_reads_only_due_holds_by_an_index() {
     let stage = Stage::new().await;
-    let (_, statement) =
-        store::statements().into_iter().find(|(name, _)| *name == "reservations::DUE").unwrap();
+    let (_, statement) = store::statements().into_iter().find(|(name, _)| *name == "expiry::DUE").unwrap();
     let statement =
         statement.replace("$1", "'-infinity'").replace("$2", "gen_random_uuid()").replace("$3", "50");
     let explain = format!("SET enable_seqscan = off; EXPLAIN {statement}");
@@ -197,11 +192,11 @@ async fn holds_that_cannot_be_read_do_not_delay_the_others_and_are_reported() {
     for id in good {
         stage.let_end(id).await;
     }
-    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 2);
+    assert_eq!(stage.app.expire_due(SWEEP).await.unwrap(), 2);
     for id in good {
         assert_eq!(stage.status(id).await.unwrap(), "expired");
     }
-    let rows = stage.inventory.conditions().into_iter().find(|c| c.name == "rows").unwrap();
+    let rows = stage.app.conditions().into_iter().find(|c| c.name == "rows").unwrap();
     assert!(!rows.ok && !rows.decides);
     assert!(rows.detail.unwrap().starts_with("60 rows cannot be read by this release: reservations "));
 }
@@ -213,15 +208,15 @@ async fn a_hold_whose_expiry_the_database_refuses_is_set_aside_and_the_others_ex
     refuse(&stage, "bad").await;
     stage.let_end(bad).await;
     stage.let_end(good).await;
-    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 1);
+    assert_eq!(stage.app.expire_due(SWEEP).await.unwrap(), 1);
     assert_eq!(stage.status(good).await.unwrap(), "expired");
-    let stuck = || stage.inventory.conditions().into_iter().find(|c| c.name == "stuck").unwrap();
+    let stuck = || stage.app.conditions().into_iter().find(|c| c.name == "stuck").unwrap();
     assert!(!stuck().ok && stuck().detail.unwrap().contains(&bad.to_string()));
 
     stage.admin.execute("DROP TRIGGER refuse ON items").await.unwrap();
-    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 0, "it is set aside");
-    stage.inventory.try_now();
-    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 1, "an operator's request tries it at once");
+    assert_eq!(stage.app.expire_due(SWEEP).await.unwrap(), 0, "it is set aside");
+    stage.app.try_now();
+    assert_eq!(stage.app.expire_due(SWEEP).await.unwrap(), 1, "an operator's request tries it at once");
     assert!(stuck().ok);
     stage.assert_sound().await;
 }
@@ -234,11 +229,11 @@ async fn a_hold_whose_item_is_locked_for_long_does_not_delay_the_others() {
     stage.let_end(free).await;
     let mut holder = stage.admin.begin().await.unwrap();
     holder.execute("SELECT FROM items WHERE sku = 'busy' FOR UPDATE").await.unwrap();
-    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 1);
+    assert_eq!(stage.app.expire_due(SWEEP).await.unwrap(), 1);
     assert_eq!(stage.status(free).await.unwrap(), "expired");
     holder.rollback().await.unwrap();
-    stage.inventory.try_now();
-    assert_eq!(stage.inventory.expire_due(SWEEP).await.unwrap(), 1);
+    stage.app.try_now();
+    assert_eq!(stage.app.expire_due(SWEEP).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -253,7 +248,7 @@ async fn an_item_that_can_never_be_written_fails_only_its_own_reservations() {
     for (sku, reply) in futures_util::future::join_all(reserving).await {
         match sku {
             "good" => assert_eq!(reply.unwrap().stored.status, 201),
-            _ => assert!(matches!(reply, Err(Failure::NotExecuted(DatabaseError::Defect(_)))), "{reply:?}"),
+            _ => assert!(matches!(reply, Err(CommandError::WriteRefused(_))), "{reply:?}"),
         }
     }
     assert_eq!((stage.stock("good").await, stage.stock("bad").await), ((100, 20), (100, 0)));

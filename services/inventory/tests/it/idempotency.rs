@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use inventory_service::app::{Ask, Failure};
+use inventory_service::app::{CommandContext, CommandError};
 use journal::DatabaseError;
 use mainstay::RequestContext;
 use uuid::Uuid;
@@ -45,12 +45,12 @@ async fn another_request_under_the_same_key_is_refused_and_does_not_change_the_f
     let mut other = ask_with(KEY);
     other.fingerprint = [9; 32];
     let refused = stage.reserve(other.clone(), Uuid::now_v7(), &[("a", 3)]).await.unwrap_err();
-    assert!(matches!(refused, Failure::KeyReused));
+    assert!(matches!(refused, CommandError::KeyReused));
     // Other refusals would be true too: the reservation holds other lines, or does not exist.
     let refused = stage.reserve(other.clone(), id, &[("a", 4)]).await.unwrap_err();
-    assert!(matches!(refused, Failure::KeyReused), "{refused:?}");
+    assert!(matches!(refused, CommandError::KeyReused), "{refused:?}");
     let refused = stage.confirm(other, Uuid::now_v7()).await.unwrap_err();
-    assert!(matches!(refused, Failure::KeyReused), "{refused:?}");
+    assert!(matches!(refused, CommandError::KeyReused), "{refused:?}");
     assert_eq!(stage.reserve(ask_with(KEY), id, &[("a", 3)]).await.unwrap().stored, first.stored);
     assert_eq!(stage.stock("a").await, (10, 3));
 }
@@ -59,7 +59,7 @@ async fn another_request_under_the_same_key_is_refused_and_does_not_change_the_f
 async fn another_principals_use_of_a_key_is_invisible() {
     let stage = Stage::with(&[("a", 10)]).await;
     let mut other = ask_with(KEY);
-    other.principal = "another-principal".into();
+    other.cause.principal = "another-principal".into();
     other.fingerprint = [9; 32];
     stage.reserve(ask_with(KEY), Uuid::now_v7(), &[("a", 1)]).await.unwrap();
     let reply = stage.reserve(other, Uuid::now_v7(), &[("a", 1)]).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_request_whose_deadline_has_passed_is_not_begun() {
     let mut late = ask_with(KEY);
     late.context = RequestContext::background(Duration::ZERO);
     let refused = stage.reserve(late, Uuid::now_v7(), &[("a", 1)]).await.unwrap_err();
-    assert!(matches!(refused, Failure::NotExecuted(DatabaseError::Deadline)), "{refused:?}");
+    assert!(matches!(refused, CommandError::NotExecuted(DatabaseError::Deadline)), "{refused:?}");
     assert_eq!((stage.stock("a").await, stage.keys().await), ((10, 0), 1));
 }
 
@@ -97,7 +97,7 @@ async fn a_deadline_that_passes_during_the_wait_for_a_lock_rolls_everything_back
     sqlx::query("SELECT FROM items FOR UPDATE").execute(&mut *holder).await.unwrap();
     sqlx::query("SELECT FROM reservations FOR UPDATE").execute(&mut *holder).await.unwrap();
     let context = RequestContext::background(Duration::from_secs(4));
-    let hurried = || Ask { context: context.clone(), ..ask() };
+    let hurried = || CommandContext { context: context.clone(), ..ask() };
     let items = [("a", 1)];
     let (reserved, confirmed, released, received, ()) = tokio::join!(
         stage.reserve(hurried(), Uuid::now_v7(), &items),
@@ -116,7 +116,7 @@ async fn a_deadline_that_passes_during_the_wait_for_a_lock_rolls_everything_back
     );
     for result in [reserved, confirmed, released, received] {
         let refused = result.unwrap_err();
-        assert!(matches!(refused, Failure::NotExecuted(DatabaseError::Deadline)), "{refused:?}");
+        assert!(matches!(refused, CommandError::NotExecuted(DatabaseError::Deadline)), "{refused:?}");
     }
     assert_eq!((stage.stock("a").await, stage.path(id).await), ((10, 1), vec!["held".to_owned()]));
     stage.assert_sound().await;
@@ -128,15 +128,15 @@ async fn a_key_whose_first_request_has_not_ended_is_in_flight() {
     // Inventory never writes such a row. A reader that finds one must not treat the key as free.
     let ask = ask_with(KEY);
     sqlx::query("INSERT INTO idempotency (principal, key_hash, fingerprint, command, aggregate_id) VALUES ($1, $2, $3, 'reserve', $4)")
-        .bind(&ask.principal)
-        .bind(ask.key.as_bytes())
+        .bind(&ask.cause.principal)
+        .bind(ask.key_hash.as_bytes())
         .bind(ask.fingerprint)
         .bind(Uuid::nil())
         .execute(&stage.admin)
         .await
         .unwrap();
     let refused = stage.reserve(ask, Uuid::now_v7(), &[("a", 1)]).await.unwrap_err();
-    assert!(matches!(refused, Failure::InFlight));
+    assert!(matches!(refused, CommandError::InFlight));
 }
 
 #[test]
@@ -150,7 +150,7 @@ async fn keys_are_deleted_a_week_after_their_reply_and_not_while_their_reservati
     let stage = Stage::with(&[("a", 10)]).await;
     let id = Uuid::now_v7();
     stage.reserve(ask_with(KEY), id, &[("a", 1)]).await.unwrap();
-    let reap = || async { journal::idempotency::reap(stage.inventory.database()).await.unwrap() };
+    let reap = || async { journal::idempotency::reap(stage.app.database()).await.unwrap() };
     assert_eq!(reap().await, 0);
     let older = "UPDATE idempotency SET completed_at = now() - interval '7 days 1 second'";
     sqlx::query(older).execute(&stage.admin).await.unwrap();

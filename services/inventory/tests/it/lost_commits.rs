@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use inventory_service::app::{Ask, Failure};
+use inventory_service::app::{CommandContext, CommandError};
 use mainstay::RequestContext;
 use testkit::proxy::{Cut, Direction, Flow, TcpProxy};
 use uuid::Uuid;
@@ -42,8 +42,9 @@ async fn a_database_that_stays_silent_after_a_commit_leaves_the_outcome_unknown_
     let (stage, proxy) = stage().await;
     let (id, key) = (Uuid::now_v7(), "a key for the silent one");
     // The pool has a connection, so that the COMMIT is the first statement to fail.
-    stage.inventory.held().await.unwrap();
-    let hurried = Ask { context: RequestContext::background(Duration::from_secs(4)), ..ask_with(key) };
+    stage.app.held().await.unwrap();
+    let hurried =
+        CommandContext { context: RequestContext::background(Duration::from_secs(4)), ..ask_with(key) };
     proxy.cut_on(b"COMMIT", 0, Cut::BeforeReply);
     let (result, ()) = tokio::join!(stage.reserve(hurried, id, &[("a", 1)]), async {
         while proxy.counts().cuts == 0 {
@@ -52,7 +53,7 @@ async fn a_database_that_stays_silent_after_a_commit_leaves_the_outcome_unknown_
         proxy.close().await;
     });
     let failure = result.unwrap_err();
-    assert!(matches!(failure, Failure::Unknown(_)), "{failure:?}");
+    assert!(matches!(failure, CommandError::Unknown(_)), "{failure:?}");
     proxy.heal().await;
     let repeat = stage.reserve(ask_with(key), id, &[("a", 1)]).await.unwrap();
     assert_eq!((repeat.stored.status, repeat.replayed), (201, true));
@@ -66,7 +67,7 @@ async fn a_connection_lost_before_the_commit_means_that_nothing_was_done() {
     proxy.cut_on(b"INSERT INTO journal", 0, Cut::BeforeReply);
     let id = Uuid::now_v7();
     let failure = stage.reserve(ask(), id, &[("a", 1)]).await.unwrap_err();
-    assert!(matches!(failure, Failure::NotExecuted(_)), "{failure:?}");
+    assert!(matches!(failure, CommandError::NotExecuted(_)), "{failure:?}");
     assert_eq!((stage.stock("a").await, stage.status(id).await), ((10, 0), None));
     stage.assert_sound().await;
 }

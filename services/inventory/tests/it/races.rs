@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
-use inventory_service::app::Failure;
+use inventory_service::app::CommandError;
 use journal::DatabaseError;
 use uuid::Uuid;
 
@@ -119,7 +119,7 @@ async fn forty_confirms_of_a_locked_reservation_leave_connections_for_the_others
             // As many as find no room; the others wait.
             for _ in 0..28 {
                 let busy = confirms.next().await.unwrap();
-                assert!(matches!(busy, Err(Failure::NotExecuted(DatabaseError::Busy(_)))), "{busy:?}");
+                assert!(matches!(busy, Err(CommandError::NotExecuted(DatabaseError::Busy(_)))), "{busy:?}");
             }
             confirms
         },
@@ -149,7 +149,7 @@ async fn lines_in_opposite_order_never_deadlock() {
                     1 => stage.release(ask(), id).await,
                     _ => {
                         stage.let_end(id).await;
-                        stage.inventory.expire_due("test").await.unwrap();
+                        stage.app.expire_due("test").await.unwrap();
                         continue;
                     }
                 };

@@ -1,7 +1,8 @@
 //! Tests of every legal move of a reservation, and of every refused one.
 
-use inventory_service::app::{Failure, Refusal};
-use inventory_service::domain::{ReservationState, TRANSITIONS};
+use inventory_service::app::CommandError;
+use inventory_service::domain::Refusal;
+use inventory_service::domain::{Status, TRANSITIONS};
 use serde_json::json;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -28,8 +29,8 @@ async fn a_reserve_holds_every_line_until_its_end() {
     assert_eq!(entry.correlation_id, ask.context.correlation_id.as_str());
     assert_eq!(entry.trace_id.as_deref(), Some(&*ask.context.trace.trace_id_hex()));
     assert_eq!(entry.inputs["lines"][1]["stock"], json!({"version": 1, "on_hand": 10, "held": 0}));
-    let read = stage.inventory.reservation(id, Instant::now() + PATIENCE).await.unwrap().unwrap();
-    assert_eq!(read.expires_at.unwrap().unix_timestamp() - 900, {
+    let read = stage.app.reservation(id, Instant::now() + PATIENCE).await.unwrap().unwrap();
+    assert_eq!(read.reservation.expires_at.unwrap().unix_timestamp() - 900, {
         let now = entry.inputs["now"].as_str().unwrap();
         let rfc3339 = &time::format_description::well_known::Rfc3339;
         time::OffsetDateTime::parse(now, rfc3339).unwrap().unix_timestamp()
@@ -138,7 +139,7 @@ async fn a_confirm_of_an_unknown_reservation_is_not_found_and_claims_no_key() {
     let stage = Stage::with(&[("a", 1)]).await;
     let (id, ask) = (Uuid::now_v7(), ask());
     let refused = stage.confirm(ask.clone(), id).await.unwrap_err();
-    assert!(matches!(refused, Failure::Refused(r) if matches!(*r, Refusal::NoReservation(_))));
+    assert!(matches!(refused, CommandError::NotYet(r) if matches!(*r, Refusal::NoReservation(_))));
     stage.reserve(crate::support::ask(), id, &[("a", 1)]).await.unwrap();
     assert_eq!(stage.confirm(ask, id).await.unwrap().stored.status, 200, "the key is still free");
 }
@@ -146,7 +147,7 @@ async fn a_confirm_of_an_unknown_reservation_is_not_found_and_claims_no_key() {
 /// Runs each command in each state of a reservation, and compares HTTP status, problem and next state.
 #[tokio::test]
 async fn every_command_has_its_documented_answer_in_every_state() {
-    use ReservationState as S;
+    use Status as S;
     let stage = Stage::with(&[("a", 1_000)]).await;
     for state in S::ALL {
         let name = journal::State::as_str(state);
@@ -208,24 +209,24 @@ async fn every_command_has_its_documented_answer_in_every_state() {
 }
 
 /// Pieces of the line: for a refused reservation more than the stock.
-fn quantity(state: ReservationState) -> i64 {
-    if state == ReservationState::Refused { 1_000_000 } else { 1 }
+fn quantity(state: Status) -> i64 {
+    if state == Status::Refused { 1_000_000 } else { 1 }
 }
 
-async fn in_state(stage: &Stage, state: ReservationState) -> Uuid {
+async fn in_state(stage: &Stage, state: Status) -> Uuid {
     let id = Uuid::now_v7();
-    if state != ReservationState::Voided {
+    if state != Status::Voided {
         stage.reserve(ask(), id, &[("a", quantity(state))]).await.unwrap();
     }
     match state {
-        ReservationState::Held | ReservationState::Refused => {}
-        ReservationState::Confirmed => assert_eq!(stage.confirm(ask(), id).await.unwrap().stored.status, 200),
-        ReservationState::Released | ReservationState::Voided => {
+        Status::Held | Status::Refused => {}
+        Status::Confirmed => assert_eq!(stage.confirm(ask(), id).await.unwrap().stored.status, 200),
+        Status::Released | Status::Voided => {
             assert_eq!(stage.release(ask(), id).await.unwrap().stored.status, 200);
         }
-        ReservationState::Expired => {
+        Status::Expired => {
             stage.let_end(id).await;
-            assert_eq!(stage.inventory.expire_due("test").await.unwrap(), 1);
+            assert_eq!(stage.app.expire_due("test").await.unwrap(), 1);
         }
     }
     assert_eq!(stage.status(id).await.as_deref(), Some(journal::State::as_str(state)));
@@ -241,8 +242,8 @@ async fn a_held_id_cannot_be_reserved_for_anything_else_and_that_refusal_is_not_
     others[1].order_id = Uuid::now_v7();
     others[2].hold_seconds = 1.try_into().unwrap();
     for other in others {
-        let refused = stage.inventory.reserve(ask(), other).await.unwrap_err();
-        assert!(matches!(refused, Failure::Refused(r) if *r == Refusal::HeldOtherwise { id }));
+        let refused = stage.app.reserve(ask(), other).await.unwrap_err();
+        assert!(matches!(refused, CommandError::NotYet(r) if *r == Refusal::HeldOtherwise { id }));
     }
     assert_eq!(stage.keys().await, keys);
     assert_eq!(stage.path(id).await, ["held"]);
@@ -255,10 +256,10 @@ async fn an_order_has_at_most_one_held_or_confirmed_reservation() {
     let mut second = reserve(Uuid::now_v7(), &[("a", 1)]);
     second.order_id = Uuid::new_v5(&first, b"order");
     let ask = ask();
-    let refused = stage.inventory.reserve(ask.clone(), second.clone()).await.unwrap_err();
-    assert!(matches!(refused, Failure::Refused(r) if matches!(*r, Refusal::OrderHasAnother { .. })));
+    let refused = stage.app.reserve(ask.clone(), second.clone()).await.unwrap_err();
+    assert!(matches!(refused, CommandError::NotYet(r) if matches!(*r, Refusal::OrderHasAnother { .. })));
     stage.release(crate::support::ask(), first).await.unwrap();
-    assert_eq!(stage.inventory.reserve(ask, second).await.unwrap().stored.status, 201);
+    assert_eq!(stage.app.reserve(ask, second).await.unwrap().stored.status, 201);
     stage.assert_sound().await;
 }
 

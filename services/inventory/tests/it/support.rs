@@ -4,10 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use inventory_api::Line;
-use inventory_service::app::{
-    Ask, Confirm, CreateItem, Failure, Inventory, Receive, Release, Reply, Reserve,
-};
+use inventory_service::app::{App, CommandContext, CommandError, CommandResult};
 use inventory_service::domain::stock::Lines;
+use inventory_service::domain::{NewItem, NewReservation, Receipt};
 use inventory_service::http::replies::render;
 use inventory_service::store::MIGRATIONS;
 use journal::database::Limits;
@@ -26,7 +25,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A test database, the use cases over it in the serving role, and a superuser's pool to it.
 pub struct Stage {
-    pub inventory: Inventory,
+    pub app: App,
     pub options: PgConnectOptions,
     pub admin: PgPool,
     pub database: TestDatabase,
@@ -38,14 +37,14 @@ impl Stage {
         let database = TestDatabase::new(Service::Inventory, &migrator).await.unwrap();
         let options: PgConnectOptions = database.serving_url().parse().unwrap();
         let admin = PgPool::connect_lazy_with(database.admin());
-        Self { inventory: inventory(&options, patient()), options, admin, database }
+        Self { app: app(&options, patient()), options, admin, database }
     }
 
     /// The same setup, with the use cases connected through a proxy.
     pub async fn behind_proxy(mut self) -> (Self, TcpProxy) {
         let database = SocketAddr::from((Ipv4Addr::LOCALHOST, self.options.get_port()));
         let proxy = TcpProxy::start(database).await.unwrap();
-        self.inventory = inventory(&self.options.clone().port(proxy.address().port()), patient());
+        self.app = app(&self.options.clone().port(proxy.address().port()), patient());
         (self, proxy)
     }
 
@@ -58,30 +57,45 @@ impl Stage {
         stage
     }
 
-    pub async fn create(&self, ask: Ask, sku: &str, on_hand: i64) -> Result<Reply, Failure> {
-        let command = CreateItem {
+    pub async fn create(
+        &self,
+        ask: CommandContext,
+        sku: &str,
+        on_hand: i64,
+    ) -> Result<CommandResult, CommandError> {
+        let command = NewItem {
             sku: sku.to_owned().try_into().unwrap(),
             name: String::new().try_into().unwrap(),
             on_hand: on_hand.try_into().unwrap(),
         };
-        self.inventory.create_item(ask, command).await
+        self.app.create_item(ask, command).await
     }
 
-    pub async fn receive(&self, ask: Ask, sku: &str, quantity: i64) -> Result<Reply, Failure> {
+    pub async fn receive(
+        &self,
+        ask: CommandContext,
+        sku: &str,
+        quantity: i64,
+    ) -> Result<CommandResult, CommandError> {
         let sku = sku.to_owned().try_into().unwrap();
-        self.inventory.receive(ask, Receive { sku, quantity: quantity.try_into().unwrap() }).await
+        self.app.receive(ask, Receipt { sku, quantity: quantity.try_into().unwrap() }).await
     }
 
-    pub async fn reserve(&self, ask: Ask, id: Uuid, items: &[(&str, i64)]) -> Result<Reply, Failure> {
-        self.inventory.reserve(ask, reserve(id, items)).await
+    pub async fn reserve(
+        &self,
+        ask: CommandContext,
+        id: Uuid,
+        items: &[(&str, i64)],
+    ) -> Result<CommandResult, CommandError> {
+        self.app.reserve(ask, reserve(id, items)).await
     }
 
-    pub async fn confirm(&self, ask: Ask, reservation_id: Uuid) -> Result<Reply, Failure> {
-        self.inventory.confirm(ask, Confirm { reservation_id }).await
+    pub async fn confirm(&self, ask: CommandContext, id: Uuid) -> Result<CommandResult, CommandError> {
+        self.app.confirm(ask, id).await
     }
 
-    pub async fn release(&self, ask: Ask, reservation_id: Uuid) -> Result<Reply, Failure> {
-        self.inventory.release(ask, Release { reservation_id }).await
+    pub async fn release(&self, ask: CommandContext, id: Uuid) -> Result<CommandResult, CommandError> {
+        self.app.release(ask, id).await
     }
 
     /// Reserves `items` and gives the reservation's id.
@@ -152,33 +166,27 @@ pub fn patient() -> Limits {
     }
 }
 
-pub fn inventory(options: &PgConnectOptions, limits: Limits) -> Inventory {
+pub fn app(options: &PgConnectOptions, limits: Limits) -> App {
     let database = Database::new(options.clone(), limits);
-    Inventory::new(database, Journal::new("inventory", "test", "00"), render)
+    App::new(database, Journal::new("inventory", "test", "00"), render)
 }
 
 /// A new request with a new key.
-pub fn ask() -> Ask {
+pub fn ask() -> CommandContext {
     ask_with(&Uuid::new_v4().to_string())
 }
 
 /// A request with this key. All requests have the same fingerprint.
-pub fn ask_with(key: &str) -> Ask {
-    Ask {
-        principal: "order-service".into(),
-        key: KeyHash::of(key),
-        fingerprint: [7; 32],
-        payload_hash: Some([8; 32]),
-        causation_id: None,
-        clock: None,
-        context: RequestContext::background(PATIENCE),
-    }
+pub fn ask_with(key: &str) -> CommandContext {
+    let context = RequestContext::background(PATIENCE);
+    let ask = CommandContext::new("order-service".into(), KeyHash::of(key), [7; 32], context);
+    CommandContext { payload_hash: Some([8; 32]), ..ask }
 }
 
-pub fn reserve(id: Uuid, items: &[(&str, i64)]) -> Reserve {
+pub fn reserve(id: Uuid, items: &[(&str, i64)]) -> NewReservation {
     let lines = items.iter().map(|(sku, quantity)| Line { sku: (*sku).to_owned(), quantity: *quantity });
-    Reserve {
-        reservation_id: id,
+    NewReservation {
+        id,
         order_id: Uuid::new_v5(&id, b"order"),
         lines: Lines::new(&lines.collect::<Vec<_>>()).unwrap(),
         hold_seconds: 900.try_into().unwrap(),
@@ -186,12 +194,12 @@ pub fn reserve(id: Uuid, items: &[(&str, i64)]) -> Reserve {
 }
 
 /// Body of a reply.
-pub fn body(reply: &Reply) -> Value {
+pub fn body(reply: &CommandResult) -> Value {
     serde_json::from_slice(&reply.stored.body).unwrap()
 }
 
 /// Stable name of a problem.
-pub fn problem(reply: &Reply) -> String {
+pub fn problem(reply: &CommandResult) -> String {
     let body = body(reply);
     body["type"].as_str().unwrap().rsplit(':').next().unwrap().to_owned()
 }

@@ -11,7 +11,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use inventory_api::{Reservation, ReservationStatus, ReserveRequest, validate};
-use inventory_service::store::reservations::{CREATE, LOCK_TO_RESERVE};
+use inventory_service::store::reservations::CREATE;
+use inventory_service::store::reserve::LOCK;
 use journal::append::column;
 use journal::{Batch, Step};
 use sqlx::{PgConnection, Row};
@@ -69,7 +70,7 @@ async fn hold(
     let ids = column(all, |asked| asked.request.reservation_id);
     let skus: BTreeSet<_> = lines().map(|line| line.sku.as_str()).collect();
     let skus: Vec<_> = skus.into_iter().collect();
-    let ground = sqlx::query(LOCK_TO_RESERVE).bind(&ids).bind(&skus).fetch_one(&mut *connection).await?;
+    let ground = sqlx::query(LOCK).bind(&ids).bind(&skus).fetch_one(&mut *connection).await?;
     let now: OffsetDateTime = ground.try_get("now")?;
     let numbers = |name| ground.try_get::<Option<Vec<i64>>, _>(name).map(Option::unwrap_or_default);
     let found = ground.try_get::<Option<Vec<String>>, _>("skus")?.unwrap_or_default();

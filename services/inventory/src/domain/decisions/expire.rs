@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::text;
-use crate::domain::reservation::{ReservationEvent, ReservationState, transition};
+use crate::domain::status::{Event, Reservation, Status};
 use crate::domain::stock::Line;
 
 /// Decides the expiry of a hold that the sweep found due.
@@ -19,7 +19,7 @@ pub struct Expire {
     /// Lines of the reservation.
     pub lines: Arc<[Line]>,
     /// State of the reservation.
-    pub state: ReservationState,
+    pub state: Status,
     /// Version of the reservation's newest entry.
     pub version: i64,
     /// Time of the database's clock, read after the row was locked.
@@ -30,24 +30,39 @@ pub struct Expire {
     pub expires_at: Option<OffsetDateTime>,
 }
 
+/// Decides the expiry of a reservation at `now`: the rule and the expired reservation; `None` when it is not held or its
+/// hold has not ended.
+pub fn expire(known: &Reservation, now: OffsetDateTime) -> Option<(Expire, Reservation)> {
+    let rule = Expire {
+        order_id: known.order_id,
+        lines: known.lines.clone(),
+        state: known.status,
+        version: known.version,
+        now,
+        expires_at: known.expires_at,
+    };
+    let status = rule.decide().to;
+    (status != known.status).then(|| (rule, known.moved(status)))
+}
+
 impl Rule for Expire {
     const NAME: &'static str = "inventory.expire@1";
-    type State = ReservationState;
+    type State = Status;
 
-    fn decide(&self) -> Verdict<ReservationState> {
+    fn decide(&self) -> Verdict<Status> {
         let stay = |because: String| Verdict {
             to: self.state,
-            alternatives: vec![Alternative::new(ReservationState::Expired, because)],
+            alternatives: vec![Alternative::new(Status::Expired, because)],
         };
         let Some(end) = self.expires_at else { return stay("it never held anything".to_owned()) };
         if self.now < end {
             return stay(format!("now {} < expires_at {}", text(self.now), text(end)));
         }
-        match transition(Some(self.state), ReservationEvent::Expired) {
+        match Status::after(Some(self.state), Event::Expired) {
             Ok(to) => Verdict {
                 to,
                 alternatives: vec![Alternative::new(
-                    ReservationState::Held,
+                    Status::Held,
                     format!("now {} >= expires_at {}", text(self.now), text(end)),
                 )],
             },

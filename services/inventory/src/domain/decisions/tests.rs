@@ -8,7 +8,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::reservation::ReservationState;
+use crate::domain::Status;
 use crate::domain::stock::{HoldSeconds, ItemName, Line, OpeningStock, Quantity, Sku, Stock};
 use crate::domain::{ItemState, TRANSITIONS};
 
@@ -32,8 +32,8 @@ fn instant() -> impl Strategy<Value = OffsetDateTime> {
         .prop_map(|micros| OffsetDateTime::UNIX_EPOCH + Duration::microseconds(micros))
 }
 
-fn state() -> impl Strategy<Value = ReservationState> {
-    proptest::sample::select(&ReservationState::ALL[..])
+fn state() -> impl Strategy<Value = Status> {
+    proptest::sample::select(&Status::ALL[..])
 }
 
 fn lines() -> impl Strategy<Value = Vec<Line>> {
@@ -56,7 +56,7 @@ prop_compose! {
     fn confirm()(
         lines in lines(), state in state(), version in 1..9_i64, now in instant(), left in -3..3_i64,
     ) -> Confirm {
-        let expires_at = (state != ReservationState::Voided).then(|| now + Duration::microseconds(left));
+        let expires_at = (state != Status::Voided).then(|| now + Duration::microseconds(left));
         Confirm { order_id: Some(Uuid::nil()), lines: lines.into(), state, version, now, expires_at }
     }
 }
@@ -94,8 +94,8 @@ proptest! {
             line.stock.is_some_and(|stock| stock.on_hand - stock.held >= line.quantity.get())
         });
         let to = holds(&rule, None);
-        prop_assert_eq!(to == ReservationState::Held, fits);
-        prop_assert_eq!(to == ReservationState::Refused, !fits);
+        prop_assert_eq!(to == Status::Held, fits);
+        prop_assert_eq!(to == Status::Refused, !fits);
         prop_assert_eq!(fits, rule.unknown_skus().is_empty() && rule.short_lines().is_empty());
     }
 
@@ -103,8 +103,8 @@ proptest! {
     fn a_hold_is_confirmed_before_its_end_and_expired_from_then_on(rule in confirm()) {
         let to = holds(&rule, Some(rule.state));
         let expected = match rule.state {
-            ReservationState::Held if rule.now < rule.expires_at.unwrap() => ReservationState::Confirmed,
-            ReservationState::Held => ReservationState::Expired,
+            Status::Held if rule.now < rule.expires_at.unwrap() => Status::Confirmed,
+            Status::Held => Status::Expired,
             other => other,
         };
         prop_assert_eq!(to, expected);
@@ -115,8 +115,8 @@ proptest! {
         let Confirm { order_id, lines, state, version, now, expires_at } = rule;
         let rule = Expire { order_id, lines, state, version, now, expires_at };
         let to = holds(&rule, Some(state));
-        let due = state == ReservationState::Held && expires_at.is_some_and(|end| end <= now);
-        prop_assert_eq!(to, if due { ReservationState::Expired } else { state });
+        let due = state == Status::Held && expires_at.is_some_and(|end| end <= now);
+        prop_assert_eq!(to, if due { Status::Expired } else { state });
     }
 
     #[test]
@@ -125,8 +125,8 @@ proptest! {
     ) {
         let to = holds(&Release { order_id: None, lines: lines.into(), state, version }, state);
         let expected = match state {
-            None => ReservationState::Voided,
-            Some(ReservationState::Held) => ReservationState::Released,
+            None => Status::Voided,
+            Some(Status::Held) => Status::Released,
             Some(other) => other,
         };
         prop_assert_eq!(to, expected);
@@ -158,7 +158,7 @@ fn a_reason_names_the_short_line_and_its_figures() {
     });
     let rule: Reserve = serde_json::from_value(inputs.clone()).unwrap();
     let verdict = rule.decide();
-    assert_eq!(verdict.to, ReservationState::Refused);
+    assert_eq!(verdict.to, Status::Refused);
     assert_eq!(verdict.alternatives[0].to, "held");
     assert_eq!(verdict.alternatives[0].refused_because, "85123A: 6 requested > 4 available");
     assert_eq!(serde_json::to_value(&rule).unwrap(), inputs, "the recorded form is what was read");

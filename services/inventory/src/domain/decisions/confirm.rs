@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::text;
-use crate::domain::reservation::{ReservationEvent, ReservationState, transition};
+use super::{Decision, text};
+use crate::domain::outcome::{Outcome, Refusal};
+use crate::domain::status::{Event, Illegal, Reservation, Status};
 use crate::domain::stock::Line;
 
 /// Decides a confirm. A hold can be confirmed until the instant at which it expires; from then on a confirm expires it.
@@ -20,7 +21,7 @@ pub struct Confirm {
     /// Lines of the reservation.
     pub lines: Arc<[Line]>,
     /// State of the reservation.
-    pub state: ReservationState,
+    pub state: Status,
     /// Version of the reservation's newest entry.
     pub version: i64,
     /// Time of the database's clock, read after the row was locked.
@@ -31,34 +32,59 @@ pub struct Confirm {
     pub expires_at: Option<OffsetDateTime>,
 }
 
+/// Decides a confirm of the reservation `id`, which was found with the time after its lock.
+pub fn confirm(id: Uuid, found: Option<(&Reservation, OffsetDateTime)>) -> Decision<Confirm, Reservation> {
+    let Some((known, now)) = found else { return Decision::NotYet(Refusal::NoReservation(id)) };
+    let rule = Confirm {
+        order_id: known.order_id,
+        lines: known.lines.clone(),
+        state: known.status,
+        version: known.version,
+        now,
+        expires_at: known.expires_at,
+    };
+    let status = rule.decide().to;
+    let after = if status == known.status { known.clone() } else { known.moved(status) };
+    let outcome = match status {
+        Status::Confirmed => Outcome::Present(after.clone()),
+        Status::Expired => Outcome::Refused(Refusal::ReservationExpired { id, expires_at: known.expires_at }),
+        Status::Held | Status::Released | Status::Refused | Status::Voided => {
+            Outcome::Refused(Refusal::IllegalTransition(Illegal::event(Some(status), Event::Confirmed)))
+        }
+    };
+    if status == known.status {
+        Decision::Unchanged(outcome)
+    } else {
+        Decision::Transition { rule, after, outcome }
+    }
+}
+
 impl Rule for Confirm {
     const NAME: &'static str = "inventory.confirm@1";
-    type State = ReservationState;
+    type State = Status;
 
-    fn decide(&self) -> Verdict<ReservationState> {
+    fn decide(&self) -> Verdict<Status> {
         let (event, other, because) = match self.expires_at {
             Some(end) if self.now >= end => (
-                ReservationEvent::Expired,
-                ReservationState::Confirmed,
+                Event::Expired,
+                Status::Confirmed,
                 format!("now {} >= expires_at {}", text(self.now), text(end)),
             ),
             Some(end) => (
-                ReservationEvent::Confirmed,
-                ReservationState::Expired,
+                Event::Confirmed,
+                Status::Expired,
                 format!("now {} < expires_at {}", text(self.now), text(end)),
             ),
-            None => (
-                ReservationEvent::Confirmed,
-                ReservationState::Expired,
-                "it has no end, for it never held anything".to_owned(),
-            ),
+            None => {
+                (Event::Confirmed, Status::Expired, "it has no end, for it never held anything".to_owned())
+            }
         };
-        match transition(Some(self.state), event) {
+        match Status::after(Some(self.state), event) {
             Ok(to) => Verdict { to, alternatives: vec![Alternative::new(other, because)] },
             Err(illegal) => Verdict {
                 to: self.state,
                 alternatives: vec![Alternative {
-                    to: ReservationState::Confirmed.as_str().into(),
+                    to: Status::Confirmed.as_str().into(),
                     refused_because: illegal.to_string().into(),
                 }],
             },

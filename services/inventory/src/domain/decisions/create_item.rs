@@ -4,8 +4,10 @@ use journal::rule::NONE;
 use journal::{Alternative, Rule, Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::item::{ItemEvent, ItemState, transition};
-use crate::domain::stock::{ItemName, OpeningStock, Sku};
+use super::Decision;
+use crate::domain::item::{Item, ItemEvent, ItemState};
+use crate::domain::outcome::{Outcome, Refusal};
+use crate::domain::stock::{ItemName, OpeningStock, Sku, Stock};
 
 /// Decides the creation of an item. A SKU names the same item for ever, so a known SKU is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,32 @@ pub struct CreateItem {
     pub state: Option<ItemState>,
 }
 
+/// A valid item to create.
+#[derive(Debug, Clone)]
+pub struct NewItem {
+    /// SKU of the item.
+    pub sku: Sku,
+    /// Name of the item.
+    pub name: ItemName,
+    /// Pieces on hand at the beginning.
+    pub on_hand: OpeningStock,
+}
+
+/// Decides the creation of `new`. `exists` is true if an item has its SKU.
+pub fn create_item(new: &NewItem, exists: bool) -> Decision<CreateItem, Item> {
+    if exists {
+        return Decision::Unchanged(Outcome::Refused(Refusal::SkuExists(new.sku.clone())));
+    }
+    let rule =
+        CreateItem { sku: new.sku.clone(), name: new.name.clone(), quantity: new.on_hand, state: None };
+    let after = Item {
+        sku: new.sku.to_string(),
+        name: new.name.as_str().to_owned(),
+        stock: Stock { version: 1, on_hand: new.on_hand.get(), held: 0 },
+    };
+    Decision::Transition { rule, outcome: Outcome::Created(after.clone()), after }
+}
+
 impl Rule for CreateItem {
     const NAME: &'static str = "inventory.create_item@1";
     type State = ItemState;
@@ -27,7 +55,7 @@ impl Rule for CreateItem {
     fn decide(&self) -> Verdict<ItemState> {
         let refused =
             |because: String| vec![Alternative { to: NONE.into(), refused_because: because.into() }];
-        match (transition(self.state, ItemEvent::Created), self.state) {
+        match (ItemState::after(self.state, ItemEvent::Created), self.state) {
             (Ok(to), _) => Verdict { to, alternatives: refused(format!("no item has the SKU {}", self.sku)) },
             (Err(illegal), Some(state)) => Verdict { to: state, alternatives: refused(illegal.to_string()) },
             (Err(_), None) => {

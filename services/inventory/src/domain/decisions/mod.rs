@@ -1,5 +1,8 @@
-//! The decisions of inventory. Each is a struct of everything that it reads; `decide` gives the next state. When the next
-//! state is the present one, nothing happens and no entry is written.
+//! The decisions of inventory, one file each.
+//!
+//! Each has a function that takes the rows as they were locked and gives a [`Decision`]. The function collects everything
+//! that the decision reads in a [`Rule`], which the journal records. When the rule gives the present state, no entry is
+//! written.
 //!
 //! The name of a rule has its version. A rule with another meaning is a new struct with a new version. The old one stays
 //! in the code, so that old entries still re-execute.
@@ -15,12 +18,32 @@ use journal::Rule;
 use journal::rule::ReplayError;
 use serde_json::Value;
 
-pub use confirm::Confirm;
-pub use create_item::CreateItem;
-pub use expire::Expire;
-pub use receive::Receive;
-pub use release::Release;
-pub use reserve::{RequestedLine, Reserve};
+pub use confirm::{Confirm, confirm};
+pub use create_item::{CreateItem, NewItem, create_item};
+pub use expire::{Expire, expire};
+pub use receive::{Receipt, Receive, receive};
+pub use release::{Release, release};
+pub use reserve::{NewReservation, RequestedLine, Reserve, repeat_reserve, reserve};
+
+use super::outcome::{Outcome, Refusal};
+
+/// Decision about a command for an object `T`: a reservation or an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision<R, T> {
+    /// The rule moves the object to another state, or creates it.
+    Transition {
+        /// The rule with everything that it read.
+        rule: R,
+        /// The object after the transition.
+        after: T,
+        /// Answer to the command.
+        outcome: Outcome,
+    },
+    /// The present state answers the command for good. Only the key is written.
+    Unchanged(Outcome),
+    /// The command is refused in the present state, and a later repeat may succeed. Nothing is written.
+    NotYet(Refusal),
+}
 
 /// Executes the decision `rule` again from recorded inputs, and gives the state that it decides.
 pub fn replay(rule: &str, inputs: &Value) -> Result<String, ReplayError> {
