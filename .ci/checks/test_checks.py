@@ -1,7 +1,7 @@
 """Each way in which a check can fail, seen failing once: a small repository that is sound, and one change to it."""
 import unittest
 
-from . import citations, contract, links, symbols, words
+from . import citations, contract, layers, links, symbols, words
 from .repository import Repository
 
 LAWS = """# Laws
@@ -45,13 +45,20 @@ SOUND = {
 }
 
 
+SOUND["services/order/src/domain/status.rs"] = "// async, sqlx\nfn after() {}\n"
+SOUND["services/order/src/app/place.rs"] = "use crate::store::Store;\n#[cfg(test)]\nuse sqlx::Error;\n"
+SOUND["services/order/src/store/mod.rs"] = "use sqlx::PgConnection;\n"
+SOUND["services/order/src/http/commands.rs"] = "use axum::Router;\n"
+SOUND["services/order/src/reconcile/mod.rs"] = "use crate::app::App;\n"
+
+
 def faults(path="", old="", new="", **files):
     texts = {**SOUND, **files}
     if path:
         assert old in texts[path], f"{path} has no {old!r}"
         texts[path] = texts[path].replace(old, new)
     repository = Repository(texts)
-    checks = [links.check, symbols.check, words.check, citations.check, contract.check]
+    checks = [links.check, symbols.check, words.check, citations.check, contract.check, layers.check]
     return [fault for check in checks for fault in check(repository)]
 
 
@@ -73,6 +80,18 @@ class Checks(unittest.TestCase):
         self.reports("law 3 is not defined", "src/app.rs", "// begin", "// laws 1 to 3")
         self.reports("invariant 2 is not defined", "src/app.rs", "// begin", "// Invariants 1 and 2 hold")
         self.reports("law 12 is not defined", "src/app.rs", "begin()", "law_12_begins()")
+
+    def test_a_layer_of_a_service_names_another_layers_tools(self):
+        for layer, file, lines in [
+            ("domain", "status", ["async fn f() {}", "use crate::store::Order;", "use sqlx::Row;", "use axum::Json;"]),
+            ("store", "mod", ["use crate::app::App;", "use axum::Json;"]),
+            ("app", "place", ["use journal::Batch;", "Ok(Step::Commit(()))", "use sqlx::Row;", "use crate::http::Api;"]),
+            ("http", "commands", ["connection: &mut PgConnection", "use crate::reconcile::sweep;"]),
+            ("reconcile", "mod", ["use journal::Step::Commit;"]),
+        ]:
+            path = f"services/order/src/{layer}/{file}.rs"
+            for line in lines:
+                self.reports(f"{path}:1: `{layer}` may not name", path, SOUND[path].split("\n")[0], line)
 
     def test_a_law_or_an_invariant_has_no_test(self):
         self.reports("law 1 links to no test", "docs/laws.md", "Test: [`law_01_holds`](../tests/laws.rs).", "")

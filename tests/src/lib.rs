@@ -11,7 +11,7 @@ pub fn contract() -> Contract<'static> {
     let orders = order_service::domain::TRANSITIONS.into_iter().map(|(from, to)| (Status::KIND, from, to));
     let stock = inventory_service::domain::TRANSITIONS;
     Contract::new(orders.chain(stock), |rule, inputs| {
-        match order_service::domain::rules::replay(rule, inputs) {
+        match order_service::domain::decisions::replay(rule, inputs) {
             Err(ReplayError::UnknownRule(_)) => inventory_service::domain::replay(rule, inputs),
             decided => decided,
         }

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use chassis::clocks::Clocks;
 use chassis::config::{ConfigProblems, Defaults, REVISION};
 use chassis::ops::breaker_conditions;
 use chassis::program::{self, Program};
@@ -13,10 +12,9 @@ use journal::Journal;
 use mainstay::client::{HyperTransport, TransportConfig};
 use mainstay::context::Priority;
 use sqlx::migrate::Migrator;
-use tokio::sync::Notify;
 use utoipa::OpenApi;
 
-use crate::app::{self, App};
+use crate::app::App;
 use crate::clients::Inventory;
 use crate::config::{Config, DEFAULTS, OrderArgs};
 use crate::http::{Api, Description};
@@ -57,15 +55,7 @@ impl Program for Service {
         let inventory = Inventory::new(stack, &inventory_url, inventory_token.expose())
             .map_err(|error| StartError::setting("INVENTORY_TOKEN_FILE", &error))?;
         let journal = Journal::new(Self::NAME, REVISION, &hash);
-        let app = App::new(app::Parts {
-            database: assembly.database.clone(),
-            clocks: Clocks::new(&journal, "inventory"),
-            journal,
-            inventory,
-            breakers,
-            hold_seconds,
-            nudge: Notify::new(),
-        });
+        let app = App::new(assembly.database.clone(), journal, inventory, breakers, hold_seconds);
 
         let swept = app.clone();
         assembly.lifecycle.on_start(move |tasks| reconcile::run(&swept, tasks));
@@ -74,8 +64,7 @@ impl Program for Service {
             // Critical priority is for calls that finish interrupted orders. Clients make no such calls.
             server: assembly.server().priority_ceiling(|_| Priority::Default),
             api: http::router(Api { app: app.clone(), tasks: tasks.clone() }),
-            admin: reconcile::admin::routes(app.clone(), tasks)
-                .merge(reconcile::waiting::routes(app.clone())),
+            admin: reconcile::admin::routes(app.clone(), tasks),
             conditions: move || {
                 breaker_conditions("inventory", &app.breakers).chain(app.conditions()).collect()
             },

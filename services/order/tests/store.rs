@@ -2,22 +2,22 @@
 #![allow(clippy::unwrap_used)] // a test may panic
 
 use journal::database::Limits;
-use journal::{Database, idempotency};
+use journal::{Database, Journal, idempotency};
 use local::Service;
 use order_service::domain::{Status, TRANSITIONS};
-use order_service::store::pages::{self, Found, PAGE_LINES};
-use order_service::store::work::{self, Kind};
-use order_service::store::{Page, StoredStatus};
+use order_service::store::{
+    Due, FoundOrders, PAGE_LINES, PAGES, Page, Store, StoredStatus, TAKE_ENDED_HOLDS, TAKE_UNRESOLVED,
+};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row as _};
 use testkit::TestDatabase;
 use utoipa::OpenApi as _;
 use uuid::Uuid;
 
-/// A test database, and the service's connections to it in the serving role.
-async fn stage() -> (TestDatabase, Database) {
+/// A test database, and the service's store with connections in the serving role.
+async fn stage() -> (TestDatabase, Store) {
     let test = TestDatabase::new(Service::Order, &order_service::startup::migrator()).await.unwrap();
     let database = Database::new(test.serving_url().parse().unwrap(), Limits::default());
-    (test, database)
+    (test, Store::new(database, Journal::new("order", "test", "00")))
 }
 
 /// Inserts orders `from..=to` of `principal`, with `lines` lines each. `rest` has the status, and the offsets of `due_at`
@@ -47,18 +47,18 @@ async fn orders(test: &TestDatabase, (from, to): (i32, i32), principal: &str, li
         .unwrap();
 }
 
-async fn list(database: &Database, page: Page) -> Found {
-    database.read(None, page, |connection, page| Box::pin(pages::list(connection, page))).await.unwrap()
+async fn list(store: &Store, page: Page) -> FoundOrders {
+    store.list(None, &page).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_page_of_large_orders_ends_before_it_fills_the_memory() {
-    let (test, database) = stage().await;
+    let (test, store) = stage().await;
     orders(&test, (1, 10), "shop", 1_000, ["confirmed", "", ""]).await;
     let mut page = Page { principal: Some("shop".to_owned()), limit: 500, ..Page::default() };
     let mut seen = Vec::new();
     loop {
-        let Found { orders: found, next, .. } = list(&database, page.clone()).await;
+        let FoundOrders { orders: found, next, .. } = list(&store, page.clone()).await;
         let lines: usize = found.iter().map(|order| order.lines.len()).sum();
         assert!(i64::try_from(lines).unwrap() <= PAGE_LINES, "{lines} lines in one page");
         assert!(!found.is_empty() || next.is_none(), "a page with a next page has at least one order");
@@ -90,7 +90,7 @@ async fn spoil(test: &TestDatabase, id: i32, set: &str) {
 
 #[tokio::test]
 async fn orders_that_cannot_be_read_do_not_keep_the_sweep_from_the_others() {
-    let (test, database) = stage().await;
+    let (test, store) = stage().await;
     // They have been due for longer than the others, so the sweep takes them first.
     orders(&test, (1, 6), "shop", 1, ["reserving", "-2 hours", ""]).await;
     orders(&test, (7, 300), "shop", 1, ["splitting", "-1 hour", ""]).await;
@@ -101,24 +101,15 @@ async fn orders_that_cannot_be_read_do_not_keep_the_sweep_from_the_others() {
         spoil(&test, 1 + n, fault).await;
         spoil(&test, 401 + n, fault).await;
     }
-    let take = async |unresolved: bool| {
-        let taken = database.transaction(None, unresolved, |connection, &unresolved| {
-            Box::pin(async move {
-                Ok(journal::Step::Commit(if unresolved {
-                    work::take_unresolved(connection, Kind::Ordinary, 6).await?
-                } else {
-                    work::take_overdue(connection, 6).await?
-                }))
-            })
-        });
-        let (orders, unreadable) = taken.await.unwrap();
+    let take = async |due: Due| {
+        let (orders, unreadable) = store.claim_due(due, 6).await.unwrap();
         let mut ids: Vec<_> = orders.iter().map(|order| order.id.as_u128()).collect();
         ids.sort_unstable();
         (ids, unreadable.len())
     };
-    for (unresolved, good) in [(true, [301, 302, 303]), (false, [407, 408, 409])] {
-        assert_eq!(take(unresolved).await, (vec![], FAULTS.len()), "every row of the batch is unreadable");
-        assert_eq!(take(unresolved).await, (good.to_vec(), 0), "the next batch has no unreadable row");
+    for (due, good) in [(Due::Unresolved, [301, 302, 303]), (Due::EndedHold, [407, 408, 409])] {
+        assert_eq!(take(due).await, (vec![], FAULTS.len()), "every row of the batch is unreadable");
+        assert_eq!(take(due).await, (good.to_vec(), 0), "the next batch has no unreadable row");
     }
     let touched: i64 =
         sqlx::query_scalar("SELECT count(*) FROM orders WHERE status = 'splitting' AND epoch > 1")
@@ -127,34 +118,26 @@ async fn orders_that_cannot_be_read_do_not_keep_the_sweep_from_the_others() {
             .unwrap();
     assert_eq!(touched, 0, "orders of a release that knows the status are not taken");
 
-    let read = database.read(None, (), |connection, ()| {
-        Box::pin(async move {
-            let unresolved = work::unresolved(&mut *connection, 10.0).await?;
-            Ok((unresolved, work::of_unknown_status(connection, 5).await?))
-        })
-    });
-    let (unresolved, foreign) = read.await.unwrap();
-    assert_eq!(unresolved.iter().find(|u| u.status == "splitting").unwrap().count, 294);
-    assert!(foreign.len() == 5 && foreign.iter().all(|(_, status)| status == "splitting"));
+    let unresolved = store.unresolved(None, 10.0, 5).await.unwrap();
+    assert_eq!(unresolved.by_status.iter().find(|u| u.status == "splitting").unwrap().count, 294);
+    let unknown = unresolved.of_unknown_status;
+    assert!(unknown.len() == 5 && unknown.iter().all(|(_, status)| status == "splitting"));
 }
 
 #[tokio::test]
 async fn reserved_orders_that_never_expire_do_not_keep_newer_ones_from_expiring() {
-    let (test, database) = stage().await;
+    let (test, store) = stage().await;
     // Asked about before, and put back: as many as a sweep takes at once.
     orders(&test, (1, 6), "shop", 1, ["reserved", "-1 second", "-2 hours"]).await;
     orders(&test, (7, 9), "shop", 1, ["reserved", "", "-1 minute"]).await;
-    let taken = database.transaction(None, (), |connection, ()| {
-        Box::pin(async move { Ok(journal::Step::Commit(work::take_overdue(connection, 6).await?)) })
-    });
-    let (orders, _) = taken.await.unwrap();
+    let (orders, _) = store.claim_due(Due::EndedHold, 6).await.unwrap();
     let ids: Vec<_> = orders.iter().map(|order| order.id.as_u128()).collect();
     assert!(orders.len() == 6 && [7, 8, 9].iter().all(|id| ids.contains(id)), "{ids:?}");
 }
 
 #[tokio::test]
 async fn a_list_names_the_orders_that_cannot_be_read_and_shows_a_status_as_it_is() {
-    let (test, database) = stage().await;
+    let (test, store) = stage().await;
     orders(&test, (1, 9), "shop", 1, ["reserving", "1 minute", ""]).await;
     for (n, fault) in (0..).zip(FAULTS) {
         spoil(&test, 1 + n, fault).await;
@@ -164,7 +147,7 @@ async fn a_list_names_the_orders_that_cannot_be_read_and_shows_a_status_as_it_is
         let mut page = Page { principal, limit: 4, ..Page::default() };
         let (mut shown, mut unreadable) = (Vec::new(), Vec::new());
         loop {
-            let found = list(&database, page.clone()).await;
+            let found = list(&store, page.clone()).await;
             shown.extend(found.orders.into_iter().map(|order| (order.id.as_u128(), order.status)));
             unreadable.extend(found.unreadable.into_iter().map(|fault| fault.id.as_u128()));
             match found.next {
@@ -180,14 +163,15 @@ async fn a_list_names_the_orders_that_cannot_be_read_and_shows_a_status_as_it_is
 }
 
 /// The query plan of `statement` under the service's settings, for parameters of these `types`.
-async fn plan(database: &Database, statement: &str, types: &str) -> String {
+async fn plan(store: &Store, statement: &str, types: &str) -> String {
     let nulls = vec!["NULL"; types.split(", ").count()].join(", ");
     let explain = [
         format!("PREPARE explained ({types}) AS {statement}"),
         format!("EXPLAIN EXECUTE explained ({nulls})"),
         "DEALLOCATE explained".to_owned(),
     ];
-    let lines = database
+    let lines = store
+        .database()
         .read(None, explain, |connection, [prepare, explain, deallocate]| {
             Box::pin(async move {
                 sqlx::raw_sql(AssertSqlSafe(prepare.clone())).execute(&mut *connection).await?;
@@ -202,56 +186,57 @@ async fn plan(database: &Database, statement: &str, types: &str) -> String {
 }
 
 /// Orders of two principals: `large` has many at rest, a few reserved and fewer unresolved; `small` has three.
-async fn shops() -> (TestDatabase, Database) {
-    let (test, database) = stage().await;
+async fn shops() -> (TestDatabase, Store) {
+    let (test, store) = stage().await;
     orders(&test, (1, 10_000), "large", 1, ["confirmed", "", ""]).await;
     orders(&test, (10_001, 10_200), "large", 1, ["reserved", "", "10 minutes"]).await;
     orders(&test, (10_201, 10_220), "large", 1, ["reserve_unknown", "1 minute", ""]).await;
     orders(&test, (10_221, 10_223), "small", 1, ["confirmed", "", ""]).await;
     let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
     sqlx::query("ANALYZE orders").execute(&mut admin).await.unwrap();
-    (test, database)
+    (test, store)
 }
 
 #[tokio::test]
 async fn a_list_reads_only_the_rows_of_its_page_by_an_index() {
-    let (_test, database) = shops().await;
-    for ((name, statement), index) in pages::PAGES.into_iter().zip([
+    let (_test, store) = shops().await;
+    for ((name, statement), index) in PAGES.into_iter().zip([
         "Index Cond: (id > $1)",
         "Index Cond: ((ROW(principal, id) > ROW($6, $1)) AND (principal <= $6))",
         "Index Scan using orders_due",
     ]) {
-        let plan = plan(&database, statement, "uuid, text, text, bigint, bigint, text").await;
+        let plan = plan(&store, statement, "uuid, text, text, bigint, bigint, text").await;
         assert!(plan.contains(index) && !plan.contains("Seq Scan"), "{name}:\n{plan}");
     }
-    let ids = |found: Found| -> Vec<u128> { found.orders.iter().map(|order| order.id.as_u128()).collect() };
+    let ids =
+        |found: FoundOrders| -> Vec<u128> { found.orders.iter().map(|order| order.id.as_u128()).collect() };
     let page = Page { limit: 2, ..Page::default() };
-    assert_eq!(ids(list(&database, page.clone()).await), [1, 2]);
+    assert_eq!(ids(list(&store, page.clone()).await), [1, 2]);
     let small = Page { principal: Some("small".to_owned()), ..page.clone() };
-    assert_eq!(ids(list(&database, small.clone()).await), [10_221, 10_222]);
+    assert_eq!(ids(list(&store, small.clone()).await), [10_221, 10_222]);
     let on = Page { after: Some(Uuid::from_u128(10_222)), ..small.clone() };
-    assert_eq!(ids(list(&database, on).await), [10_223]);
+    assert_eq!(ids(list(&store, on).await), [10_223]);
     let unknown = Page { status: Some(Status::ReserveUnknown), ..page };
-    assert_eq!(ids(list(&database, unknown.clone()).await), [10_201, 10_202]);
+    assert_eq!(ids(list(&store, unknown.clone()).await), [10_201, 10_202]);
     let not_its_own = Page { principal: small.principal, ..unknown };
-    assert_eq!(ids(list(&database, not_its_own).await), [0; 0]);
+    assert_eq!(ids(list(&store, not_its_own).await), [0; 0]);
 }
 
 #[tokio::test]
 async fn a_sweep_reads_only_due_rows_by_an_index() {
-    let (_test, database) = shops().await;
+    let (_test, store) = shops().await;
     for (statement, types, index) in [
-        (work::TAKE_UNRESOLVED, "bigint, bigint, text[], integer, boolean", "Index Cond: (due_at <= now())"),
-        (work::TAKE_OVERDUE, "bigint, bigint", "Index Cond: (expires_at <= now())"),
+        (TAKE_UNRESOLVED, "bigint, bigint, text[], integer, boolean", "Index Cond: (due_at <= now())"),
+        (TAKE_ENDED_HOLDS, "bigint, bigint", "Index Cond: (expires_at <= now())"),
     ] {
-        let plan = plan(&database, statement, types).await;
+        let plan = plan(&store, statement, types).await;
         assert!(plan.contains(index), "{plan}");
     }
 }
 
 #[tokio::test]
 async fn keys_are_deleted_a_week_after_their_reply_unless_the_order_can_still_move() {
-    let (test, database) = stage().await;
+    let (test, store) = stage().await;
     let mut admin = PgConnection::connect_with(&test.admin()).await.unwrap();
     // One order of each status, reached by a legal move, with an old key, a young key and a key without a reply.
     let insert = "WITH aggregate AS (SELECT gen_random_uuid() AS id), moves AS (
@@ -271,8 +256,8 @@ async fn keys_are_deleted_a_week_after_their_reply_unless_the_order_can_still_mo
         insert.execute(&mut admin).await.unwrap();
     }
     let terminal = Status::ALL.into_iter().filter(|status| status.is_terminal()).count();
-    assert_eq!(usize::try_from(idempotency::reap(&database).await.unwrap()).unwrap(), terminal);
-    assert_eq!(idempotency::reap(&database).await.unwrap(), 0);
+    assert_eq!(usize::try_from(idempotency::reap(store.database()).await.unwrap()).unwrap(), terminal);
+    assert_eq!(idempotency::reap(store.database()).await.unwrap(), 0);
     let left: i64 =
         sqlx::query_scalar("SELECT count(*) FROM idempotency").fetch_one(&mut admin).await.unwrap();
     assert_eq!(usize::try_from(left).unwrap(), 3 * Status::ALL.len() - terminal);
@@ -283,7 +268,7 @@ async fn keys_are_deleted_a_week_after_their_reply_unless_the_order_can_still_mo
         FROM generate_series(1, 10000) n";
     sqlx::query(young).execute(&mut admin).await.unwrap();
     sqlx::query("ANALYZE idempotency").execute(&mut admin).await.unwrap();
-    let plan = plan(&database, idempotency::REAP, "integer, bigint").await;
+    let plan = plan(&store, idempotency::REAP, "integer, bigint").await;
     for part in ["Tid Scan on idempotency", "Index Scan using idempotency_by_completion"] {
         assert!(plan.contains(part), "{plan}");
     }

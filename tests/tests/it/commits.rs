@@ -24,7 +24,7 @@ async fn until_accepted(what: &str, call: impl Fn() -> Call) -> Reply {
 async fn through(pair: &TestPair, service: Service, cut: Cut, rule: &str) {
     let cuts = pair.network(service).counts().cuts;
     let what = format!("{service}, {cut:?} at the commit of {rule}");
-    let of_confirmation = matches!(rule, "order.intend@1" | "inventory.confirm@1");
+    let of_confirmation = matches!(rule, "order.intend@2" | "inventory.confirm@1");
     if !of_confirmation {
         pair.network(service).cut_commit_of(rule.as_bytes(), cut);
     }
@@ -39,7 +39,7 @@ async fn through(pair: &TestPair, service: Service, cut: Cut, rule: &str) {
     assert_eq!(pair.network(service).counts().cuts, cuts + 1, "{what}: the cut took place");
 }
 
-const OF_ORDER: [&str; 3] = ["order.place@1", "order.answered@1", "order.intend@1"];
+const OF_ORDER: [&str; 3] = ["order.place@1", "order.answered@1", "order.intend@2"];
 
 #[tokio::test]
 async fn a_commit_of_the_order_service_whose_answer_is_lost_takes_effect_once() {

@@ -13,7 +13,7 @@ use inventory_api::{
 use journal::{Alternative, Entry};
 use mainstay::client::CallError;
 use mainstay::{Problem, RequestContext};
-use order_service::app::view::OrderView;
+use order_service::app::OrderView;
 use order_service::http::{History, PlaceOrder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -206,23 +206,24 @@ fn a_member_of_a_later_release_in_a_decisions_inputs_changes_no_decision() {
     let held = json!({"order_id": ID, "lines": [line()], "state": "held", "version": 1, "now": TIME, "expires_at": TIME});
     let reply = |kind: Value| json!({"state": "reserving", "reply": kind});
     let short = json!([{"sku": "A", "requested": 2, "available": 1}]);
+    let intend = json!({"state": "reserved", "wish": "confirm", "reservation_id": ID, "expires_at": TIME,
+        "deadline_left_ms": 1, "if_unknown": "x"});
+    let expire = json!({"state": "reserved", "reservation": "expired", "expires_at": TIME});
     let samples = [
         (
             "order.place@1",
             json!({"customer_id": "1", "deadline_left_ms": 1, "hold_seconds": 1, "if_unknown": "x",
             "lines": [line()], "reservation_id": ID}),
         ),
-        (
-            "order.intend@1",
-            json!({"state": "reserved", "wish": "confirm", "reservation_id": ID, "expires_at": TIME,
-            "deadline_left_ms": 1, "if_unknown": "x"}),
-        ),
+        ("order.intend@1", intend.clone()),
+        ("order.intend@2", intend),
         ("order.answered@1", reply(json!({"kind": "held", "expires_at": TIME}))),
         ("order.answered@1", reply(json!({"kind": "insufficient_stock", "short_lines": short}))),
         ("order.answered@1", reply(json!({"kind": "unknown_sku", "skus": ["A"]}))),
         ("order.answered@1", reply(json!({"kind": "reservation_voided"}))),
         ("order.answered@1", reply(json!({"kind": "nothing", "seen": "x"}))),
-        ("order.lapse@1", json!({"state": "reserved", "reservation": "expired", "expires_at": TIME})),
+        ("order.lapse@1", expire.clone()),
+        ("order.expire@1", expire),
         (
             "inventory.reserve@1",
             json!({"hold_seconds": 1, "lines": [requested], "now": TIME, "order_id": ID}),
@@ -235,7 +236,7 @@ fn a_member_of_a_later_release_in_a_decisions_inputs_changes_no_decision() {
     ];
     let replay = |rule: &str, inputs: &Value| {
         if rule.starts_with("order.") {
-            order_service::domain::rules::replay(rule, inputs)
+            order_service::domain::decisions::replay(rule, inputs)
         } else {
             inventory_service::domain::replay(rule, inputs)
         }

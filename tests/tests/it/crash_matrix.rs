@@ -79,7 +79,7 @@ async fn an_order_is_placed_once_when_a_service_is_killed_at_any_durable_step_of
 async fn an_order_is_confirmed_once_when_a_service_is_killed_at_any_durable_step_of_confirming_it() {
     let mut pair = pair().await;
     let steps = [
-        (Service::Order, "order.intend@1"),
+        (Service::Order, "order.intend@2"),
         (Service::Inventory, "inventory.confirm@1"),
         (Service::Order, "order.answered@1"),
     ];
@@ -98,7 +98,7 @@ async fn an_order_is_confirmed_once_when_a_service_is_killed_at_any_durable_step
 async fn an_order_is_cancelled_once_when_a_service_is_killed_at_any_durable_step_of_cancelling_it() {
     let mut pair = pair().await;
     let steps = [
-        (Service::Order, "order.intend@1"),
+        (Service::Order, "order.intend@2"),
         (Service::Inventory, "inventory.release@1"),
         (Service::Order, "order.answered@1"),
     ];

@@ -130,7 +130,7 @@ impl Feeds {
         {
             // Only the order service's journal has the order's id; inventory has the reservation id that is derived
             // from it.
-            let reservation = order_service::app::drive::derived(order, "reservation");
+            let reservation = order_service::app::advance::derived(order, "reservation");
             self.add(vec![Filter::aggregate(reservation)], until, &mut found).await?;
             if !found.entries.is_empty() {
                 found.known_as.insert("an order");

@@ -7,7 +7,7 @@ use std::ops::AddAssign;
 use journal::Entry;
 use mainstay::DecisionTrail;
 use mainstay::trail::Decision;
-use order_service::app::requests::Requests as Counted;
+use order_service::domain::retry::Requests as Counted;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -27,7 +27,7 @@ pub(crate) fn why(entry: &Entry, cause: Option<&Entry>) -> String {
         "order.place" => place(inputs),
         "order.intend" => intend(inputs),
         "order.answered" => answered(inputs, cause),
-        "order.lapse" => lapse(inputs),
+        "order.expire" | "order.lapse" => expire(inputs),
         "inventory.reserve" => reserve(inputs),
         "inventory.confirm" | "inventory.expire" => hold(inputs),
         "inventory.release" => release(inputs),
@@ -177,7 +177,7 @@ fn short_lines(reply: &Value) -> Option<String> {
     })
 }
 
-fn lapse(inputs: &Value) -> Option<String> {
+fn expire(inputs: &Value) -> Option<String> {
     Some(format!("inventory was asked, and says that the reservation is {}", text(inputs, "reservation")?))
 }
 
@@ -239,8 +239,8 @@ fn decided(decision: &Value) -> String {
 mod tests {
     use inventory_api::{Line, ReservationStatus, ShortLine};
     use journal::{Alternative, Rule};
-    use order_service::domain::Status;
-    use order_service::domain::rules::{Answered, Intend, Lapse, Place, Reply, Wish};
+    use order_service::domain::decisions::{Answered, Expire, Intend, InventoryAnswer, Place};
+    use order_service::domain::{CustomerCommand, Status};
     use serde::Serialize;
     use serde_json::json;
     use uuid::Uuid;
@@ -276,7 +276,7 @@ mod tests {
         );
         let intend = Intend {
             state: Status::Reserved,
-            wish: Wish::Cancel,
+            command: CustomerCommand::Cancel,
             reservation_id: Uuid::nil(),
             expires_at: Some("2026-11-21T12:15:00.123Z".to_owned()),
             deadline_left_ms: 20,
@@ -289,26 +289,32 @@ mod tests {
             told(&intend)
         );
         let short = ShortLine { sku: "a".to_owned(), requested: 6, available: 2 };
-        let replies = [
-            (Reply::Held { expires_at: "2026-11-21T12:15:00Z".to_owned() }, "holds the stock until 12:15:00"),
+        let answers = [
             (
-                Reply::InsufficientStock { short_lines: vec![short] },
+                InventoryAnswer::Held { expires_at: "2026-11-21T12:15:00Z".to_owned() },
+                "holds the stock until 12:15:00",
+            ),
+            (
+                InventoryAnswer::InsufficientStock { short_lines: vec![short] },
                 "too little stock: a: 6 asked for, 2 available",
             ),
-            (Reply::UnknownSku { skus: vec!["x".to_owned()] }, "no item [\"x\"]"),
-            (Reply::ReservationVoided, "voided"),
-            (Reply::Shipped, "shipped"),
-            (Reply::Released, "holds nothing for it now"),
-            (Reply::HoldExpired, "hold had expired"),
-            (Reply::Nothing { seen: "connection lost".to_owned() }, "no reliable answer: connection lost"),
+            (InventoryAnswer::UnknownSku { skus: vec!["x".to_owned()] }, "no item [\"x\"]"),
+            (InventoryAnswer::ReservationVoided, "voided"),
+            (InventoryAnswer::Shipped, "shipped"),
+            (InventoryAnswer::Released, "holds nothing for it now"),
+            (InventoryAnswer::HoldExpired, "hold had expired"),
+            (
+                InventoryAnswer::Nothing { seen: "connection lost".to_owned() },
+                "no reliable answer: connection lost",
+            ),
         ];
-        for (reply, words) in replies {
-            let told = told(&Answered { state: Status::Reserving, reply });
+        for (answer, words) in answers {
+            let told = told(&Answered { state: Status::Reserving, answer });
             assert!(told.contains(words) && told.ends_with("[order.answered@1]"), "{told}");
         }
-        let lapse =
-            Lapse { state: Status::Reserved, reservation: ReservationStatus::Expired, expires_at: None };
-        assert!(told(&lapse).contains("is expired"), "{}", told(&lapse));
+        let expire =
+            Expire { state: Status::Reserved, reservation: ReservationStatus::Expired, expires_at: None };
+        assert!(told(&expire).contains("is expired"), "{}", told(&expire));
     }
 
     #[test]
@@ -364,7 +370,7 @@ mod tests {
     fn the_reason_for_a_released_order_follows_inventorys_own_entry() {
         let (_, cause) = lost_reply()[1].recorded();
         let (_, recorded) = lost_reply()[3].recorded();
-        let answered = Answered { state: Status::Cancelling, reply: Reply::Released };
+        let answered = Answered { state: Status::Cancelling, answer: InventoryAnswer::Released };
         let inputs = serde_json::to_value(answered).unwrap();
         let entry = Entry { rule: Answered::NAME.into(), inputs, ..recorded.entry };
         let table = [

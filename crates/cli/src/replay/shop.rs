@@ -10,7 +10,7 @@ use inventory_api::{CreateItem, Line, Receipt, item_path};
 use local::Service;
 use mainstay::random::Random;
 use mainstay::{CallError, Problem, classify};
-use order_service::app::view::OrderView;
+use order_service::app::OrderView;
 use order_service::domain::Status;
 use order_service::http::PlaceOrder;
 use serde::Serialize;
@@ -128,7 +128,7 @@ impl Shop {
         }
         let order: OrderView = serde_json::from_slice(reply.body())
             .map_err(|error| GivenUp::Refused { what: path.to_owned(), why: error.to_string() })?;
-        if reply.status() != StatusCode::ACCEPTED || is_settled(order.status) {
+        if reply.status() != StatusCode::ACCEPTED || order.status.known().is_some_and(&is_settled) {
             return Ok(CommandResult::Order(order));
         }
         self.tally.accepted(Some(order.id));
@@ -137,8 +137,8 @@ impl Shop {
         let decided = self.follow(&location, pause(classify::retry_after(reply.headers())), is_settled).await;
         self.tally.resolved();
         let order = decided?;
-        Ok(match order.status {
-            Status::Rejected => CommandResult::Refused,
+        Ok(match order.status.known() {
+            Some(Status::Rejected) => CommandResult::Refused,
             _ => CommandResult::Order(order),
         })
     }
@@ -158,7 +158,7 @@ impl Shop {
             match self.order.call(Method::GET, location, None, Bytes::new()).await {
                 Ok(reply) if reply.status() == StatusCode::OK => {
                     match serde_json::from_slice::<OrderView>(reply.body()) {
-                        Ok(order) if is_settled(order.status) => return Ok(order),
+                        Ok(order) if order.status.known().is_some_and(&is_settled) => return Ok(order),
                         Ok(order) => last = format!("{:?}", order.status),
                         Err(error) => last = error.to_string(),
                     }

@@ -26,10 +26,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// The contract of both services, from their own code.
 pub(crate) fn contract() -> Contract<'static> {
     let order = order_service::domain::TRANSITIONS;
-    let order = order.into_iter().map(|(from, to)| (order_service::domain::rules::KIND, from, to));
+    let order = order.into_iter().map(|(from, to)| (order_service::domain::decisions::KIND, from, to));
     Contract::new(order.chain(inventory_service::domain::TRANSITIONS), |rule, inputs| {
         if rule.starts_with("order.") {
-            order_service::domain::rules::replay(rule, inputs)
+            order_service::domain::decisions::replay(rule, inputs)
         } else {
             inventory_service::domain::replay(rule, inputs)
         }

@@ -1,75 +1,46 @@
 //! A request whose idempotency key is taken: it gets the stored reply, or 202 while there is none.
 
-use journal::DatabaseError;
-use journal::idempotency::{KeyRow, look};
-use tokio::time::Instant;
-
-use super::{App, Caller, Done, Refused, replies};
-use crate::domain::rules::Wish;
-use crate::domain::status::Step;
-use crate::store::{Order, StoredOrder, orders};
+use super::{App, CommandContext, CommandError, CommandResult, OrderView};
+use crate::domain::Status;
+use crate::store::StoredOrder;
 
 impl App {
     /// Answers a request whose key is taken.
-    pub(super) async fn repeat(&self, caller: &Caller, command: &'static str) -> Result<Done, Refused> {
-        let (row, order) =
-            self.find_key(caller, Some(caller.context.deadline.instant())).await.map_err(Refused::Unread)?;
+    pub(super) async fn repeat(
+        &self,
+        command: &CommandContext,
+        name: &'static str,
+    ) -> Result<CommandResult, CommandError> {
+        let deadline = Some(command.driver.context.deadline.instant());
+        let found = self.store.find_by_key(&command.driver.cause.principal, command.key_hash, deadline).await;
         // The transaction of the other claim was rolled back, so no request holds the key. The client can repeat.
-        let Some(row) = row else { return Err(Refused::InFlight) };
-        if row.fingerprint != caller.fingerprint {
-            return Err(Refused::KeyReused);
+        let Some((row, order)) = found.map_err(CommandError::KeyUnreadable)? else {
+            return Err(CommandError::InFlight);
+        };
+        if row.fingerprint != command.fingerprint {
+            return Err(CommandError::KeyReused);
         }
         match (row.reply, order) {
-            (Some(reply), _) => Ok(Done::Replayed(reply)),
-            (None, Some(order)) => match Done::pending(order) {
-                Done::Pending(order) if order.in_flight && works_on(&order, command) => {
-                    Err(Refused::InFlight)
-                }
-                done => Ok(done),
-            },
-            (None, None) => Err(Refused::NotFound),
+            (Some(reply), _) => Ok(CommandResult::Replayed(reply)),
+            (None, Some(order)) if carries_out(&order, name) => Err(CommandError::InFlight),
+            (None, Some(order)) => Ok(CommandResult::Pending(OrderView::from(&order))),
+            (None, None) => Err(CommandError::NotFound),
         }
     }
 
-    /// The reply that is stored under the caller's key by now, or the order's present state.
-    pub(super) async fn settled(&self, caller: &Caller) -> Result<Done, Refused> {
-        match self.find_key(caller, None).await? {
-            (Some(KeyRow { reply: Some(reply), .. }), _) => Ok(Done::Final(reply)),
-            (_, Some(order)) => Ok(Done::pending(order)),
-            (_, None) => Err(Refused::NotFound),
+    /// The reply that is stored under the command's key by now, or the order's present state.
+    pub(super) async fn settled(&self, command: &CommandContext) -> Result<CommandResult, CommandError> {
+        let found = self.store.find_by_key(&command.driver.cause.principal, command.key_hash, None).await?;
+        match found.map(|(row, order)| (row.reply, order)) {
+            Some((Some(reply), _)) => Ok(CommandResult::Final(reply)),
+            Some((None, Some(order))) => Ok(CommandResult::Pending(OrderView::from(&order))),
+            Some((None, None)) | None => Err(CommandError::NotFound),
         }
-    }
-
-    async fn find_key(
-        &self,
-        caller: &Caller,
-        deadline: Option<Instant>,
-    ) -> Result<(Option<KeyRow>, Option<StoredOrder>), DatabaseError> {
-        self.database
-            .read(deadline, caller, |connection, caller| {
-                Box::pin(async move {
-                    let row = look(connection, &caller.cause.principal, &caller.key_hash).await?;
-                    let order = match &row {
-                        Some(row) if row.reply.is_none() => {
-                            orders::get(connection, row.aggregate_id, None).await?
-                        }
-                        _ => None,
-                    };
-                    Ok((row, order))
-                })
-            })
-            .await
     }
 }
 
-/// True if the request that is in flight on `order` carries out `command`.
-fn works_on(order: &Order, command: &str) -> bool {
-    order.status.step().is_some_and(|step| {
-        command
-            == match step {
-                Step::Reserve => replies::PLACE,
-                Step::Confirm => Wish::Confirm.as_str(),
-                Step::Release => Wish::Cancel.as_str(),
-            }
-    })
+/// True if a request is in flight on `order` and carries out the command `name`.
+fn carries_out(order: &StoredOrder, name: &str) -> bool {
+    let step = order.status.known().and_then(Status::step);
+    order.in_flight && step.is_some_and(|step| step.command() == name)
 }

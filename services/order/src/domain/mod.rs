@@ -1,6 +1,7 @@
 //! States and decisions of an order: pure, synchronous functions without clocks or I/O.
 
-pub mod rules;
+pub mod decisions;
+pub mod retry;
 pub mod status;
 
-pub use status::{Event, Illegal, Status, TRANSITIONS};
+pub use status::{CustomerCommand, Event, Illegal, PLACE, Status, TRANSITIONS};

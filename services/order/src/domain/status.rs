@@ -118,6 +118,54 @@ impl Step {
             Self::Release => "release",
         }
     }
+
+    /// Name of the command that the step carries out.
+    pub const fn command(self) -> &'static str {
+        match self {
+            Self::Reserve => PLACE,
+            Self::Confirm => CustomerCommand::Confirm.as_str(),
+            Self::Release => CustomerCommand::Cancel.as_str(),
+        }
+    }
+}
+
+/// Name of the command that places an order.
+pub const PLACE: &str = "place";
+
+/// A customer's command for an order that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CustomerCommand {
+    /// Ship the order.
+    Confirm,
+    /// Cancel the order, and give its stock back.
+    Cancel,
+}
+
+impl CustomerCommand {
+    /// Name of the command.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirm => "confirm",
+            Self::Cancel => "cancel",
+        }
+    }
+
+    /// The command as an event of the state machine.
+    pub const fn event(self) -> Event {
+        match self {
+            Self::Confirm => Event::Confirm,
+            Self::Cancel => Event::Cancel,
+        }
+    }
+
+    /// The status in which the command is carried out.
+    pub const fn goal(self) -> Status {
+        match self {
+            Self::Confirm => Status::Confirmed,
+            Self::Cancel => Status::Cancelled,
+        }
+    }
 }
 
 /// An event that can move an order.

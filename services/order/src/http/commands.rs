@@ -15,11 +15,12 @@ use mainstay::server::LogFields;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::{Api, PlaceOrder, answer};
+use super::{Api, PlaceOrder, replies};
 use crate::app::place::NewOrder;
-use crate::app::view::OrderView;
-use crate::app::{Caller, Done, IntentCommitted, Refused, replies};
-use crate::domain::rules::Wish;
+use crate::app::{
+    App, CommandContext, CommandError, CommandResult, IntentCommitted, OrderView, stored_replies,
+};
+use crate::domain::CustomerCommand;
 
 /// Time kept back from the deadline for writing the reply.
 const REPLYING: Duration = Duration::from_millis(20);
@@ -59,9 +60,11 @@ pub(super) async fn place(
     key: IdempotencyKey,
     body: ValidJson<NewOrder>,
 ) -> Result<Response, ApiError> {
-    let caller = caller(&authenticated, &key, body.fingerprint.0, context);
-    run(&api, &log, caller, |app, caller, begun| async move { app.place(caller, body.value, begun).await })
-        .await
+    let command = command(&authenticated, &key, body.fingerprint.0, context);
+    run(&api, &log, command, |app, command, committed| async move {
+        app.place(command, body.value, committed).await
+    })
+    .await
 }
 
 /// Confirm an order: inventory ships its stock
@@ -99,8 +102,8 @@ pub(super) async fn confirm(
     key: IdempotencyKey,
     body: EmptyBody,
 ) -> Result<Response, ApiError> {
-    let caller = caller(&authenticated, &key, body.fingerprint.0, context);
-    wish(&api, &log, caller, id, Wish::Confirm).await
+    let command = command(&authenticated, &key, body.fingerprint.0, context);
+    customer_command(&api, &log, command, id, CustomerCommand::Confirm).await
 }
 
 /// Cancel an order: inventory gives its stock back
@@ -137,57 +140,65 @@ pub(super) async fn cancel(
     key: IdempotencyKey,
     body: EmptyBody,
 ) -> Result<Response, ApiError> {
-    let caller = caller(&authenticated, &key, body.fingerprint.0, context);
-    wish(&api, &log, caller, id, Wish::Cancel).await
+    let command = command(&authenticated, &key, body.fingerprint.0, context);
+    customer_command(&api, &log, command, id, CustomerCommand::Cancel).await
 }
 
-async fn wish(
+async fn customer_command(
     api: &Api,
     log: &LogFields,
-    caller: Caller,
+    command: CommandContext,
     id: Uuid,
-    wish: Wish,
+    wanted: CustomerCommand,
 ) -> Result<Response, ApiError> {
     log.set("order_id", id.to_string());
-    run(api, log, caller, move |app, caller, begun| async move { app.wish(caller, id, wish, begun).await })
-        .await
+    run(api, log, command, move |app, command, committed| async move {
+        app.customer_command(command, id, wanted, committed).await
+    })
+    .await
 }
 
-fn caller(
+fn command(
     authenticated: &Authenticated<Clients>,
     key: &IdempotencyKey,
     fingerprint: [u8; 32],
     context: RequestContext,
-) -> Caller {
+) -> CommandContext {
     let principal = Arc::clone(&authenticated.principal.name);
-    Caller::new(principal, KeyHash::of(key.as_str()), fingerprint, context)
+    CommandContext::new(principal, KeyHash::of(key.as_str()), fingerprint, context)
 }
 
 /// Runs a use case to its end, and waits for its result until the deadline. If the deadline comes first and the intent is
 /// committed, the reply is 202 and the use case goes on.
-async fn run<F, W>(api: &Api, log: &LogFields, caller: Caller, use_case: W) -> Result<Response, ApiError>
+async fn run<F, W>(
+    api: &Api,
+    log: &LogFields,
+    command: CommandContext,
+    use_case: W,
+) -> Result<Response, ApiError>
 where
-    W: FnOnce(crate::app::App, Caller, IntentCommitted) -> F,
-    F: Future<Output = Result<Done, Refused>> + Send + 'static,
+    W: FnOnce(Arc<App>, CommandContext, IntentCommitted) -> F,
+    F: Future<Output = Result<CommandResult, CommandError>> + Send + 'static,
 {
-    let until = caller.context.deadline.less(REPLYING).instant();
-    let (begun, mut began) = oneshot::channel();
-    let work = api.tasks.shield(use_case(api.app.clone(), caller, begun));
-    let Ok(ended) = tokio::time::timeout_at(until, work).await else {
-        let order = began.try_recv().map_err(|_| answer::too_late())?;
-        log.set("order_id", order.id.to_string());
-        return Ok(answer::pending(&order));
-    };
-    if let Ok(order) = began.try_recv() {
+    let until = command.driver.context.deadline.less(REPLYING).instant();
+    let (send, mut committed) = oneshot::channel();
+    let work = api.tasks.shield(use_case(Arc::clone(&api.app), command, send));
+    let ended = tokio::time::timeout_at(until, work).await;
+    let order = committed.try_recv().ok();
+    if let Some(order) = &order {
         log.set("order_id", order.id.to_string());
     }
-    let done = ended.map_err(ApiError::internal)?.map_err(answer::refused)?;
-    log.set("idempotent_replayed", matches!(done, Done::Replayed(_)));
-    if let Done::Replayed(reply) = &done {
+    let Ok(ended) = ended else {
+        let order = order.ok_or_else(replies::too_late)?;
+        return Ok(replies::accepted(&OrderView::from(&*order)));
+    };
+    let result = ended.map_err(ApiError::internal)?.map_err(replies::refused)?;
+    log.set("idempotent_replayed", matches!(result, CommandResult::Replayed(_)));
+    if let CommandResult::Replayed(reply) = &result {
         // A replay writes no entry. Its log line is the only record that links its correlation id to the order.
-        if let Some(order_id) = replies::order_of(reply) {
+        if let Some(order_id) = stored_replies::order_of(reply) {
             log.set("order_id", order_id.to_string());
         }
     }
-    Ok(answer::done(done))
+    Ok(replies::result(result))
 }

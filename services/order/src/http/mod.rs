@@ -1,10 +1,11 @@
 //! The public API: routes, request and reply types, and the one mapping from results to replies. No rules, no SQL.
 
-mod answer;
-mod body;
+mod bodies;
 mod commands;
-mod history;
 mod queries;
+mod replies;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -13,15 +14,13 @@ use utoipa::OpenApi;
 
 use crate::app::App;
 
-pub use body::PlaceOrder;
-pub use history::{History, HistoryEntry};
-pub use queries::OrderPage;
+pub use bodies::{History, HistoryEntry, OrderPage, PlaceOrder};
 
 /// State that the handlers share.
 #[derive(Debug, Clone)]
 pub struct Api {
     /// The use cases.
-    pub app: App,
+    pub app: Arc<App>,
     /// Tasks in which the use cases run, so that a client's disconnect cancels none.
     pub tasks: Tasks,
 }
@@ -33,7 +32,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/orders/{id}", get(queries::get))
         .route("/v1/orders/{id}/confirm", post(commands::confirm))
         .route("/v1/orders/{id}/cancel", post(commands::cancel))
-        .route("/v1/orders/{id}/history", get(history::history))
+        .route("/v1/orders/{id}/history", get(queries::history))
         .with_state(api)
 }
 
@@ -50,7 +49,7 @@ pub fn router(api: Api) -> Router {
         commands::cancel,
         queries::get,
         queries::list,
-        history::history
+        queries::history
     ),
     components(schemas(chassis::problem_document::ProblemDocument))
 )]

@@ -1,4 +1,4 @@
-//! Handlers that read orders.
+//! Handlers that read orders and their histories.
 
 use axum::extract::State;
 use axum::{Extension, Json};
@@ -8,42 +8,20 @@ use chassis::problem_document::ProblemDocument;
 use chassis::{ApiError, Caller as Authenticated, Page, Role, ValidPath, ValidQuery};
 use inventory_api::validate;
 use mainstay::RequestContext;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::Api;
-use crate::app::view::{OrderView, ShownOrder};
+use super::bodies::{History, OrderPage, UnreadableEntry, UnreadableOrder};
+use crate::app::OrderView;
 use crate::domain::Status;
 use crate::store;
-
-/// A page of orders, oldest first. It has at most `limit` orders, and fewer if they reach 4,000 lines before that.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct OrderPage {
-    /// Orders of the page.
-    #[schema(value_type = Vec<OrderView>)]
-    pub items: Vec<ShownOrder>,
-    /// Orders of the page that this release cannot read; `items` and `unreadable` together are the whole page. Absent when
-    /// there are none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unreadable: Vec<UnreadableOrder>,
-    /// Cursor of the next page: the value for `after`; null at the end.
-    pub next: Option<String>,
-}
-
-/// An order that this release cannot read.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct UnreadableOrder {
-    /// Order id.
-    pub id: Uuid,
-    /// Reason for the reader; the service's log has the fault.
-    pub detail: &'static str,
-}
 
 /// Filters of the list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Which {
+pub(super) struct Filters {
     /// Only orders in this status.
     status: Option<Status>,
     /// Only orders of this customer: 1 to 64 printable ASCII characters.
@@ -52,7 +30,7 @@ pub(super) struct Which {
 }
 
 /// The principal whose orders a caller may see: a client's own; `None` for an operator, who sees all orders.
-pub(super) fn owner(authenticated: &Authenticated<ClientsAndOperators>) -> Option<&str> {
+fn owner(authenticated: &Authenticated<ClientsAndOperators>) -> Option<&str> {
     (authenticated.principal.role != Role::Operator).then_some(&*authenticated.principal.name)
 }
 
@@ -79,10 +57,10 @@ pub(super) async fn get(
     Extension(context): Extension<RequestContext>,
     authenticated: Authenticated<ClientsAndOperators>,
     ValidPath(id): ValidPath<Uuid>,
-) -> Result<Json<ShownOrder>, ApiError> {
+) -> Result<Json<OrderView>, ApiError> {
     let order = api.app.order(context.deadline.instant(), id, owner(&authenticated)).await;
     match order.map_err(|error| chassis::stored::database(&error))? {
-        Some(order) => Ok(Json(order.into())),
+        Some(order) => Ok(Json(OrderView::from(&order))),
         None => Err(ApiError::not_found("there is no such order")),
     }
 }
@@ -95,7 +73,7 @@ pub(super) async fn get(
 #[utoipa::path(
     get, path = "/v1/orders", tag = "orders",
     params(
-        Which,
+        Filters,
         ("after" = Option<String>, Query, description = "The cursor of the page before"),
         ("limit" = Option<u16>, Query, description = "Limit on orders of a page: 1 to 500, default 50", minimum = 1, maximum = 500),
     ),
@@ -115,16 +93,16 @@ pub(super) async fn list(
     Extension(context): Extension<RequestContext>,
     authenticated: Authenticated<ClientsAndOperators>,
     page: Page,
-    ValidQuery(which): ValidQuery<Which>,
+    ValidQuery(filters): ValidQuery<Filters>,
 ) -> Result<Json<OrderPage>, ApiError> {
     let after = page.after.map(|cursor| cursor.parse().map_err(|_| Page::bad_cursor())).transpose()?;
-    if which.customer_id.as_deref().is_some_and(|id| !validate::is_identifier(id)) {
+    if filters.customer_id.as_deref().is_some_and(|id| !validate::is_identifier(id)) {
         return Err(malformed("customer_id", validate::IDENTIFIER_RULE));
     }
     let wanted = store::Page {
         principal: owner(&authenticated).map(str::to_owned),
-        status: which.status,
-        customer_id: which.customer_id,
+        status: filters.status,
+        customer_id: filters.customer_id,
         after,
         limit: i64::from(page.limit),
     };
@@ -133,8 +111,49 @@ pub(super) async fn list(
     let unreadable =
         |id| UnreadableOrder { id, detail: "this release of the service cannot read this order" };
     Ok(Json(OrderPage {
-        items: found.orders.into_iter().map(ShownOrder::from).collect(),
+        items: found.orders.iter().map(OrderView::from).collect(),
         unreadable: found.unreadable.into_iter().map(|fault| unreadable(fault.id)).collect(),
         next: found.next.map(|id| id.to_string()),
     }))
+}
+
+/// Explain an order: every transition with its reason
+///
+/// Consistency: read your writes, and monotonic. An entry never changes and never disappears; later reads only add entries
+/// at the end.
+#[utoipa::path(
+    get, path = "/v1/orders/{id}/history", tag = "orders",
+    params(("id" = Uuid, Path, description = "The order")),
+    responses(
+        (status = 200, description = "The history", body = History),
+        (status = 400, description = "malformed-parameter", body = ProblemDocument),
+        (status = 401, description = "unauthenticated", body = ProblemDocument),
+        (status = 403, description = "forbidden", body = ProblemDocument),
+        (status = 404, description = "not-found, also for another principal's", body = ProblemDocument),
+        (status = 429, description = "rate-limited", body = ProblemDocument),
+        (status = 500, description = "internal", body = ProblemDocument),
+        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
+        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+    )
+)]
+pub(super) async fn history(
+    State(api): State<Api>,
+    Extension(context): Extension<RequestContext>,
+    authenticated: Authenticated<ClientsAndOperators>,
+    ValidPath(id): ValidPath<Uuid>,
+) -> Result<Json<History>, ApiError> {
+    let deadline = context.deadline.instant();
+    let order = api.app.order(deadline, id, owner(&authenticated)).await;
+    if order.map_err(|error| chassis::stored::database(&error))?.is_none() {
+        return Err(ApiError::not_found("there is no such order"));
+    }
+    let found = api.app.history(deadline, id).await.map_err(|error| chassis::stored::database(&error))?;
+    let mut history = History { entries: Vec::with_capacity(found.len()), unreadable: Vec::new() };
+    for entry in found {
+        match entry {
+            Ok(entry) => history.entries.push(entry.into()),
+            Err((seq, _)) => history.unreadable.push(UnreadableEntry { seq }),
+        }
+    }
+    Ok(Json(history))
 }

@@ -1,27 +1,34 @@
-//! `POST /admin/v1/reconcile` tries all unresolved orders now, in the operator's name. `GET /admin/v1/orders/stuck` lists
-//! the orders that are set apart.
+//! Operator routes: `POST /admin/v1/reconcile` tries all unresolved orders now, in the operator's name. `GET
+//! /admin/v1/orders/stuck` lists the orders that are set apart. `GET /admin/v1/orders/{id}/waiting` tells why an order
+//! waits, when it is tried next, and which commands have no final reply.
+
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use chassis::auth::Operators;
 use chassis::tasks::Tasks;
-use chassis::{ApiError, Caller};
+use chassis::{ApiError, Caller, ValidPath};
 use journal::DatabaseError;
 use mainstay::RequestContext;
 use mainstay::server::LogFields;
 use serde::Serialize;
+use uuid::Uuid;
 
-use super::{Swept, make_due_now, sweep, sweep_stuck};
+use super::{Swept, sweep, take};
 use crate::app::App;
-use crate::store::work::{self, StuckOrder};
+use crate::store::{Due, StuckOrder, Unanswered, Waiting};
+
+type Shared = State<(Arc<App>, Tasks)>;
 
 /// Routes for the operations listener's admin router. The work runs in `tasks`, so an operator's disconnect leaves none
 /// of the taken orders unfinished.
-pub fn routes(app: App, tasks: Tasks) -> Router {
+pub fn routes(app: Arc<App>, tasks: Tasks) -> Router {
     Router::new()
         .route("/reconcile", post(reconcile))
         .route("/orders/stuck", get(stuck))
+        .route("/orders/{id}/waiting", get(waiting))
         .with_state((app, tasks))
 }
 
@@ -36,14 +43,13 @@ struct Stuck {
 }
 
 async fn stuck(
-    State((app, _)): State<(App, Tasks)>,
+    State((app, _)): Shared,
     Extension(context): Extension<RequestContext>,
     _: Caller<Operators>,
 ) -> Result<Json<Stuck>, ApiError> {
-    let deadline = Some(context.deadline.instant());
-    let read = app.database.read(deadline, (), |connection, ()| Box::pin(work::stuck(connection, LISTED)));
-    let items = read.await.map_err(|error| chassis::stored::database(&error))?;
-    Ok(Json(Stuck { items }))
+    let unresolved = app.store.unresolved(Some(context.deadline.instant()), 0.0, LISTED).await;
+    let unresolved = unresolved.map_err(|error| chassis::stored::database(&error))?;
+    Ok(Json(Stuck { items: unresolved.stuck }))
 }
 
 /// Result of a reconcile pass.
@@ -56,18 +62,11 @@ struct Pass {
     #[serde(flatten)]
     swept: Swept,
     /// Breakers of inventory's endpoints after the pass.
-    breakers: Vec<Breaker>,
-}
-
-#[derive(Debug, Serialize)]
-struct Breaker {
-    name: String,
-    /// `closed`, `open`, `half-open`, `ramping`, `forced-open` or `forced-closed`.
-    state: &'static str,
+    breakers: Vec<BreakerState>,
 }
 
 async fn reconcile(
-    State((app, tasks)): State<(App, Tasks)>,
+    State((app, tasks)): Shared,
     Extension(context): Extension<RequestContext>,
     log: Option<Extension<LogFields>>,
     caller: Caller<Operators>,
@@ -75,18 +74,12 @@ async fn reconcile(
     // Entries of this pass have the operator's name in the journal. The next sweep takes the orders that are left.
     let principal = format!("operator:{}", caller.principal.name);
     let pass = tasks.shield(async move {
-        let unresolved = app
-            .database
-            .read(Some(context.deadline.instant()), (), |connection, ()| {
-                Box::pin(work::unresolved(connection, 0.0))
-            })
-            .await?;
-        let unresolved = unresolved.iter().map(|of_status| of_status.count).sum();
-        // Ends back-offs; running leases stay.
-        make_due_now(&app).await?;
-        let swept = sweep(&app, &principal).await?.and(sweep_stuck(&app, &principal).await?);
+        let unresolved = app.store.unresolved(Some(context.deadline.instant()), 0.0, LISTED).await?;
+        let unresolved = unresolved.by_status.iter().map(|of_status| of_status.count).sum();
+        app.store.make_due_now().await?;
+        let swept = sweep(&app, &principal).await?.and(take(&app, &principal, Due::Stuck).await?);
         let breakers = app.breakers.list().into_iter();
-        let breakers = breakers.map(|b| Breaker { name: b.name, state: b.state.as_str() }).collect();
+        let breakers = breakers.map(|b| BreakerState { name: b.name, state: b.state.as_str() }).collect();
         Ok(Pass { unresolved, swept, breakers })
     });
     let pass = pass.await.map_err(ApiError::internal)?;
@@ -96,4 +89,45 @@ async fn reconcile(
         log.set("orders_moved", pass.swept.moved);
     }
     Ok(Json(pass))
+}
+
+/// The waiting state of an order.
+#[derive(Debug, Serialize)]
+struct WaitingView {
+    #[serde(flatten)]
+    order: Waiting,
+    /// Commands without a final reply. Their clients got 202, or no reply.
+    unanswered: Vec<Unanswered>,
+    /// Breakers of inventory's endpoints. While one is open or forced open, the reconciler takes no order.
+    breakers: Vec<Breaker>,
+}
+
+#[derive(Debug, Serialize)]
+struct BreakerState {
+    name: String,
+    /// `closed`, `open`, `half-open`, `ramping`, `forced-open` or `forced-closed`.
+    state: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Breaker {
+    #[serde(flatten)]
+    breaker: BreakerState,
+    /// Milliseconds until the breaker lets a probe through; zero unless it is open.
+    open_for_ms: u64,
+}
+
+async fn waiting(
+    State((app, _)): Shared,
+    Extension(context): Extension<RequestContext>,
+    ValidPath(id): ValidPath<Uuid>,
+) -> Result<Json<WaitingView>, ApiError> {
+    let found = app.store.waiting(context.deadline.instant(), id).await;
+    let found = found.map_err(|error| chassis::stored::database(&error))?;
+    let (order, unanswered) = found.ok_or_else(|| ApiError::not_found("there is no such order"))?;
+    let breakers = app.breakers.list().into_iter().map(|b| Breaker {
+        breaker: BreakerState { name: b.name, state: b.state.as_str() },
+        open_for_ms: b.open_for_ms,
+    });
+    Ok(Json(WaitingView { order, unanswered, breakers: breakers.collect() }))
 }

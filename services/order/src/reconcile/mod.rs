@@ -5,7 +5,6 @@
 //! waiting order. It stops with the process, and its leases end by themselves.
 
 pub mod admin;
-pub mod waiting;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -21,10 +20,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::app::drive::{Driven, Driver};
+use crate::app::advance::{Advanced, Driver};
 use crate::domain::Status;
-use crate::store::work::{self, Kind};
-use crate::store::{Order, Unreadable};
+use crate::store::{Due, Order};
 
 /// Interval between sweeps that no signal started. A fifth of a second is well inside the five seconds in which all
 /// orders are to be resolved once inventory is back, and costs two index look-ups.
@@ -79,15 +77,16 @@ impl Swept {
 /// Starts the sweeps and the counts of unresolved orders. They run until `tasks` stop, in any number of replicas.
 /// Stuck orders have a sweep of their own, so that their slow tries delay no other order. Each loop is a task of its
 /// own, so that no loop ends with another.
-pub fn run(app: &App, tasks: &Tasks) {
-    let (ordinary, holds, stuck, counted) = (app.clone(), app.clone(), app.clone(), app.clone());
-    tasks.supervise("reconciler", move |tasks| sweep_ordinary(ordinary.clone(), tasks));
-    tasks.supervise("order-holds", move |tasks| sweep_holds(holds.clone(), tasks));
-    tasks.supervise("stuck-orders", move |tasks| sweep_those_stuck(stuck.clone(), tasks));
+pub fn run(app: &Arc<App>, tasks: &Tasks) {
+    let (unresolved, holds, stuck, counted) = (app.clone(), app.clone(), app.clone(), app.clone());
+    tasks.supervise("reconciler", move |tasks| sweep_often(unresolved.clone(), tasks));
+    tasks.supervise("order-holds", move |tasks| sweep_in_turns(holds.clone(), tasks, Due::EndedHold));
+    tasks.supervise("stuck-orders", move |tasks| sweep_in_turns(stuck.clone(), tasks, Due::Stuck));
     tasks.supervise("order-counts", move |tasks| count(counted.clone(), tasks));
 }
 
-async fn sweep_ordinary(app: App, tasks: Tasks) {
+/// Sweeps the unresolved orders at each tick, and when a request or a sweep gives the signal.
+async fn sweep_often(app: Arc<App>, tasks: Tasks) {
     loop {
         tokio::select! {
             () = tasks.stopping() => return,
@@ -95,49 +94,39 @@ async fn sweep_ordinary(app: App, tasks: Tasks) {
             () = tokio::time::sleep(TICK) => {}
         }
         if app.take_recovered()
-            && let Err(error) = make_due_now(&app).await
+            && let Err(error) = app.store.make_due_now().await
         {
             tracing::warn!(%error, "sweep: waiting orders could not be made due");
         }
-        match sweep_unresolved(&app, SWEEP).await {
+        if sweep_once(&app, Due::Unresolved).await.moved > 0 {
             // There may be more: the next turn comes at once.
-            Ok(swept) if swept.moved > 0 => app.nudge.notify_one(),
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "sweep: due orders could not be taken"),
+            app.nudge.notify_one();
         }
     }
 }
 
-async fn sweep_holds(app: App, tasks: Tasks) {
-    let mut long = TICK;
-    while pause(&tasks, long).await {
-        long = match sweep_lapsed(&app, SWEEP).await {
-            // There may be more.
-            Ok(swept) if swept.moved > 0 => Duration::ZERO,
-            Ok(_) => TICK,
-            Err(error) => {
-                tracing::warn!(%error, "sweep: holds whose time is up could not be taken");
-                TICK
-            }
+/// Sweeps orders of one kind. The next sweep comes sooner when there may be more.
+async fn sweep_in_turns(app: Arc<App>, tasks: Tasks, due: Due) {
+    let long = if due == Due::Stuck { STUCK_TICK } else { TICK };
+    let mut wait = long;
+    while pause(&tasks, wait).await {
+        let swept = sweep_once(&app, due).await;
+        wait = match due {
+            Due::Stuck if swept.taken >= STUCK_BATCH.unsigned_abs() => TICK,
+            Due::EndedHold if swept.moved > 0 => Duration::ZERO,
+            Due::Stuck | Due::EndedHold | Due::Unresolved => long,
         };
     }
 }
 
-async fn sweep_those_stuck(app: App, tasks: Tasks) {
-    let mut long = STUCK_TICK;
-    while pause(&tasks, long).await {
-        long = match sweep_stuck(&app, SWEEP).await {
-            Ok(swept) if swept.taken >= STUCK_BATCH.unsigned_abs() => TICK,
-            Ok(_) => STUCK_TICK,
-            Err(error) => {
-                tracing::warn!(%error, "sweep: stuck orders could not be taken");
-                STUCK_TICK
-            }
-        };
-    }
+async fn sweep_once(app: &App, due: Due) -> Swept {
+    take(app, SWEEP, due).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, ?due, "sweep: due orders could not be taken");
+        Swept::default()
+    })
 }
 
-async fn count(app: App, tasks: Tasks) {
+async fn count(app: Arc<App>, tasks: Tasks) {
     while pause(&tasks, READING).await {
         app.breakers.refresh_gauges();
         if let Err(error) = app.read_unresolved().await {
@@ -156,83 +145,31 @@ async fn pause(tasks: &Tasks, long: Duration) -> bool {
 
 /// One pass over the due orders: unresolved orders that are not stuck, then orders whose hold should have ended.
 pub async fn sweep(app: &App, principal: &str) -> Result<Swept, DatabaseError> {
-    Ok(sweep_unresolved(app, principal).await?.and(sweep_lapsed(app, principal).await?))
+    let unresolved = take(app, principal, Due::Unresolved).await?;
+    Ok(unresolved.and(take(app, principal, Due::EndedHold).await?))
 }
 
-async fn sweep_unresolved(app: &App, principal: &str) -> Result<Swept, DatabaseError> {
-    match allowance(app) {
-        0 => Ok(Swept::default()),
-        limit => take(app, principal, limit, Kind::Ordinary).await,
-    }
-}
-
-async fn sweep_lapsed(app: &App, principal: &str) -> Result<Swept, DatabaseError> {
-    let limit = allowance(app);
+/// Takes due orders of one kind and resolves them, and notes the rows that cannot be read.
+async fn take(app: &App, principal: &str, due: Due) -> Result<Swept, DatabaseError> {
+    let (limit, concurrency) = match due {
+        Due::Unresolved | Due::EndedHold => (BATCH, CONCURRENCY),
+        Due::Stuck => (STUCK_BATCH, STUCK_CONCURRENCY),
+    };
+    let limit = allowance(app).min(limit);
     if limit == 0 {
         return Ok(Swept::default());
     }
-    let lapsed = app
-        .database
-        .transaction(None, limit, |connection, &limit| {
-            Box::pin(async move { Ok(journal::Step::Commit(work::take_overdue(connection, limit).await?)) })
-        })
-        .await?;
-    Ok(resolve_all(app, principal, lapsed, CONCURRENCY).await)
-}
-
-/// One pass over the stuck orders that are due.
-pub async fn sweep_stuck(app: &App, principal: &str) -> Result<Swept, DatabaseError> {
-    match allowance(app) {
-        0 => Ok(Swept::default()),
-        limit => take(app, principal, limit.min(STUCK_BATCH), Kind::Stuck).await,
-    }
-}
-
-async fn take(app: &App, principal: &str, limit: i64, kind: Kind) -> Result<Swept, DatabaseError> {
-    let taken = app
-        .database
-        .transaction(None, (limit, kind), |connection, &(limit, kind)| {
-            Box::pin(async move {
-                Ok(journal::Step::Commit(work::take_unresolved(connection, kind, limit).await?))
-            })
-        })
-        .await?;
-    let concurrency = match kind {
-        Kind::Ordinary => CONCURRENCY,
-        Kind::Stuck => STUCK_CONCURRENCY,
-    };
-    Ok(resolve_all(app, principal, taken, concurrency).await)
-}
-
-/// Makes every waiting order due now.
-pub async fn make_due_now(app: &App) -> Result<(), DatabaseError> {
-    app.database
-        .transaction(None, (), |connection, ()| {
-            Box::pin(async move { Ok(journal::Step::Commit(work::make_due_now(connection).await?)) })
-        })
-        .await
-}
-
-/// Resolves the taken orders, and notes the rows that cannot be read.
-async fn resolve_all(
-    app: &App,
-    principal: &str,
-    (orders, unreadable): (Vec<Order>, Vec<Unreadable>),
-    concurrency: usize,
-) -> Swept {
+    let (orders, unreadable) = app.store.claim_due(due, limit).await?;
     for fault in unreadable {
         app.unreadable.note("orders", fault.id, fault.why);
     }
     let resolved = stream::iter(orders).map(|order| resolve(app, principal, order));
-    let swept = resolved.buffer_unordered(concurrency).fold(Swept::default(), add).await;
+    let swept =
+        resolved.buffer_unordered(concurrency).fold(Swept::default(), async |all, one| all.and(one)).await;
     for (result, count) in [("moved", swept.moved), ("waiting", swept.waiting), ("failed", swept.failed)] {
         metrics::counter!("mainstay_sweep_orders_total", "result" => result).increment(count);
     }
-    swept
-}
-
-async fn add(total: Swept, one: Swept) -> Swept {
-    total.and(one)
+    Ok(swept)
 }
 
 /// The number of orders that may be taken now, by the state of inventory's breakers.
@@ -265,14 +202,14 @@ async fn resolve(app: &App, principal: &str, order: Order) -> Swept {
         if order.status == Status::Reserved {
             app.expire(&driver, order).await
         } else {
-            app.drive(&driver, order).await.map(|(driven, _)| driven)
+            app.advance(&driver, order).await
         }
     };
     let one = Swept { taken: 1, ..Swept::default() };
     match AssertUnwindSafe(driving).catch_unwind().await {
-        Ok(Ok(Driven::Moved(_))) => Swept { moved: 1, ..one },
-        Ok(Ok(Driven::Waiting(_))) => Swept { waiting: 1, ..one },
-        Ok(Ok(Driven::Overtaken)) => Swept { overtaken: 1, ..one },
+        Ok(Ok(Advanced::Moved(_))) => Swept { moved: 1, ..one },
+        Ok(Ok(Advanced::Waiting(_))) => Swept { waiting: 1, ..one },
+        Ok(Ok(Advanced::Overtaken)) => Swept { overtaken: 1, ..one },
         Ok(Err(error)) => {
             tracing::warn!(order_id = %id, %error, "sweep: outcome not recorded; retry when the lease ends");
             Swept { failed: 1, ..one }

@@ -4,7 +4,7 @@ use journal::State;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::orders::{StoredOrder, Unreadable, columns, decode};
+use super::order::{ANY_STATUS, StoredOrder, Unreadable, columns, decode_all};
 use crate::domain::Status;
 
 /// Filters, cursor and limit of a page.
@@ -62,7 +62,7 @@ pub const PAGES: [(&str, &str); 3] =
 
 /// A page of orders. Rows that cannot be read are named, because a list without them would be incomplete and not say so.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Found {
+pub struct FoundOrders {
     /// The orders, oldest first.
     pub orders: Vec<StoredOrder>,
     /// The rows of the page that this release cannot read.
@@ -72,7 +72,7 @@ pub struct Found {
 }
 
 /// Lists orders, oldest first.
-pub async fn list(connection: &mut PgConnection, page: &Page) -> Result<Found, sqlx::Error> {
+pub(super) async fn list(connection: &mut PgConnection, page: &Page) -> Result<FoundOrders, sqlx::Error> {
     let statement = match page.status {
         Some(status) if status.is_unresolved() => PAGE_OF_UNRESOLVED,
         _ if page.principal.is_some() => PAGE_OF_PRINCIPAL,
@@ -87,18 +87,12 @@ pub async fn list(connection: &mut PgConnection, page: &Page) -> Result<Found, s
         .bind(&page.principal)
         .fetch_all(connection)
         .await?;
-    let mut found = Found::default();
-    for row in &rows {
-        match decode(row)? {
-            Ok(order) => found.orders.push(order),
-            Err(fault) => found.unreadable.push(fault),
-        }
-    }
-    let lines: usize = found.orders.iter().map(|order| order.lines.len()).sum();
+    let (orders, unreadable) = decode_all(&rows, ANY_STATUS)?;
+    let lines: usize = orders.iter().map(|order| order.lines.len()).sum();
     let is_full = [(rows.len(), page.limit), (lines, PAGE_LINES)]
         .into_iter()
         .any(|(found, most)| i64::try_from(found).is_ok_and(|found| found >= most));
     let last = rows.last().filter(|_| is_full);
-    found.next = last.map(|row| row.try_get("id")).transpose()?;
-    Ok(found)
+    let next = last.map(|row| row.try_get("id")).transpose()?;
+    Ok(FoundOrders { orders, unreadable, next })
 }

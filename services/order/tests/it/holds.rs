@@ -3,29 +3,29 @@
 use std::time::Duration;
 
 use chassis::tasks::Tasks;
-use order_service::app::Done;
+use order_service::app::CommandResult;
 use order_service::reconcile;
 use serde_json::json;
 use testkit::eventually;
 use testkit::proxy::{Fault, Point, When};
 use uuid::Uuid;
 
-use crate::support::{PATIENCE, Stage, caller};
+use crate::support::{PATIENCE, Stage, command};
 
 /// An order that inventory has not decided, and its reservation.
 async fn placed(stage: &Stage, key: &str) -> (Uuid, Uuid) {
-    let (placing, began) = stage.place(caller(key, Duration::from_secs(1)));
+    let (placing, began) = stage.place(command(key, Duration::from_secs(1)));
     let (done, order) = tokio::join!(placing, began);
-    assert!(matches!(done, Ok(Done::Pending(_))), "{done:?}");
+    assert!(matches!(done, Ok(CommandResult::Pending(_))), "{done:?}");
     let order = order.unwrap();
     (order.id, order.reservation_id)
 }
 
 /// Makes an order reserved, with a hold whose time is up.
-async fn lapse(stage: &Stage, id: Uuid, tries: i32) {
-    let lapsed = "UPDATE orders SET status = 'reserved', holder = NULL, due_at = NULL, tries = $2,
+async fn end_hold(stage: &Stage, id: Uuid, tries: i32) {
+    let ended = "UPDATE orders SET status = 'reserved', holder = NULL, due_at = NULL, tries = $2,
                   expires_at = now() - interval '1 minute' WHERE id = $1";
-    sqlx::query(lapsed).bind(id).bind(tries).execute(&stage.admin).await.unwrap();
+    sqlx::query(ended).bind(id).bind(tries).execute(&stage.admin).await.unwrap();
 }
 
 /// Has inventory answer every read of a reservation.
@@ -48,15 +48,15 @@ fn reservation(order: Uuid, id: Uuid, status: &str) -> serde_json::Value {
 async fn orders_that_hang_do_not_delay_the_holds_whose_time_is_up() {
     let stage = Stage::new().await;
     let (hanging, _) = placed(&stage, "the-key-of-the-hanging-order").await;
-    let (lapsed, its_reservation) = placed(&stage, "the-key-of-the-other-order").await;
-    lapse(&stage, lapsed, 0).await;
+    let (held, its_reservation) = placed(&stage, "the-key-of-the-other-order").await;
+    end_hold(&stage, held, 0).await;
     let later = "UPDATE orders SET expires_at = now() + interval '1 hour' WHERE id = $1";
-    sqlx::query(later).bind(lapsed).execute(&stage.admin).await.unwrap();
+    sqlx::query(later).bind(held).execute(&stage.admin).await.unwrap();
     let due = "UPDATE orders SET holder = NULL, due_at = now(), tries = 0 WHERE id = $1";
     sqlx::query(due).bind(hanging).execute(&stage.admin).await.unwrap();
     stage.hop.heal();
     stage.hop.script(When::every("POST /v1/reservations"), Fault::Hold(Point::Request));
-    answer(&stage, 200, &reservation(lapsed, its_reservation, "expired"));
+    answer(&stage, 200, &reservation(held, its_reservation, "expired"));
 
     let tasks = Tasks::new();
     reconcile::run(&stage.app, &tasks);
@@ -70,9 +70,9 @@ async fn orders_that_hang_do_not_delay_the_holds_whose_time_is_up() {
     })
     .await;
     let before = read(hanging).await.2;
-    lapse(&stage, lapsed, 0).await;
+    end_hold(&stage, held, 0).await;
     eventually("the hold is looked at", PATIENCE, || async {
-        let row = read(lapsed).await;
+        let row = read(held).await;
         if row.0 == "expired" { Ok(()) } else { Err(format!("{row:?}")) }
     })
     .await;
@@ -87,7 +87,7 @@ async fn a_reservation_that_ended_behind_the_orders_back_is_told_and_seldom_aske
     for state in ["released", "confirmed", "refused", "voided", "absent", "held"] {
         let stage = Stage::new().await;
         let (id, reserved) = placed(&stage, "the-key-of-this-order").await;
-        lapse(&stage, id, 9).await;
+        end_hold(&stage, id, 9).await;
         stage.hop.heal();
         if state == "absent" {
             answer(&stage, 404, &gone);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chassis::tasks::Tasks;
-use order_service::app::Done;
-use order_service::domain::rules::Wish;
+use order_service::app::CommandResult;
+use order_service::domain::CustomerCommand;
 use order_service::reconcile;
 use testkit::{eventually, eventually_now};
 use tokio::sync::oneshot;
@@ -12,32 +12,37 @@ use tower::ServiceExt;
 use uuid::Uuid;
 
 use crate::operated::reconcile_now;
-use crate::support::{PATIENCE, Stage, caller};
+use crate::support::{PATIENCE, Stage, command};
 
 #[tokio::test]
 async fn a_request_with_much_time_leases_its_order_for_fifteen_seconds() {
     const LONGEST: Duration = Duration::from_secs(30);
     let stage = Stage::new().await;
-    let (placing, began) = stage.place(caller("the-key-of-this-order", LONGEST));
-    let wishing = async {
+    let (placing, began) = stage.place(command("the-key-of-this-order", LONGEST));
+    let cancelling = async {
         let id = began.await.unwrap().id;
         let placed = lease(&stage, id).await;
         let (begun, began) = oneshot::channel();
-        let wish = stage.app.wish(caller("the-key-of-the-cancel", LONGEST), id, Wish::Cancel, begun);
-        let wished = async {
+        let cancel = stage.app.customer_command(
+            command("the-key-of-the-cancel", LONGEST),
+            id,
+            CustomerCommand::Cancel,
+            begun,
+        );
+        let cancelled = async {
             began.await.unwrap();
             lease(&stage, id).await
         };
         tokio::select! {
-            done = wish => unreachable!("inventory does not answer: {done:?}"),
-            wished = wished => (placed, wished),
+            done = cancel => unreachable!("inventory does not answer: {done:?}"),
+            cancelled = cancelled => (placed, cancelled),
         }
     };
-    let (placed, wished) = tokio::select! {
+    let (placed, cancelled) = tokio::select! {
         done = placing => unreachable!("inventory does not answer: {done:?}"),
-        leases = wishing => leases,
+        leases = cancelling => leases,
     };
-    assert!(placed <= 15.0 && wished <= 15.0, "{placed} s and {wished} s");
+    assert!(placed <= 15.0 && cancelled <= 15.0, "{placed} s and {cancelled} s");
 }
 
 /// Seconds until the end of the order's lease.
@@ -50,9 +55,9 @@ async fn lease(stage: &Stage, id: Uuid) -> f64 {
 #[tokio::test]
 async fn an_operator_who_disconnects_leaves_no_order_leased() {
     let stage = Stage::new().await;
-    let (placing, began) = stage.place(caller("the-key-of-this-order", Duration::from_secs(1)));
+    let (placing, began) = stage.place(command("the-key-of-this-order", Duration::from_secs(1)));
     let (placed, order) = tokio::join!(placing, began);
-    assert!(matches!(placed, Ok(Done::Pending(_))), "{placed:?}");
+    assert!(matches!(placed, Ok(CommandResult::Pending(_))), "{placed:?}");
     let id = order.unwrap().id;
     stage.hop.release_all();
 

@@ -18,7 +18,7 @@ use order_service::startup::migrator;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::support::{PATIENCE, Stage, caller};
+use crate::support::{PATIENCE, Stage, command};
 
 async fn json_of(router: Router, request: Request<Body>) -> (u16, Value) {
     let reply = router.oneshot(request).await.unwrap();
@@ -38,7 +38,7 @@ pub(crate) fn reconcile_now() -> Request<Body> {
 async fn a_reconcile_reports_an_open_breaker_and_the_number_of_waiting_orders() {
     let stage = Stage::new().await;
     for key in ["the-key-of-one-order", "the-key-of-another"] {
-        let (placing, _began) = stage.place(caller(key, Duration::from_secs(1)));
+        let (placing, _began) = stage.place(command(key, Duration::from_secs(1)));
         assert!(placing.await.is_ok());
     }
     let routes = || reconcile::admin::routes(stage.app.clone(), Tasks::new());
@@ -63,7 +63,7 @@ async fn a_reconcile_reports_an_open_breaker_and_the_number_of_waiting_orders() 
 async fn a_full_pool_of_the_requests_is_reported_and_does_not_decide_readiness() {
     let stage = Stage::new().await;
     let ready = |own: &Database| {
-        let (own, served) = (own.clone(), stage.app.database.clone());
+        let (own, served) = (own.clone(), stage.app.store.database().clone());
         router(Operations {
             lifecycle: Lifecycle::new(PATIENCE),
             tokens: Tokens::parse(&format!("operator an-operator {}", "0".repeat(64))).unwrap(),
@@ -75,7 +75,7 @@ async fn a_full_pool_of_the_requests_is_reported_and_does_not_decide_readiness()
         })
     };
     let look = || Request::get("/readyz").body(Body::empty()).unwrap();
-    let (own, served) = (stage.another_pool(), stage.app.database.clone());
+    let (own, served) = (stage.another_pool(), stage.app.store.database().clone());
     let (status, told) = json_of(ready(&own), look()).await;
     assert_eq!((status, told["conditions"].as_array().unwrap().len()), (200, 2), "{told}");
     assert_eq!(json_of(ready(&served), look()).await.0, 200);

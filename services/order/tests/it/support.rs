@@ -11,14 +11,14 @@ use local::Service;
 use mainstay::RequestContext;
 use mainstay::client::{ClientConfig, HyperTransport, TransportConfig};
 use order_service::app::place::NewOrder;
-use order_service::app::{App, Caller, Done, Parts, Refused};
+use order_service::app::{App, CommandContext, CommandError, CommandResult};
 use order_service::clients::Inventory;
 use order_service::startup::migrator;
 use order_service::store::Order;
 use sqlx::PgPool;
 use testkit::proxy::{Fault, HttpProxy, Point, When};
 use testkit::{TestDatabase, eventually};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 /// Longest wait of a test. It is long because a busy machine delays the service without a defect of the service.
@@ -27,7 +27,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// The use cases with one connection, a superuser's pool to their database, and the proxy to inventory, which holds every
 /// request.
 pub(crate) struct Stage {
-    pub(crate) app: App,
+    pub(crate) app: Arc<App>,
     pub(crate) admin: PgPool,
     pub(crate) hop: HttpProxy,
     database: TestDatabase,
@@ -43,15 +43,8 @@ impl Stage {
         let stack = mainstay::client::stack(ClientConfig::new("inventory"), transport).unwrap();
         let breakers = stack.breakers().clone();
         let journal = Journal::new("order", "test", "00");
-        let app = App::new(Parts {
-            database: pool(&database),
-            clocks: chassis::clocks::Clocks::new(&journal, "inventory"),
-            journal,
-            inventory: Inventory::new(stack, &hop.url(), "a-token").unwrap(),
-            breakers,
-            hold_seconds: 900,
-            nudge: Notify::new(),
-        });
+        let inventory = Inventory::new(stack, &hop.url(), "a-token").unwrap();
+        let app = App::new(pool(&database), journal, inventory, breakers, 900);
         Self { app, admin: PgPool::connect_lazy_with(database.admin()), hop, database }
     }
 
@@ -63,21 +56,33 @@ impl Stage {
     /// Places an order. The receiver resolves when the order exists.
     pub(crate) fn place(
         &self,
-        caller: Caller,
-    ) -> (impl Future<Output = Result<Done, Refused>>, oneshot::Receiver<Arc<Order>>) {
-        let (begun, began) = oneshot::channel();
+        command: CommandContext,
+    ) -> (impl Future<Output = Result<CommandResult, CommandError>>, oneshot::Receiver<Arc<Order>>) {
+        let (send, committed) = oneshot::channel();
         let lines = [Line { sku: "A".to_owned(), quantity: 1 }];
         let new = NewOrder { customer_id: "17850".into(), lines: lines.into() };
         let app = self.app.clone();
-        (async move { app.place(caller, new, begun).await }, began)
+        (async move { app.place(command, new, send).await }, committed)
     }
 
     /// Waits until a statement of the service waits for a lock.
     pub(crate) async fn waits_for_a_lock(&self) {
+        self.waits_for_a_lock_since(0.0).await;
+    }
+
+    /// Waits until a statement of the service has waited for a lock for a second. A shared transaction waits for 50 ms, so
+    /// this one is in a transaction of its own, which keeps its connection until it gets the lock.
+    pub(crate) async fn waits_long_for_a_lock(&self) {
+        self.waits_for_a_lock_since(1.0).await;
+    }
+
+    async fn waits_for_a_lock_since(&self, seconds: f64) {
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-                       AND usename = 'mainstay_order' AND wait_event_type = 'Lock'";
+                       AND usename = 'mainstay_order' AND wait_event_type = 'Lock'
+                       AND query_start <= clock_timestamp() - $1 * interval '1 second'";
         eventually("a statement waits for a lock", PATIENCE, || async {
-            sqlx::query_scalar::<_, i64>(waiting).fetch_one(&self.admin).await.unwrap() == 1
+            let waiting = sqlx::query_scalar::<_, i64>(waiting).bind(seconds);
+            waiting.fetch_one(&self.admin).await.unwrap() == 1
         })
         .await;
     }
@@ -92,8 +97,11 @@ impl Stage {
 
     /// Waits for the only connection when first polled, and then keeps it.
     pub(crate) async fn occupy(&self) {
-        let never =
-            self.app.database.read(None, (), |_, ()| Box::pin(std::future::pending::<Result<(), _>>()));
+        let never = self
+            .app
+            .store
+            .database()
+            .read(None, (), |_, ()| Box::pin(std::future::pending::<Result<(), _>>()));
         never.await.unwrap();
     }
 }
@@ -111,6 +119,6 @@ fn pool(database: &TestDatabase) -> Database {
 }
 
 /// A client's request with `key` and a deadline after `time`.
-pub(crate) fn caller(key: &str, time: Duration) -> Caller {
-    Caller::new("client".into(), KeyHash::of(key), [7; 32], RequestContext::background(time))
+pub(crate) fn command(key: &str, time: Duration) -> CommandContext {
+    CommandContext::new("client".into(), KeyHash::of(key), [7; 32], RequestContext::background(time))
 }

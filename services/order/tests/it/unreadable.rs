@@ -2,23 +2,24 @@
 
 use std::time::Duration;
 
-use order_service::app::{Done, Refused};
-use order_service::domain::rules::Wish;
+use journal::DatabaseError;
+use order_service::app::{CommandError, CommandResult};
+use order_service::domain::CustomerCommand;
 use order_service::reconcile;
-use order_service::store::work;
+use order_service::store::StoredStatus;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::support::{PATIENCE, Stage, caller};
+use crate::support::{PATIENCE, Stage, command};
 
 const SOON: Duration = Duration::from_secs(1);
 
 /// An order that inventory has not decided.
 async fn undecided(stage: &Stage, key: &str) -> Uuid {
-    let (placing, began) = stage.place(caller(key, SOON));
+    let (placing, began) = stage.place(command(key, SOON));
     let (placed, order) = tokio::join!(placing, began);
-    assert!(matches!(placed, Ok(Done::Pending(_))), "{placed:?}");
+    assert!(matches!(placed, Ok(CommandResult::Pending(_))), "{placed:?}");
     order.unwrap().id
 }
 
@@ -52,12 +53,23 @@ async fn an_order_of_an_unknown_status_blocks_only_itself_and_is_reported() {
     // Requests for the order itself get an answer too.
     let refused = stage
         .app
-        .wish(caller("the-key-of-the-cancel", PATIENCE), foreign, Wish::Cancel, oneshot::channel().0)
+        .customer_command(
+            command("the-key-of-the-cancel", PATIENCE),
+            foreign,
+            CustomerCommand::Cancel,
+            oneshot::channel().0,
+        )
         .await;
-    assert!(matches!(&refused, Err(Refused::Foreign { from, .. }) if from == "splitting"), "{refused:?}");
-    let (repeating, _) = stage.place(caller("the-key-of-the-foreign-one", PATIENCE));
+    assert!(
+        matches!(&refused, Err(CommandError::UnknownStatus { from, .. }) if from == "splitting"),
+        "{refused:?}"
+    );
+    let (repeating, _) = stage.place(command("the-key-of-the-foreign-one", PATIENCE));
     let repeated = repeating.await;
-    assert!(matches!(&repeated, Ok(Done::Foreign(order)) if order.id == foreign), "{repeated:?}");
+    assert!(
+        matches!(&repeated, Ok(CommandResult::Pending(order)) if order.status == StoredStatus::Unknown("splitting".to_owned())),
+        "{repeated:?}"
+    );
 }
 
 /// Checks the detail of one order that has waited for 42 s, or for some seconds more on a slow machine.
@@ -108,15 +120,30 @@ async fn the_age_of_a_waiting_order_does_not_depend_on_the_services_clock() {
         stage.app.read_unresolved().await.unwrap();
         let orders = stage.app.conditions().into_iter().find(|c| c.name == "orders").unwrap();
         assert_waits(&orders.detail.unwrap(), id);
-        let stuck = stage.app.database.read(None, (), |connection, ()| Box::pin(work::stuck(connection, 1)));
-        let waiting = stuck.await.unwrap()[0].waiting_seconds;
+        let waiting = stage.app.store.unresolved(None, 0.0, 1).await.unwrap().stuck[0].waiting_seconds;
         assert!((42.0..600.0).contains(&waiting), "{services_clock}: {waiting}");
     }
     // The database sets the time at each transition.
-    let cancelling =
-        stage.app.wish(caller("the-key-of-the-cancel", SOON), id, Wish::Cancel, oneshot::channel().0);
-    assert!(matches!(cancelling.await, Ok(Done::Pending(_))));
+    let cancelling = stage.app.customer_command(
+        command("the-key-of-the-cancel", SOON),
+        id,
+        CustomerCommand::Cancel,
+        oneshot::channel().0,
+    );
+    assert!(matches!(cancelling.await, Ok(CommandResult::Pending(_))));
     let age = "SELECT extract(epoch FROM clock_timestamp() - status_since)::float8 FROM orders WHERE id = $1";
     let age: f64 = sqlx::query_scalar(age).bind(id).fetch_one(&stage.admin).await.unwrap();
     assert!((0.0..40.0).contains(&age), "{age}");
+}
+
+#[tokio::test]
+async fn a_locked_row_that_the_database_does_not_change_is_a_defect() {
+    let stage = Stage::new().await;
+    let id = undecided(&stage, "the-key-of-this-order").await;
+    let skip = "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER skip BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION skip()";
+    sqlx::raw_sql(skip).execute(&stage.admin).await.unwrap();
+    let cancel = command("the-key-of-the-cancel", PATIENCE);
+    let refused = stage.app.customer_command(cancel, id, CustomerCommand::Cancel, oneshot::channel().0).await;
+    assert!(matches!(refused, Err(CommandError::Database(DatabaseError::Defect(_)))), "{refused:?}");
 }

@@ -16,10 +16,10 @@ use hyper_util::rt::TokioExecutor;
 use inventory_api::{Line, Reservation, ReserveRequest, validate};
 use journal::append::column;
 use journal::{Batch, Step};
-use order_service::app::view::{OrderView, ReservationView};
+use order_service::app::{OrderView, ReservationView};
 use order_service::domain::Status;
 use order_service::http::PlaceOrder;
-use order_service::store::orders::{ADVANCE, PLACE};
+use order_service::store::{CREATE, TRANSITION};
 use sqlx::PgConnection;
 use sqlx::types::Json as Column;
 use time::OffsetDateTime;
@@ -110,7 +110,7 @@ impl Control {
 
         let view = OrderView {
             id,
-            status: Status::Reserved,
+            status: Status::Reserved.into(),
             version: 2,
             customer_id,
             lines,
@@ -153,7 +153,7 @@ async fn write_placed(
     connection: &mut PgConnection,
     all: &[Arc<Placed>],
 ) -> Result<Step<Vec<bool>>, sqlx::Error> {
-    let placed = sqlx::query_scalar(PLACE)
+    let placed = sqlx::query_scalar(CREATE)
         .bind(column(all, |p| p.entry))
         .bind(column(all, |_| "order"))
         .bind(column(all, |p| p.order.id))
@@ -203,7 +203,7 @@ async fn write_reserved(
     connection: &mut PgConnection,
     all: &[Arc<Reserved>],
 ) -> Result<Step<Vec<bool>>, sqlx::Error> {
-    let moved = sqlx::query_scalar(ADVANCE)
+    let moved = sqlx::query_scalar(TRANSITION)
         .bind(column(all, |r| r.entry))
         .bind(column(all, |_| "order"))
         .bind(column(all, |r| r.view.id))

@@ -10,18 +10,18 @@ const RECENT: Duration = Duration::from_secs(2);
 
 /// The times of inventory's definite answers, to any order.
 #[derive(Debug, Default)]
-pub(super) struct Served(Mutex<State>);
+pub(super) struct RecentAnswers(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     last: Option<Instant>,
     /// True if a try failed after `last`.
     has_failed: bool,
-    /// True if an outage ended and [`Served::take_recovered`] has not reported it yet.
+    /// True if an outage ended and [`RecentAnswers::take_recovered`] has not reported it yet.
     recovered: bool,
 }
 
-impl Served {
+impl RecentAnswers {
     /// Notes a definite answer. It ends an outage when no answer came for [`RECENT`] and a try failed.
     pub(super) fn answered(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,17 +50,17 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_order_that_fails_beside_others_is_told_from_an_outage() {
-        let served = Served::default();
-        assert!(!served.failed(), "nothing was ever served");
-        served.answered();
-        assert!(served.take_recovered() && !served.take_recovered(), "told once");
-        assert!(served.failed(), "another order was served just now");
-        served.answered();
-        assert!(!served.take_recovered(), "there was no outage");
+    async fn an_order_that_fails_beside_others_differs_from_an_outage() {
+        let recent = RecentAnswers::default();
+        assert!(!recent.failed(), "nothing was ever served");
+        recent.answered();
+        assert!(recent.take_recovered() && !recent.take_recovered(), "reported once");
+        assert!(recent.failed(), "another order was served just now");
+        recent.answered();
+        assert!(!recent.take_recovered(), "there was no outage");
         tokio::time::advance(2 * RECENT).await;
-        assert!(!served.failed(), "everything fails");
-        served.answered();
-        assert!(served.take_recovered());
+        assert!(!recent.failed(), "everything fails");
+        recent.answered();
+        assert!(recent.take_recovered());
     }
 }

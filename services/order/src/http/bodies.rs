@@ -1,22 +1,71 @@
-//! The history of an order: every transition with its time, its reason and its evidence.
+//! Request and reply bodies of the public API, and the validation of requests.
 
 use std::borrow::Cow;
 
-use axum::extract::State;
-use axum::{Extension, Json};
-use chassis::auth::ClientsAndOperators;
-use chassis::problem_document::ProblemDocument;
-use chassis::{ApiError, Caller as Authenticated, ValidPath};
+use chassis::Validate;
+use inventory_api::{Line, RequestLine, validate};
 use journal::Entry;
-use mainstay::RequestContext;
+use mainstay::problem::FieldError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::Api;
-use super::queries::owner;
+use crate::app::OrderView;
+use crate::app::place::NewOrder;
+
+/// An order to place: inventory holds all of its lines or none.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlaceOrder {
+    /// Id of the customer: 1 to 64 printable ASCII characters.
+    #[schema(example = "17850", min_length = 1, max_length = 64)]
+    pub customer_id: String,
+    /// Order lines: 1 to 1,000, with distinct SKUs.
+    #[serde(deserialize_with = "RequestLine::all")]
+    #[schema(value_type = Vec<RequestLine>, min_items = 1, max_items = 1000)]
+    pub lines: Vec<Line>,
+}
+
+impl Validate for NewOrder {
+    type Wire = PlaceOrder;
+
+    fn validate(wire: PlaceOrder) -> Result<Self, Vec<FieldError>> {
+        let mut errors = validate::lines(&wire.lines);
+        if !validate::is_identifier(&wire.customer_id) {
+            let detail = validate::IDENTIFIER_RULE.to_owned();
+            errors.insert(0, FieldError { field: "customer_id".to_owned(), detail });
+        }
+        if errors.is_empty() {
+            Ok(Self { customer_id: wire.customer_id.into(), lines: wire.lines.into() })
+        } else {
+            Err(errors)
+        }
+    }
+}
+
+/// A page of orders, oldest first. It has at most `limit` orders, and fewer if they reach 4,000 lines before that.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OrderPage {
+    /// Orders of the page.
+    pub items: Vec<OrderView>,
+    /// Orders of the page that this release cannot read; `items` and `unreadable` together are the whole page. Absent when
+    /// there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<UnreadableOrder>,
+    /// Cursor of the next page: the value for `after`; null at the end.
+    pub next: Option<String>,
+}
+
+/// An order that this release cannot read.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UnreadableOrder {
+    /// Order id.
+    pub id: Uuid,
+    /// Reason for the reader; the service's log has the fault.
+    pub detail: &'static str,
+}
 
 /// Every transition of an order, oldest first.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -86,45 +135,4 @@ impl From<Entry<'_>> for HistoryEntry {
             trace_id: entry.trace_id.map(Cow::into_owned),
         }
     }
-}
-
-/// Explain an order: every transition with its reason
-///
-/// Consistency: read your writes, and monotonic. An entry never changes and never disappears; later reads only add entries
-/// at the end.
-#[utoipa::path(
-    get, path = "/v1/orders/{id}/history", tag = "orders",
-    params(("id" = Uuid, Path, description = "The order")),
-    responses(
-        (status = 200, description = "The history", body = History),
-        (status = 400, description = "malformed-parameter", body = ProblemDocument),
-        (status = 401, description = "unauthenticated", body = ProblemDocument),
-        (status = 403, description = "forbidden", body = ProblemDocument),
-        (status = 404, description = "not-found, also for another principal's", body = ProblemDocument),
-        (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal", body = ProblemDocument),
-        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
-        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
-    )
-)]
-pub(super) async fn history(
-    State(api): State<Api>,
-    Extension(context): Extension<RequestContext>,
-    authenticated: Authenticated<ClientsAndOperators>,
-    ValidPath(id): ValidPath<Uuid>,
-) -> Result<Json<History>, ApiError> {
-    let deadline = context.deadline.instant();
-    let order = api.app.order(deadline, id, owner(&authenticated)).await;
-    if order.map_err(|error| chassis::stored::database(&error))?.is_none() {
-        return Err(ApiError::not_found("there is no such order"));
-    }
-    let found = api.app.history(deadline, id).await.map_err(|error| chassis::stored::database(&error))?;
-    let mut history = History { entries: Vec::with_capacity(found.len()), unreadable: Vec::new() };
-    for entry in found {
-        match entry {
-            Ok(entry) => history.entries.push(entry.into()),
-            Err((seq, _)) => history.unreadable.push(UnreadableEntry { seq }),
-        }
-    }
-    Ok(Json(history))
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::App;
 use crate::domain::Status;
-use crate::store::work::{self, StuckOrder, Unresolved};
+use crate::store::{Unresolved, UnresolvedOrders};
 
 /// Seconds in one status after which an unresolved order is reported: twice the time in which all orders are resolved
 /// once inventory is back.
@@ -33,13 +33,7 @@ const NAMED: i64 = 16;
 #[derive(Debug)]
 pub(super) struct LastReading {
     began: Instant,
-    last: Mutex<Option<(Instant, Reading)>>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Reading {
-    unresolved: Vec<Unresolved>,
-    stuck: Vec<StuckOrder>,
+    last: Mutex<Option<(Instant, UnresolvedOrders)>>,
 }
 
 impl LastReading {
@@ -77,9 +71,9 @@ fn unknown() {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a gauge; 2^53 orders are not expected")]
-fn publish(reading: &Reading) {
+fn publish(reading: &UnresolvedOrders) {
     for status in Status::ALL.into_iter().filter(|s| s.is_unresolved()) {
-        let count = reading.unresolved.iter().find(|u| u.status == status.as_str()).map_or(0, |u| u.count);
+        let count = reading.by_status.iter().find(|u| u.status == status.as_str()).map_or(0, |u| u.count);
         gauge!("mainstay_orders_unresolved", "status" => status.as_str()).set(count as f64);
     }
     gauge!("mainstay_orders_unresolved_oldest_seconds").set(reading.oldest());
@@ -88,13 +82,13 @@ fn publish(reading: &Reading) {
     gauge!("mainstay_orders_unresolved_read_timestamp_seconds").set(now as f64 / 1_000.0);
 }
 
-impl Reading {
+impl UnresolvedOrders {
     fn sum(&self, of: impl Fn(&Unresolved) -> i64) -> i64 {
-        self.unresolved.iter().map(of).sum()
+        self.by_status.iter().map(of).sum()
     }
 
     fn oldest(&self) -> f64 {
-        self.unresolved.iter().map(|u| u.oldest_seconds).fold(0.0, f64::max)
+        self.by_status.iter().map(|u| u.oldest_seconds).fold(0.0, f64::max)
     }
 
     fn conditions(&self) -> Vec<Condition> {
@@ -105,7 +99,7 @@ impl Reading {
             orders
         } else {
             let have = if waiting == 1 { "order has" } else { "orders have" };
-            let oldest = self.unresolved.iter().max_by(|a, b| a.oldest_seconds.total_cmp(&b.oldest_seconds));
+            let oldest = self.by_status.iter().max_by(|a, b| a.oldest_seconds.total_cmp(&b.oldest_seconds));
             let id = oldest.map_or_else(String::new, |oldest| format!(": {}", oldest.oldest));
             orders.detail(format!(
                 "{waiting} {have} waited longer than {WAITS_LONG} s, the oldest {:.0} s{id}",
@@ -130,15 +124,9 @@ impl Reading {
 impl App {
     /// Counts the unresolved orders, and notes the waiting rows whose status this release does not know.
     pub async fn read_unresolved(&self) -> Result<(), DatabaseError> {
-        let read = self.database.read(Some(Instant::now() + LONGEST), (), |connection, ()| {
-            Box::pin(async move {
-                let unresolved = work::unresolved(connection, WAITS_LONG).await?;
-                let stuck = work::stuck(connection, NAMED).await?;
-                Ok((Reading { unresolved, stuck }, work::of_unknown_status(connection, NAMED).await?))
-            })
-        });
-        let (reading, foreign) = read.await.inspect_err(|_| unknown())?;
-        for (id, status) in foreign {
+        let deadline = Some(Instant::now() + LONGEST);
+        let reading = self.store.unresolved(deadline, WAITS_LONG, NAMED).await.inspect_err(|_| unknown())?;
+        for (id, status) in &reading.of_unknown_status {
             self.unreadable.note("orders", id, format_args!("the status {status:?} is unknown"));
         }
         self.unreadable.publish();
