@@ -44,17 +44,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use crate::metric::{Counter, counter};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use http::{HeaderMap, Method, Request, Response, Uri, header};
-use metrics::{Counter, counter};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::util::Oneshot;
 use tower::{Layer, Service};
 
-use crate::client::names;
+use crate::client_names as names;
 use crate::context::Priority;
 use crate::context::RequestSummary;
 use crate::decision::{Decided, HasRequestIdentity, Level};

@@ -77,6 +77,10 @@ impl RepeatedWork {
     }
 }
 
+/// Request extension that marks the second request of a pair.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IsHedge;
+
 /// Summary of a request that a layer keeps until the request ends: its priority, and its identity for the record of a
 /// decision. It is a third as large as the whole context, and every outer layer moves it.
 #[derive(Debug, Clone)]

@@ -28,13 +28,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use crate::metric::counter;
 use http::{Request, Response};
-use metrics::counter;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use crate::classify::outcome;
-use crate::client::names;
+use crate::client_names as names;
 use crate::context::RequestSummary;
 use crate::decision::{Decided, Level};
 use crate::{CallError, Outcome, RequestContext};

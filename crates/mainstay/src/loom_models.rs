@@ -13,7 +13,7 @@ use crate::breaker::{BreakerConfig, BreakerState};
 use crate::budget::{BudgetConfig, Core as Budget};
 use crate::bulkhead::InFlight;
 use crate::random::Random;
-use crate::throttle::{Balance, ThrottleConfig};
+use crate::throttle::{ThrottleConfig, balance::Balance};
 use crate::window::{Counts, Window};
 
 const ONE: Counts = Counts { a: 1, b: 0, c: 0 };

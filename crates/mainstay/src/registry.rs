@@ -122,12 +122,12 @@ impl Registry {
 
     /// Registers a bulkhead that is used alone.
     pub fn bulkhead(&self, name: &str, layer: &BulkheadLayer) {
-        self.lock().bulkheads.watch(named(name, layer.downgrade(), bulkhead::Shared::snapshot));
+        self.lock().bulkheads.watch(named(name, layer.downgrade(), bulkhead::Limit::snapshot));
     }
 
     /// Registers a throttle that is used alone.
     pub fn throttle(&self, name: &str, layer: &ThrottleLayer) {
-        self.lock().throttles.watch(named(name, layer.downgrade(), throttle::Shared::snapshot));
+        self.lock().throttles.watch(named(name, layer.downgrade(), throttle::State::snapshot));
     }
 
     /// Registers a retry budget that is used alone.

@@ -30,19 +30,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Request;
-use metrics::{Counter, counter};
+use crate::metric::{Counter, counter};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 use tower::{Layer, Service};
 
-use crate::client::names;
+use crate::classify::{Classify, Http, Plain, ReadRequest};
+use crate::client_names as names;
 use crate::context::RequestSummary;
 use crate::decision::{Decided, HasRequestIdentity, Level};
-use crate::{CallError, Deadline, RequestContext, clock};
+use crate::{CallError, Deadline, Gate, RequestContext, clock};
 
-#[derive(Debug)]
-struct Shared {
+#[derive(Debug, Clone)]
+struct Limit {
     peer: Arc<str>,
     total: Duration,
     reserve: Duration,
@@ -51,88 +51,7 @@ struct Shared {
     timeouts: Counter,
 }
 
-/// Layer that bounds whole calls.
-#[derive(Debug, Clone)]
-pub struct TotalDeadlineLayer(Arc<Shared>);
-
-impl TotalDeadlineLayer {
-    /// A call to `peer` may take `total`, or its caller's deadline less `reserve` if that is shorter. More than a day
-    /// is taken as a day.
-    pub fn new(peer: &str, total: Duration, reserve: Duration) -> Self {
-        let name = || peer.to_owned();
-        let rejected = counter!(names::REJECTED, "peer" => name(), "reason" => "deadline-too-near");
-        let timeouts = counter!(names::TIMEOUTS, "peer" => name(), "limit" => "total");
-        let (total, least) = (total.min(Duration::from_hours(24)), Duration::from_millis(1));
-        Self(Arc::new(Shared { peer: peer.into(), total, reserve, least, rejected, timeouts }))
-    }
-
-    /// Refuses a call that has less time than `least` (default 1 ms, the unit of `X-Deadline-Ms`; at most a day).
-    #[must_use]
-    pub fn least(self, least: Duration) -> Self {
-        let Shared { peer, total, reserve, rejected, timeouts, .. } = &*self.0;
-        Self(Arc::new(Shared {
-            peer: Arc::clone(peer),
-            total: *total,
-            reserve: *reserve,
-            least: least.min(Duration::from_hours(24)),
-            rejected: rejected.clone(),
-            timeouts: timeouts.clone(),
-        }))
-    }
-}
-
-impl<S> Layer<S> for TotalDeadlineLayer {
-    type Service = TotalDeadline<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        TotalDeadline { inner, shared: Arc::clone(&self.0) }
-    }
-}
-
-/// The service of [`TotalDeadlineLayer`].
-#[derive(Debug, Clone)]
-pub struct TotalDeadline<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-impl<S, B> Service<Request<B>> for TotalDeadline<S>
-where
-    S: Service<Request<B>>,
-    S::Error: Into<CallError>,
-{
-    type Response = S::Response;
-    type Error = CallError;
-    type Future = TotalDeadlineFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
-    }
-
-    #[inline]
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let began = clock::now();
-        let mut until = Deadline::at(began + self.shared.total);
-        let mut summary = None;
-        if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
-            until = until.earliest(context.deadline.less(self.shared.reserve));
-            context.deadline = until;
-            summary = Some(RequestSummary::from(&*context));
-        }
-        let until = until.instant().max(began);
-        // Compare instants: a subtraction costs more and is needed for a refusal only.
-        if until < began + self.shared.least {
-            let left = until - began;
-            let error = self.shared.refuse(left, request.extensions().get());
-            return TotalDeadlineFuture { state: State::Rejected { error: Some(error) } };
-        }
-        let call = self.inner.call(request);
-        let shared = Arc::clone(&self.shared);
-        TotalDeadlineFuture { state: State::Running { call, timer: None, began, until, shared, summary } }
-    }
-}
-
-impl Shared {
+impl Limit {
     #[cold]
     fn refuse(&self, left: Duration, context: Option<&RequestContext>) -> CallError {
         self.rejected.increment(1);
@@ -156,59 +75,139 @@ impl Shared {
     }
 }
 
+/// Layer that bounds whole calls.
+#[derive(Debug, Clone)]
+pub struct TotalDeadlineLayer<C = Http> {
+    limit: Arc<Limit>,
+    classify: C,
+}
+
+impl TotalDeadlineLayer {
+    /// A layer for HTTP: a call to `peer` may take `total`, or its caller's deadline less `reserve` if that is
+    /// shorter. More than a day is taken as a day.
+    pub fn new(peer: &str, total: Duration, reserve: Duration) -> Self {
+        let name = || peer.to_owned();
+        let limit = Arc::new(Limit {
+            peer: peer.into(),
+            total: total.min(Duration::from_hours(24)),
+            reserve,
+            least: Duration::from_millis(1),
+            rejected: counter!(names::REJECTED, "peer" => name(), "reason" => "deadline-too-near"),
+            timeouts: counter!(names::TIMEOUTS, "peer" => name(), "limit" => "total"),
+        });
+        Self { limit, classify: Http }
+    }
+
+    /// A layer for any service: a call to `peer` may take `total`.
+    pub fn plain(peer: &str, total: Duration) -> TotalDeadlineLayer<Plain> {
+        Self::new(peer, total, Duration::ZERO).classified(Plain)
+    }
+}
+
+impl<C> TotalDeadlineLayer<C> {
+    /// The same limit for a service whose requests and results are read by `classify`.
+    pub fn classified<D>(self, classify: D) -> TotalDeadlineLayer<D> {
+        TotalDeadlineLayer { limit: self.limit, classify }
+    }
+
+    /// Refuses a call that has less time than `least` (default 1 ms, the unit of `X-Deadline-Ms`; at most a day).
+    #[must_use]
+    pub fn least(self, least: Duration) -> Self {
+        let limit = Limit { least: least.min(Duration::from_hours(24)), ..(*self.limit).clone() };
+        Self { limit: Arc::new(limit), ..self }
+    }
+}
+
+impl<S, C: Clone> Layer<S> for TotalDeadlineLayer<C> {
+    type Service = TotalDeadline<S, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TotalDeadline { inner, layer: self.clone() }
+    }
+}
+
+/// The service of [`TotalDeadlineLayer`].
+#[derive(Debug, Clone)]
+pub struct TotalDeadline<S, C = Http> {
+    inner: S,
+    layer: TotalDeadlineLayer<C>,
+}
+
+impl<S, C, Req> Service<Req> for TotalDeadline<S, C>
+where
+    S: Service<Req>,
+    C: Classify<S::Response, S::Error> + ReadRequest<Req> + Clone,
+{
+    type Response = S::Response;
+    type Error = C::Error;
+    type Future = TotalDeadlineFuture<S::Future, C, C::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(|error| self.layer.classify.inner(error))
+    }
+
+    #[inline]
+    fn call(&mut self, mut request: Req) -> Self::Future {
+        let TotalDeadlineLayer { limit, classify } = &self.layer;
+        let began = clock::now();
+        let mut until = Deadline::at(began + limit.total);
+        let mut summary = None;
+        if let Some(context) = classify.context_mut(&mut request) {
+            until = until.earliest(context.deadline.less(limit.reserve));
+            context.deadline = until;
+            summary = Some(RequestSummary::from(&*context));
+        }
+        let until = until.instant().max(began);
+        // Compare instants: a subtraction costs more and is needed for a refusal only.
+        if until < began + limit.least {
+            let error = limit.refuse(until - began, classify.context(&request));
+            return Gate::refused(classify.rejected(error));
+        }
+        let (limit, classify) = (Arc::clone(limit), classify.clone());
+        let call = self.inner.call(request);
+        Gate::open(Timed { call, timer: None, began, until, limit, summary, classify })
+    }
+}
+
+/// The future of [`TotalDeadline`]: a call with its timer, or its refusal. Dropping it drops the call.
+pub type TotalDeadlineFuture<F, C, E> = Gate<Timed<F, C>, E>;
+
 pin_project! {
-    /// The call with its timer. Dropping it drops the call.
+    /// A call with its timer.
     #[derive(Debug)]
-    pub struct TotalDeadlineFuture<F> {
+    pub struct Timed<F, C> {
         #[pin]
-        state: State<F>,
+        call: F,
+        #[pin]
+        timer: Option<Sleep>,
+        began: Instant,
+        until: Instant,
+        limit: Arc<Limit>,
+        summary: Option<RequestSummary>,
+        classify: C,
     }
 }
 
-pin_project! {
-    #[project = StateProj]
-    #[derive(Debug)]
-    enum State<F> {
-        Rejected { error: Option<CallError> },
-        Running {
-            #[pin]
-            call: F,
-            #[pin]
-            timer: Option<Sleep>,
-            began: Instant,
-            until: Instant,
-            shared: Arc<Shared>,
-            summary: Option<RequestSummary>,
-        },
-    }
-}
-
-impl<F, R, E> Future for TotalDeadlineFuture<F>
+impl<F, C, R, E> Future for Timed<F, C>
 where
     F: Future<Output = Result<R, E>>,
-    E: Into<CallError>,
+    C: Classify<R, E>,
 {
-    type Output = Result<R, CallError>;
+    type Output = Result<R, C::Error>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProj::Rejected { error } => {
-                Poll::Ready(Err(error.take().expect("a future is not polled after it is ready")))
-            }
-            StateProj::Running { call, mut timer, began, until, shared, summary } => {
-                if let Poll::Ready(result) = call.poll(cx) {
-                    return Poll::Ready(result.map_err(Into::into));
-                }
-                if timer.is_none() {
-                    timer.set(Some(tokio::time::sleep_until(*until)));
-                }
-                let timer = timer.as_pin_mut().expect("set just above");
-                timer.poll(cx).map(|()| {
-                    let after = clock::now().saturating_duration_since(*began);
-                    Err(shared.cut_off(after, summary.as_ref()))
-                })
-            }
+        let mut this = self.project();
+        if let Poll::Ready(result) = this.call.poll(cx) {
+            return Poll::Ready(result.map_err(|error| this.classify.inner(error)));
         }
+        if this.timer.is_none() {
+            this.timer.set(Some(tokio::time::sleep_until(*this.until)));
+        }
+        let timer = this.timer.as_pin_mut().expect("set just above");
+        timer.poll(cx).map(|()| {
+            let after = clock::now().saturating_duration_since(*this.began);
+            Err(this.classify.rejected(this.limit.cut_off(after, this.summary.as_ref())))
+        })
     }
 }

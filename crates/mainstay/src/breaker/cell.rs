@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::metric::{Counter, Gauge, counter, gauge};
 use http::Uri;
-use metrics::{Counter, Gauge, counter, gauge};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::core::{Admitted, Core, Ended, Order, Rejected, Transition, Verdict};
 use super::{BreakerConfig, BreakerSnapshot, BreakerState};
-use crate::client::names;
+use crate::client_names as names;
 use crate::clock::nanos_since;
 use crate::context::RequestSummary;
 use crate::decision::{Decided, HasRequestIdentity, Level};
@@ -78,9 +78,14 @@ impl Cell {
         cell
     }
 
-    /// Whether this breaker is still in use for the endpoint of `uri`.
-    pub(super) fn serves(&self, uri: &Uri) -> bool {
-        !self.evicted.load(Ordering::Relaxed) && self.endpoint.is_of(uri)
+    /// Whether this breaker is still in use for the endpoint of `uri`. Calls without a URI share the breaker
+    /// that has the peer's name.
+    pub(super) fn serves(&self, uri: Option<&Uri>) -> bool {
+        let is_of = match uri {
+            Some(uri) => self.endpoint.is_of(uri),
+            None => self.endpoint.as_str() == &*self.settings.peer,
+        };
+        is_of && !self.evicted.load(Ordering::Relaxed)
     }
 
     /// Nanoseconds since `base`.

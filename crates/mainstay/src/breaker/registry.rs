@@ -108,8 +108,8 @@ impl Breakers {
         BreakerHandle(self.cell(endpoint))
     }
 
-    pub(super) fn of(&self, uri: &Uri) -> Arc<Cell> {
-        match Endpoint::of(uri) {
+    pub(super) fn of(&self, uri: Option<&Uri>) -> Arc<Cell> {
+        match uri.and_then(Endpoint::of) {
             Some(endpoint) => self.cell(&endpoint),
             None => self.cell(&self.0.fallback),
         }

@@ -32,18 +32,19 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
-use http::Request;
-use metrics::{Counter, Gauge, counter, gauge};
+use crate::metric::{Counter, Gauge, counter, gauge};
 use pin_project_lite::pin_project;
 use serde::Serialize;
 use tower::{Layer, Service};
 
-pub use self::streaming::{StreamingBulkhead, StreamingBulkheadFuture, StreamingBulkheadLayer};
-use crate::client::names;
+pub use self::streaming::{Streaming, StreamingBulkhead, StreamingBulkheadFuture, StreamingBulkheadLayer};
+use crate::builder::Builder;
+use crate::classify::{Classify, Http, Plain, ReadRequest};
+use crate::client_names as names;
 use crate::config_error::{Check, ConfigError};
 use crate::decision::{Decided, Level};
 use crate::sync::{AtomicUsize, Ordering};
-use crate::{CallError, RequestContext};
+use crate::{CallError, Gate, RequestContext};
 
 /// A counter of calls in flight that does not exceed its limit.
 #[derive(Debug)]
@@ -89,7 +90,7 @@ pub struct BulkheadSnapshot {
 }
 
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct Limit {
     peer: Arc<str>,
     in_flight: InFlight,
     gauge: Gauge,
@@ -98,50 +99,91 @@ pub(crate) struct Shared {
 
 /// Layer that limits the calls in flight. Clones of the layer, and services made from it, share the limit.
 #[derive(Debug, Clone)]
-pub struct BulkheadLayer(Arc<Shared>);
+pub struct BulkheadLayer<C = Http> {
+    limit: Arc<Limit>,
+    classify: C,
+}
+
+/// The setting of a bulkhead, for [`BulkheadLayer::builder`].
+#[derive(Debug, Clone)]
+pub struct MaxInFlight(pub(crate) usize);
+
+impl Default for MaxInFlight {
+    fn default() -> Self {
+        Self(256)
+    }
+}
 
 impl BulkheadLayer {
-    /// At most `limit` calls (1 to 1,000,000) to `peer` at the same time.
+    /// A layer for HTTP: at most `limit` calls (1 to 1,000,000) to `peer` at the same time.
     pub fn new(peer: &str, limit: usize) -> Result<Self, ConfigError> {
-        let mut check = Check::default();
-        check.within("max_in_flight", &limit, 1..=1_000_000, "1 to 1,000,000");
-        check.finish()?;
-        let name = peer.to_owned();
-        Ok(Self(Arc::new(Shared {
-            peer: peer.into(),
-            in_flight: InFlight::new(limit),
-            gauge: gauge!(names::IN_FLIGHT, "peer" => name.clone()),
-            rejected: counter!(names::REJECTED, "peer" => name, "reason" => "bulkhead-full"),
-        })))
+        Self::classified(peer, limit, Http)
+    }
+
+    /// A layer for any service. Without further settings it admits 256 calls.
+    pub fn builder(peer: &str) -> Builder<MaxInFlight, Plain> {
+        Builder::new(peer)
     }
 
     /// A layer with the same limit, for a transport that returns a reply before its body has ended.
     pub fn streaming(&self) -> StreamingBulkheadLayer {
         StreamingBulkheadLayer(self.clone())
     }
+}
 
-    fn enter<B>(&self, request: &Request<B>) -> Result<BulkheadPermit, CallError> {
-        if self.0.in_flight.try_enter() {
-            self.0.gauge.increment(1.0);
-            Ok(BulkheadPermit(Arc::clone(&self.0)))
+impl<C> BulkheadLayer<C> {
+    /// A layer that reads requests by `classify`.
+    pub fn classified(peer: &str, limit: usize, classify: C) -> Result<Self, ConfigError> {
+        let mut check = Check::default();
+        check.within("max_in_flight", &limit, 1..=1_000_000, "1 to 1,000,000");
+        check.finish()?;
+        let name = peer.to_owned();
+        let limit = Arc::new(Limit {
+            peer: peer.into(),
+            in_flight: InFlight::new(limit),
+            gauge: gauge!(names::IN_FLIGHT, "peer" => name.clone()),
+            rejected: counter!(names::REJECTED, "peer" => name, "reason" => "bulkhead-full"),
+        });
+        Ok(Self { limit, classify })
+    }
+
+    fn enter<Req>(&self, request: &Req) -> Result<BulkheadPermit, CallError>
+    where
+        C: ReadRequest<Req>,
+    {
+        if self.limit.in_flight.try_enter() {
+            self.limit.gauge.increment(1.0);
+            Ok(BulkheadPermit(Arc::clone(&self.limit)))
         } else {
-            Err(self.0.refuse(request.extensions().get()))
+            Err(self.limit.refuse(self.classify.context(request)))
         }
     }
 
     /// Calls in flight now.
     pub fn in_flight(&self) -> usize {
-        self.0.in_flight.count()
+        self.limit.in_flight.count()
     }
 
     /// A weak reference, for a registry that observes the bulkhead without keeping it alive.
-    pub(crate) fn downgrade(&self) -> Weak<Shared> {
-        Arc::downgrade(&self.0)
+    pub(crate) fn downgrade(&self) -> Weak<Limit> {
+        Arc::downgrade(&self.limit)
     }
 }
 
-impl<S> Layer<S> for BulkheadLayer {
-    type Service = Bulkhead<S>;
+impl<C> Builder<MaxInFlight, C> {
+    /// Calls at the same time; 1 to 1,000,000. Default 256.
+    pub fn limit(self, limit: usize) -> Self {
+        self.config(MaxInFlight(limit))
+    }
+
+    /// The layer. Fails when the limit is out of its range.
+    pub fn build(self) -> Result<BulkheadLayer<C>, ConfigError> {
+        BulkheadLayer::classified(&self.peer, self.config.0, self.classify)
+    }
+}
+
+impl<S, C: Clone> Layer<S> for BulkheadLayer<C> {
+    type Service = Bulkhead<S, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
         Bulkhead { inner, layer: self.clone() }
@@ -150,35 +192,35 @@ impl<S> Layer<S> for BulkheadLayer {
 
 /// The service of [`BulkheadLayer`].
 #[derive(Debug, Clone)]
-pub struct Bulkhead<S> {
+pub struct Bulkhead<S, C = Http> {
     inner: S,
-    layer: BulkheadLayer,
+    layer: BulkheadLayer<C>,
 }
 
-impl<S, B> Service<Request<B>> for Bulkhead<S>
+impl<S, C, Req> Service<Req> for Bulkhead<S, C>
 where
-    S: Service<Request<B>>,
-    S::Error: Into<CallError>,
+    S: Service<Req>,
+    C: Classify<S::Response, S::Error> + ReadRequest<Req> + Clone,
 {
     type Response = S::Response;
-    type Error = CallError;
-    type Future = BulkheadFuture<S::Future>;
+    type Error = C::Error;
+    type Future = BulkheadFuture<S::Future, C, C::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
+        self.inner.poll_ready(cx).map_err(|error| self.layer.classify.inner(error))
     }
 
     #[inline]
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let state = match self.layer.enter(&request) {
-            Ok(permit) => State::Running { call: self.inner.call(request), permit },
-            Err(error) => State::Rejected { error: Some(error) },
-        };
-        BulkheadFuture { state }
+    fn call(&mut self, request: Req) -> Self::Future {
+        let classify = self.layer.classify.clone();
+        match self.layer.enter(&request) {
+            Ok(permit) => Gate::open(InBulkhead { call: self.inner.call(request), permit, classify }),
+            Err(error) => Gate::refused(classify.rejected(error)),
+        }
     }
 }
 
-impl Shared {
+impl Limit {
     pub(crate) fn snapshot(&self) -> BulkheadSnapshot {
         BulkheadSnapshot { limit: self.in_flight.limit, in_flight: self.in_flight.count() }
     }
@@ -202,7 +244,7 @@ impl Shared {
 
 /// The permit of one call, returned on drop.
 #[derive(Debug)]
-pub struct BulkheadPermit(Arc<Shared>);
+pub struct BulkheadPermit(Arc<Limit>);
 
 impl Drop for BulkheadPermit {
     fn drop(&mut self) {
@@ -211,42 +253,30 @@ impl Drop for BulkheadPermit {
     }
 }
 
+/// The future of [`Bulkhead`]: a call with its permit, or its refusal.
+pub type BulkheadFuture<F, C, E> = Gate<InBulkhead<F, C>, E>;
+
 pin_project! {
-    /// The call with its permit. Dropping it returns the permit.
+    /// A call with its permit. Dropping it returns the permit.
     #[derive(Debug)]
-    pub struct BulkheadFuture<F> {
+    pub struct InBulkhead<F, C> {
         #[pin]
-        state: State<F>,
+        call: F,
+        permit: BulkheadPermit,
+        classify: C,
     }
 }
 
-pin_project! {
-    #[project = StateProj]
-    #[derive(Debug)]
-    enum State<F> {
-        Rejected { error: Option<CallError> },
-        Running {
-            #[pin]
-            call: F,
-            permit: BulkheadPermit,
-        },
-    }
-}
-
-impl<F, R, E> Future for BulkheadFuture<F>
+impl<F, C, R, E> Future for InBulkhead<F, C>
 where
     F: Future<Output = Result<R, E>>,
-    E: Into<CallError>,
+    C: Classify<R, E>,
 {
-    type Output = Result<R, CallError>;
+    type Output = Result<R, C::Error>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProj::Rejected { error } => {
-                Poll::Ready(Err(error.take().expect("a future is not polled after it is ready")))
-            }
-            StateProj::Running { call, .. } => call.poll(cx).map_err(Into::into),
-        }
+        let this = self.project();
+        this.call.poll(cx).map_err(|error| this.classify.inner(error))
     }
 }

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::{BulkheadLayer, BulkheadPermit};
-use crate::{CallError, HeldBody};
+use crate::{CallError, Gate, HeldBody};
 
 /// Layer that limits the calls in flight, bodies included. It shares its limit with the [`BulkheadLayer`] it was made
 /// from.
@@ -67,38 +67,27 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        StreamingBulkheadFuture {
-            state: match self.layer.enter(&request) {
-                Ok(permit) => State::Running { call: self.inner.call(request), permit: Some(permit) },
-                Err(error) => State::Rejected { error: Some(error) },
-            },
+        match self.layer.enter(&request) {
+            Ok(permit) => Gate::open(Streaming { call: self.inner.call(request), permit: Some(permit) }),
+            Err(error) => Gate::refused(error),
         }
     }
 }
 
+/// The future of [`StreamingBulkhead`]: a call with its permit, or its refusal.
+pub type StreamingBulkheadFuture<F> = Gate<Streaming<F>, CallError>;
+
 pin_project! {
-    /// The call with its permit. Dropping it returns the permit.
+    /// A call with its permit. Dropping it returns the permit.
     #[derive(Debug)]
-    pub struct StreamingBulkheadFuture<F> {
+    pub struct Streaming<F> {
         #[pin]
-        state: State<F>,
+        call: F,
+        permit: Option<BulkheadPermit>,
     }
 }
 
-pin_project! {
-    #[project = StateProj]
-    #[derive(Debug)]
-    enum State<F> {
-        Rejected { error: Option<CallError> },
-        Running {
-            #[pin]
-            call: F,
-            permit: Option<BulkheadPermit>,
-        },
-    }
-}
-
-impl<F, R, E> Future for StreamingBulkheadFuture<F>
+impl<F, R, E> Future for Streaming<F>
 where
     F: Future<Output = Result<Response<R>, E>>,
     E: Into<CallError>,
@@ -106,15 +95,8 @@ where
     type Output = Result<Response<HeldBody<R, BulkheadPermit>>, CallError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProj::Rejected { error } => {
-                Poll::Ready(Err(error.take().expect("a future is not polled after it is ready")))
-            }
-            StateProj::Running { call, permit } => {
-                let reply = ready!(call.poll(cx)).map_err(Into::into)?;
-                let permit = permit.take();
-                Poll::Ready(Ok(reply.map(|body| HeldBody::new(body, permit))))
-            }
-        }
+        let this = self.project();
+        let reply = ready!(this.call.poll(cx)).map_err(Into::into)?;
+        Poll::Ready(Ok(reply.map(|body| HeldBody::new(body, this.permit.take()))))
     }
 }

@@ -10,14 +10,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use crate::metric::{Counter, counter};
 use http::{Request, Uri};
-use metrics::{Counter, counter};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 use tracing::Span;
 
-use super::{ReplyReader, names};
+use super::ReplyReader;
 use crate::classify::{Classified, HasOutcome, Summary};
+use crate::client_names as names;
 use crate::context::RequestSummary;
 use crate::decision::{Decided, Level};
 use crate::{CallError, Endpoint, Outcome, RepeatedWork, RequestContext};
@@ -181,7 +182,7 @@ impl Note {
         }
         match result.as_ref().map_or_else(HasOutcome::summary, HasOutcome::summary) {
             Summary::Status(status) => self.span.record("http.response.status_code", status.as_u16()),
-            Summary::Error(error) => self.span.record("error.message", error),
+            Summary::Text(error) => self.span.record("error.message", error),
         };
         let why = match result {
             Ok(_) if outcome == Outcome::Success => "replied".into(),

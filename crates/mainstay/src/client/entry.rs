@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use crate::metric::{Counter, Histogram, counter, histogram};
 use http::{Request, Response};
-use metrics::{Counter, Histogram, counter, histogram};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::Service;
 
-use super::names;
 use crate::classify::Classified;
+use crate::client_names as names;
 use crate::clock::{self, Turn};
 use crate::{CallError, Outcome, RepeatedWork, RequestContext};
 

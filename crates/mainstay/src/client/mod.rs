@@ -20,10 +20,12 @@
 mod attempt;
 pub(crate) mod config;
 mod entry;
-mod error;
 #[cfg(feature = "hyper")]
 mod hyper;
-pub mod names;
+pub mod names {
+    //! Metric names of the client side.
+    pub use crate::client_names::*;
+}
 mod reply_reader;
 mod stamp;
 
@@ -42,7 +44,6 @@ use tower::{Layer, Service};
 pub use self::attempt::{Attempt, AttemptFuture, AttemptLayer};
 pub use self::config::ClientConfig;
 use self::entry::Entry;
-pub use self::error::{CallError, Cause};
 #[cfg(feature = "hyper")]
 pub use self::hyper::{HyperFuture, HyperTransport, TransportConfig};
 pub use self::reply_reader::ReplyReader;
@@ -51,6 +52,7 @@ use crate::attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer};
 use crate::breaker::{Breaker, BreakerConfig, BreakerLayer, Breakers};
 use crate::budget::RetryBudget;
 use crate::bulkhead::{Bulkhead, BulkheadLayer};
+pub use crate::call_error::{CallError, Cause};
 pub use crate::config_error::ConfigError;
 use crate::hedge::{Hedge, HedgeLayer};
 use crate::random::Random;

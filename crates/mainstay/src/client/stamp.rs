@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::metric::{Counter, counter};
 use http::{HeaderValue, Request};
-use metrics::{Counter, counter};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::names;
+use crate::client_names as names;
 use crate::decision::{Decided, Level};
 use crate::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEADLINE_MS, X_PRIORITY};
 use crate::{CallError, RequestContext, deadline};

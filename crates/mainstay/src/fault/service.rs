@@ -174,7 +174,7 @@ where
 
 #[cold]
 fn announce(name: &str, fault: &Fault, context: Option<&RequestContext>) {
-    metrics::counter!("mainstay_faults_injected_total", "point" => name.to_owned(), "fault" => fault.as_str())
+    crate::metric::counter!("mainstay_faults_injected_total", "point" => name.to_owned(), "fault" => fault.as_str())
         .increment(1);
     Decided {
         layer: "fault",

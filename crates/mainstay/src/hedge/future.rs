@@ -12,9 +12,9 @@ use tokio::time::{Instant, Sleep};
 use tower::Service;
 use tower::util::Oneshot;
 
-use super::IsHedge;
 use super::service::Shared;
 use crate::classify::{HasOutcome, outcome};
+use crate::context::IsHedge;
 use crate::{CallError, Outcome, RequestContext, clock};
 
 pin_project! {

@@ -41,10 +41,6 @@ pub use self::future::HedgeFuture;
 pub use self::service::{Hedge, HedgeLayer};
 use crate::config_error::{Check, ConfigError};
 
-/// Request extension that marks the second request of a pair.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct IsHedge;
-
 /// Settings of hedging.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HedgeConfig {

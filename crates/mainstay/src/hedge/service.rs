@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::metric::{Counter, counter};
 use http::Request;
-use metrics::{Counter, counter};
 use tower::{Layer, Service};
 
 use super::HedgeConfig;
@@ -13,7 +13,7 @@ use super::future::{HedgeFuture, Race};
 use super::latency::Latencies;
 use crate::budget::RetryBudget;
 use crate::classify::HasOutcome;
-use crate::client::names;
+use crate::client_names as names;
 use crate::config_error::ConfigError;
 use crate::decision::{Decided, Level};
 use crate::{CallError, RepeatedWork, RequestContext, clock};

@@ -209,7 +209,7 @@ impl Limiter {
 
 fn publish(limit: usize) {
     let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-    metrics::gauge!(crate::server::names::LIMIT).set(limit);
+    crate::metric::gauge!(super::LIMIT).set(limit);
 }
 
 /// A change of the limit. It belongs to no single request, although one request completed the observed window.

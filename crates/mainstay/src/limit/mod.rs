@@ -25,3 +25,7 @@ pub use permit::{Acquire, Permit};
 pub use queue::{QueueConfig, Refusal};
 pub use rate::{Allowance, QuotaSpent, RateLimiter};
 pub use window::Bounds;
+
+/// The current concurrency limit. One gauge for the process: with several limiters it shows the one that last
+/// changed, and [`Registry`](crate::Registry) lists all of them.
+pub const LIMIT: &str = "mainstay_server_concurrency_limit";

@@ -43,8 +43,11 @@
 pub(crate) mod backoff;
 mod config;
 mod future;
+mod repeat;
+mod rules;
 mod service;
 
 pub use self::config::RetryConfig;
 pub use self::future::RetryFuture;
+pub use self::repeat::{HttpRepeat, OnlyUnexecuted, Repeat, Repeatable};
 pub use self::service::{Retry, RetryLayer};

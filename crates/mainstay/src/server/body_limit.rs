@@ -146,7 +146,7 @@ where
             && error.is::<LengthLimitError>()
             && let Some(summary) = this.summary.take()
         {
-            metrics::counter!(names::BODY_CUT_OFF).increment(1);
+            crate::metric::counter!(names::BODY_CUT_OFF).increment(1);
             let why = format!("body of unannounced length exceeded the {} bytes allowed", this.max);
             decide::note(&summary, "body_limit", "cut_off", why.into());
         }

@@ -104,7 +104,7 @@ impl ContextLayer {
         // Layers and handlers that read the header later must see the lowered priority too.
         request.headers_mut().insert(X_PRIORITY, HeaderValue::from_static(most.as_str()));
         let context = ensure(request, &self.policy, Some(&self.complaints));
-        metrics::counter!(names::PRIORITY_LOWERED).increment(1);
+        crate::metric::counter!(names::PRIORITY_LOWERED).increment(1);
         let why = format!("claimed {}, at most {} allowed", claimed.as_str(), most.as_str());
         decide::note(&context, "context", "lower_priority", why.into());
         context
@@ -211,7 +211,7 @@ impl Reader<'_> {
 
     #[cold]
     fn ignored(&self, name: &HeaderName) {
-        metrics::counter!(names::HEADER_IGNORED, "header" => name.to_string()).increment(1);
+        crate::metric::counter!(names::HEADER_IGNORED, "header" => name.to_string()).increment(1);
         if self.complaints.is_some_and(|complaints| complaints.due(name)) {
             tracing::warn!(
                 header = %name,
@@ -231,7 +231,7 @@ fn correlation_id(headers: &HeaderMap, complaints: Option<&Complaints>) -> Corre
     let parsed = value.to_str().ok().filter(|_| second.is_none()).and_then(|t| CorrelationId::parse(t).ok());
     parsed.unwrap_or_else(|| {
         let minted = CorrelationId::mint();
-        metrics::counter!(names::CORRELATION_REPLACED).increment(1);
+        crate::metric::counter!(names::CORRELATION_REPLACED).increment(1);
         if complaints.is_some_and(|complaints| complaints.due(&X_CORRELATION_ID)) {
             tracing::warn!(
                 correlation_id = %minted,

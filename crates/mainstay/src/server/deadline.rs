@@ -153,7 +153,7 @@ where
         if this.backstop.poll(cx).is_pending() {
             return Poll::Pending;
         }
-        metrics::counter!(names::OVERRUN).increment(1);
+        crate::metric::counter!(names::OVERRUN).increment(1);
         let why = format!("no answer {} ms after the deadline", this.grace.as_millis());
         decide::note(this.summary, "deadline", "cut_off", why.into());
         let mut problem = Problem::new(

@@ -12,7 +12,7 @@ pub(super) fn shed(
     reason: &'static str,
     why: Cow<'static, str>,
 ) {
-    metrics::counter!(names::SHED, "reason" => reason).increment(1);
+    crate::metric::counter!(names::SHED, "reason" => reason).increment(1);
     note(request, layer, "reject", why);
 }
 

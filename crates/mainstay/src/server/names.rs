@@ -1,5 +1,7 @@
 //! Metric names. Runbooks, alerts and dashboards quote them, so they change only together with those.
 
+pub use crate::limit::LIMIT;
+
 /// Requests that were answered or cancelled, by `route`, `method`, `status` (`none` when there was no reply) and
 /// `outcome`.
 pub const REQUESTS: &str = "mainstay_server_requests_total";
@@ -26,9 +28,6 @@ pub const OVERRUN: &str = "mainstay_server_deadline_overrun_total";
 /// Seconds that requests waited in the queue, whether they were admitted or not. Requests admitted at once are not
 /// counted.
 pub const QUEUE: &str = "mainstay_server_queue_seconds";
-/// The current concurrency limit. One gauge for the process: with several limiters it shows the one that last
-/// changed, and [`Registry`](crate::Registry) lists all of them.
-pub const LIMIT: &str = "mainstay_server_concurrency_limit";
 /// Correlation ids that were not acceptable.
 pub const CORRELATION_REPLACED: &str = "mainstay_server_correlation_replaced_total";
 /// Headers that were present and could not be read, by `header`. They count as absent.
@@ -36,7 +35,7 @@ pub const HEADER_IGNORED: &str = "mainstay_server_header_ignored_total";
 
 /// Registers help texts and units with the installed recorder. [`super::stack`] calls it.
 pub(super) fn describe() {
-    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    use crate::metric::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_counter!(REQUESTS, "Requests by route, method, status and outcome");
     describe_histogram!(
         DURATION,

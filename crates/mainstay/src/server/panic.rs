@@ -119,7 +119,7 @@ where
 }
 
 fn answer<B: From<Bytes>>(summary: &RequestSummary, message: &str) -> Response<B> {
-    metrics::counter!(names::PANICS).increment(1);
+    crate::metric::counter!(names::PANICS).increment(1);
     tracing::error!(
         target: "mainstay::panic",
         correlation_id = summary.correlation_id.as_str(),

@@ -201,7 +201,7 @@ where
 /// Records how long a request waited in the queue, whatever the result.
 fn waited(since: Instant, extensions: &Extensions) -> Duration {
     let waited = since.elapsed();
-    metrics::histogram!(names::QUEUE).record(waited.as_secs_f64());
+    crate::metric::histogram!(names::QUEUE).record(waited.as_secs_f64());
     if let Some(fields) = extensions.get::<LogFields>() {
         fields.queued(waited);
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use metrics::{Gauge, gauge};
+use crate::metric::{Gauge, gauge};
 
 use crate::server::names;
 

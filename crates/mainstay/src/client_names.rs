@@ -43,9 +43,10 @@ pub const HEDGE_WINS: &str = "mainstay_hedge_wins_total";
 /// Second calls that the budget did not allow.
 pub const HEDGES_DENIED: &str = "mainstay_hedges_denied_total";
 
-/// Registers help texts and units with the installed recorder. [`super::stack`] calls it.
-pub(super) fn describe() {
-    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+/// Registers help texts and units with the installed recorder. `client::stack` calls it.
+#[cfg(feature = "client")]
+pub(crate) fn describe() {
+    use crate::metric::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_counter!(REQUESTS, "Calls to a dependency by outcome");
     describe_counter!(REPEATS, "Calls that repeat work that has failed before, by outcome");
     describe_histogram!(DURATION, Unit::Seconds, "From the call to its end, retries and waits included");

@@ -1,50 +1,13 @@
-//! The single classification of a reply or an error. Every layer uses its verdict, so that the retry, the breaker's
-//! counts and the log agree.
-//!
-//! A reply is classified by its status and its `X-Outcome` header (which mirrors the problem document), and not by
-//! its body. The body is left to a typed client's [`ReplyReader`](crate::client::ReplyReader), which can only lower a
-//! verdict to unknown. In the assembled stack the classification happens once for each attempt, and the verdict
-//! travels with the reply as [`Classified`]. A layer used alone classifies a plain [`http::Response`] with the same
-//! function.
+//! The verdict on an HTTP reply, by its status and its headers.
 
 use std::time::Duration;
 
 use http::{HeaderMap, Response, StatusCode, header};
 
+use super::{HasOutcome, Summary};
 use crate::Outcome;
 use crate::headers::X_OUTCOME;
 use crate::problem::Effect;
-
-/// A result whose outcome a layer can read.
-pub trait HasOutcome {
-    /// The outcome of the call.
-    fn outcome(&self) -> Outcome;
-    /// Whether this also settles an earlier attempt with the same idempotency key. A 409 or 425 without `X-Outcome`
-    /// may mean that the earlier attempt is still in progress (as in the IETF's draft on the header).
-    fn settles_earlier(&self) -> bool;
-    /// Time to wait before the next call, as the peer or the refusing layer asks.
-    fn retry_after(&self) -> Option<Duration>;
-    /// A short text for events and the decision trail.
-    fn summary(&self) -> Summary;
-}
-
-/// A reply's status or an error's text, built only when an event needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Summary {
-    /// Status of the peer's reply.
-    Status(StatusCode),
-    /// Text of the error.
-    Error(String),
-}
-
-impl std::fmt::Display for Summary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Status(status) => write!(f, "status {}", status.as_u16()),
-            Self::Error(text) => f.write_str(text),
-        }
-    }
-}
 
 /// Classifies a reply. Pure, allocates nothing.
 ///
@@ -108,21 +71,6 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(asked.min(Duration::from_hours(24)))
 }
 
-/// The outcome of a call, from its reply or its error.
-///
-/// ```
-/// use mainstay::{CallError, Outcome, classify};
-///
-/// let result: Result<http::Response<()>, CallError> = Ok(http::Response::new(()));
-/// assert_eq!(classify::outcome(&result), Outcome::Success);
-/// ```
-pub fn outcome<R: HasOutcome, E: HasOutcome>(result: &Result<R, E>) -> Outcome {
-    match result {
-        Ok(reply) => reply.outcome(),
-        Err(error) => error.outcome(),
-    }
-}
-
 impl<B> HasOutcome for Response<B> {
     fn outcome(&self) -> Outcome {
         reply(self.status(), self.headers())
@@ -138,40 +86,6 @@ impl<B> HasOutcome for Response<B> {
 
     fn summary(&self) -> Summary {
         Summary::Status(self.status())
-    }
-}
-
-/// A reply with its verdict.
-#[derive(Debug, Clone)]
-pub struct Classified<R> {
-    /// The verdict.
-    pub outcome: Outcome,
-    /// The reply.
-    pub reply: R,
-}
-
-impl<R: HasOutcome> Classified<R> {
-    /// Classifies the reply, once.
-    pub fn read(reply: R) -> Self {
-        Self { outcome: reply.outcome(), reply }
-    }
-}
-
-impl<R: HasOutcome> HasOutcome for Classified<R> {
-    fn outcome(&self) -> Outcome {
-        self.outcome
-    }
-
-    fn settles_earlier(&self) -> bool {
-        self.reply.settles_earlier()
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        self.reply.retry_after()
-    }
-
-    fn summary(&self) -> Summary {
-        self.reply.summary()
     }
 }
 

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::breaker::BreakerState;
+use crate::breaker_state::BreakerState;
 use crate::classify::{HasOutcome, Summary};
 use crate::{Endpoint, Outcome};
 
@@ -92,7 +92,7 @@ pub enum CallError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// A reply arrived that the caller's [`ReplyReader`](super::ReplyReader) cannot read. The call may have had its
+    /// A reply arrived that the caller's `client::ReplyReader` cannot read. The call may have had its
     /// effect.
     #[error("reply with {reply} cannot be read: {reason}")]
     UnreadableReply {
@@ -247,7 +247,7 @@ impl HasOutcome for CallError {
     }
 
     fn summary(&self) -> Summary {
-        Summary::Error(self.to_string())
+        Summary::Text(self.to_string())
     }
 }
 
