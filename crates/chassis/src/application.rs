@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use axum::Router;
 
-use crate::server::{BindError, Lifecycle, Served, Serves, Signals};
+use crate::config::ProcessConfig;
+use crate::server::{BindError, Lifecycle, Limits, Served, Serves, Signals, bind};
 
 /// A service whose ports are open and which does not serve yet.
 #[derive(Debug)]
@@ -18,9 +19,19 @@ pub struct Application<S = Router> {
 }
 
 impl<S: Serves> Application<S> {
-    /// A service with the two listeners `public` and `operations`.
-    pub fn new(lifecycle: Lifecycle, public: Served<S>, operations: Served<Router>) -> Self {
-        Self { lifecycle, public, operations }
+    /// Opens the two ports. `public` serves the API, `operations` the operations listener (see [`ops`](crate::ops)).
+    pub async fn open(
+        config: &ProcessConfig,
+        lifecycle: Lifecycle,
+        public: S,
+        operations: Router,
+    ) -> Result<Self, StartError> {
+        let limits = Limits { connections: config.max_connections, ..Limits::default() };
+        let listener = bind("LISTEN_ADDR", config.listen_addr).await?;
+        let public = Served { listener, service: public, limits };
+        let listener = bind("OPS_LISTEN_ADDR", config.ops_listen_addr).await?;
+        let operations = Served { listener, service: operations, limits: Limits::operations() };
+        Ok(Self { lifecycle, public, operations })
     }
 
     /// Address of the public API.

@@ -1,4 +1,4 @@
-//! The service's hybrid clock and the clocks that it hears of: each is adopted, and an offset is flagged and counted.
+//! The service's hybrid clock. It adopts the times of other clocks, and flags and counts their offsets.
 //!
 //! A wrong wall clock breaks no invariant, so no request fails for it. The log states the offset once a minute for each
 //! peer, because logs, holds and people use wall clocks.
@@ -9,14 +9,14 @@ use std::time::Duration;
 use journal::{HybridTime, Journal};
 use tokio::time::Instant;
 
-/// The offset that is flagged. Hosts that keep time over the network are a few milliseconds apart, a paused one some
+/// Offset that is flagged. Hosts that synchronise their clocks are a few milliseconds apart, a host that was paused some
 /// tens.
 pub const FLAGGED_MS: u64 = 500;
 
-/// The time for which an offset counts: one warning, and the largest one in the gauge.
+/// Window of one warning, and of the largest offset in the gauge.
 pub const WINDOW: Duration = Duration::from_mins(1);
 
-/// The name of other replicas of a service, and of its own past, among the peers of the metrics.
+/// Label of the metrics for other replicas of the service, and for its own earlier entries.
 const REPLICA: &str = "replica";
 
 const OFFSET: &str = "mainstay_clock_offset_seconds";
@@ -32,7 +32,7 @@ pub struct Clocks {
     replica: Arc<Source>,
 }
 
-/// Whose times are heard, and how far ahead they were lately.
+/// A source of times, with the offsets of the current window.
 #[derive(Debug)]
 struct Source {
     name: &'static str,
@@ -44,30 +44,29 @@ struct Source {
 struct Window {
     began: Instant,
     largest_ms: u64,
-    is_told: bool,
+    is_flagged: bool,
 }
 
 impl Window {
     fn new(began: Instant) -> Self {
-        Self { began, largest_ms: 0, is_told: false }
+        Self { began, largest_ms: 0, is_flagged: false }
     }
 
-    /// Takes in how far ahead a time was; a new window begins when this one is over. Returns whether that is to be told:
-    /// once in each window.
+    /// Adds an offset, in a new window if this one is over. Returns true for the first flagged offset of a window.
     fn add(&mut self, ahead_ms: u64, now: Instant) -> bool {
         if now.duration_since(self.began) >= WINDOW {
             *self = Self::new(now);
         }
         self.largest_ms = self.largest_ms.max(ahead_ms);
-        let is_first = ahead_ms >= FLAGGED_MS && !self.is_told;
-        self.is_told |= is_first;
+        let is_first = ahead_ms >= FLAGGED_MS && !self.is_flagged;
+        self.is_flagged |= is_first;
         is_first
     }
 }
 
 impl Clocks {
-    /// For the service that seals its entries with `journal` and exchanges clocks with `peer` and its own replicas. The
-    /// metrics exist from now on.
+    /// The clock of the service that writes `journal` and exchanges times with `peer` and its own replicas. The metrics exist
+    /// from now on.
     pub fn new(journal: &Journal, peer: &'static str) -> Self {
         metrics::describe_gauge!(
             OFFSET,

@@ -1,15 +1,13 @@
-//! From an error to a problem document, in one place. What happened inside goes to the log; what the caller can
-//! use goes into the reply.
+//! Errors of handlers as problem documents. The cause goes to the log; the reply holds the part that a caller can use.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use mainstay::Problem;
 use mainstay::problem::{Effect, FieldError};
 
-/// A refusal or failure on its way out: a problem document and the headers that go with it.
+/// A refusal or failure: a problem document and further headers.
 ///
-/// It becomes a reply without the correlation id, which is known only to the request;
-/// [`crate::routes::finish`] adds it.
+/// The correlation id belongs to the request; [`crate::routes::finish`] adds it to the reply.
 #[derive(Debug, Clone)]
 pub struct ApiError(Box<Inner>);
 
@@ -19,15 +17,15 @@ struct Inner {
     headers: HeaderMap,
 }
 
-/// Marks a reply that was made from a problem, so that the correlation id can still be written into it.
+/// Extension of a reply that was made from a problem, so that the correlation id can be written into it.
 #[derive(Debug, Clone)]
 pub(crate) struct Reported(pub(crate) Box<Problem>);
 
 impl ApiError {
-    /// 500: the inside is logged, under the request's correlation id, and the caller learns that the outcome is
-    /// unknown. For what went wrong before anything could have been done, use [`Problem`] and say so.
-    pub fn internal(inside: impl std::fmt::Display) -> Self {
-        tracing::error!(error = %inside, "internal error");
+    /// 500 `internal` with an unknown outcome. The cause is logged under the request's correlation id. If nothing can have
+    /// been done, make a [`Problem`] with that outcome instead.
+    pub fn internal(cause: impl std::fmt::Display) -> Self {
+        tracing::error!(error = %cause, "internal error");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed while handling the request")
             .outcome(Effect::Unknown)
             .detail("it is not known whether the request was carried out; a repeat with the same idempotency key is safe")
@@ -35,7 +33,7 @@ impl ApiError {
             .into()
     }
 
-    /// 422 `validation-failed`: well-formed, but these fields are wrong.
+    /// 422 `validation-failed` with the invalid fields.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let mut problem =
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "validation-failed", "The request is not valid")

@@ -1,9 +1,9 @@
-//! What the middleware saw, in the form that goes into a journal entry.
+//! Evidence of a transition: the decisions of the middleware, in the form of a journal entry.
 
 use mainstay::DecisionTrail;
 use serde::Serialize;
 
-/// The decisions so far, and which try this was of something that is tried until it is known.
+/// The decisions so far and, for a call that is repeated until its outcome is known, the number of the try.
 #[derive(Debug, Serialize)]
 pub struct Evidence<'a> {
     decisions: &'a DecisionTrail,
@@ -11,7 +11,7 @@ pub struct Evidence<'a> {
     tries: Option<i32>,
 }
 
-/// The evidence of an entry that is about to be sealed.
+/// The evidence for an entry.
 pub fn evidence(decisions: &DecisionTrail, tries: Option<i32>) -> Evidence<'_> {
     Evidence { decisions, tries }
 }

@@ -1,14 +1,14 @@
-//! `healthcheck`: asks a service's own `/readyz`, for containers that hold no other HTTP client.
+//! `healthcheck`: requests a service's own `/readyz`, for containers without another HTTP client.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// The whole check takes at most about three times this: connect, send, receive.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest time for each of the three steps: connect, send, receive.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks; prints what was answered; success only for 200.
+/// Requests readiness and prints the reply. The exit code is 0 for status 200 only.
 pub fn run(operations: SocketAddr) -> ExitCode {
     match ask(reachable(operations)) {
         Ok((200, body)) => {
@@ -26,7 +26,7 @@ pub fn run(operations: SocketAddr) -> ExitCode {
     }
 }
 
-/// A service that listens on every address is asked on the loopback one.
+/// The loopback address for a service that listens on every address.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -37,9 +37,9 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 fn ask(address: SocketAddr) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     write!(stream, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut reply = Vec::new();
     // A readiness report is a few hundred bytes.

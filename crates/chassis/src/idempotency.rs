@@ -11,7 +11,7 @@ use crate::ApiError;
 
 /// 16 to 255 printable ASCII characters. Sent bare or as a structured-field string; both name the same key.
 ///
-/// Long enough that two clients do not collide by accident, short enough for any proxy.
+/// It is long enough that two clients do not use the same key by accident, and short enough for any proxy.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(String);
 
@@ -21,7 +21,7 @@ impl IdempotencyKey {
         &self.0
     }
 
-    /// Reads the header's value.
+    /// Parses the value of the header.
     fn parse(value: &[u8]) -> Result<Self, &'static str> {
         let printable = |bytes: &[u8]| bytes.iter().all(|b| (0x20..=0x7e).contains(b));
         if !printable(value) {
@@ -48,7 +48,7 @@ impl IdempotencyKey {
     }
 }
 
-/// Keys are the caller's business; a log shows that there was one, not which.
+/// A log shows the length of a key and not the key.
 impl std::fmt::Debug for IdempotencyKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "IdempotencyKey({} characters)", self.0.len())

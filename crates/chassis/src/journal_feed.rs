@@ -1,4 +1,4 @@
-//! `GET /admin/v1/journal`: the journal, in commit order or by what it is about.
+//! `GET /admin/v1/journal`: the journal in commit order, or filtered.
 
 use axum::extract::State;
 use axum::routing::get;
@@ -12,11 +12,11 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::params::malformed;
-use crate::{ApiError, ValidQuery};
+use crate::{ApiError, ValidQuery, hex};
 
-/// Entries of a page unless asked otherwise.
+/// Default number of entries of a page.
 const DEFAULT_LIMIT: i64 = 500;
-/// Entries of a page at most; one of large entries ends sooner, at [`feed::PAGE_BYTES`].
+/// Most entries of a page. A page of large entries ends sooner, at [`feed::PAGE_BYTES`].
 const MAX_LIMIT: i64 = 5_000;
 
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ pub fn routes(service: &'static str, database: Database) -> Router {
     Router::new().route("/journal", get(journal)).with_state(Feed { service, database })
 }
 
-/// Where to begin, or what to look for; not both.
+/// A cursor or one filter.
 #[derive(Debug, Deserialize)]
 struct Query {
     after: Option<String>,
@@ -47,12 +47,12 @@ impl Query {
             Ok(id) => Ok(Filter::Correlation(id.to_string())),
             Err(error) => Err(malformed("correlation_id", error.to_string())),
         });
-        let trace_id = self.trace_id.as_ref().map(|text| match unhex::<16>(text) {
+        let trace_id = self.trace_id.as_ref().map(|text| match lower_hex::<16>(text) {
             Some(_) => Ok(Filter::Trace(text.clone())),
             None => Err(malformed("trace_id", "must be 32 lower-case hex digits")),
         });
         let key_hash = self.key_hash.as_deref().map(|text| {
-            let hash = unhex(text).map(Filter::Key);
+            let hash = lower_hex(text).map(Filter::Key);
             hash.ok_or_else(|| malformed("key_hash", "must be 64 lower-case hex digits: SHA-256 of the key"))
         });
         let filters = [
@@ -108,7 +108,7 @@ async fn journal(
     }
 }
 
-/// No page rather than half of one.
+/// The problem for a page that cannot be read whole.
 fn refusal(refused: Refused) -> ApiError {
     let problem = match refused {
         Refused::Outdated => {
@@ -122,16 +122,7 @@ fn refusal(refused: Refused) -> ApiError {
     problem.outcome(Effect::NotExecuted).detail(refused.to_string()).into()
 }
 
-/// As many bytes as there are pairs of lower-case hex digits; `None` for anything else.
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    let lower = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    if digits.len() != 2 * N || !digits.iter().all(|b| lower(*b)) {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
+/// The `N` bytes that `text` spells in lower-case hex digits.
+fn lower_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    hex::decode(text).filter(|_| !text.bytes().any(|b| b.is_ascii_uppercase()))
 }

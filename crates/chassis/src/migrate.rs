@@ -10,7 +10,7 @@ use sqlx::postgres::PgConnection;
 use crate::Secret;
 use crate::config::EXIT_CONFIG;
 
-/// Runs `migrator` over one connection to `url` (`MIGRATION_DATABASE_URL`) and says what it did.
+/// Runs `migrator` over one connection to `url` (`MIGRATION_DATABASE_URL`) and prints the result.
 pub async fn run(migrator: &Migrator, url: Option<&Secret>) -> ExitCode {
     let Some(url) = url else {
         eprintln!("MIGRATION_DATABASE_URL is not set: the URL of the database with the role that owns it");
@@ -24,7 +24,7 @@ pub async fn run(migrator: &Migrator, url: Option<&Secret>) -> ExitCode {
         }
     };
     let done = migrations::run(migrator, &mut connection).await;
-    // A failed goodbye changes nothing: the server notices the closed socket.
+    // An error here changes nothing: the server sees that the socket is closed.
     drop(connection.close().await);
     match done {
         Ok(Migrated { schema, restored }) => {

@@ -1,4 +1,4 @@
-//! Path and query parameters: what is malformed is 400 `malformed-parameter` and names the parameter.
+//! Path and query parameters. A malformed parameter is 400 `malformed-parameter` with the parameter's name.
 
 use std::collections::HashSet;
 
@@ -54,8 +54,8 @@ async fn path_error<S: Send + Sync>(rejection: &PathRejection, parts: &mut Parts
     malformed(&field, detail)
 }
 
-/// Query parameters as a struct. Names that the struct does not have are left alone, so that it can stand beside
-/// [`Page`]; a repeated name is an error.
+/// Query parameters as a struct. Other names are ignored, so that a handler can take [`Page`] too; a repeated name is an
+/// error.
 #[derive(Debug, Clone)]
 pub struct ValidQuery<T>(pub T);
 
@@ -85,21 +85,19 @@ fn read_query<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
     })
 }
 
-/// Which page of a list: `limit` (1 to 500, default 50) and `after` (the cursor that the page before gave as
-/// `next`).
+/// Page of a list: `limit` (1 to 500, default 50) and `after` (the cursor `next` of the page before).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// At most this many items.
+    /// Most items of the page.
     pub limit: u16,
-    /// Continue after this cursor; the list it belongs to knows how to read it.
+    /// Cursor after which the page begins. Its list can read it.
     pub after: Option<String>,
 }
 
 impl Page {
-    /// Default of `limit`: a page that is read at a glance.
+    /// Default of `limit`.
     pub const DEFAULT_LIMIT: u16 = 50;
-    /// Largest `limit`. A list of items that may be large, as orders may, has a bound of its own beside it and ends a
-    /// page sooner.
+    /// Largest `limit`. A list of large items has a bound in bytes too, and ends a page sooner.
     pub const MAX_LIMIT: u16 = 500;
 
     /// 400 for a cursor that its list cannot read.

@@ -11,29 +11,29 @@ pub struct ProblemDocument {
     #[serde(rename = "type")]
     #[schema(example = "urn:mainstay:problem:insufficient-stock")]
     kind: String,
-    /// The same for every occurrence.
+    /// Title, the same for every occurrence.
     title: String,
-    /// The HTTP status.
+    /// HTTP status.
     status: u16,
-    /// What happened this time and the way out.
+    /// Description of this occurrence and of the way to avoid it.
     detail: Option<String>,
-    /// Whether the same request may succeed later.
+    /// True if the same request may succeed later.
     retryable: bool,
-    /// Whether a repeat should carry the same idempotency key.
+    /// True if a repeat should have the same idempotency key.
     same_key: bool,
     /// `not-executed`, `refused` or `unknown`.
     outcome: Option<String>,
-    /// Of the request that was refused.
+    /// Correlation id of the request.
     correlation_id: Option<String>,
-    /// Which fields were wrong.
-    errors: Option<Vec<WrongField>>,
+    /// The invalid fields.
+    errors: Option<Vec<InvalidField>>,
 }
 
-/// One wrong field.
+/// An invalid field.
 #[derive(Debug, Serialize, ToSchema)]
-struct WrongField {
-    /// A path into the body, or a header's or parameter's name.
+struct InvalidField {
+    /// Path in the body, or name of a header or parameter.
     field: String,
-    /// What is wrong and what would be right.
+    /// Description of the fault and of a valid value.
     detail: String,
 }

@@ -1,20 +1,17 @@
-//! A service as a program: its subcommands, its logs, how it starts and with what it ends. The same for every service.
+//! A service as a program: subcommands, logs, start and end. Every service has the same ones.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use sqlx::migrate::Migrator;
 use telemetry::TelemetryConfig;
-use utoipa::openapi::OpenApi;
 
-use crate::Secret;
-use crate::config::{CommonArgs, CommonConfig, ConfigProblems, Defaults, EXIT_CONFIG, REVISION, setting};
+use crate::config::{ConfigProblems, Defaults, EXIT_CONFIG, ProcessArgs, ProcessConfig, REVISION, setting};
 use crate::server::{Serves, Signals};
-use crate::{Application, StartError, healthcheck, migrate, openapi};
+use crate::{Application, StartError, healthcheck};
 
 /// A service as a program.
-pub trait Program: 'static {
+pub trait Program {
     /// Name in logs, spans and the journal.
     const NAME: &'static str;
     /// Name as a command.
@@ -24,20 +21,27 @@ pub trait Program: 'static {
     /// Default addresses of the two listeners.
     const DEFAULTS: Defaults;
     /// Settings as text, from the command line and the environment.
-    type Args: clap::Args + AsRef<CommonArgs>;
+    type Args: clap::Args + AsRef<ProcessArgs>;
     /// Checked settings.
-    type Config: AsRef<CommonConfig>;
+    type Config: AsRef<ProcessConfig>;
 
     /// Reads and checks the settings. The error lists every fault.
     fn load(args: &Self::Args) -> Result<Self::Config, ConfigProblems>;
-    /// The migrations to the schema that this release needs.
-    fn migrator() -> Migrator;
-    /// The API's description.
-    fn openapi() -> OpenApi;
+
     /// Assembles the service and opens its ports.
-    fn build(
-        config: Self::Config,
-    ) -> impl Future<Output = Result<Application<impl Serves>, StartError>> + Send;
+    fn build(config: Self::Config) -> impl Future<Output = Result<Application<impl Serves>, StartError>>;
+
+    /// Migrations to the schema that this release needs; `None` for a service without a database.
+    #[cfg(feature = "database")]
+    fn migrator() -> Option<sqlx::migrate::Migrator> {
+        None
+    }
+
+    /// Description of the API, if there is one.
+    #[cfg(feature = "openapi")]
+    fn openapi() -> Option<utoipa::openapi::OpenApi> {
+        None
+    }
 }
 
 #[derive(Parser, Debug)]
@@ -54,18 +58,21 @@ enum Command {
     /// Serve the API (the default)
     Serve,
     /// Bring the database to this release's schema, as its owner
+    #[cfg(feature = "database")]
     Migrate {
         /// The service's own database, with the role that owns it
         #[arg(long, env = "MIGRATION_DATABASE_URL", hide_env_values = true, value_name = "URL")]
-        migration_database_url: Option<Secret>,
+        migration_database_url: Option<crate::Secret>,
     },
     /// Print the API's description (OpenAPI 3.1)
+    #[cfg(feature = "openapi")]
     Openapi,
     /// Ask the running service whether it is ready; for containers
     Healthcheck,
 }
 
-/// The whole program, as `args` say (the first is its own name). Wrong arguments and `--help` end the process.
+/// Runs the program with the command line `args`; the first is the program's name. Invalid arguments and `--help` end the
+/// process.
 pub fn run<P: Program>(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let command = Cli::<P::Args>::command().name(P::COMMAND).about(P::ABOUT);
     let parsed = Cli::<P::Args>::from_arg_matches(&command.get_matches_from(args));
@@ -79,25 +86,36 @@ pub fn run<P: Program>(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
             Ok(config) => on_runtime(serve::<P>(config)),
         },
+        #[cfg(feature = "database")]
         Command::Migrate { migration_database_url } => {
-            on_runtime(async move { migrate::run(&P::migrator(), migration_database_url.as_ref()).await })
+            match P::migrator() {
+                Some(migrator) => on_runtime(async move {
+                    crate::migrate::run(&migrator, migration_database_url.as_ref()).await
+                }),
+                None => misused("this service has no database"),
+            }
         }
-        Command::Openapi => {
-            print!("{}", openapi::json(&P::openapi()));
-            ExitCode::SUCCESS
+        #[cfg(feature = "openapi")]
+        Command::Openapi => match P::openapi() {
+            Some(description) => {
+                print!("{}", crate::openapi::json(&description));
+                ExitCode::SUCCESS
+            }
+            None => misused("this service has no description of its API"),
+        },
+        Command::Healthcheck => {
+            let address = args.as_ref().ops_listen_addr.as_deref().unwrap_or(P::DEFAULTS.ops_listen_addr);
+            match setting::socket_addr(address) {
+                Ok(address) => healthcheck::run(address),
+                Err(fault) => misused(&format!("OPS_LISTEN_ADDR: {fault}")),
+            }
         }
-        Command::Healthcheck => probe::<P>(args.as_ref()),
     }
 }
 
-fn probe<P: Program>(args: &CommonArgs) -> ExitCode {
-    match setting::socket_addr(args.ops_listen_addr.as_deref().unwrap_or(P::DEFAULTS.ops_listen_addr)) {
-        Ok(address) => healthcheck::run(address),
-        Err(why) => {
-            eprintln!("OPS_LISTEN_ADDR: {why}");
-            ExitCode::from(EXIT_CONFIG)
-        }
-    }
+fn misused(message: &str) -> ExitCode {
+    eprintln!("{message}");
+    ExitCode::from(EXIT_CONFIG)
 }
 
 fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
@@ -111,13 +129,13 @@ fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
 }
 
 async fn serve<P: Program>(config: P::Config) -> ExitCode {
-    let common = config.as_ref();
+    let process = config.as_ref();
     let settings = TelemetryConfig {
-        log_filter: common.log_filter.clone(),
-        otlp_endpoint: common.otlp_endpoint.clone(),
+        log_filter: process.log_filter.clone(),
+        otlp_endpoint: process.otlp_endpoint.clone(),
         ..TelemetryConfig::new(P::NAME, env!("CARGO_PKG_VERSION"), REVISION)
     };
-    // Held to the end: dropping it flushes what is still queued.
+    // The guard is dropped at the end of the process, and writes the lines and spans that are queued.
     let _telemetry = match telemetry::init(&settings) {
         Ok(guard) => guard,
         Err(error) => {
@@ -125,17 +143,17 @@ async fn serve<P: Program>(config: P::Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let signals = match Signals::install(common.exit_with_stdin) {
+    let signals = match Signals::install(process.exit_with_stdin) {
         Ok(signals) => signals,
         Err(error) => {
-            tracing::error!(%error, "signals cannot be handled");
+            tracing::error!(%error, "signal handlers not installed");
             return ExitCode::FAILURE;
         }
     };
     match P::build(config).await {
         Ok(application) => application.run(signals).await,
         Err(error) => {
-            tracing::error!(%error, "could not start");
+            tracing::error!(%error, "service not started");
             eprintln!("{error}");
             ExitCode::FAILURE
         }

@@ -1,4 +1,4 @@
-//! Forgetting idempotency keys whose retention is over.
+//! Deletion of idempotency keys whose retention is over.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use journal::{Database, idempotency};
 
 use crate::tasks::Tasks;
 
-/// How often old keys are looked for: their retention is counted in days.
+/// Interval between deletions. Retention is counted in days.
 const EVERY: Duration = Duration::from_mins(1);
 
 /// Deletes old idempotency keys in the background, at the start and then every minute, until `tasks` stop.
@@ -17,19 +17,19 @@ pub fn spawn(tasks: &Tasks, database: Database) {
     });
 }
 
-/// Forgets old keys, at once and then every minute, until `stopping` resolves; a batch that is then under way is undone.
-/// Run it in one task; any number of replicas may run one each.
+/// Deletes old keys, at once and then every minute, until `stopping` resolves. A batch in progress is then rolled back. Any
+/// number of replicas may run one each.
 async fn run(database: Database, stopping: impl Future<Output = ()>) {
-    let forgetting = async {
+    let deleting = async {
         loop {
             if let Err(error) = idempotency::reap(&database).await {
-                tracing::warn!(%error, "old idempotency keys could not be forgotten");
+                tracing::warn!(%error, "old idempotency keys not deleted; the next try is in a minute");
             }
             tokio::time::sleep(EVERY).await;
         }
     };
     tokio::select! {
         () = stopping => {}
-        () = forgetting => {}
+        () = deleting => {}
     }
 }

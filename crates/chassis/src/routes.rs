@@ -1,5 +1,5 @@
-//! What every router ends with: replies for unknown paths and methods, the correlation id in every problem, and around
-//! them the server stack and the tokens.
+//! Completion of a router: replies for unknown paths and methods, the correlation id in every problem, and around them the
+//! server stack and the tokens.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -18,22 +18,26 @@ use pin_project_lite::pin_project;
 use tower::layer::layer_fn;
 use tower::{Layer, Service};
 
+use crate::ApiError;
 use crate::error::Reported;
-use crate::{ApiError, Tokens};
 
-/// Completes a listener's routes, those that anybody may call and those that take a token, and puts the server stack around
-/// them. Call it last: a route that is added to the result is behind neither. No path may be in both, and `guarded` may not
-/// have a fallback of its own; both are panics of the router's.
+/// Completes the routes of a listener that need no token, and puts the server stack around them.
+///
+/// The stack stands inside the router's matching, so that [`matched`] can label a request by its route, and around every
+/// reply, also those of the fallbacks. A route that is added to the result is outside the stack.
+pub fn finish(open: Router, stack: &ServerStack) -> Router {
+    with_fallbacks(open).layer((stack.clone(), correlate()))
+}
+
+/// Completes the routes of a listener that need a token. Merge them with those of [`finish`]: no path may be in both, and
+/// `guarded` may not have a fallback of its own; both are panics of the router.
 ///
 /// 404 for an unknown path needs no token. 405 for a method that a guarded path does not take needs one.
-///
-/// The stack goes inside the router's matching, so that [`matched`] can label a request by its route, and around
-/// every reply, the fallbacks' included.
-pub fn finish(open: Router, guarded: Router, tokens: &Tokens, stack: &ServerStack) -> Router {
-    // As one: each layer that a router is given by itself costs every request allocations and, each time that it is polled,
-    // a look at memory that nothing else has touched for long.
-    let guarded = methods(guarded).layer((stack.clone(), correlate(), tokens.layer()));
-    with_fallbacks(open).layer((stack.clone(), correlate())).merge(guarded)
+#[cfg(feature = "auth")]
+pub fn guarded(guarded: Router, tokens: &crate::Tokens, stack: &ServerStack) -> Router {
+    // One tuple: each layer that a router is given by itself costs every request allocations, and a read of cold memory at
+    // each poll.
+    methods(guarded).layer((stack.clone(), correlate(), tokens.layer()))
 }
 
 /// Completes routes without a server stack, for a listener that needs no limits of that kind.
@@ -45,7 +49,7 @@ fn with_fallbacks(router: Router) -> Router {
     methods(router).fallback(not_found)
 }
 
-/// With a reply for methods that a path does not take.
+/// Adds the reply for methods that a path does not take.
 pub(crate) fn methods(router: Router) -> Router {
     router.method_not_allowed_fallback(method_not_allowed)
 }
@@ -71,7 +75,7 @@ pub(crate) fn correlate<S>() -> impl Layer<S, Service = Correlate<S>> + Clone + 
     layer_fn(|inner| Correlate { inner })
 }
 
-/// Writes the correlation id into problems that were made without it.
+/// Service that writes the correlation id into problems that were made without it.
 #[derive(Debug, Clone)]
 pub(crate) struct Correlate<S> {
     inner: S,

@@ -8,37 +8,38 @@ use tokio::time::Instant;
 
 use crate::ops::Condition;
 
-/// Shorter than readiness may take, so that it is the database that is named when it has no room or does not answer.
+/// Longest time for the query. It is shorter than the time for all of readiness, so that a database that does not answer is
+/// named.
 const LONGEST: Duration = Duration::from_millis(800);
 
-/// $1 the versions that this release needs: whether a write is refused by the session, whether the server is a standby,
-/// the first version that is missing, the newest that this release does not know.
-const LOOK: &str = "SELECT current_setting('transaction_read_only')::boolean, pg_is_in_recovery(),
+/// Columns: the session refuses writes, the server is a standby, the first missing version, the newest version that this
+/// release does not know. $1 is the list of versions that this release needs.
+const STATE: &str = "SELECT current_setting('transaction_read_only')::boolean, pg_is_in_recovery(),
     (SELECT min(version) FROM unnest($1::bigint[]) version
      WHERE version NOT IN (SELECT version FROM _sqlx_migrations WHERE success)),
     (SELECT max(version) FROM _sqlx_migrations WHERE version <> ALL ($1))";
 
 #[derive(sqlx::FromRow)]
-struct Seen(bool, bool, Option<i64>, Option<i64>);
+struct SchemaState(bool, bool, Option<i64>, Option<i64>);
 
-/// Asks the database whether it takes writes and has every migration of this release, for 800 ms at most. A migration that
-/// it has besides is of a later release, which has expanded the schema; it still serves this one.
+/// Reads whether the database takes writes and has every migration of this release, within 800 ms. Further migrations are
+/// those of a later release, whose expanded schema serves this release too.
 ///
-/// `own` is readiness's own pool. Of the pool of the requests, `served`, it is reported whether requests wait for a
-/// connection and whether the last transactions failed: neither is mended by taking the replica out of rotation.
+/// `own` is the pool of readiness. The pool of the requests, `served`, adds two conditions that decide nothing, because
+/// another replica would have the same: requests wait for a connection, and the last transactions failed.
 pub async fn conditions(own: &Database, served: &Database, needed: &Migrator) -> Vec<Condition> {
     let needed: Vec<i64> = needed.iter().map(|migration| migration.version).collect();
     let deadline = Instant::now() + LONGEST;
-    let mut seen = look(own, deadline, &needed).await;
-    if matches!(seen, Ok(Seen(true, ..))) {
-        // The session may have begun under a setting that was taken back since.
+    let mut state = read_state(own, deadline, &needed).await;
+    if matches!(state, Ok(SchemaState(true, ..))) {
+        // The session may have begun under a setting that was reset since.
         own.retire_sessions();
-        seen = look(own, deadline, &needed).await;
+        state = read_state(own, deadline, &needed).await;
     }
-    match seen {
-        Ok(Seen(is_read_only, is_standby, missing, newer)) => {
+    match state {
+        Ok(SchemaState(is_read_only, is_standby, missing, newer)) => {
             let mut conditions = vec![writable(is_read_only, is_standby), schema(missing, newer)];
-            // Reported only: a service that is asked nothing more would never find out that it is over.
+            // It decides nothing: a replica without requests would never see that transactions succeed again.
             conditions.extend(served.failing().map(|condition| {
                 Condition::reported("writes", false)
                     .detail(format!("the last transactions failed: the database {condition}"))
@@ -47,7 +48,7 @@ pub async fn conditions(own: &Database, served: &Database, needed: &Migrator) ->
             conditions
         }
         Err(error) => {
-            tracing::warn!(%error, "the database is not ready");
+            tracing::warn!(%error, "database not ready");
             let detail = error.condition().unwrap_or("cannot be read; the log says why");
             vec![Condition::deciding("database", false).detail(detail)]
         }
@@ -60,11 +61,15 @@ fn connections(served: &Database) -> Option<Condition> {
     (waiting > 0).then(|| Condition::reported("connections", false).detail(detail))
 }
 
-async fn look(database: &Database, deadline: Instant, needed: &Vec<i64>) -> Result<Seen, DatabaseError> {
-    let look = database.read(Some(deadline), needed, |connection, needed| {
-        Box::pin(sqlx::query_as(LOOK).bind(needed).fetch_one(connection))
+async fn read_state(
+    database: &Database,
+    deadline: Instant,
+    needed: &Vec<i64>,
+) -> Result<SchemaState, DatabaseError> {
+    let state = database.read(Some(deadline), needed, |connection, needed| {
+        Box::pin(sqlx::query_as(STATE).bind(needed).fetch_one(connection))
     });
-    look.await
+    state.await
 }
 
 fn writable(is_read_only: bool, is_standby: bool) -> Condition {

@@ -1,14 +1,13 @@
-//! A value that must not be seen: not in a log, a span, an error or a panic message.
+//! Values that must not appear in a log, a span, an error or a panic message.
 
 use std::fmt;
 
-/// Wraps a secret. `Debug` prints nothing of it, `Display` and serde are not implemented, and the one way to the
-/// value is [`Secret::expose`], which is easy to search for.
+/// A secret. `Debug` does not print it, `Display` and serde are not implemented, and only [`Secret::expose`] returns it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret<T = String>(T);
 
 impl<T> Secret<T> {
-    /// Wraps it.
+    /// Wraps `value`.
     pub const fn new(value: T) -> Self {
         Self(value)
     }
@@ -19,7 +18,7 @@ impl<T> Secret<T> {
     }
 }
 
-/// A command line's value parser needs this; whatever the text is, it is accepted.
+/// For the value parser of the command line. Every text is accepted.
 impl From<String> for Secret {
     fn from(value: String) -> Self {
         Self(value)

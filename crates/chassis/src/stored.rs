@@ -1,4 +1,4 @@
-//! Replies that the journal stores, and the refusals that every command can meet: one wording for both services.
+//! Replies that the journal stores, and the refusals that every command may give, with the same text in both services.
 
 use std::borrow::Cow;
 
@@ -12,10 +12,10 @@ use mainstay::problem::{Effect, PROBLEM_JSON};
 
 use crate::ApiError;
 
-/// Marks a reply that was given before.
+/// Header of a reply that was sent before.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// A stored reply, byte for byte; `replayed` says whether it was given before.
+/// A stored reply, byte for byte. `replayed` is true if it was sent before.
 pub fn reply(stored: StoredReply, replayed: bool) -> Response {
     let StoredReply { status, content_type, location, body } = stored;
     let mut response = Response::new(Body::from(body));
@@ -44,7 +44,7 @@ pub fn reply(stored: StoredReply, replayed: bool) -> Response {
     response
 }
 
-/// 422: the key stands for another request.
+/// 422: the key belongs to another request.
 pub fn key_reused() -> ApiError {
     Problem::new(
         StatusCode::UNPROCESSABLE_ENTITY,
@@ -52,11 +52,11 @@ pub fn key_reused() -> ApiError {
         "The key was used for another request",
     )
     .outcome(Effect::NotExecuted)
-    .field("Idempotency-Key", "stands for a request with another method, path or body; use a new key")
+    .field("Idempotency-Key", "belongs to a request with another method, path or body; use a new key")
     .into()
 }
 
-/// 409: a request under the same key is being worked on.
+/// 409: a request with the same key is in flight.
 pub fn in_flight() -> ApiError {
     Problem::new(StatusCode::CONFLICT, "idempotency-in-flight", "A request with this key is being worked on")
         .detail("ask again with the same key for its reply")
@@ -64,7 +64,7 @@ pub fn in_flight() -> ApiError {
         .into()
 }
 
-/// What the database did not do, or did not say; the inside is logged.
+/// The problem for an error of the database. The cause is logged.
 pub fn database(error: &DatabaseError) -> ApiError {
     let busy = |name, title| Problem::new(StatusCode::SERVICE_UNAVAILABLE, name, title).retry_after(1);
     match error {
@@ -75,27 +75,27 @@ pub fn database(error: &DatabaseError) -> ApiError {
         )
         .outcome(Effect::NotExecuted)
         .retry_after(1),
-        DatabaseError::Busy(inside) => {
-            tracing::warn!(error = %inside, "the database was too busy");
+        DatabaseError::Busy(cause) => {
+            tracing::warn!(error = %cause, "database too busy");
             busy("overloaded", "There is no room for this now")
                 .outcome(Effect::NotExecuted)
                 .detail("the database had no room for it in time")
         }
-        DatabaseError::Unavailable(inside) => {
-            tracing::error!(error = %inside, "the database is unavailable");
+        DatabaseError::Unavailable(cause) => {
+            tracing::error!(error = %cause, "database unavailable");
             busy("unavailable", "A part of this service is down")
                 .outcome(Effect::NotExecuted)
                 .detail(format!("the database {}", error.condition().unwrap_or("is unavailable")))
         }
         DatabaseError::Unknown(_) => return unknown(error),
-        DatabaseError::Defect(inside) => return ApiError::internal(inside),
+        DatabaseError::Defect(cause) => return ApiError::internal(cause),
     }
     .into()
 }
 
-/// 503 `unavailable`, `unknown`: something may have been done under the key, and the database does not say what.
+/// 503 `unavailable` with an unknown outcome: the command may have been carried out under its key.
 pub fn unknown(error: &DatabaseError) -> ApiError {
-    tracing::error!(%error, "the database does not say what was done");
+    tracing::error!(%error, "outcome of a database write unknown");
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "A part of this service is down")
         .outcome(Effect::Unknown)
         .detail(

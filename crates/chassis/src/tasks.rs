@@ -1,9 +1,8 @@
-//! Work that outlives the request that began it.
+//! Work that may outlive the request that began it.
 //!
-//! A dropped future in the middle of a database transaction can lose what was acknowledged or leave the
-//! connection in a state that the next user pays for. So whatever must not be cut runs here, where neither a client that
-//! leaves nor a deadline can cancel it; shutdown waits for it, and only the last stage of a shutdown aborts it. This is the
-//! home of `tokio::spawn`, beside `journal::Batch`, whose callers wait here for what it writes.
+//! A future that is dropped in a database transaction can lose an acknowledged write, or leave an open transaction on the
+//! connection. So work that must not be cancelled runs here: neither a client's disconnect nor a deadline cancels it, a
+//! shutdown waits for it, and only the last stage of a shutdown aborts it.
 
 mod loops;
 
@@ -20,36 +19,36 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument;
 
-/// Spawns and tracks tasks. Cheap to clone; clones share everything.
+/// Tasks of a process. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Tasks(Arc<Shared>);
+pub struct Tasks(Arc<TaskState>);
 
-/// Behind one pointer, since every request has a clone of its own, and to clone a token takes a lock.
+/// State of [`Tasks`] behind one pointer, because each request clones it, and the clone of a token takes a lock.
 #[derive(Debug, Default)]
-struct Shared {
+struct TaskState {
     tracker: TaskTracker,
     stopping: CancellationToken,
     abort: CancellationToken,
     loops: Mutex<Vec<Arc<Watched>>>,
 }
 
-/// It panicked; the panic has been logged.
+/// Error of work that panicked. The panic hook has logged it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it panicked")]
+#[error("the work panicked")]
 pub struct Lost;
 
 impl Tasks {
-    /// No tasks yet.
+    /// An empty set of tasks.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Runs `future` to its end in its own task and in the caller's span. What it gives is lost.
+    /// Runs `future` to its end in a task of its own, in the caller's span. Its result is dropped.
     pub fn spawn<F>(&self, future: F)
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        // The task would hold it three times over, once for each future that a future is handed to before it runs.
+        // Boxed, because the task would hold three copies: one for each future that wraps another.
         self.spawn_pinned(Box::pin(future));
     }
 
@@ -62,8 +61,8 @@ impl Tasks {
         drop(tokio::spawn(self.0.tracker.track_future(unless_aborted.in_current_span())));
     }
 
-    /// Runs `future` to its end whatever becomes of the caller: in the caller's task while that waits for it, and in a
-    /// task of its own, in the caller's span, from when what is returned is dropped.
+    /// Runs `future` to its end, also when its caller is cancelled. It runs in the caller's task while that polls the
+    /// [`Shield`], and in a task of its own, in the caller's span, once the [`Shield`] is dropped.
     pub fn shield<F>(&self, future: F) -> Shield<F>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
@@ -71,22 +70,22 @@ impl Tasks {
         Shield { future: Some(Box::pin(future)), tasks: self.clone(), _counted: self.0.tracker.token() }
     }
 
-    /// Resolves when a shutdown begins. A loop (a sweep, a feed) waits for this beside its timer, and ends.
+    /// Resolves when a shutdown begins. Background loops wait for it beside their timer.
     pub fn stopping(&self) -> WaitForCancellationFuture<'_> {
         self.0.stopping.cancelled()
     }
 
-    /// Whether a shutdown has begun.
+    /// True after a shutdown has begun.
     pub fn is_stopping(&self) -> bool {
         self.0.stopping.is_cancelled()
     }
 
-    /// Tasks, and shielded work, that have not ended.
+    /// Number of tasks and shielded futures that have not ended.
     pub fn running(&self) -> usize {
         self.0.tracker.len()
     }
 
-    /// Tells loops to end. Tasks may still be spawned: work in hand may need them.
+    /// Asks background loops to end. Work in flight may still spawn tasks.
     pub fn stop(&self) {
         self.0.stopping.cancel();
     }
@@ -97,7 +96,7 @@ impl Tasks {
         self.0.abort.cancel();
     }
 
-    /// Resolves when all tasks, and shielded work, have ended.
+    /// Resolves when all tasks and shielded futures have ended.
     pub async fn ended(&self) {
         self.0.tracker.close();
         self.0.tracker.wait().await;
@@ -116,19 +115,19 @@ impl Tasks {
     }
 }
 
-/// Work that goes on when it is dropped. Most callers stay, and need no task with its hand-overs from thread to thread.
+/// Work that goes on when it is dropped. Most callers wait to the end, and need no task for it.
 ///
 /// # Cancellation
-/// Dropping it before it is ready hands what is left to [`Tasks::spawn`], and that does not begin it anew.
+/// Dropping it before it is ready gives the rest to [`Tasks::spawn`]; the work does not begin again.
 #[must_use = "nothing runs until it is awaited or dropped"]
 pub struct Shield<F>
 where
     F: Future<Output: Send + 'static> + Send + 'static,
 {
-    /// Until it is ready.
+    /// The work, until it is ready.
     future: Option<Pin<Box<F>>>,
     tasks: Tasks,
-    /// A shutdown waits for it in whichever task it runs. Dropped after what is left has been handed over.
+    /// A shutdown waits for it in any task. It is dropped after the rest of the work was spawned.
     _counted: TaskTrackerToken,
 }
 
@@ -139,9 +138,9 @@ where
     type Output = Result<F::Output, Lost>;
 
     /// # Panics
-    /// When it is polled again after it was ready.
+    /// If it is polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // Taken out, so that what panicked is not run again.
+        // Taken out, so that a future that panicked is not polled again.
         let mut future = self.future.take().expect("a future is not polled after it is ready");
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(Poll::Pending) => {
@@ -159,7 +158,7 @@ where
     F: Future<Output: Send + 'static> + Send + 'static,
 {
     fn drop(&mut self) {
-        // Without a runtime nothing can go on.
+        // Without a runtime the work cannot go on.
         if let Some(future) = self.future.take()
             && Handle::try_current().is_ok()
         {

@@ -1,7 +1,7 @@
 //! Rows that this release cannot read: named in the log, counted, and reported by readiness.
 //!
-//! A newer release, a restore or an accident may leave a row with a status or another value that this release does not
-//! know. Such a row blocks only itself: a reader skips it, notes it here, and goes on with the others.
+//! A newer release, a restore or an accident may leave a row with a value that this release does not know. Such a row
+//! blocks only itself: a reader notes it here, skips it and goes on with the other rows.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -13,34 +13,34 @@ use tokio::time::Instant;
 
 use crate::ops::Condition;
 
-/// The time after which a row that was not met again counts as readable or gone. Sweeps meet a row once a minute.
+/// Time after which a row that no reader noted again counts as readable or deleted. Sweeps read a row once a minute.
 const REMEMBERED: Duration = Duration::from_secs(150);
 
-/// The time after which the log names the same row again.
+/// Time after which the log names the same row again.
 const LOGGED_AGAIN: Duration = Duration::from_mins(5);
 
-/// Rows remembered at most: enough to see the extent, and some 200 KB. Further rows are skipped and not counted.
+/// Most rows that are remembered, in about 200 KB. Further rows are skipped and not counted.
 const MOST: usize = 1_024;
 
-/// Rows named in readiness.
+/// Number of rows that readiness names.
 const NAMED: usize = 3;
 
-/// The rows met lately, by table and id. Clones share them.
+/// The rows that were noted lately, by table and id. Clones share them.
 #[derive(Debug, Clone)]
 pub struct UnreadableRows {
     tables: &'static [&'static str],
-    rows: Arc<Mutex<HashMap<(&'static str, String), Met>>>,
+    rows: Arc<Mutex<HashMap<(&'static str, String), NotedRow>>>,
 }
 
 #[derive(Debug)]
-struct Met {
+struct NotedRow {
     why: String,
     last: Instant,
     logged: Instant,
 }
 
 impl UnreadableRows {
-    /// For these tables. Their series exist from now on, at zero.
+    /// An empty set for `tables`. Their metrics exist from now on, at zero.
     pub fn new(tables: &'static [&'static str]) -> Self {
         describe_gauge!("mainstay_rows_unreadable", "Rows that this release cannot read, met within 150 s");
         describe_counter!(
@@ -75,13 +75,13 @@ impl UnreadableRows {
         tracing::error!(table, id = key.1, why, "row unreadable by this release; skipped");
         if is_new {
             counter!("mainstay_rows_unreadable_total", "table" => table).increment(1);
-            rows.insert(key, Met { why, last: now, logged: now });
+            rows.insert(key, NotedRow { why, last: now, logged: now });
         }
         drop(rows);
         self.publish();
     }
 
-    /// Forgets the rows that were not met for long, and sets the gauges. To be called every few seconds.
+    /// Forgets the rows that no reader noted lately, and sets the gauges. Call it every few seconds.
     pub fn publish(&self) {
         let mut rows = self.rows();
         rows.retain(|_, met| met.last.elapsed() < REMEMBERED);
@@ -92,7 +92,7 @@ impl UnreadableRows {
         }
     }
 
-    /// The condition `rows`: reported, and not `ok` while there is such a row. It names the first ones.
+    /// The condition `rows`, which decides nothing. It names the first rows.
     pub fn condition(&self) -> Condition {
         self.publish();
         let rows = self.rows();
@@ -110,7 +110,7 @@ impl UnreadableRows {
         ))
     }
 
-    fn rows(&self) -> MutexGuard<'_, HashMap<(&'static str, String), Met>> {
+    fn rows(&self) -> MutexGuard<'_, HashMap<(&'static str, String), NotedRow>> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

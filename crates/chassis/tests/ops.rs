@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use chassis::ops::{self, Change, ChangeLog, Condition, Operations};
+use chassis::ops::{self, Change, ChangeLog, Condition};
 use chassis::server::{Lifecycle, Limits, Signals};
-use common::{Reply, Running, ask, start_with, tokens, until};
+use common::{Reply, Running, ask, start_with, until};
 use http::Request;
 use http_body_util::BodyExt;
 use mainstay::Registry;
@@ -217,7 +217,7 @@ where
     F: Future<Output = Vec<Condition>> + Send + 'static,
 {
     let lifecycle = Lifecycle::new(Duration::from_secs(1));
-    let router = ops::router(Operations { lifecycle, tokens: tokens(), readiness, admin: Router::new() });
+    let router = ops::router(&lifecycle, readiness, Router::new());
     let request = Request::get("/readyz").body(axum::body::Body::empty()).unwrap();
     let reply = router.oneshot(request).await.unwrap();
     let status = reply.status().as_u16();
@@ -237,7 +237,7 @@ async fn what_decides_decides_and_a_dead_peer_is_only_reported() {
     let (status, body) = readyz(|| vec![Condition::deciding("schema", false)]).await;
     assert_eq!((status, &body["status"]), (503, &json!("not-ready")));
     let (status, body) = readyz_async(std::future::pending).await;
-    assert_eq!((status, &body["status"]), (503, &json!("not-ready")), "a look that hangs is not ready");
+    assert_eq!((status, &body["status"]), (503, &json!("not-ready")), "a reading that hangs is not ready");
 }
 
 #[tokio::test]

@@ -2,11 +2,11 @@
 //!
 //! * Logs: one JSON object per line, or readable text when the output is a terminal. Every log line of a request
 //!   carries the request's `correlation_id` and `trace_id`, taken from the enclosing span.
-//! * Spans: sent to an OTLP collector, when one is configured. Their ids are the ids in `traceparent`, so one trace
+//! * Spans (feature `otlp`): sent to an OTLP collector, when one is configured. Their ids are the ids in `traceparent`, so one trace
 //!   joins both services, their log lines and their journal entries.
 //! * Metrics: Prometheus text, from [`render_metrics`].
 //!
-//! A request never waits for its telemetry. Log lines are written in batches, up to 5 ms after the event. The queues
+//! A request never waits for its telemetry. The queues
 //! for lines and spans are bounded: when standard output or the collector is too slow, lines and spans are dropped
 //! and counted.
 
@@ -14,11 +14,15 @@ mod log;
 mod metrics_text;
 mod panics;
 mod process;
+#[cfg(feature = "otlp")]
 mod spans;
 
 use std::time::Duration;
 
-use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_appender::non_blocking::WorkerGuard;
+#[cfg(feature = "otlp")]
+use tracing_subscriber::layer::Layer;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
 pub use log::{Destination, check_filter};
@@ -77,13 +81,14 @@ pub enum InitError {
 
 /// Guard of the running telemetry.
 ///
-/// Dropping it sends the queued spans and then the queued log lines. Each of the two steps stops after
-/// [`Guard::FLUSH_BOUND`].
+/// Dropping it sends the queued spans and then writes the queued log lines. Each of the two steps stops after
+/// [`Guard::FLUSH_BOUND`] at the latest.
 #[derive(Debug)]
 #[must_use = "dropping the guard ends telemetry; keep it until the end of main"]
 pub struct Guard {
+    #[cfg(feature = "otlp")]
     spans: Option<spans::SpanExport>,
-    lines: log::Lines,
+    _writer: WorkerGuard,
 }
 
 impl Guard {
@@ -91,27 +96,38 @@ impl Guard {
     pub const FLUSH_BOUND: Duration = Duration::from_secs(2);
 }
 
+#[cfg(feature = "otlp")]
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(spans) = self.spans.take() {
             spans.finish(Self::FLUSH_BOUND);
         }
-        self.lines.flush(Self::FLUSH_BOUND);
     }
 }
 
 /// Sets up logs, spans and metrics for the whole process.
 pub fn init(config: &TelemetryConfig) -> Result<Guard, InitError> {
-    metrics_text::install(config)?;
-    let lines = log::Lines::start(config.destination)?;
-    let logs = log::LogLayer::new(config.service_name, lines.clone(), config.destination);
+    let (lines, dropped_lines, writer) = log::start(config.destination);
+    metrics_text::install(config, dropped_lines)?;
+    let logs = log::LogLayer::new(config.service_name, lines, config.destination);
     let filter = log::EventFilter::parse(&config.log_filter, config.otlp_endpoint.is_some())
         .map_err(InitError::Filter)?;
+    #[cfg(feature = "otlp")]
     let spans =
         config.otlp_endpoint.as_deref().map(|url| spans::SpanExport::start(url, config)).transpose()?;
+    #[cfg(feature = "otlp")]
     let exported = spans.as_ref().map(|spans| spans.layer().with_filter(spans::filter()));
+    #[cfg(not(feature = "otlp"))]
+    let exported = match config.otlp_endpoint {
+        Some(_) => return Err(InitError::Exporter("built without the feature `otlp`".to_owned())),
+        None => None::<tracing_subscriber::layer::Identity>,
+    };
     let subscriber = registry().with(exported).with(logs).with(filter);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| InitError::Twice)?;
     panics::install_hook();
-    Ok(Guard { spans, lines })
+    Ok(Guard {
+        #[cfg(feature = "otlp")]
+        spans,
+        _writer: writer,
+    })
 }

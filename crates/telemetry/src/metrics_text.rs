@@ -7,6 +7,7 @@ use metrics::{describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::time::Instant;
 
+use crate::log::Dropped;
 use crate::{InitError, TelemetryConfig, process};
 
 /// Upper bounds, in seconds, of the buckets of every histogram whose name ends in `_seconds`.
@@ -22,14 +23,17 @@ pub const SECONDS_BUCKETS: [f64; 14] =
 /// scraper does, so that memory stays bounded.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+const DROPPED_LINES: &str = "telemetry_log_lines_dropped_total";
+
 struct Installed {
     handle: PrometheusHandle,
+    dropped_lines: Dropped,
     started: Instant,
 }
 
 static INSTALLED: OnceLock<Installed> = OnceLock::new();
 
-pub(crate) fn install(config: &TelemetryConfig) -> Result<(), InitError> {
+pub(crate) fn install(config: &TelemetryConfig, dropped_lines: Dropped) -> Result<(), InitError> {
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
         .expect("the list of buckets is not empty")
@@ -37,12 +41,14 @@ pub(crate) fn install(config: &TelemetryConfig) -> Result<(), InitError> {
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| InitError::Twice)?;
     let upkeep = handle.clone();
-    INSTALLED.set(Installed { handle, started: Instant::now() }).map_err(|_| InitError::Twice)?;
+    INSTALLED
+        .set(Installed { handle, dropped_lines, started: Instant::now() })
+        .map_err(|_| InitError::Twice)?;
     process::describe();
     describe_gauge!("build_info", "Always 1; the labels name the running service, version and revision");
     describe_counter!(
-        "telemetry_log_lines_dropped_total",
-        "Log lines dropped because the reader of the log was too slow"
+        DROPPED_LINES,
+        "Log lines dropped because the reader of the log was too slow or the output failed"
     );
     describe_counter!("telemetry_spans_total", "Finished spans by result: exported, failed or dropped");
     let labels =
@@ -61,5 +67,6 @@ pub(crate) fn install(config: &TelemetryConfig) -> Result<(), InitError> {
 pub fn render_metrics() -> String {
     let Some(installed) = INSTALLED.get() else { return String::new() };
     process::observe(installed.started);
+    metrics::counter!(DROPPED_LINES).absolute(installed.dropped_lines.total());
     installed.handle.render()
 }

@@ -1,7 +1,9 @@
 //! The settings of the inventory service. They are read once, at the start, and checked together: one error lists every
 //! fault.
 
-use chassis::config::{Check, CommonArgs, CommonConfig, ConfigProblems, Defaults};
+use chassis::config::{
+    Check, CommonArgs, CommonConfig, ConfigProblems, Defaults, ProcessArgs, ProcessConfig,
+};
 use clap::Args;
 
 /// Default addresses of the two listeners: public and operations.
@@ -14,9 +16,9 @@ pub struct InventoryArgs {
     pub common: CommonArgs,
 }
 
-impl AsRef<CommonArgs> for InventoryArgs {
-    fn as_ref(&self) -> &CommonArgs {
-        &self.common
+impl AsRef<ProcessArgs> for InventoryArgs {
+    fn as_ref(&self) -> &ProcessArgs {
+        &self.common.process
     }
 }
 
@@ -29,9 +31,9 @@ pub struct Config {
     pub hash: String,
 }
 
-impl AsRef<CommonConfig> for Config {
-    fn as_ref(&self) -> &CommonConfig {
-        &self.common
+impl AsRef<ProcessConfig> for Config {
+    fn as_ref(&self) -> &ProcessConfig {
+        &self.common.process
     }
 }
 

@@ -9,7 +9,8 @@ use chassis::server::Serves;
 use chassis::{Application, Assembly, Parts, StartError};
 use journal::Journal;
 use sqlx::migrate::Migrator;
-use utoipa::OpenApi;
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
 
 use crate::app::App;
 use crate::config::{Config, DEFAULTS, InventoryArgs};
@@ -33,12 +34,12 @@ impl Program for Service {
         Config::load(args)
     }
 
-    fn migrator() -> Migrator {
-        migrator()
+    fn migrator() -> Option<Migrator> {
+        Some(migrator())
     }
 
-    fn openapi() -> utoipa::openapi::OpenApi {
-        Description::openapi()
+    fn openapi() -> Option<OpenApi> {
+        Some(Description::openapi())
     }
 
     async fn build(config: Config) -> Result<Application<impl Serves>, StartError> {
@@ -58,7 +59,7 @@ pub fn migrator() -> Migrator {
 
 /// Assembles the service and opens its ports.
 pub async fn build(config: Config) -> Result<Application<impl Serves>, StartError> {
-    let assembly = Assembly::open(config.common).await?;
+    let assembly = Assembly::new(Service::NAME, config.common);
     let journal = Journal::new(Service::NAME, REVISION, &config.hash);
     let app = App::new(assembly.database.clone(), journal, http::replies::render);
 
@@ -72,10 +73,11 @@ pub async fn build(config: Config) -> Result<Application<impl Serves>, StartErro
     let admin = reconcile::admin::routes(app.clone());
     let tasks = assembly.lifecycle.tasks().clone();
     let parts = Parts {
-        server: assembly.server(),
         api: http::router(Api { app: app.clone(), tasks }),
+        openapi: Description::openapi(),
         admin,
         conditions: move || app.conditions(),
+        migrator: migrator(),
     };
-    assembly.finish::<Service, _>(parts)
+    assembly.finish(parts).await
 }

@@ -1,7 +1,9 @@
 //! The settings of the order service. They are read once, at the start, and checked together: one error lists every fault.
 
 use chassis::Secret;
-use chassis::config::{Check, CommonArgs, CommonConfig, ConfigProblems, Defaults, setting};
+use chassis::config::{
+    Check, CommonArgs, CommonConfig, ConfigProblems, Defaults, ProcessArgs, ProcessConfig, setting,
+};
 use clap::Args;
 
 /// Default addresses of the two listeners: public and operations.
@@ -23,9 +25,9 @@ pub struct OrderArgs {
     pub hold_seconds: Option<String>,
 }
 
-impl AsRef<CommonArgs> for OrderArgs {
-    fn as_ref(&self) -> &CommonArgs {
-        &self.common
+impl AsRef<ProcessArgs> for OrderArgs {
+    fn as_ref(&self) -> &ProcessArgs {
+        &self.common.process
     }
 }
 
@@ -45,9 +47,9 @@ pub struct Config {
     pub hash: String,
 }
 
-impl AsRef<CommonConfig> for Config {
-    fn as_ref(&self) -> &CommonConfig {
-        &self.common
+impl AsRef<ProcessConfig> for Config {
+    fn as_ref(&self) -> &ProcessConfig {
+        &self.common.process
     }
 }
 

@@ -12,7 +12,8 @@ use journal::Journal;
 use mainstay::client::{HyperTransport, TransportConfig};
 use mainstay::context::Priority;
 use sqlx::migrate::Migrator;
-use utoipa::OpenApi;
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
 
 use crate::app::App;
 use crate::clients::Inventory;
@@ -37,17 +38,19 @@ impl Program for Service {
         Config::load(args)
     }
 
-    fn migrator() -> Migrator {
-        migrator()
+    fn migrator() -> Option<Migrator> {
+        Some(migrator())
     }
 
-    fn openapi() -> utoipa::openapi::OpenApi {
-        Description::openapi()
+    fn openapi() -> Option<OpenApi> {
+        Some(Description::openapi())
     }
 
     async fn build(config: Config) -> Result<Application<impl Serves>, StartError> {
         let Config { common, inventory_url, inventory_token, hold_seconds, hash } = config;
-        let assembly = Assembly::open(common).await?;
+        let mut assembly = Assembly::new(Self::NAME, common);
+        // Critical priority is for calls that finish interrupted orders. Clients make no such calls.
+        assembly.server = assembly.server.priority_ceiling(|_| Priority::Default);
         let transport = HyperTransport::new(&TransportConfig::default());
         let stack = mainstay::client::stack(assembly.client("inventory"), transport)?;
         assembly.registry.client(&stack);
@@ -61,15 +64,15 @@ impl Program for Service {
         assembly.lifecycle.on_start(move |tasks| reconcile::run(&swept, tasks));
         let tasks = assembly.lifecycle.tasks().clone();
         let parts = Parts {
-            // Critical priority is for calls that finish interrupted orders. Clients make no such calls.
-            server: assembly.server().priority_ceiling(|_| Priority::Default),
             api: http::router(Api { app: app.clone(), tasks: tasks.clone() }),
+            openapi: Description::openapi(),
             admin: reconcile::admin::routes(app.clone(), tasks),
+            migrator: migrator(),
             conditions: move || {
                 breaker_conditions("inventory", &app.breakers).chain(app.conditions()).collect()
             },
         };
-        assembly.finish::<Self, _>(parts)
+        assembly.finish(parts).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! Authentication: from an `Authorization` header to a [`Principal`] in the request's extensions.
+//! Authentication: the `Authorization` header gives the request its [`Principal`].
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -17,23 +17,23 @@ use tower::{Layer, Service};
 use super::{Role, Tokens};
 use crate::ApiError;
 
-/// The authenticated caller. Idempotency keys, quotas and orders are kept apart by its name.
+/// The authenticated caller. Idempotency keys, quotas and orders belong to a principal's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    /// 1 to 64 characters of `A-Za-z0-9._-`.
+    /// Name: 1 to 64 characters of `A-Za-z0-9._-`.
     pub name: Arc<str>,
-    /// What it may do.
+    /// Role of the token.
     pub role: Role,
 }
 
 impl Tokens {
-    /// Puts what is inside behind a bearer token: 401 without a known one.
+    /// A layer that refuses requests without a known bearer token with 401.
     pub fn layer<S>(&self) -> impl Layer<S, Service = Authenticate<S>> + Clone + Send + Sync + 'static {
         let tokens = self.clone();
         layer_fn(move |inner| Authenticate { inner, tokens: tokens.clone() })
     }
 
-    /// Whose request this is, for layers outside the router such as quotas; `None` unless it presents a known token.
+    /// The principal of a request, for layers outside the router such as quotas; `None` without a known token.
     pub fn principal(&self, headers: &HeaderMap) -> Option<&Principal> {
         match presented(headers) {
             Presented::Token(token) => self.identify(token),
@@ -42,7 +42,7 @@ impl Tokens {
     }
 }
 
-/// Lets in who presents a known token.
+/// Service of [`Tokens::layer`].
 #[derive(Debug, Clone)]
 pub struct Authenticate<S> {
     inner: S,

@@ -1,7 +1,7 @@
-//! Who is calling, and what they may do.
+//! Authentication and authorisation.
 //!
-//! [`Tokens::layer`] puts routes behind bearer tokens; a handler then names who may call it in its signature,
-//! `Caller<Clients>`, which is decided before the body is read.
+//! [`Tokens::layer`] puts routes behind bearer tokens; a handler then names the roles of its callers in its signature,
+//! `Caller<Clients>`. The role is checked before the body is read.
 
 mod layer;
 mod roles;

@@ -1,4 +1,4 @@
-//! Authorisation: who may call a handler stands in its signature.
+//! Authorisation: a handler's signature names the roles that may call it.
 
 use std::marker::PhantomData;
 
@@ -13,7 +13,7 @@ use crate::ApiError;
 
 /// A set of roles, as a type.
 pub trait Allowed: Send + Sync + 'static {
-    /// The roles that may.
+    /// The roles in the set.
     const ROLES: &'static [Role];
 }
 
@@ -43,10 +43,10 @@ allowed! {
     Anyone: Client, Service, Operator;
 }
 
-/// The caller, known to have one of `A`'s roles: 403 `forbidden` otherwise, before the body is read.
+/// A caller with one of `A`'s roles. Other callers get 403 `forbidden` before the body is read.
 #[derive(Debug, Clone)]
 pub struct Caller<A: Allowed> {
-    /// Who it is.
+    /// The authenticated caller.
     pub principal: Principal,
     allowed: PhantomData<A>,
 }
@@ -56,7 +56,7 @@ impl<A: Allowed, S: Sync> FromRequestParts<S> for Caller<A> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let Some(principal) = parts.extensions.get::<Principal>() else {
-            return Err(ApiError::internal("a route that names its callers is not behind Tokens::layer"));
+            return Err(ApiError::internal("a route with Caller is not behind Tokens::layer"));
         };
         if !A::ROLES.contains(&principal.role) {
             return Err(forbidden(principal.role, A::ROLES));

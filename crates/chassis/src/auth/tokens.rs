@@ -7,8 +7,9 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::Principal;
+use crate::hex;
 
-/// What a principal may do; see the contract's table of roles.
+/// Role of a principal; see the table of roles in docs/contract.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Places, confirms, cancels and reads its own orders, and reads items.
@@ -38,21 +39,20 @@ impl fmt::Display for Role {
     }
 }
 
-/// What is wrong with one line of the file. The line's content is not quoted: it may be a token put where its
-/// hash belongs.
+/// Fault in one line of the file. The line is not quoted: it may contain a token in place of the hash.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {detail}")]
 pub struct TokenLineError {
-    /// Counted from 1.
+    /// Number of the line, from 1.
     pub line: usize,
-    /// What is wrong and what would be right.
+    /// Description of the fault and of a valid line.
     pub detail: String,
 }
 
-/// The known tokens, by their SHA-256. Cheap to clone.
+/// The known tokens, by their SHA-256. Clones share them.
 ///
-/// Only hashes are held and compared. A lookup's timing could tell something about the hash of what was
-/// presented, which its sender knows already, and nothing usable about a token.
+/// Only hashes are stored and compared. The time of a look-up depends on the hash of the presented token, which its sender
+/// knows, and says nothing usable about a known token.
 #[derive(Clone)]
 pub struct Tokens(Arc<HashMap<[u8; 32], Principal>>);
 
@@ -63,8 +63,8 @@ impl fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// Reads the file's text. Empty lines and what follows a `#` are skipped; all that is wrong is reported. A
-    /// principal may have several tokens, so that one can be replaced while the other works, but one role.
+    /// Reads the text of the file. Empty lines, and the rest of a line after `#`, are skipped. The error lists every fault.
+    /// A principal has one role and may have several tokens, so that one can be replaced while another works.
     pub fn parse(text: &str) -> Result<Self, Vec<TokenLineError>> {
         let mut errors = Vec::new();
         let mut tokens: HashMap<[u8; 32], Principal> = HashMap::new();
@@ -89,7 +89,7 @@ impl Tokens {
                 errors.push(TokenLineError { line: number, detail });
             }
             if tokens.insert(hash, principal).is_some() {
-                let detail = "this token stands on an earlier line already".to_owned();
+                let detail = "this token is on an earlier line too".to_owned();
                 errors.push(TokenLineError { line: number, detail });
             }
         }
@@ -99,7 +99,7 @@ impl Tokens {
         if errors.is_empty() { Ok(Self(Arc::new(tokens))) } else { Err(errors) }
     }
 
-    /// Whose token this is.
+    /// The principal of a token.
     pub fn identify(&self, token: &str) -> Option<&Principal> {
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         self.0.get(&hash)
@@ -120,29 +120,16 @@ fn parse_line(content: &str) -> Result<([u8; 32], Principal), String> {
     if name.len() > 64 || !name.bytes().all(plain) {
         return Err("the principal must be 1 to 64 characters of A-Z a-z 0-9 . _ -".to_owned());
     }
-    let hash = unhex(hash).ok_or("the hash must be 64 hex digits, the SHA-256 of the token")?;
+    let hash = hex::decode(hash).ok_or("the hash must be 64 hex digits, the SHA-256 of the token")?;
     Ok((hash, Principal { name: name.into(), role }))
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut out = [0; 32];
-    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, at) in out.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-    }
-    Some(out)
 }
 
 #[cfg(test)]
 mod tests {
-    use journal::entry::hex;
-
     use super::*;
 
     fn line(role: &str, name: &str, token: &str) -> String {
-        format!("{role} {name} {}\n", hex(&Sha256::digest(token)))
+        format!("{role} {name} {}\n", hex::encode(&Sha256::digest(token)))
     }
 
     #[test]
@@ -159,7 +146,7 @@ mod tests {
             assert_eq!((&*shop.name, shop.role), ("shop", Role::Client));
         }
         assert_eq!(tokens.identify("ana-token").unwrap().role, Role::Operator);
-        for wrong in ["", "shop-toke", "shop-token ", &hex(&Sha256::digest("shop-token"))] {
+        for wrong in ["", "shop-toke", "shop-token ", &hex::encode(&Sha256::digest("shop-token"))] {
             assert_eq!(tokens.identify(wrong), None, "{wrong:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! Collects settings and everything that is wrong with them.
+//! Collects settings and every fault in them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use sha2::{Digest, Sha256};
 
 use super::{EXIT_CONFIG, setting};
-use crate::Secret;
+use crate::{Secret, hex};
 
-/// Everything that is wrong with a configuration, each by the name of its variable.
+/// The faults of a configuration, each with the name of its variable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigProblems(Vec<(String, String)>);
 
@@ -22,20 +22,19 @@ impl fmt::Display for ConfigProblems {
 }
 
 impl ConfigProblems {
-    /// Name of the variable and what is wrong with it, in the order found.
+    /// Name of the variable and description of the fault, in the order of reading.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, detail)| (name.as_str(), detail.as_str()))
     }
 
-    /// Says so on standard error; the exit code to leave with.
+    /// Writes the faults to standard error and returns the exit code of the process.
     pub fn exit(&self) -> ExitCode {
         eprintln!("{self}");
         ExitCode::from(EXIT_CONFIG)
     }
 }
 
-/// A validation in progress. Each reader returns `None` once it has noted a problem; [`Check::finish`] then
-/// refuses the whole.
+/// A validation in progress. A reader that finds a fault notes it and returns `None`; [`Check::finish`] then fails.
 #[derive(Debug, Default)]
 pub struct Check {
     problems: Vec<(String, String)>,
@@ -43,12 +42,12 @@ pub struct Check {
 }
 
 impl Check {
-    /// Nothing read yet.
+    /// A check that has read nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A setting that must be there. An empty text counts as absent, as it does in a compose file.
+    /// Reads a setting that must be present. An empty text counts as absent, as in a compose file.
     pub fn required<T>(
         &mut self,
         name: &'static str,
@@ -63,7 +62,7 @@ impl Check {
         self.parsed(name, parse(text))
     }
 
-    /// A setting with a default.
+    /// Reads a setting with a default.
     pub fn or<T>(
         &mut self,
         name: &'static str,
@@ -74,7 +73,7 @@ impl Check {
         self.required(name, Some(present(text).unwrap_or(default)), parse)
     }
 
-    /// A setting that may be absent: `Some(None)` when it is.
+    /// Reads a setting that may be absent: `Some(None)`.
     pub fn optional<T>(
         &mut self,
         name: &'static str,
@@ -87,7 +86,7 @@ impl Check {
         }
     }
 
-    /// A secret that must be there. It stays out of the hash, and `parse` must not quote it.
+    /// Reads a secret that must be present. The hash leaves it out, and `parse` must not quote it.
     pub fn secret<T>(
         &mut self,
         name: &'static str,
@@ -101,7 +100,7 @@ impl Check {
         self.parsed(name, parse(text)).map(Secret::new)
     }
 
-    /// A file that holds one secret on one line. Its path is a setting, its content is not.
+    /// Reads a file with one secret on one line. The path is a setting; the content is not.
     pub fn secret_file(&mut self, name: &'static str, path: Option<&str>) -> Option<Secret> {
         self.required(name, path, |path| {
             let text = setting::file(path)?;
@@ -113,18 +112,13 @@ impl Check {
         })
     }
 
-    /// Notes a problem of a value that is well-formed by itself.
+    /// Notes a fault that a reader of one setting cannot see.
     pub fn problem(&mut self, name: &str, detail: impl Into<String>) {
         self.problems.push((name.to_owned(), detail.into()));
     }
 
-    /// Notes several problems of one setting.
-    pub fn problems(&mut self, name: &str, details: impl IntoIterator<Item = String>) {
-        details.into_iter().for_each(|detail| self.problem(name, detail));
-    }
-
-    /// SHA-256 over the names and values of the settings read so far, secrets left out, as lower-case hex: tells
-    /// whether two processes ran with the same configuration.
+    /// SHA-256 over the names and values of the settings read so far, as lower-case hex. Secrets are left out. Two
+    /// processes with the same configuration have the same hash.
     pub fn settings_hash(&self) -> String {
         let mut hash = Sha256::new();
         for (name, value) in &self.settings {
@@ -133,10 +127,10 @@ impl Check {
                 hash.update(part);
             }
         }
-        journal::entry::hex(&hash.finalize())
+        hex::encode(&hash.finalize())
     }
 
-    /// The whole, if nothing is wrong with any part. `build` returns `None` when a part is missing.
+    /// The settings that `build` makes, if no fault was noted. `build` returns `None` when a part is missing.
     pub fn finish<T>(self, build: impl FnOnce() -> Option<T>) -> Result<T, ConfigProblems> {
         if !self.problems.is_empty() {
             return Err(ConfigProblems(self.problems));

@@ -1,19 +1,23 @@
-//! Settings from environment variables and flags of the same name (flags win), read once and validated whole.
+//! Settings from environment variables and from flags of the same name. Flags win. They are read once, at the start.
 //!
-//! [`CommonArgs`] is flattened into a service's command line; the service's own `Config::load` runs a [`Check`]
-//! over the common settings and its own, so that one message lists everything that is wrong.
+//! A service flattens [`ProcessArgs`] or, with a database and tokens, `CommonArgs` into its command line. The service's
+//! `Config::load` runs one [`Check`] over all settings, so that one message lists every fault.
 
 mod check;
+#[cfg(feature = "service")]
 mod common;
+mod process;
 pub mod setting;
 
 pub use check::{Check, ConfigProblems};
-pub use common::{CommonArgs, CommonConfig, Defaults};
+#[cfg(feature = "service")]
+pub use common::{CommonArgs, CommonConfig};
+pub use process::{Defaults, ProcessArgs, ProcessConfig};
 
-/// The exit code of a process that was configured wrongly.
+/// Exit code of a process whose configuration has a fault.
 pub const EXIT_CONFIG: u8 = 2;
 
-/// The source revision this was built from, when the build was told (`MAINSTAY_REVISION`).
+/// Source revision of this build, from `MAINSTAY_REVISION` of the build's environment.
 pub const REVISION: &str = match option_env!("MAINSTAY_REVISION") {
     Some(revision) => revision,
     None => "unknown",

@@ -1,4 +1,4 @@
-//! Readers of single settings. Each says what would have been right.
+//! Readers of single settings. Each error describes a valid value.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use http::Uri;
+#[cfg(feature = "database")]
 use sqlx::postgres::PgConnectOptions;
 
 /// `127.0.0.1:8080` or `[::1]:8080`.
@@ -30,7 +31,7 @@ pub fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-/// `http://host:port`, without credentials, query or fragment; a trailing slash is dropped.
+/// `http://host:port`, without credentials, query or fragment; a slash at the end is removed.
 pub fn http_url(text: &str) -> Result<String, String> {
     let wrong = || format!("{text:?} is not a URL such as http://127.0.0.1:8081");
     if text.contains('@') {
@@ -41,7 +42,18 @@ pub fn http_url(text: &str) -> Result<String, String> {
     if plain && !text.contains('#') { Ok(text.trim_end_matches('/').to_owned()) } else { Err(wrong()) }
 }
 
-/// A PostgreSQL connection URL. The refusal does not quote it, since it may hold a password.
+/// The URL of a collector of spans.
+pub fn otlp_url(text: &str) -> Result<String, String> {
+    let url = http_url(text)?;
+    if cfg!(feature = "otlp") {
+        Ok(url)
+    } else {
+        Err("this program was built without span export".to_owned())
+    }
+}
+
+/// A PostgreSQL connection URL. The error does not quote it, because it may contain a password.
+#[cfg(feature = "database")]
 pub fn postgres_url(text: &str) -> Result<PgConnectOptions, String> {
     let shape = "must be a URL such as postgres://role:password@127.0.0.1:5432/database";
     if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
@@ -81,6 +93,7 @@ mod tests {
         assert!(!http_url("http://u:hunter2@h:1").unwrap_err().contains("hunter2"));
     }
 
+    #[cfg(feature = "database")]
     #[test]
     fn a_database_url_names_a_database() {
         let options = postgres_url("postgres://r:p@127.0.0.1:5432/mainstay_order").unwrap();

@@ -18,30 +18,30 @@ use super::fingerprint::{self, Fingerprint};
 use crate::ApiError;
 use crate::server::BodyTimeout;
 
-/// The largest body: 1,000 lines of the longest SKUs with room to spare.
+/// Longest body, in bytes: 1,000 lines of the longest SKUs take less.
 pub const MAX_BODY: usize = 256 * 1024;
 
-/// Of a body that is too large, at most this much is read: four times the limit.
-const THROWN_AWAY: usize = 4 * MAX_BODY;
+/// Most bytes that are read of a body that is too long: four times the limit.
+const DISCARDED: usize = 4 * MAX_BODY;
 
-/// A request that is valid once it exists.
+/// A request type whose values are valid.
 pub trait Validate: Sized {
-    /// What the body must look like; it may be `Self`.
+    /// Type of the body as it is sent; it may be `Self`.
     type Wire: DeserializeOwned;
 
-    /// Checks every field, or says all that is wrong, each by its path (`lines[2].quantity`).
+    /// Checks every field. The error lists each invalid field by its path (`lines[2].quantity`).
     fn validate(wire: Self::Wire) -> Result<Self, Vec<FieldError>>;
 }
 
-/// A valid JSON body. Put it last among a handler's arguments: it consumes the request. A caller
-/// whose role may not call is refused before the body is parsed.
+/// A valid JSON body. It is the last argument of a handler, because it consumes the request. A caller with another role is
+/// refused before the body is parsed.
 #[derive(Debug, Clone)]
 pub struct ValidJson<T> {
     /// The request.
     pub value: T,
-    /// Its canonical form.
+    /// Canonical form of the body.
     pub document: String,
-    /// Which request it is, for the idempotency key.
+    /// Fingerprint of the request, for the idempotency key.
     pub fingerprint: Fingerprint,
 }
 
@@ -59,14 +59,14 @@ impl<T: Validate + Send, S: Send + Sync> FromRequest<S> for ValidJson<T> {
     }
 }
 
-/// The body of a command that has nothing to say: empty, or `{}`.
+/// The body of a command without parameters: empty, or `{}`.
 #[derive(Debug, Clone, Copy)]
 pub struct EmptyBody {
-    /// Which request it is, for the idempotency key; the same for both forms.
+    /// Fingerprint of the request, the same for both forms.
     pub fingerprint: Fingerprint,
 }
 
-const NOTHING: &str = "{}";
+const EMPTY: &str = "{}";
 
 impl<S: Send + Sync> FromRequest<S> for EmptyBody {
     type Rejection = ApiError;
@@ -77,12 +77,12 @@ impl<S: Send + Sync> FromRequest<S> for EmptyBody {
         if !bytes.is_empty() {
             require_json(&parts.headers)?;
             let document = canonical::of_document(&bytes).map_err(|error| malformed(&error))?;
-            if document != NOTHING {
+            if document != EMPTY {
                 let detail = "must be empty or {}".to_owned();
                 return Err(ApiError::invalid(vec![FieldError { field: "body".to_owned(), detail }]));
             }
         }
-        let fingerprint = fingerprint::of(&mut parts, state, NOTHING).await?;
+        let fingerprint = fingerprint::of(&mut parts, state, EMPTY).await?;
         Ok(Self { fingerprint })
     }
 }
@@ -102,8 +102,8 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
         .into())
 }
 
-/// Reads the body while the request has time. Nothing has been done yet when that runs out, and only here can that
-/// be said: the layers outside see a handler that was begun.
+/// Reads the body until the request's deadline. Only this function can answer `not-executed` then: the layers outside it
+/// know that the handler has begun and not how far it went.
 async fn read(parts: &Parts, body: Body) -> Result<Bytes, ApiError> {
     let reading = read_whole(&parts.headers, body);
     match parts.extensions.get::<RequestContext>() {
@@ -131,21 +131,21 @@ async fn read_whole(headers: &HeaderMap, mut body: Body) -> Result<Bytes, ApiErr
     Ok(whole.freeze())
 }
 
-/// A client that is still sending when its connection closes loses the reply to a reset, so a body that is not much
-/// too large is read to its end and thrown away; of a larger one the connection is closed.
+/// Refuses a body that is too long. A client that still sends when its connection closes gets a reset in place of the reply,
+/// so a body up to [`DISCARDED`] is read to its end. For a longer one the connection is closed.
 async fn too_large(mut body: Body, mut seen: usize) -> ApiError {
     let problem = refusal(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", "The body is too large")
         .field("body", format!("must be at most {MAX_BODY} bytes"));
     while let Some(frame) = body.frame().await {
         seen += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
-        if frame.is_err() || seen > THROWN_AWAY {
+        if frame.is_err() || seen > DISCARDED {
             return closing(problem);
         }
     }
     problem.into()
 }
 
-/// The rest of the body is still to come, or never will: either way, the connection cannot serve another request.
+/// A refusal that closes the connection: with an unread body in it, it cannot serve another request.
 fn closing(problem: Problem) -> ApiError {
     ApiError::from(problem).header(CONNECTION, HeaderValue::from_static("close"))
 }
@@ -170,8 +170,8 @@ fn too_slow() -> ApiError {
     closing(problem)
 }
 
-/// Where something is wrong is looked for only when something is: to keep track of the path costs a text for each name.
-/// Never by way of a [`serde_json::Value`], which takes one member name for JSON within JSON, and parses that unchecked.
+/// Parses the document, a second time with the path of each field if there is a fault: tracking the path allocates for each
+/// name. It never makes a [`serde_json::Value`], which reads one special member name as JSON within JSON, unchecked.
 fn shaped<W: DeserializeOwned>(document: &str) -> Result<W, ApiError> {
     serde_json::from_str(document).or_else(|_| {
         let mut document = serde_json::Deserializer::from_str(document);
@@ -196,7 +196,7 @@ fn wrong_shape(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiErro
     ApiError::invalid(vec![FieldError { field, detail: shortened(detail) }])
 }
 
-/// Messages quote what was sent; a quotation need not be as long as the body.
+/// The first 200 characters of a message. Messages quote the body, which may be long.
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(200) {
         Some((end, _)) => format!("{}…", &text[..end]),

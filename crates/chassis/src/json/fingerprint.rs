@@ -1,4 +1,4 @@
-//! What a request asked for, in 32 bytes: equal for a repeat, different for anything else.
+//! Fingerprints of requests: 32 bytes that are equal for a repeat and different for another request.
 
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams};
 use http::request::Parts;
@@ -6,19 +6,19 @@ use sha2::{Digest, Sha256};
 
 use crate::ApiError;
 
-/// SHA-256 over a version tag, method, route, path parameters, sorted query and body with its members sorted,
-/// each with its length in front, so that no part can run into the next. White space and the order of members and of
-/// query parameters make no difference; header fields and the way a path was escaped do not either.
+/// SHA-256 over a version tag, method, route, path parameters, sorted query and canonical body. Each part has its length in
+/// front, so that two requests cannot have the same bytes. White space, the order of members and of query parameters, header
+/// fields and the escapes of a path make no difference.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
 
 impl std::fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Fingerprint({})", journal::entry::hex(&self.0))
+        write!(f, "Fingerprint({})", crate::hex::encode(&self.0))
     }
 }
 
-/// Changes when the rule above changes; stored fingerprints of an older rule then match nothing.
+/// Version of the rule above. Stored fingerprints of another version match no request.
 const VERSION: &str = "mainstay.fingerprint.v1";
 
 pub(super) async fn of<S: Send + Sync>(

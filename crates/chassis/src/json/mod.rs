@@ -1,8 +1,8 @@
 //! Request bodies.
 //!
-//! What is not JSON is 415, what is too long is 413, what cannot be parsed, or says one member twice, is 400 and
-//! names the place; what parses and has the wrong type, shape or value is 422 and names every field. The
-//! fingerprint of what was accepted tells a repeat from a different request under the same idempotency key.
+//! A body that is not JSON is 415, one that is too long 413. A body that cannot be parsed, or has a member twice, is 400 with
+//! the position. A body with a wrong type, shape or value is 422 with the name of each field. The fingerprint of an accepted
+//! body tells a repeat from a different request with the same idempotency key.
 
 mod extract;
 mod fingerprint;

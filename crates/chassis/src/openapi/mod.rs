@@ -1,4 +1,4 @@
-//! The API's description, generated from the code: as JSON, and as a page that needs nothing but itself.
+//! The API's description, generated from the code: as JSON and as a page.
 
 mod page;
 

@@ -1,4 +1,4 @@
-//! What the handlers under `/admin/v1` share.
+//! Extractors and values of the handlers under `/admin/v1`.
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -10,7 +10,7 @@ use super::changes::{Change, ChangeLog};
 use crate::ApiError;
 use crate::auth::{Caller, Operators};
 
-/// The operator at work, and the ledger that hears of it.
+/// The operator who sent the request.
 #[derive(Debug)]
 pub(super) struct Operator {
     caller: Caller<Operators>,
@@ -23,7 +23,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Operator {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let caller = Caller::from_request_parts(parts, state).await?;
         let context = parts.extensions.get::<RequestContext>().cloned();
-        let context = context.ok_or_else(|| ApiError::internal("a request without its context"))?;
+        let context = context.ok_or_else(|| ApiError::internal("the request has no context"))?;
         Ok(Self { caller, context })
     }
 }
@@ -42,7 +42,7 @@ impl Operator {
     }
 }
 
-/// Why: 1 to 500 characters, no controls.
+/// Reason of a change: 1 to 500 characters without control characters.
 #[derive(Debug)]
 pub(super) struct Reason(String);
 
@@ -50,7 +50,7 @@ impl Reason {
     pub(super) fn parse(text: &str) -> Result<Self, FieldError> {
         let text = text.trim();
         let right = (1..=500).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-        let detail = "must say why, in 1 to 500 characters without controls";
+        let detail = "must be a reason of 1 to 500 characters without control characters";
         right.then(|| Self(text.to_owned())).ok_or_else(|| error("reason", detail))
     }
 }

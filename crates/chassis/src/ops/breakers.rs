@@ -1,4 +1,4 @@
-//! `/admin/v1/breakers`: look at circuit breakers, and work them by hand.
+//! `/admin/v1/breakers`: the circuit breakers, and their control by operators.
 
 use axum::extract::State;
 use axum::routing::get;
@@ -15,7 +15,7 @@ use super::changes::ChangeLog;
 use crate::{ApiError, ValidJson, ValidPath, Validate};
 
 #[derive(Debug, Clone)]
-struct Held {
+struct BreakerRoutes {
     registry: Registry,
     log: ChangeLog,
 }
@@ -24,8 +24,8 @@ struct Held {
 pub fn routes(registry: Registry, log: ChangeLog) -> Router {
     Router::new()
         .route("/breakers", get(list))
-        .route("/breakers/{name}", get(one).put(order))
-        .with_state(Held { registry, log })
+        .route("/breakers/{name}", get(one).put(control))
+        .with_state(BreakerRoutes { registry, log })
 }
 
 /// Readiness conditions of the breakers of `peer`'s endpoints. They are reported and decide nothing.
@@ -46,12 +46,12 @@ struct Listed {
     next: Option<String>,
 }
 
-async fn list(State(held): State<Held>) -> Json<Listed> {
+async fn list(State(held): State<BreakerRoutes>) -> Json<Listed> {
     Json(Listed { items: held.registry.snapshot().breakers, next: None })
 }
 
 async fn one(
-    State(held): State<Held>,
+    State(held): State<BreakerRoutes>,
     ValidPath(name): ValidPath<String>,
 ) -> Result<Json<BreakerSnapshot>, ApiError> {
     held.find(&name).map(|breaker| Json(breaker.snapshot()))
@@ -66,41 +66,41 @@ enum Action {
 }
 
 #[derive(Debug)]
-struct Order {
+struct Control {
     action: Action,
     reason: Reason,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OrderWire {
+struct ControlWire {
     action: Action,
     reason: String,
 }
 
-impl Validate for Order {
-    type Wire = OrderWire;
+impl Validate for Control {
+    type Wire = ControlWire;
 
-    fn validate(wire: OrderWire) -> Result<Self, Vec<FieldError>> {
+    fn validate(wire: ControlWire) -> Result<Self, Vec<FieldError>> {
         let reason = Reason::parse(&wire.reason).map_err(|error| vec![error])?;
         Ok(Self { action: wire.action, reason })
     }
 }
 
 #[derive(Debug, Serialize)]
-struct Obeyed {
+struct Changed {
     #[serde(flatten)]
     breaker: BreakerSnapshot,
-    /// Whether the change ledger has it.
+    /// True if the change is in the ledger.
     recorded: bool,
 }
 
-async fn order(
-    State(held): State<Held>,
+async fn control(
+    State(held): State<BreakerRoutes>,
     ValidPath(name): ValidPath<String>,
     operator: Operator,
-    ValidJson { value: Order { action, reason }, .. }: ValidJson<Order>,
-) -> Result<Json<Obeyed>, ApiError> {
+    ValidJson { value: Control { action, reason }, .. }: ValidJson<Control>,
+) -> Result<Json<Changed>, ApiError> {
     let breaker = held.find(&name)?;
     let before = breaker.state();
     let kind = match action {
@@ -119,10 +119,10 @@ async fn order(
     };
     let detail = json!({ "from": before.as_str(), "to": breaker.state().as_str() });
     let recorded = operator.changed(&held.log, kind, name, reason, detail).await;
-    Ok(Json(Obeyed { breaker: breaker.snapshot(), recorded }))
+    Ok(Json(Changed { breaker: breaker.snapshot(), recorded }))
 }
 
-impl Held {
+impl BreakerRoutes {
     fn find(&self, name: &str) -> Result<BreakerHandle, ApiError> {
         self.registry.breaker(name).ok_or_else(|| {
             let known: Vec<_> =

@@ -1,4 +1,4 @@
-//! What an operator changed, on its way to the change ledger.
+//! Changes by operators, for the change ledger.
 
 use std::fmt;
 use std::future::Future;
@@ -11,23 +11,23 @@ use serde_json::Value;
 /// One change made through the operations listener.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// What kind: `breaker.force_open`, `breaker.force_closed`, `breaker.reset`, `fault.set`, `fault.cleared`.
+    /// Kind: `breaker.force_open`, `breaker.force_closed`, `breaker.reset`, `fault.set`, `fault.cleared`.
     pub kind: &'static str,
-    /// What was changed.
+    /// Name of the changed breaker or fault point.
     pub subject: String,
-    /// Whose token it was.
+    /// Principal of the operator's token.
     pub actor: Arc<str>,
-    /// Why, in the operator's words.
+    /// Reason, in the operator's words.
     pub reason: String,
-    /// What it was changed to.
+    /// States before and after, or the setting.
     pub detail: Value,
-    /// The request that did it.
+    /// Correlation id of the operator's request.
     pub correlation_id: CorrelationId,
 }
 
 type Write = dyn Fn(Change) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync;
 
-/// Where changes are recorded. The service supplies it, since the ledger is in its database.
+/// The change ledger. A service supplies it, because the ledger is in the service's database.
 #[derive(Clone)]
 pub struct ChangeLog(Option<Arc<Write>>);
 
@@ -38,7 +38,7 @@ impl fmt::Debug for ChangeLog {
 }
 
 impl ChangeLog {
-    /// Records through `write`, which bounds its own waits.
+    /// A ledger that records by `write`, which bounds its own waits.
     pub fn new<W, F>(write: W) -> Self
     where
         W: Fn(Change) -> F + Send + Sync + 'static,
@@ -47,13 +47,13 @@ impl ChangeLog {
         Self(Some(Arc::new(move |change| Box::pin(write(change)))))
     }
 
-    /// Only the log line: for a process without a ledger.
+    /// No ledger: a change is logged only.
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// Records a change that has been made; whether that worked. It comes after the change, and its failure does not
-    /// take the change back: in an incident the database may be what is broken, and a breaker must still open.
+    /// Records a change that was made, and returns true if it is in the ledger. A failure does not undo the change: in an
+    /// incident the database may be down, and a breaker must still open.
     pub(super) async fn record(&self, change: Change) -> bool {
         tracing::warn!(
             target: "chassis::change",
@@ -62,12 +62,12 @@ impl ChangeLog {
             actor = &*change.actor,
             reason = change.reason,
             detail = %change.detail,
-            "an operator changed something"
+            "change by an operator"
         );
         let Some(write) = &self.0 else { return false };
         let recorded = write(change).await;
         if let Err(error) = &recorded {
-            tracing::error!(error, "the change could not be recorded in the ledger");
+            tracing::error!(error, "change not recorded in the ledger");
         }
         recorded.is_ok()
     }
@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts what is logged as an error.
+    /// Counter of the errors in the log.
     #[derive(Default)]
     struct Errors(Arc<AtomicUsize>);
 

@@ -1,4 +1,4 @@
-//! `/admin/v1/faults`: inject faults, look at them, take them back. Mounted only when faults are enabled.
+//! `/admin/v1/faults`: faults that operators inject and clear.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::changes::ChangeLog;
 use crate::{ApiError, ValidJson, ValidPath, Validate};
 
 #[derive(Debug, Clone)]
-struct Held {
+struct FaultRoutes {
     faults: Faults,
     log: ChangeLog,
 }
@@ -25,7 +25,7 @@ pub fn routes(faults: Faults, log: ChangeLog) -> Router {
     Router::new()
         .route("/faults", get(list))
         .route("/faults/{name}", get(one).put(set).delete(clear))
-        .with_state(Held { faults, log })
+        .with_state(FaultRoutes { faults, log })
 }
 
 #[derive(Debug, Serialize)]
@@ -38,16 +38,16 @@ struct Listed {
 struct Changed {
     #[serde(flatten)]
     fault: FaultStatus,
-    /// Whether the change ledger has it.
+    /// True if the change is in the ledger.
     recorded: bool,
 }
 
-async fn list(State(held): State<Held>) -> Json<Listed> {
+async fn list(State(held): State<FaultRoutes>) -> Json<Listed> {
     Json(Listed { items: held.faults.list(), next: None })
 }
 
 async fn one(
-    State(held): State<Held>,
+    State(held): State<FaultRoutes>,
     ValidPath(name): ValidPath<String>,
 ) -> Result<Json<FaultStatus>, ApiError> {
     held.find(&name).map(Json)
@@ -59,7 +59,7 @@ struct Setting {
     reason: Reason,
 }
 
-/// The members of a fault's setting: those of [`FaultSpec`], which is flattened and so cannot refuse others itself.
+/// Members of a fault's setting: those of [`FaultSpec`], which cannot refuse other members itself, and `reason`.
 const MEMBERS: [&str; 12] = [
     "fault",
     "probability",
@@ -105,26 +105,26 @@ impl Validate for Setting {
     }
 }
 
-/// A body that says only why.
+/// Body of a request that clears a fault.
 #[derive(Debug)]
-struct Because(Reason);
+struct ClearBody(Reason);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BecauseWire {
+struct ClearWire {
     reason: String,
 }
 
-impl Validate for Because {
-    type Wire = BecauseWire;
+impl Validate for ClearBody {
+    type Wire = ClearWire;
 
-    fn validate(wire: BecauseWire) -> Result<Self, Vec<FieldError>> {
+    fn validate(wire: ClearWire) -> Result<Self, Vec<FieldError>> {
         Reason::parse(&wire.reason).map(Self).map_err(|error| vec![error])
     }
 }
 
 async fn set(
-    State(held): State<Held>,
+    State(held): State<FaultRoutes>,
     ValidPath(name): ValidPath<String>,
     operator: Operator,
     ValidJson { value: Setting { spec, reason }, .. }: ValidJson<Setting>,
@@ -138,17 +138,17 @@ async fn set(
 }
 
 async fn clear(
-    State(held): State<Held>,
+    State(held): State<FaultRoutes>,
     ValidPath(name): ValidPath<String>,
     operator: Operator,
-    ValidJson { value: Because(reason), .. }: ValidJson<Because>,
+    ValidJson { value: ClearBody(reason), .. }: ValidJson<ClearBody>,
 ) -> Result<Json<Changed>, ApiError> {
     held.find(&name)?;
     held.faults.delete(&name);
     held.changed(operator, "fault.cleared", name, reason, json!({})).await
 }
 
-impl Held {
+impl FaultRoutes {
     fn find(&self, name: &str) -> Result<FaultStatus, ApiError> {
         self.faults.get(name).ok_or_else(|| {
             let known: Vec<_> = self.faults.list().into_iter().map(|point| point.name).collect();

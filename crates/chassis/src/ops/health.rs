@@ -17,33 +17,33 @@ use serde::Serialize;
 use crate::server::Lifecycle;
 use crate::tasks::LoopState;
 
-/// One thing that the service looked at to say whether it is ready.
+/// One condition of readiness.
 #[derive(Debug, Clone, Serialize)]
 pub struct Condition {
-    /// What was looked at: `database`, `schema`, `inventory`, …
+    /// Name: `database`, `schema`, `inventory`, …
     pub name: Cow<'static, str>,
-    /// Whether it is as it should be.
+    /// True if the condition holds.
     pub ok: bool,
-    /// Whether the service is not ready without it. A peer never decides: if it did, one service's trouble would
-    /// take every other out of rotation.
+    /// True if the service is not ready without it. A peer never decides: otherwise a failure of one service would take all
+    /// others out of rotation.
     pub decides: bool,
-    /// What was seen, without secrets: anyone who reaches the port can read it.
+    /// Observation, without secrets: the port needs no token for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
 impl Condition {
-    /// Without this the service is not ready.
+    /// A condition without which the service is not ready.
     pub fn deciding(name: impl Into<Cow<'static, str>>, ok: bool) -> Self {
         Self { name: name.into(), ok, decides: true, detail: None }
     }
 
-    /// Reported only.
+    /// A condition that is reported and decides nothing.
     pub fn reported(name: impl Into<Cow<'static, str>>, ok: bool) -> Self {
         Self { decides: false, ..Self::deciding(name, ok) }
     }
 
-    /// Says what was seen.
+    /// Adds the observation.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
@@ -51,13 +51,13 @@ impl Condition {
     }
 }
 
-type Look = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<Condition>> + Send>> + Send + Sync>;
+type Readiness = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<Condition>> + Send>> + Send + Sync>;
 
-/// Knows how to find out whether the service is ready.
+/// State of the health routes.
 #[derive(Clone)]
 pub struct Health {
     lifecycle: Lifecycle,
-    look: Look,
+    readiness: Readiness,
 }
 
 impl fmt::Debug for Health {
@@ -66,8 +66,8 @@ impl fmt::Debug for Health {
     }
 }
 
-/// Shorter than the usual probe's timeout, so that the probe gets the reason and not a silence.
-const LONGEST_LOOK: Duration = Duration::from_millis(900);
+/// Longest time for one reading. It is shorter than the usual timeout of a probe, so that the probe gets the reason.
+const LONGEST_READING: Duration = Duration::from_millis(900);
 
 impl Health {
     pub(super) fn new<R, F>(lifecycle: Lifecycle, readiness: R) -> Self
@@ -75,7 +75,7 @@ impl Health {
         R: Fn() -> F + Send + Sync + 'static,
         F: Future<Output = Vec<Condition>> + Send + 'static,
     {
-        Self { lifecycle, look: Arc::new(move || Box::pin(readiness())) }
+        Self { lifecycle, readiness: Arc::new(move || Box::pin(readiness())) }
     }
 }
 
@@ -86,7 +86,7 @@ struct Report {
     conditions: Vec<Condition>,
 }
 
-/// The process runs and answers. Nothing else: a restart mends no database.
+/// Liveness: the process answers. It depends on nothing else, because a restart does not repair a database.
 pub(super) async fn livez() -> impl IntoResponse {
     Json(Report { status: "alive", conditions: Vec::new() })
 }
@@ -95,9 +95,12 @@ pub(super) async fn readyz(State(health): State<Health>) -> impl IntoResponse {
     let (status, report) = if health.lifecycle.is_stopping() {
         (StatusCode::SERVICE_UNAVAILABLE, Report { status: "shutting-down", conditions: Vec::new() })
     } else {
-        let looked = tokio::time::timeout(LONGEST_LOOK, (health.look)()).await;
-        let mut conditions = looked.unwrap_or_else(|_| {
-            vec![Condition::deciding("readiness", false).detail("looking took longer than 900 ms")]
+        let read = tokio::time::timeout(LONGEST_READING, (health.readiness)()).await;
+        let mut conditions = read.unwrap_or_else(|_| {
+            vec![
+                Condition::deciding("readiness", false)
+                    .detail("the conditions could not be read within 900 ms"),
+            ]
         });
         conditions.extend(health.lifecycle.tasks().loops().into_iter().map(of_loop));
         if conditions.iter().all(|condition| condition.ok || !condition.decides) {
@@ -109,7 +112,7 @@ pub(super) async fn readyz(State(health): State<Health>) -> impl IntoResponse {
     (status, Json(report))
 }
 
-/// A loop that fails does not decide: a replica that takes no requests would not run it any better.
+/// Condition of a background loop. It does not decide: the loop would not run better in a replica that takes no requests.
 fn of_loop(LoopState { task, restarts, is_steady }: LoopState) -> Condition {
     let condition = Condition::reported(task, is_steady);
     if is_steady {

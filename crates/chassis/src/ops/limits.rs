@@ -1,4 +1,4 @@
-//! `/admin/v1/limits`: everything here that may refuse a request or a call, and how it stands.
+//! `/admin/v1/limits`: the state of everything that may refuse a request or a call.
 
 use axum::extract::State;
 use axum::routing::get;

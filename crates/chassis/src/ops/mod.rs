@@ -1,77 +1,72 @@
 //! The operations listener: health and metrics for machines, administration for operators.
 //!
 //! It has its own port and its own few connections, so that it answers while the public listener is full, and so
-//! that the public one exposes none of this.
+//! that the public listener exposes none of this.
 
+#[cfg(feature = "service")]
 mod admin;
+#[cfg(feature = "service")]
 mod breakers;
+#[cfg(feature = "service")]
 mod changes;
-#[cfg(feature = "faults")]
+#[cfg(all(feature = "service", feature = "faults"))]
 mod faults;
 mod health;
+#[cfg(feature = "service")]
 mod limits;
 
 use std::future::Future;
-use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware;
 use axum::routing::get;
 use mainstay::server::context::ContextLayer;
-use mainstay::server::observe::ObserveLayer;
-use mainstay::server::panic::CatchPanicLayer;
 
-pub use breakers::{breaker_conditions, routes as breaker_routes};
-pub use changes::{Change, ChangeLog};
-#[cfg(feature = "faults")]
+#[cfg(feature = "service")]
+pub use self::{
+    breakers::{breaker_conditions, routes as breaker_routes},
+    changes::{Change, ChangeLog},
+    limits::routes as limit_routes,
+};
+#[cfg(all(feature = "service", feature = "faults"))]
 pub use faults::routes as fault_routes;
 pub use health::{Condition, Health};
-pub use limits::routes as limit_routes;
 
-use crate::auth::{Caller, Operators, Tokens};
 use crate::routes;
 use crate::server::Lifecycle;
 
-/// What the operations listener needs of its service.
-#[derive(Debug)]
-pub struct Operations<R> {
-    /// Says whether the process is shutting down.
-    pub lifecycle: Lifecycle,
-    /// Who is an operator.
-    pub tokens: Tokens,
-    /// Looks at what the service needs, each time it is asked; see [`Condition`].
-    pub readiness: R,
-    /// Routes under `/admin/v1`, as paths without that prefix: [`breaker_routes`], [`limit_routes`], fault routes when
-    /// faults are enabled, and the service's own. All of them take an operator's token.
-    pub admin: Router,
-}
-
-/// The router of the operations listener.
-pub fn router<R, F>(operations: Operations<R>) -> Router
+/// The router of the operations listener: `/livez`, `/readyz`, `/metrics` and the service's own routes `own`.
+///
+/// `readiness` reads the state of everything that the service needs, at each request; see [`Condition`].
+pub fn router<R, F>(lifecycle: &Lifecycle, readiness: R, own: Router) -> Router
 where
     R: Fn() -> F + Send + Sync + 'static,
     F: Future<Output = Vec<Condition>> + Send + 'static,
 {
-    let Operations { lifecycle, tokens, readiness, admin } = operations;
-    let health = Health::new(lifecycle, readiness);
-    let open = Router::new()
+    let health = Router::new()
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
-        .with_state(health)
+        .with_state(Health::new(lifecycle.clone(), readiness))
         .route("/metrics", get(health::metrics));
-    // A router without routes takes no layer.
-    let all = if admin.has_routes() { open.nest("/admin/v1", guarded(admin, &tokens)) } else { open };
-    routes::complete(all).layer(ContextLayer::default())
+    routes::complete(health.merge(own)).layer(ContextLayer::default())
 }
 
-fn guarded(admin: Router, tokens: &Tokens) -> Router {
-    // Problems get their correlation id inside what observes: a body that is replaced further out counts as one that was
-    // not waited for.
-    let observe = ObserveLayer::new(Some(Arc::new(routes::matched)));
-    routes::methods(admin).route_layer(middleware::from_extractor::<Caller<Operators>>()).layer((
-        observe,
-        CatchPanicLayer,
-        routes::correlate(),
-        tokens.layer(),
-    ))
+/// Puts `routes`, paths without the prefix, under `/admin/v1` and behind an operator's token.
+#[cfg(feature = "auth")]
+pub fn admin(routes: Router, tokens: &crate::Tokens) -> Router {
+    use axum::middleware::from_extractor;
+    use mainstay::server::observe::ObserveLayer;
+    use mainstay::server::panic::CatchPanicLayer;
+
+    use crate::auth::{Caller, Operators};
+
+    // A router without routes takes no layer.
+    if !routes.has_routes() {
+        return routes;
+    }
+    // The correlation id is written into a problem inside the observing layer, which counts a body that is replaced
+    // further out as abandoned by its client.
+    let observe = ObserveLayer::new(Some(std::sync::Arc::new(routes::matched)));
+    let layers = (observe, CatchPanicLayer, routes::correlate(), tokens.layer());
+    let guarded = routes::methods(routes).route_layer(from_extractor::<Caller<Operators>>()).layer(layers);
+    Router::new().nest("/admin/v1", guarded)
 }

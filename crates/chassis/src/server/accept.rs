@@ -1,4 +1,4 @@
-//! The accept loop: bounded, and patient with a machine that is out of descriptors.
+//! The accept loop. It bounds the connections, and waits while the machine has no free descriptor.
 
 use std::convert::Infallible;
 use std::io;
@@ -22,8 +22,7 @@ use super::connection::{self, Ends};
 use super::limits::Limits;
 use super::listen::Listener;
 
-/// What serves requests on a listener: an axum `Router`, or anything around one. An error closes the connection
-/// without a reply.
+/// A service behind a listener: an axum `Router`, or layers around one. An error closes the connection without a reply.
 pub trait Serves:
     Service<Request<Body>, Response = Response, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static
 {
@@ -37,7 +36,7 @@ impl<S> Serves for S where
 {
 }
 
-/// Accepts until draining begins. Connections run on in `connections`.
+/// Accepts connections until draining begins. Each connection is a task of `connections`.
 pub(super) async fn accept_until<S: Serves>(
     name: &'static str,
     listener: Listener,
@@ -46,30 +45,32 @@ pub(super) async fn accept_until<S: Serves>(
     ends: Ends,
     connections: TaskTracker,
 ) {
-    let seats = Arc::new(Semaphore::new(limits.connections));
-    let standing = Arc::new(Semaphore::new(limits.turned_away));
+    let permits = Permits {
+        serving: Arc::new(Semaphore::new(limits.connections)),
+        rejecting: Arc::new(Semaphore::new(limits.rejected)),
+    };
     let limits = Arc::new(limits);
     loop {
         let accepted = tokio::select! {
             biased;
             () = ends.draining.cancelled() => return,
-            accepted = accept(&listener, &seats, &standing) => accepted,
+            accepted = accept(&listener, &permits) => accepted,
         };
-        let (stream, peer, place) = match accepted {
+        let (stream, peer, admission) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                survive(name, &error).await;
+                pause_after(name, &error).await;
                 continue;
             }
         };
         let (service, limits, ends) = (service.clone(), limits.clone(), ends.clone());
         connections.spawn(async move {
-            match place {
-                Place::Seat(_permit) => {
+            match admission {
+                Admission::Serve(_permit) => {
                     let _open = Open::count(name);
                     connection::serve(stream, peer, service, &limits, ends).await;
                 }
-                Place::Standing(_permit) => {
+                Admission::Reject(_permit) => {
                     metrics::counter!("mainstay_server_connections_refused_total", "listener" => name)
                         .increment(1);
                     let full = ContextLayer::default().layer(service_fn(full));
@@ -80,30 +81,35 @@ pub(super) async fn accept_until<S: Serves>(
     }
 }
 
-enum Place {
-    Seat(OwnedSemaphorePermit),
-    Standing(OwnedSemaphorePermit),
+/// Permits for the connections of one listener.
+struct Permits {
+    serving: Arc<Semaphore>,
+    rejecting: Arc<Semaphore>,
 }
 
-/// Takes a connection only when there is a place for it: a seat, or standing room to be told that there is none.
-async fn accept(
-    listener: &Listener,
-    seats: &Arc<Semaphore>,
-    standing: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, Place)> {
-    let closed = |_| io::Error::other("the listener's places are gone");
-    let place = tokio::select! {
+/// Decision about a connection. The permit is held until the connection ends.
+enum Admission {
+    Serve(OwnedSemaphorePermit),
+    /// Each request is answered 503.
+    Reject(OwnedSemaphorePermit),
+}
+
+/// Waits for a permit, then for a connection. A rejected connection needs a permit too, so that a flood of them stays in
+/// the kernel's queue.
+async fn accept(listener: &Listener, permits: &Permits) -> io::Result<(TcpStream, SocketAddr, Admission)> {
+    let closed = |_| io::Error::other("the listener's semaphore is closed");
+    let admission = tokio::select! {
         biased;
-        seat = seats.clone().acquire_owned() => Place::Seat(seat.map_err(closed)?),
-        room = standing.clone().acquire_owned() => Place::Standing(room.map_err(closed)?),
+        permit = permits.serving.clone().acquire_owned() => Admission::Serve(permit.map_err(closed)?),
+        permit = permits.rejecting.clone().acquire_owned() => Admission::Reject(permit.map_err(closed)?),
     };
     let (stream, peer) = listener.socket.accept().await?;
-    // A seat may have become free while no connection arrived.
-    let place = match (place, seats.clone().try_acquire_owned()) {
-        (Place::Standing(_), Ok(seat)) => Place::Seat(seat),
-        (place, _) => place,
+    // A served connection may have ended while no new one arrived.
+    let admission = match (admission, permits.serving.clone().try_acquire_owned()) {
+        (Admission::Reject(_), Ok(permit)) => Admission::Serve(permit),
+        (admission, _) => admission,
     };
-    Ok((stream, peer, place))
+    Ok((stream, peer, admission))
 }
 
 async fn full(request: Request<Body>) -> Result<Response, Infallible> {
@@ -119,14 +125,14 @@ async fn full(request: Request<Body>) -> Result<Response, Infallible> {
     Ok(response)
 }
 
-/// A connection that died in the queue needs no action. Any other error (no descriptors, no memory) lasts for a while,
-/// and a new try at once would only use the processor.
-async fn survive(name: &'static str, error: &io::Error) {
+/// Pauses after an error that lasts for a while (no descriptors, no memory): a new try at once would only use the
+/// processor. A connection that ended in the queue needs no pause.
+async fn pause_after(name: &'static str, error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
         return;
     }
-    tracing::error!(listener = name, %error, "cannot accept connections");
+    tracing::error!(listener = name, %error, "connection not accepted");
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
@@ -152,15 +158,17 @@ mod tests {
     use crate::server::bind;
 
     #[tokio::test]
-    async fn a_seat_that_came_free_while_nobody_came_is_taken() {
+    async fn a_permit_that_became_free_before_a_connection_came_is_used() {
         let listener = bind("LISTEN_ADDR", "127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let (seats, standing) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
-        let mut accepting = std::pin::pin!(accept(&listener, &seats, &standing));
+        let permits =
+            Permits { serving: Arc::new(Semaphore::new(0)), rejecting: Arc::new(Semaphore::new(1)) };
+        let mut accepting = std::pin::pin!(accept(&listener, &permits));
         let accepted = tokio::time::timeout(Duration::from_millis(50), accepting.as_mut()).await;
         assert!(accepted.is_err());
-        seats.add_permits(1);
+        permits.serving.add_permits(1);
         let _client = TcpStream::connect(listener.address()).await.unwrap();
-        let (_, _, place) = tokio::time::timeout(Duration::from_secs(20), accepting).await.unwrap().unwrap();
-        assert!(matches!(place, Place::Seat(_)));
+        let (_, _, admission) =
+            tokio::time::timeout(Duration::from_secs(20), accepting).await.unwrap().unwrap();
+        assert!(matches!(admission, Admission::Serve(_)));
     }
 }

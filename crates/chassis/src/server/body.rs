@@ -1,4 +1,7 @@
-//! A request body that must keep coming.
+//! Request bodies with a time limit.
+//!
+//! tower-http's `TimeoutBody` limits the time between two frames only: a client that sends one byte before each limit is
+//! served without end. Here the whole body has a limit too; the tests in `tests/slow_bodies.rs` show both.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The body stopped, or dribbled for too long.
+/// Error of a body whose next frame, or whose end, came too late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the request body did not arrive in time")]
 pub struct BodyTimeout;
@@ -17,8 +20,8 @@ pub struct BodyTimeout;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pin_project! {
-    /// Fails with [`BodyTimeout`] when the next frame takes longer than `progress`, or the whole longer than
-    /// `total`. The timer is made at the first wait: a body that came with its head costs none.
+    /// Body that fails with [`BodyTimeout`] when the next frame takes longer than `progress`, or all of it longer than
+    /// `total`. The timer is made at the first wait, so a body that came with its head needs none.
     pub(super) struct TimedBody<B> {
         #[pin]
         inner: B,

@@ -21,14 +21,14 @@ use super::body::TimedBody;
 use super::io::{Phase, TimedIo};
 use super::limits::Limits;
 
-/// When a connection must end.
+/// Signals that end a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Ends {
-    /// Every reply from here on closes its connection.
+    /// Each reply from then on closes its connection.
     pub(super) draining: CancellationToken,
-    /// Idle connections close; busy ones once they have replied. Cancelled no later than `aborting`.
+    /// Idle connections close, busy ones after their reply. Cancelled before `aborting` or with it.
     pub(super) closing: CancellationToken,
-    /// Now.
+    /// All connections close at once.
     pub(super) aborting: CancellationToken,
 }
 
@@ -36,11 +36,11 @@ pub(super) async fn serve<S>(stream: TcpStream, peer: SocketAddr, service: S, li
 where
     S: Service<Request<Body>, Response = Response, Error: Into<BoxError>, Future: Send> + Clone + Send,
 {
-    // Replies are written whole; waiting for more to fill a packet would only delay them. Failure changes nothing.
+    // A reply is written at once; waiting to fill a packet would only delay it. An error here changes nothing.
     let _ = stream.set_nodelay(true);
     let phase = Phase::opening();
     let io = TimedIo::new(stream, phase.clone(), limits.head, limits.write_progress);
-    // Cloned for each request: a token's clone would take a lock each time.
+    // Each request clones it, and the clone of a token would take a lock.
     let draining = Arc::new(ends.draining);
     let (progress, total) = (limits.body_progress, limits.body_total);
     let handler = service_fn(move |request: Request<Incoming>| {
@@ -68,7 +68,7 @@ where
             .max_header_size(limits.head_bytes)
             .serve_connection(TokioIo::new(io), handler)
     );
-    // What aborts closes first, so that one token is looked at each time the connection wakes, and not two.
+    // `aborting` cancels `closing` too, so that each wake-up of the connection polls one token and not two.
     let ended = tokio::select! {
         biased;
         result = connection.as_mut() => result,

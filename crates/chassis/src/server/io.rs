@@ -1,8 +1,8 @@
-//! A socket that gives up on a peer which dribbles a request's head or does not take the reply.
+//! A socket with time limits for the head of a request and for the reply.
 //!
 //! hyper's own header timer starts when a connection begins to wait for a request, so it cannot tell an idle
-//! connection, which may stay, from a head that dribbles, which may not. It is used for the idle time; the head is
-//! timed here, from its first byte.
+//! connection, which may stay open, from a head that arrives slowly. It is used for the idle time. The time of the head is
+//! measured here, from its first byte.
 
 use std::future::Future;
 use std::io;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// What a connection is doing, shared between the socket and the service on top of it.
+/// Phase of a connection, shared by the socket and the service behind it.
 #[derive(Debug, Clone)]
 pub(super) struct Phase(Arc<AtomicU8>);
 
@@ -24,17 +24,17 @@ impl Phase {
     const HEAD: u8 = 1;
     const REQUEST: u8 = 2;
 
-    /// A new connection owes a head from the start.
+    /// The phase of a new connection: it waits for a head.
     pub(super) fn opening() -> Self {
         Self(Arc::new(AtomicU8::new(Self::HEAD)))
     }
 
-    /// The head has been read.
+    /// The head was read.
     pub(super) fn request_began(&self) {
         self.0.store(Self::REQUEST, Ordering::Relaxed);
     }
 
-    /// The reply has been made; what comes next belongs to another request.
+    /// The reply was made. The next byte belongs to another request.
     pub(super) fn request_ended(&self) {
         self.0.store(Self::IDLE, Ordering::Relaxed);
     }
@@ -76,7 +76,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for TimedIo<I> {
                 ready!(this.head.poll_over(cx));
                 return Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::TimedOut,
-                    "the request's head took too long",
+                    "the head of the request took too long",
                 )));
             }
             return Poll::Pending;
@@ -128,7 +128,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
     }
 }
 
-/// Runs from the first wait until it is stopped. Its timer is kept, so that a connection allocates one at most.
+/// Time limit that runs from the first wait until it is stopped. A connection allocates one timer at most.
 #[derive(Debug)]
 struct Stopwatch {
     limit: Duration,

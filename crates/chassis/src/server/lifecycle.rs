@@ -1,4 +1,4 @@
-//! From ready to stopped: what runs, and the two stages in which it ends.
+//! The lifecycle of a process: it serves, drains and stops. A shutdown has two stages.
 
 use std::fmt;
 use std::future::Future;
@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mainstay::ConfigError;
+use mainstay::server::{ServerConfig, ServerStack};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -14,23 +16,23 @@ use super::connection::Ends;
 use super::{Limits, Listener, Signals};
 use crate::tasks::Tasks;
 
-/// What a listener serves.
+/// A listener with the service behind it.
 #[derive(Debug)]
 pub struct Served<S> {
-    /// Where.
+    /// The open port.
     pub listener: Listener,
-    /// What: a `Router`, or anything around one.
+    /// The service: a `Router`, or layers around one.
     pub service: S,
-    /// Within which bounds.
+    /// Bounds on connections and requests.
     pub limits: Limits,
 }
 
-/// How a process ended.
+/// End of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// All work in hand was finished.
+    /// Everything in flight ended by itself.
     Finished,
-    /// This much was cut off, or a listener failed before.
+    /// Work was aborted, or a listener had failed before.
     Aborted {
         /// Connections that were still open.
         connections: usize,
@@ -48,7 +50,7 @@ impl From<Ending> for ExitCode {
     }
 }
 
-/// The process's life. Clones are the same life.
+/// The lifecycle of a process. Clones share it.
 #[derive(Clone)]
 pub struct Lifecycle {
     tasks: Tasks,
@@ -75,19 +77,19 @@ impl fmt::Debug for Lifecycle {
     }
 }
 
-/// Open connections may carry one more request that was sent before its client could know; it is answered rather
-/// than cut. A quarter of a second covers a round trip.
-const LAST_CALL: Duration = Duration::from_millis(250);
-/// Aborted work ends at its next await; whatever does not is left to the end of the process.
+/// Time for one more request on an open connection: its client may have sent it before it could see the shutdown. A quarter
+/// of a second covers a round trip.
+const LAST_REQUEST: Duration = Duration::from_millis(250);
+/// Time for aborted work to reach its next await. The end of the process ends the rest.
 const AFTER_ABORT: Duration = Duration::from_secs(1);
 
 impl Lifecycle {
-    /// A life whose shutdown waits `grace` for work in hand.
+    /// A lifecycle whose shutdown waits `grace` for requests and tasks in flight.
     pub fn new(grace: Duration) -> Self {
         Self { tasks: Tasks::new(), grace, hooks: Arc::default() }
     }
 
-    /// Where work that must not be cut is spawned.
+    /// The tasks of the process, for work that must not be cancelled.
     pub fn tasks(&self) -> &Tasks {
         &self.tasks
     }
@@ -113,6 +115,14 @@ impl Lifecycle {
     /// Runs `hook` after the last connection and task have ended, for example to close a database pool.
     pub fn on_end(&self, hook: impl FnOnce() + Send + 'static) {
         self.hooks().end.push(Box::new(hook));
+    }
+
+    /// A server stack that begins to refuse requests when shutdown begins.
+    pub fn server_stack(&self, config: ServerConfig) -> Result<ServerStack, ConfigError> {
+        let stack = mainstay::server::stack(config)?;
+        let drain = stack.drain().clone();
+        self.on_stop(move || drain.start());
+        Ok(stack)
     }
 
     /// Begins the first stage, as a signal does.
@@ -164,7 +174,7 @@ impl Lifecycle {
         let serving = serve("operations", operations, last.clone(), operations_connections.clone());
         let operating = tokio::spawn(with_guard(serving, guard));
 
-        // A process that accepts no connections serves none; started again it does.
+        // A process whose accept loop has ended serves no request. It ends, so that its supervisor starts it again.
         let has_failed = tokio::select! {
             // Accept loops also end when a shutdown begins.
             biased;
@@ -187,21 +197,21 @@ impl Lifecycle {
             connections.close();
             tokio::select! {
                 () = connections.wait() => {}
-                () = tokio::time::sleep(LAST_CALL) => ends.closing.cancel(),
+                () = tokio::time::sleep(LAST_REQUEST) => ends.closing.cancel(),
             }
             connections.wait().await;
             self.tasks.ended().await;
         };
-        let why = tokio::select! {
+        let reason = tokio::select! {
             () = finished => None,
             signal = signals.next() => Some(signal),
             () = self.tasks.aborting() => Some("an abort"),
-            () = tokio::time::sleep(self.grace) => Some("the end of the time that work in hand was given"),
+            () = tokio::time::sleep(self.grace) => Some("the end of SHUTDOWN_SECONDS"),
         };
-        let ending = match why {
+        let ending = match reason {
             None if has_failed => Ending::Aborted { connections: 0, tasks: 0 },
             None => Ending::Finished,
-            Some(why) => self.cut(why, &connections).await,
+            Some(reason) => self.abort_rest(reason, &connections).await,
         };
         over.cancel();
         join(operating).await;
@@ -216,9 +226,9 @@ impl Lifecycle {
         ending
     }
 
-    async fn cut(&self, why: &str, connections: &TaskTracker) -> Ending {
+    async fn abort_rest(&self, reason: &str, connections: &TaskTracker) -> Ending {
         let ending = Ending::Aborted { connections: connections.len(), tasks: self.tasks.running() };
-        tracing::warn!(why, ?ending, "aborting what is left");
+        tracing::warn!(reason, ?ending, "aborting the work that is left");
         self.tasks.abort();
         connections.close();
         within(AFTER_ABORT, async {
@@ -236,7 +246,7 @@ async fn serve<S: Serves>(name: &'static str, served: Served<S>, ends: Ends, con
     accept_until(name, listener, service, limits, ends, connections).await;
 }
 
-/// Drops `guard` when `serving` ends, in whatever way.
+/// Drops `guard` when `serving` ends, also by a panic.
 async fn with_guard(serving: impl Future<Output = ()>, guard: DropGuard) {
     serving.await;
     drop(guard);
@@ -244,12 +254,12 @@ async fn with_guard(serving: impl Future<Output = ()>, guard: DropGuard) {
 
 async fn join(task: tokio::task::JoinHandle<()>) {
     if let Err(error) = task.await {
-        tracing::error!(%error, "an accept loop died");
+        tracing::error!(%error, "accept loop panicked");
     }
 }
 
 async fn within(bound: Duration, work: impl Future<Output = ()>) {
     if tokio::time::timeout(bound, work).await.is_err() {
-        tracing::warn!("something did not end when told to");
+        tracing::warn!("shutdown step exceeded its timeout");
     }
 }

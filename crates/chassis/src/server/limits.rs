@@ -1,30 +1,30 @@
-//! How long and how much a connection may take.
+//! Bounds on the time and the number of connections.
 
 use std::time::Duration;
 
-/// The bounds of one listener. The defaults suit the public one.
+/// The bounds of one listener. The defaults are for the public listener.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// From the first byte of a request (or the opening of the connection) to the end of its head. 10 s: a slow
-    /// mobile link needs one or two; a slow-loris client needs for ever. The connection is closed without a reply.
+    /// Time from the first byte of a request (or the opening of the connection) to the end of its head. 10 s: a slow mobile
+    /// link needs one or two seconds. Then the connection is closed without a reply.
     pub head: Duration,
-    /// Between two parts of a body. Reported as 408.
+    /// Time between two parts of a body. Then the reply is 408.
     pub body_progress: Duration,
-    /// For a whole body: 256 KiB in 30 s is 70 kbit/s. Reported as 408.
+    /// Time for a whole body: 256 KiB in 30 s is 70 kbit/s. Then the reply is 408.
     pub body_total: Duration,
-    /// Without a byte of the reply taken by the client. The connection is closed.
+    /// Time in which the client takes no byte of the reply. Then the connection is closed.
     pub write_progress: Duration,
-    /// Between two requests. Longer than the 30 s after which the client stack drops an unused connection, so
-    /// that the side that might send is the side that closes.
+    /// Time between two requests. It is longer than the 30 s after which the client stack closes an unused connection, so
+    /// that the side that might send a request is the side that closes.
     pub idle: Duration,
-    /// Connections served at once.
+    /// Most connections that are served at once.
     pub connections: usize,
-    /// Connections beyond that which are told so (503 `overloaded`, not executed) and closed. Still more wait in
-    /// the kernel's accept queue.
-    pub turned_away: usize,
-    /// Header fields of a request; more are answered 431.
+    /// Most further connections whose requests are answered 503 `overloaded` (not executed). The rest waits in the kernel's
+    /// accept queue.
+    pub rejected: usize,
+    /// Most header fields of a request; for more the reply is 431.
     pub header_fields: usize,
-    /// Bytes of a request's head; more are answered 431.
+    /// Most bytes of a request's head; for more the reply is 431.
     pub head_bytes: usize,
 }
 
@@ -37,7 +37,7 @@ impl Default for Limits {
             write_progress: Duration::from_secs(20),
             idle: Duration::from_secs(75),
             connections: 1_024,
-            turned_away: 64,
+            rejected: 64,
             header_fields: 64,
             head_bytes: 16 * 1024,
         }
@@ -45,9 +45,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// For the operations listener: few connections, so that probes and scrapes get through whatever the public
-    /// listener suffers, and cannot themselves exhaust the process.
+    /// The bounds of the operations listener: few connections of its own, so that probes and scrapes are answered while the
+    /// public listener is full, and cannot exhaust the process.
     pub fn operations() -> Self {
-        Self { connections: 64, turned_away: 8, ..Self::default() }
+        Self { connections: 64, rejected: 8, ..Self::default() }
     }
 }

@@ -1,4 +1,4 @@
-//! Opening a listening socket, and saying plainly why it did not work.
+//! Opening a listening socket, with errors for an operator.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,13 +13,13 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Where it listens; with port 0 asked for, the port that was given.
+    /// Address of the socket. Port 0 of the setting is replaced by the port that the system chose.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// A listening socket could not be opened.
+/// Error of [`bind`], with the name of the setting.
 #[derive(Debug, thiserror::Error)]
 #[error("{variable}: cannot listen on {address}: {}", explain(source))]
 pub struct BindError {
@@ -32,14 +32,14 @@ fn explain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "another process listens there; stop it or set another port".to_owned(),
         io::ErrorKind::PermissionDenied => {
-            "this user may not open that port; ports from 1024 up are free".to_owned()
+            "this user may not open this port; any user may open ports from 1024".to_owned()
         }
         io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
         _ => error.to_string(),
     }
 }
 
-/// Opens the socket that the setting `variable` asks for.
+/// Opens the socket for `address`, the value of the setting `variable`.
 pub async fn bind(variable: &'static str, address: SocketAddr) -> Result<Listener, BindError> {
     let failed = |source| BindError { variable, address, source };
     let socket = TcpListener::bind(address).await.map_err(failed)?;
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_port_in_use_is_said_plainly_with_the_name_of_the_setting() {
+    async fn a_port_in_use_is_an_error_that_names_the_setting() {
         let first = bind("LISTEN_ADDR", "127.0.0.1:0".parse().unwrap()).await.unwrap();
         let error = bind("LISTEN_ADDR", first.address()).await.unwrap_err().to_string();
         let wanted =

@@ -1,11 +1,11 @@
-//! What asks a process to stop.
+//! The signals that stop a process.
 
 use std::io::{self, Read};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// SIGTERM, SIGINT (Ctrl-C) and, if asked for, the end of standard input.
+/// SIGTERM, SIGINT (Ctrl-C) and, as an option, the end of standard input.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Option<Signal>,
@@ -14,10 +14,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over. From here on they no longer kill the process by themselves.
+    /// Installs the handlers. The signals no longer end the process by themselves.
     ///
-    /// With `exit_with_stdin` the end of standard input counts as one signal: a parent that holds the other end of
-    /// the pipe takes its children along however it dies.
+    /// With `exit_with_stdin` the end of standard input is a signal too: the process then ends with the parent that holds
+    /// the other end of the pipe, also when that is killed.
     pub fn install(exit_with_stdin: bool) -> io::Result<Self> {
         Ok(Self {
             terminate: Some(signal(SignalKind::terminate())?),
@@ -26,12 +26,12 @@ impl Signals {
         })
     }
 
-    /// None at all: for tests, which stop by [`Lifecycle::stop`](super::Lifecycle::stop).
+    /// No signals, for tests, which stop a service by [`Lifecycle::stop`](super::Lifecycle::stop).
     pub fn none() -> Self {
         Self { terminate: None, interrupt: None, stdin: None }
     }
 
-    /// The next one's name. Cancel safe.
+    /// Waits for the next signal and returns its name. Cancel safe.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             Some(()) = received(self.terminate.as_mut()) => "SIGTERM",
@@ -50,7 +50,7 @@ async fn ended(stdin: Option<&mut mpsc::Receiver<()>>) -> Option<()> {
     stdin?.recv().await
 }
 
-/// A plain thread: the runtime's own standard input would hold the process back at its end until a line came.
+/// Reads standard input in a plain thread. The runtime's reader would delay the end of the process until a line came.
 fn stdin_end() -> io::Result<mpsc::Receiver<()>> {
     let (ended, end) = mpsc::channel(1);
     std::thread::Builder::new().name("stdin-watch".to_owned()).spawn(move || {
@@ -64,7 +64,7 @@ fn stdin_end() -> io::Result<mpsc::Receiver<()>> {
                 Err(_) => break,
             }
         }
-        // The receiver is gone when the process is ending already.
+        // The receiver is gone if the process is ending.
         let _ = ended.blocking_send(());
     })?;
     Ok(end)

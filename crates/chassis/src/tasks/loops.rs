@@ -1,7 +1,7 @@
-//! Background loops: sweeps and the like, which run as long as the process.
+//! Background loops, which run as long as the process.
 //!
-//! A panic ends its task. A sweep that has ended takes no more work, while the service answers as if it were well. So a
-//! loop that ends before the shutdown is started again after a pause, is counted, and is named in readiness.
+//! A panic ends its task. When a sweep has ended, the service still answers, and its interrupted work stays unfinished. So
+//! a loop that ends before the shutdown is started again after a pause, is counted, and is named in readiness.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,9 +14,9 @@ use super::{Lost, Tasks};
 
 /// Pause before the first new start. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Longest pause: a loop that fails at every start then costs nothing, and works within 10 s once its cause is gone.
+/// Longest pause. A loop that fails at each start costs little, and works within 10 s after its cause is gone.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// A loop that has run for so long since its last start is well again: each loop begins with its work.
+/// A loop that has run for this time since its last start counts as steady: each loop does its work at once.
 const STEADY: Duration = Duration::from_secs(10);
 
 const RESTARTS: &str = "mainstay_task_restarts_total";
@@ -26,9 +26,9 @@ const RESTARTS: &str = "mainstay_task_restarts_total";
 pub struct LoopState {
     /// Name of the loop.
     pub task: &'static str,
-    /// How often it ended before the shutdown and was started again.
+    /// Number of new starts before the shutdown.
     pub restarts: u64,
-    /// Whether it runs and has not ended within the last 10 s of running.
+    /// True if it has not ended within its last 10 s of running.
     pub is_steady: bool,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Watched {
 #[derive(Debug, Default)]
 struct Ends {
     count: u64,
-    /// When the loop is well again, if it does not end before. `None`: it has not ended yet.
+    /// Time at which the loop is steady again unless it ends before. `None`: it has not ended yet.
     steady_from: Option<Instant>,
 }
 
@@ -61,8 +61,8 @@ impl Watched {
 }
 
 impl Tasks {
-    /// Runs the loop that `begin` makes, until the shutdown: it is given these tasks to see that one begins. When the loop
-    /// panics, or ends by itself, `begin` makes another one after a pause.
+    /// Runs the loop that `begin` makes until the shutdown, which the loop sees by the tasks that `begin` receives. When the
+    /// loop panics or returns before, `begin` makes another one after a pause.
     pub fn supervise<F>(&self, task: &'static str, begin: impl Fn(Self) -> F + Send + Sync + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -83,9 +83,9 @@ impl Tasks {
                 if started.elapsed() >= STEADY {
                     pause = FIRST_PAUSE;
                 }
-                let why = if ended.is_err() { "it panicked" } else { "it returned" };
+                let reason = if ended.is_err() { "it panicked" } else { "it returned" };
                 let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-                tracing::error!(task, why, pause_ms, "background loop ended; it is started again");
+                tracing::error!(task, reason, pause_ms, "background loop ended; it is started again");
                 watched.ended(pause);
                 tokio::select! {
                     () = tasks.stopping() => return,
@@ -96,16 +96,16 @@ impl Tasks {
         });
     }
 
-    /// States of the loops that are supervised.
+    /// States of the supervised loops.
     pub fn loops(&self) -> Vec<LoopState> {
         self.0.loops.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|it| it.state()).collect()
     }
 }
 
-/// Runs `future` to its end; a panic in it is an error of it alone. For each item of a sweep: the others go on.
+/// Runs `future` to its end. A panic in it is an error, so that one item of a sweep does not stop the others.
 ///
 /// # Errors
-/// It panicked; the panic has been logged.
+/// `future` panicked; the panic hook has logged it.
 pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Lost> {
     AssertUnwindSafe(future).catch_unwind().await.map_err(|_| Lost)
 }
@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    /// The counter's value, by task.
+    /// Values of the counter, by task.
     fn restarts(snapshotter: &metrics_util::debugging::Snapshotter) -> Vec<(String, DebugValue)> {
         let of = |key: &metrics::Key| key.labels().next().unwrap().value().to_owned();
         let all = snapshotter.snapshot().into_vec();

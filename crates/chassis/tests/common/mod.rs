@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use axum::Router;
 use chassis::Tokens;
-use chassis::ops::{self, Condition, Operations};
+use chassis::ops::{self, Condition};
 use chassis::server::{Ending, Lifecycle, Limits, Served, Signals, bind};
-use mainstay::server::{ReadBodyConfig, ServerConfig, ServerStack};
+use mainstay::server::{ReadBodyConfig, ServerConfig};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -44,13 +44,13 @@ pub(crate) fn tokens() -> Tokens {
     Tokens::parse(&text).unwrap()
 }
 
-pub(crate) fn stack() -> ServerStack {
+pub(crate) fn server_config() -> ServerConfig {
     let tokens = tokens();
     let read_body = ReadBodyConfig::new(chassis::MAX_BODY, move |head| {
         tokens.principal(head.headers).map(|principal| principal.name.to_string().into())
     });
     let config = ServerConfig { read_body: Some(read_body), ..ServerConfig::default() };
-    mainstay::server::stack(config.route(chassis::routes::matched)).unwrap()
+    config.route(chassis::routes::matched)
 }
 
 /// Serves `open` behind the server stack, and operations beside it.
@@ -70,19 +70,17 @@ pub(crate) async fn start_with(
     let public = bind("LISTEN_ADDR", any).await.unwrap();
     let operations = bind("OPS_LISTEN_ADDR", any).await.unwrap();
     let (public_address, operations_address) = (public.address(), operations.address());
-    let stack = stack();
-    let drain = stack.drain();
-    lifecycle.on_stop(move || drain.start());
-    let service = chassis::routes::finish(open, guarded, &tokens(), &stack);
+    let stack = lifecycle.server_stack(server_config()).unwrap();
+    let service =
+        chassis::routes::finish(open, &stack).merge(chassis::routes::guarded(guarded, &tokens(), &stack));
     let served = Served { listener: public, service, limits };
     let operations = Served {
         listener: operations,
-        service: ops::router(Operations {
-            lifecycle: lifecycle.clone(),
-            tokens: tokens(),
-            readiness: || async { vec![Condition::deciding("database", true)] },
-            admin,
-        }),
+        service: ops::router(
+            &lifecycle,
+            || async { vec![Condition::deciding("database", true)] },
+            ops::admin(admin, &tokens()),
+        ),
         limits: Limits::operations(),
     };
     let life = lifecycle.clone();

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt::{self, Write};
-use std::ops::Range;
 
 use serde::Serialize;
 use tracing::field::{Field, Visit};
@@ -70,58 +69,35 @@ fn is_shown(name: &str) -> bool {
 }
 
 /// Recorded fields of a span, for the log lines inside it.
-///
-/// Every request has a span, so the texts share one buffer instead of one allocation each.
-#[derive(Debug)]
-pub(super) struct SpanFields {
-    fields: Vec<(&'static str, Stored)>,
-    text: String,
-}
+#[derive(Debug, Default)]
+pub(super) struct SpanFields(Vec<(&'static str, Stored)>);
 
 #[derive(Debug)]
 enum Stored {
-    Text(Range<usize>),
-    /// A text that replaced an earlier value. It stands outside the shared buffer, so that a loop that records the
-    /// same name again and again does not grow the span.
-    Replaced(String),
+    Text(String),
     Other(Value<'static>),
 }
 
 impl SpanFields {
-    /// An empty set of fields with enough capacity for the span of a request.
-    pub(super) fn new() -> Self {
-        Self { fields: Vec::with_capacity(12), text: String::with_capacity(320) }
-    }
-
     /// Stores a field. A later value of the same name replaces the earlier one and keeps its position.
     pub(super) fn set(&mut self, name: &'static str, value: Value<'_>) {
-        let position = self.fields.iter().position(|(known, _)| *known == name);
         let stored = match value {
-            Value::Text(text) if position.is_some() => Stored::Replaced(text.to_owned()),
-            Value::Text(text) => {
-                let from = self.text.len();
-                self.text.push_str(text);
-                Stored::Text(from..self.text.len())
-            }
+            Value::Text(text) => Stored::Text(text.to_owned()),
             Value::Bool(value) => Stored::Other(Value::Bool(value)),
             Value::Signed(value) => Stored::Other(Value::Signed(value)),
             Value::Unsigned(value) => Stored::Other(Value::Unsigned(value)),
             Value::Float(value) => Stored::Other(Value::Float(value)),
         };
-        match position {
-            Some(position) => self.fields[position].1 = stored,
-            None => self.fields.push((name, stored)),
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some(field) => field.1 = stored,
+            None => self.0.push((name, stored)),
         }
     }
 
     pub(super) fn fields(&self) -> impl Iterator<Item = (&'static str, Value<'_>)> {
-        self.fields.iter().map(|(name, stored)| {
-            let value = match stored {
-                Stored::Text(range) => Value::Text(&self.text[range.clone()]),
-                Stored::Replaced(text) => Value::Text(text),
-                Stored::Other(value) => *value,
-            };
-            (*name, value)
+        self.0.iter().map(|(name, stored)| match stored {
+            Stored::Text(text) => (*name, Value::Text(text)),
+            Stored::Other(value) => (*name, *value),
         })
     }
 }
@@ -132,19 +108,14 @@ mod tests {
 
     #[test]
     fn a_later_value_replaces_an_earlier_one_at_its_position() {
-        let mut recorded = SpanFields::new();
+        let mut recorded = SpanFields::default();
         recorded.set("outcome", Value::Text("none"));
         recorded.set("status", Value::Unsigned(0));
         recorded.set("outcome", Value::Text("applied"));
         recorded.set("status", Value::Unsigned(201));
         let fields: Vec<_> = recorded.fields().collect();
         assert_eq!(fields, [("outcome", Value::Text("applied")), ("status", Value::Unsigned(201))]);
-        let before = recorded.text.len();
         (0..100).for_each(|_| recorded.set("outcome", Value::Text("again")));
-        assert_eq!(
-            (recorded.text.len(), recorded.fields.len()),
-            (before, 2),
-            "replacing a value must not grow the buffer"
-        );
+        assert_eq!(recorded.0.len(), 2, "replacing a value must not grow the list");
     }
 }

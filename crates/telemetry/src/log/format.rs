@@ -2,8 +2,6 @@
 //!
 //! A value may contain any bytes that a client sent. Every control character is escaped, those beyond ASCII too. So a
 //! value can neither start a new line nor send a command to the terminal that shows the log.
-//!
-//! Each field is written to the output buffer as it is added, without an intermediate copy.
 
 use std::fmt::Write as _;
 use std::io;
@@ -34,9 +32,6 @@ pub(super) struct Head<'a> {
 pub(super) struct Line<'n> {
     /// Names of the fields added so far.
     names: Vec<&'n str>,
-    /// Filter in front of `names`: if the bit of a name is not set, the name is not in the list. Several names may
-    /// share a bit.
-    bits: u128,
     form: Form,
 }
 
@@ -55,15 +50,16 @@ enum Form {
 }
 
 impl<'n> Line<'n> {
-    /// Begins a line of JSON in the buffer `line`, which must be empty.
-    pub(super) fn json(mut line: Vec<u8>, head: Head<'_>) -> Self {
+    /// Begins a line of JSON.
+    pub(super) fn json(head: Head<'_>) -> Self {
+        let mut line = Vec::new();
         for (name, value) in
             HEAD_NAMES.into_iter().zip([head.timestamp, head.level, head.service, head.target])
         {
             member(&mut line, name, Value::Text(value));
         }
         let is_canonical = head.target == "mainstay::canonical";
-        Self { names: Vec::with_capacity(32), bits: 0, form: Form::Json { line, is_canonical } }
+        Self { names: Vec::new(), form: Form::Json { line, is_canonical } }
     }
 
     /// Begins a readable line, such as `12:00:01.123456 WARN  order::app the message  key=value`. The level is coloured
@@ -81,18 +77,16 @@ impl<'n> Line<'n> {
         let (level, target) = (head.level, head.target);
         let head = format!("{} {colour}{level:5}{plain} {target} ", time.trim_end_matches('Z'));
         let form = Form::Readable { head, message: String::new(), fields: String::new() };
-        Self { names: Vec::with_capacity(32), bits: 0, form }
+        Self { names: Vec::new(), form }
     }
 
     /// Adds a field, unless the line already has a field of that name.
     ///
     /// A line has about twenty fields, and for so few a list is faster to search than a map.
     pub(super) fn add_field(&mut self, name: &'n str, value: Value<'_>) {
-        let bit = bit(name);
-        if self.bits & bit != 0 && self.names.contains(&name) {
+        if self.names.contains(&name) {
             return;
         }
-        self.bits |= bit;
         self.names.push(name);
         match &mut self.form {
             Form::Json { line, is_canonical } => match value {
@@ -138,13 +132,6 @@ impl<'n> Line<'n> {
     }
 }
 
-/// Bit of a name in [`Line`]'s filter, from its length, first and last byte.
-fn bit(name: &str) -> u128 {
-    let byte = |of: Option<&u8>| of.map_or(0, |byte| usize::from(*byte));
-    let bytes = name.as_bytes();
-    1 << ((8 * bytes.len() + 5 * byte(bytes.first()) + byte(bytes.last())) % 128)
-}
-
 /// True if the text is valid JSON. It is only checked, not parsed into values.
 fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
@@ -162,58 +149,8 @@ fn key(line: &mut Vec<u8>, name: &str) {
 }
 
 fn json(line: &mut Vec<u8>, value: Value<'_>) {
-    // Nearly every text needs no escaping and is copied whole.
-    if let Value::Text(text) = value
-        && is_plain(text)
-    {
-        line.reserve(text.len() + 2);
-        line.push(b'"');
-        line.extend_from_slice(text.as_bytes());
-        line.push(b'"');
-        return;
-    }
     let written = value.serialize(&mut Serializer::with_formatter(line, Escaping));
     written.expect("text, numbers and booleans have a JSON form, and writing to a vector cannot fail");
-}
-
-/// True if the text needs no escaping in JSON: printable ASCII without quote and backslash.
-fn is_plain(text: &str) -> bool {
-    none(text, |word| not_printable(word) | any_is(word, b'"') | any_is(word, b'\\'))
-}
-
-/// True if `matches` returns zero for every word of eight bytes of the text.
-///
-/// The last word may overlap the one before it. A text shorter than eight bytes is padded with spaces.
-fn none(text: &str, matches: impl Fn(u64) -> u64) -> bool {
-    let has = |bytes: &[u8; 8]| matches(u64::from_ne_bytes(*bytes)) != 0;
-    let bytes = text.as_bytes();
-    if let Some(last) = bytes.last_chunk() {
-        return !has(last) && !bytes.as_chunks().0.iter().any(has);
-    }
-    let mut padded = [b' '; 8];
-    padded[..bytes.len()].copy_from_slice(bytes);
-    !has(&padded)
-}
-
-/// A word with the same value in each of its eight bytes.
-const fn each(byte: u8) -> u64 {
-    u64::from_ne_bytes([byte; 8])
-}
-
-/// Not zero if the word has a byte below `limit` or beyond ASCII.
-///
-/// The subtraction sets the highest bit of each byte below `limit`. Bytes beyond ASCII have it set already. A borrow
-/// may also set the bit of the next byte, which does not change whether the result is zero.
-fn any_below(word: u64, limit: u8) -> u64 {
-    (word.wrapping_sub(each(limit)) | word) & each(0x80)
-}
-
-fn any_is(word: u64, byte: u8) -> u64 {
-    any_below(word ^ each(byte), 1)
-}
-
-fn not_printable(word: u64) -> u64 {
-    any_below(word, b' ') | any_is(word, 0x7f)
 }
 
 /// True for control characters, and for U+2028 and U+2029, which some programs treat as line breaks.
@@ -241,9 +178,6 @@ impl Formatter for Escaping {
         fragment: &str,
     ) -> io::Result<()> {
         let mut rest = fragment;
-        if none(rest, not_printable) {
-            return CompactFormatter.write_string_fragment(writer, rest);
-        }
         while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_control(*c)) {
             CompactFormatter.write_string_fragment(writer, &rest[..at])?;
             write!(writer, "\\u{:04x}", u32::from(c))?;
@@ -283,14 +217,14 @@ mod tests {
     }
 
     fn parsed(target: &str, fields: &[(&str, Value<'_>)]) -> Json {
-        serde_json::from_str(&written(Line::json(Vec::new(), head(target)), fields)).unwrap()
+        serde_json::from_str(&written(Line::json(head(target)), fields)).unwrap()
     }
 
     #[test]
     fn a_line_is_one_json_object_even_if_values_hold_control_characters() {
         let fields =
             [("message", Value::Text(HOSTILE)), (HOSTILE, Value::Text(HOSTILE)), ("n", Value::Float(1.5))];
-        let text = written(Line::json(Vec::new(), head("t")), &fields);
+        let text = written(Line::json(head("t")), &fields);
         let body = text.strip_suffix('\n').unwrap();
         assert!(!body.chars().any(is_control), "{body:?}");
         let parsed: Json = serde_json::from_str(body).unwrap();
@@ -311,7 +245,6 @@ mod tests {
                 let line = String::from_utf8(line).unwrap();
                 assert!(!line.chars().any(is_control), "{line:?}");
                 assert_eq!(serde_json::from_str::<String>(&line).unwrap(), value);
-                assert_eq!(is_plain(&value), matches!(c, ' '..='~') && !matches!(c, '"' | '\\'), "{value:?}");
             }
         }
     }
@@ -319,7 +252,7 @@ mod tests {
     #[test]
     fn the_first_value_of_a_name_is_written() {
         let fields = [("outcome", Value::Text("applied")), ("outcome", Value::Text("outer value"))];
-        let text = written(Line::json(Vec::new(), head("t")), &fields);
+        let text = written(Line::json(head("t")), &fields);
         assert!(text.contains("\"outcome\":\"applied\"") && !text.contains("outer"), "{text}");
     }
 
@@ -341,10 +274,8 @@ mod tests {
         let broken = parsed("mainstay::canonical", &[("decisions", Value::Text("[{"))]);
         assert_eq!(broken["decisions"], "[{", "invalid JSON must stay text");
         let nasty = serde_json::to_string(HOSTILE).unwrap();
-        let text = written(
-            Line::json(Vec::new(), head("mainstay::canonical")),
-            &[("fields", Value::Text(nasty.as_str()))],
-        );
+        let text =
+            written(Line::json(head("mainstay::canonical")), &[("fields", Value::Text(nasty.as_str()))]);
         assert!(!text.trim_end().chars().any(is_control));
         assert_eq!(serde_json::from_str::<Json>(&text).unwrap()["fields"], HOSTILE);
     }

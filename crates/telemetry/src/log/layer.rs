@@ -1,38 +1,29 @@
 //! Subscriber layer that turns an event and its enclosing spans into a log line.
 
-use std::cell::Cell;
 use std::fmt::Write as _;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
+use tracing_appender::non_blocking::NonBlocking;
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::Destination;
 use super::fields::{SpanFields, Value, Visitor};
 use super::format::{Head, Line};
-use super::lines::Lines;
-
-/// Bytes of buffer that a thread keeps between lines. Most lines fit into it.
-const SPARE_CAPACITY: usize = 4_096;
-
-thread_local! {
-    /// Buffer of the thread's last line, reused for its next line.
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
 
 #[derive(Debug)]
 pub(crate) struct LogLayer {
     service: &'static str,
-    lines: Lines,
+    lines: NonBlocking,
     is_terminal: bool,
 }
 
 impl LogLayer {
-    pub(crate) fn new(service: &'static str, lines: Lines, destination: Destination) -> Self {
+    pub(crate) fn new(service: &'static str, lines: NonBlocking, destination: Destination) -> Self {
         let is_terminal = match destination {
             Destination::Stdout => std::io::stdout().is_terminal(),
             Destination::Stderr => std::io::stderr().is_terminal(),
@@ -44,7 +35,7 @@ impl LogLayer {
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        let mut recorded = SpanFields::new();
+        let mut recorded = SpanFields::default();
         attributes.record(&mut Visitor(|name, value: Value<'_>| recorded.set(name, value)));
         span.extensions_mut().insert(recorded);
     }
@@ -65,8 +56,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
             service: self.service,
             target: metadata.target(),
         };
-        let spare = SPARE.try_with(Cell::take).unwrap_or_default();
-        let mut line = if self.is_terminal { Line::readable(head) } else { Line::json(spare, head) };
+        let mut line = if self.is_terminal { Line::readable(head) } else { Line::json(head) };
         // The first value of a name is written: the event's own fields first, then those of the innermost span.
         event.record(&mut Visitor(|name, value: Value<'_>| line.add_field(name, value)));
         for span in context.event_scope(event).into_iter().flatten() {
@@ -76,12 +66,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
                 }
             }
         }
-        let mut line = line.finish();
-        self.lines.write(&line);
-        line.clear();
-        line.shrink_to(SPARE_CAPACITY);
-        // This fails while the thread ends, when no further line will need the buffer.
-        let _ = SPARE.try_with(|spare| spare.set(line));
+        // The writer never fails: a full queue drops the line and counts it.
+        let _ = self.lines.clone().write_all(&line.finish());
     }
 }
 

@@ -1,127 +1,93 @@
 //! Queue of log lines and the thread that writes them, so that no request waits for the reader of the log.
+//!
+//! The queue and the thread are those of `tracing-appender`. It counts the lines that a full queue drops, and says nothing
+//! of a failed write; [`Batches`] counts those lines and keeps a torn line apart from the next.
 
 use std::io::{self, Write};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use super::Destination;
 
-/// Most bytes in the queue: about two seconds of lines at full load. The batch being written may be as large again.
-const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
+/// Most lines in the queue: about two seconds of lines at full load, or 8 MiB. Further lines are dropped and counted.
+const MAX_QUEUED: usize = 8_192;
 
-/// Buffer capacity that the writer keeps after a large batch.
-const KEPT_CAPACITY: usize = 256 * 1024;
+/// Bytes in one write. A smaller batch is written when the queue is empty.
+const BATCH: usize = 64 * 1_024;
 
-/// Time that the writer thread waits for further lines before it writes a batch.
-///
-/// A task that adds a line while the writer waits need not wake it. Under load, waking the writer for each line cost
-/// as much as formatting the line. A process that is killed loses at most the lines of this time.
-const BATCH_DELAY: Duration = Duration::from_millis(5);
-
-/// Sender to the writer thread.
-///
-/// When the queue is full because the reader of the log is too slow, lines are dropped and counted. A blocked pipe
-/// must not block the service.
-#[derive(Debug, Clone)]
-pub(crate) struct Lines {
-    waiting: Arc<Mutex<Waiting>>,
-    writer: Thread,
+/// Starts the writer thread. Dropping the guard writes the queued lines, for [`FLUSH_BOUND`](crate::Guard) at most.
+pub(crate) fn start(destination: Destination) -> (NonBlocking, Dropped, WorkerGuard) {
+    match destination {
+        Destination::Stdout => to(io::stdout()),
+        Destination::Stderr => to(io::stderr()),
+    }
 }
 
-#[derive(Debug, Default)]
-struct Waiting {
-    /// The queued lines, concatenated and ready to be written.
+fn to(output: impl Write + Send + 'static) -> (NonBlocking, Dropped, WorkerGuard) {
+    let failed = Arc::<AtomicU64>::default();
+    let batches = Batches { output, lines: Vec::new(), is_torn: false, failed: Arc::clone(&failed) };
+    let (lines, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(MAX_QUEUED)
+        .thread_name("log-writer")
+        .finish(batches);
+    let dropped = Dropped { full: lines.error_counter(), failed };
+    (lines, dropped, guard)
+}
+
+/// Counter of the lines that were not written.
+#[derive(Debug)]
+pub(crate) struct Dropped {
+    full: ErrorCounter,
+    failed: Arc<AtomicU64>,
+}
+
+impl Dropped {
+    pub(crate) fn total(&self) -> u64 {
+        self.full.dropped_lines() as u64 + self.failed.load(Ordering::Relaxed)
+    }
+}
+
+/// Output of the writer thread, which flushes it when the queue is empty.
+struct Batches<W> {
+    output: W,
     lines: Vec<u8>,
-    /// Callers of [`Lines::flush`] that wait until the lines are written.
-    flushes: Vec<SyncSender<()>>,
+    /// True if the last write failed, perhaps in the middle of a line.
+    is_torn: bool,
+    failed: Arc<AtomicU64>,
 }
 
-impl Lines {
-    pub(crate) fn start(destination: Destination) -> io::Result<Self> {
-        match destination {
-            Destination::Stdout => Self::to(io::stdout()),
-            Destination::Stderr => Self::to(io::stderr()),
+impl<W: Write> Write for Batches<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.lines.extend_from_slice(line);
+        if self.lines.len() >= BATCH {
+            self.flush()?;
         }
+        Ok(line.len())
     }
 
-    fn to(output: impl Write + Send + 'static) -> io::Result<Self> {
-        let waiting = Arc::default();
-        let queue = Arc::clone(&waiting);
-        let thread =
-            thread::Builder::new().name("log-writer".to_owned()).spawn(move || write_all(&queue, output))?;
-        Ok(Self { waiting, writer: thread.thread().clone() })
+    /// Writes the batch. If the output fails, its lines are dropped and counted.
+    fn flush(&mut self) -> io::Result<()> {
+        let line_break: &[u8] = if self.is_torn { b"\n" } else { b"" };
+        let written = self.output.write_all(line_break).and_then(|()| self.output.write_all(&self.lines));
+        self.is_torn = written.and_then(|()| self.output.flush()).is_err();
+        if self.is_torn {
+            let lines = self.lines.split_inclusive(|byte| *byte == b'\n').count();
+            self.failed.fetch_add(lines as u64, Ordering::Relaxed);
+        }
+        self.lines.clear();
+        Ok(())
     }
-
-    /// Adds a line to the queue. `line` must end with a line break.
-    pub(super) fn write(&self, line: &[u8]) {
-        let mut waiting = lock(&self.waiting);
-        if waiting.lines.len() + line.len() > MAX_QUEUED_BYTES {
-            drop(waiting);
-            return count_dropped(1);
-        }
-        let is_first = waiting.lines.is_empty();
-        waiting.lines.extend_from_slice(line);
-        drop(waiting);
-        if is_first {
-            self.writer.unpark();
-        }
-    }
-
-    /// Waits until the lines queued so far are written, for `bound` at most.
-    pub(crate) fn flush(&self, bound: Duration) {
-        let (done, flushed) = sync_channel(1);
-        lock(&self.waiting).flushes.push(done);
-        self.writer.unpark();
-        // An error means that the output is blocked or the writer is gone. Waiting longer would not help.
-        let _ = flushed.recv_timeout(bound);
-    }
-}
-
-fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Body of the writer thread: writes the queued lines in batches. If the output fails, the lines of the batch are
-/// dropped and counted, and the thread goes on.
-fn write_all(waiting: &Mutex<Waiting>, mut output: impl Write) {
-    let mut lines = Vec::new();
-    // True if the last write failed, perhaps in the middle of a line.
-    let mut is_torn = false;
-    loop {
-        thread::sleep(BATCH_DELAY);
-        let mut found = lock(waiting);
-        std::mem::swap(&mut lines, &mut found.lines);
-        let flushes = std::mem::take(&mut found.flushes);
-        drop(found);
-        if lines.is_empty() && flushes.is_empty() {
-            // A line added since the lock was released has unparked this thread, so `park` returns at once.
-            thread::park();
-            continue;
-        }
-        let line_break: &[u8] = if is_torn { b"\n" } else { b"" };
-        let written = output.write_all(line_break).and_then(|()| output.write_all(&lines));
-        is_torn = written.and_then(|()| output.flush()).is_err();
-        if is_torn {
-            count_dropped(lines.split_inclusive(|byte| *byte == b'\n').count());
-        }
-        lines.clear();
-        lines.shrink_to(KEPT_CAPACITY);
-        for done in flushes {
-            // The caller may have stopped waiting.
-            let _ = done.send(());
-        }
-    }
-}
-
-fn count_dropped(lines: usize) {
-    metrics::counter!("telemetry_log_lines_dropped_total").increment(lines as u64);
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::Duration;
+
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -141,15 +107,20 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_output_does_not_block_the_caller() {
+    fn a_blocked_output_does_not_block_the_caller_and_the_dropped_lines_are_counted() {
         let (_closed_gate, permits) = channel();
         let (out, _seen) = channel();
-        let lines = Lines::to(Gate(permits, out)).unwrap();
+        let (mut lines, dropped, guard) = to(Gate(permits, out));
         // This loop would never end if a full queue made the caller wait.
         let line = [b'x'; 1_024];
-        (0..2 * MAX_QUEUED_BYTES / line.len()).for_each(|_| lines.write(&line));
-        lines.flush(Duration::from_millis(10));
-        assert!(lock(&lines.waiting).lines.len() <= MAX_QUEUED_BYTES);
+        (0..2 * MAX_QUEUED).for_each(|_| lines.write_all(&line).unwrap());
+        // The writer thread took a batch before its output blocked.
+        let taken = (BATCH / line.len()) as u64;
+        let least = MAX_QUEUED as u64 - taken;
+        assert!((least..=MAX_QUEUED as u64).contains(&dropped.total()), "{}", dropped.total());
+        let began = Instant::now();
+        drop(guard);
+        assert!(began.elapsed() < crate::Guard::FLUSH_BOUND, "{:?}", began.elapsed());
     }
 
     /// A disk that is full after the given number of bytes, fails one write, and then has space again.
@@ -174,29 +145,33 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_line_does_not_damage_the_next_line() {
+    fn a_truncated_line_does_not_damage_the_next_line_and_is_counted() {
         let (out, seen) = channel();
-        let lines = Lines::to(Full(8, out)).unwrap();
+        let failed = Arc::<AtomicU64>::default();
+        let mut batches =
+            Batches { output: Full(8, out), lines: Vec::new(), is_torn: false, failed: Arc::clone(&failed) };
         for text in ["first\nsecond\n", "third\n"] {
-            lines.write(text.as_bytes());
-            lines.flush(Duration::from_secs(10));
+            batches.write_all(text.as_bytes()).unwrap();
+            batches.flush().unwrap();
         }
         let text = String::from_utf8(seen.try_iter().flatten().collect()).unwrap();
         assert_eq!(text, "first\nse\nthird\n");
+        assert_eq!(failed.load(Ordering::Relaxed), 2);
     }
 
     #[test]
-    fn a_flush_waits_until_queued_lines_are_written_in_order() {
+    fn the_end_waits_until_queued_lines_are_written_in_order() {
         let (permits, gate) = channel();
         let (out, seen) = channel();
-        let lines = Lines::to(Gate(gate, out)).unwrap();
+        let (mut lines, dropped, guard) = to(Gate(gate, out));
         (0..1_000).for_each(|_| permits.send(()).unwrap());
         let written: Vec<String> = (0..100).map(|number| format!("{number}\n")).collect();
         for line in &written {
-            lines.write(line.as_bytes());
+            lines.write_all(line.as_bytes()).unwrap();
         }
-        lines.flush(Duration::from_secs(10));
+        drop(guard);
         let text = String::from_utf8(seen.try_iter().flatten().collect()).unwrap();
-        assert_eq!(text, written.concat());
+        assert_eq!((text, dropped.total()), (written.concat(), 0));
+        assert!(seen.recv_timeout(Duration::from_millis(10)).is_err());
     }
 }

@@ -8,7 +8,7 @@ mod lines;
 
 pub(crate) use filter::EventFilter;
 pub(crate) use layer::LogLayer;
-pub(crate) use lines::Lines;
+pub(crate) use lines::{Dropped, start};
 
 /// Output stream of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chassis::config::CommonConfig;
+use chassis::config::{CommonConfig, ProcessConfig};
 use chassis::server::Signals;
 use chassis::{Secret, Tokens};
 use inventory_service::config::Config;
@@ -43,15 +43,17 @@ pub fn config(stage: &Stage, faults_enabled: bool) -> Config {
         database_url: Secret::new(stage.options.clone()),
         database_connections: 16,
         quota: None,
-        listen_addr: any,
-        ops_listen_addr: any,
+        process: ProcessConfig {
+            listen_addr: any,
+            ops_listen_addr: any,
+            otlp_endpoint: None,
+            log_filter: "info".to_owned(),
+            max_connections: 64,
+            shutdown_grace: Duration::from_secs(10),
+            exit_with_stdin: false,
+        },
         tokens: Tokens::parse(&tokens).unwrap(),
-        otlp_endpoint: None,
-        log_filter: "info".to_owned(),
         faults_enabled,
-        max_connections: 64,
-        shutdown_grace: Duration::from_secs(10),
-        exit_with_stdin: false,
     };
     Config { common, hash: "00".to_owned() }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use chassis::auth::{Principal, Role, Tokens};
-use chassis::ops::{Operations, router};
+use chassis::auth::{Principal, Role};
+use chassis::ops::router;
 use chassis::server::Lifecycle;
 use chassis::tasks::Tasks;
 use futures_util::FutureExt;
@@ -64,15 +64,11 @@ async fn a_full_pool_of_the_requests_is_reported_and_does_not_decide_readiness()
     let stage = Stage::new().await;
     let ready = |own: &Database| {
         let (own, served) = (own.clone(), stage.app.store.database().clone());
-        router(Operations {
-            lifecycle: Lifecycle::new(PATIENCE),
-            tokens: Tokens::parse(&format!("operator an-operator {}", "0".repeat(64))).unwrap(),
-            readiness: move || {
-                let (own, served) = (own.clone(), served.clone());
-                async move { chassis::schema::conditions(&own, &served, &migrator()).await }
-            },
-            admin: Router::new(),
-        })
+        let readiness = move || {
+            let (own, served) = (own.clone(), served.clone());
+            async move { chassis::schema::conditions(&own, &served, &migrator()).await }
+        };
+        router(&Lifecycle::new(PATIENCE), readiness, Router::new())
     };
     let look = || Request::get("/readyz").body(Body::empty()).unwrap();
     let (own, served) = (stage.another_pool(), stage.app.store.database().clone());
