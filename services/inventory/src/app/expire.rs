@@ -11,7 +11,6 @@ use journal::DatabaseError;
 use uuid::Uuid;
 
 use super::App;
-use super::set_aside::Why;
 use crate::store::{DueCursor, Expired};
 
 /// Principal of the periodic sweep.
@@ -48,19 +47,22 @@ impl App {
     /// Expires holds in one transaction, and one by one if that fails.
     async fn expire_all(&self, ids: &[Uuid], principal: &str) -> Result<u64, DatabaseError> {
         // A panic over one hold is that hold's failure, and ends no sweep.
-        let why = match caught(self.store.expire(ids, principal)).await {
+        let refusal = match caught(self.store.expire(ids, principal)).await {
             Ok(Ok(Expired { count, unreadable })) => {
                 self.aside.forget(ids.iter().filter(|id| !unreadable.contains(id)));
                 for id in unreadable {
-                    self.aside.put(id, Why::Unreadable);
+                    self.aside.put(id, None);
                 }
                 return Ok(count);
             }
-            Ok(Err(error)) => Why::of(error)?,
-            Err(panic) => Why::Refused(panic.to_string()),
+            Ok(Err(DatabaseError::Defect(cause))) => Some(cause.to_string()),
+            Ok(Err(DatabaseError::Busy(_))) => None,
+            // The error concerns every hold.
+            Ok(Err(error)) => return Err(error),
+            Err(panic) => Some(panic.to_string()),
         };
         if let [id] = ids {
-            self.aside.put(*id, why);
+            self.aside.put(*id, refusal);
             return Ok(0);
         }
         let mut total = 0;

@@ -10,7 +10,7 @@ impl App {
         context: CommandContext,
         new: NewItem,
     ) -> Result<CommandResult, CommandError> {
-        self.store.create_item(context, new).await
+        self.store.execute(context, new).await
     }
 
     /// Adds the pieces to the item's stock.
@@ -19,6 +19,6 @@ impl App {
         context: CommandContext,
         receipt: Receipt,
     ) -> Result<CommandResult, CommandError> {
-        self.store.receive(context, receipt).await
+        self.store.execute(context, receipt).await
     }
 }

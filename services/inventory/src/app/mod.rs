@@ -7,7 +7,6 @@
 pub mod confirm;
 pub mod expire;
 pub mod items;
-pub mod reads;
 pub mod release;
 pub mod reserve;
 mod set_aside;
@@ -25,7 +24,8 @@ pub use crate::store::{CommandContext, CommandError, CommandResult};
 /// The use cases with everything that they need. Clones share it.
 #[derive(Debug, Clone)]
 pub struct App {
-    store: Store,
+    /// The store, which serves the reads too.
+    pub store: Store,
     aside: Arc<SetAside>,
 }
 

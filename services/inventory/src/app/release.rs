@@ -4,10 +4,12 @@ use uuid::Uuid;
 
 use super::{App, CommandContext, CommandError, CommandResult};
 use crate::domain::decisions;
+use crate::store::ChangeReservation;
 
 impl App {
     /// Releases a held reservation and voids an unknown one. A confirmed reservation is refused; any other keeps its state.
     pub async fn release(&self, context: CommandContext, id: Uuid) -> Result<CommandResult, CommandError> {
-        self.store.change_reservation(context, "release", id, decisions::release).await
+        let release = ChangeReservation { name: "release", id, decide: decisions::release };
+        self.store.execute(context, release).await
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use chassis::ops::Condition;
 use chassis::unreadable::plural;
-use journal::DatabaseError;
 use metrics::{describe_gauge, gauge};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -18,33 +17,10 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Limit on holds that are set aside: some 1 MB. Further holds are tried at each sweep.
 const MOST: usize = 10_000;
 
-/// Reason why a hold could not be expired.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Why {
-    /// This release cannot read the row of the hold.
-    Unreadable,
-    /// The database refuses the write.
-    Refused(String),
-    /// Another transaction keeps the reservation or its items locked.
-    Locked,
-}
-
-impl Why {
-    /// The reason in an error that concerns these holds alone; an error that concerns every write is given back.
-    pub(super) fn of(error: DatabaseError) -> Result<Self, DatabaseError> {
-        match error {
-            DatabaseError::Defect(cause) => Ok(Self::Refused(cause.to_string())),
-            DatabaseError::Busy(_) => Ok(Self::Locked),
-            error @ (DatabaseError::Deadline | DatabaseError::Unavailable(_) | DatabaseError::Unknown(_)) => {
-                Err(error)
-            }
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Aside {
-    why: Why,
+    /// Cause of the database's refusal; `None` if the row is unreadable or locked.
+    refusal: Option<String>,
     pause: Duration,
     until: Instant,
 }
@@ -69,15 +45,15 @@ impl SetAside {
         self.all().get(&id).is_some_and(|aside| aside.until > Instant::now())
     }
 
-    /// Sets a hold aside, for twice the time of its last pause.
-    pub(super) fn put(&self, id: Uuid, why: Why) {
+    /// Sets a hold aside, for twice the time of its last pause. `refusal` is the cause if the database refused the expiry.
+    pub(super) fn put(&self, id: Uuid, refusal: Option<String>) {
         let mut all = self.all();
         let pause = all.get(&id).map_or(FIRST, |aside| (aside.pause * 2).min(LONGEST));
-        if let Why::Refused(cause) = &why {
+        if let Some(cause) = &refusal {
             tracing::error!(reservation_id = %id, cause, ?pause, "expiry refused by the database; hold set aside");
         }
         if all.len() < MOST || all.contains_key(&id) {
-            all.insert(id, Aside { why, pause, until: Instant::now() + pause });
+            all.insert(id, Aside { refusal, pause, until: Instant::now() + pause });
         }
     }
 
@@ -93,7 +69,7 @@ impl SetAside {
     pub(super) fn keep(&self, due: &HashSet<Uuid>) {
         let mut all = self.all();
         all.retain(|id, _| due.contains(id));
-        let stuck = all.values().filter(|aside| matches!(aside.why, Why::Refused(_))).count();
+        let stuck = all.values().filter(|aside| aside.refusal.is_some()).count();
         gauge!("mainstay_holds_stuck").set(u32::try_from(stuck).unwrap_or(u32::MAX));
     }
 
@@ -106,18 +82,13 @@ impl SetAside {
     /// The condition `stuck`. It is reported, and not `ok` while the database refuses the expiry of a hold.
     pub(super) fn condition(&self) -> Condition {
         let all = self.all();
-        let mut refused: Vec<_> = all
-            .iter()
-            .filter_map(|(id, aside)| match &aside.why {
-                Why::Refused(cause) => Some((id, cause)),
-                Why::Unreadable | Why::Locked => None,
-            })
-            .collect();
+        let refused = all.iter().filter(|(_, aside)| aside.refusal.is_some());
+        let mut refused: Vec<_> = refused.map(|(id, _)| id).collect();
         refused.sort();
         match refused.first() {
             None => Condition::reported("stuck", true),
             // The cause may quote the row, so only the log has it.
-            Some((id, _)) => Condition::reported("stuck", false).detail(format!(
+            Some(id) => Condition::reported("stuck", false).detail(format!(
                 "{} cannot be expired, first {id}: the log names the cause",
                 plural(refused.len(), "hold")
             )),

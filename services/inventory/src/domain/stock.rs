@@ -52,7 +52,7 @@ impl fmt::Display for Sku {
 
 /// Name of an item, for people: 0 to 200 characters, none of them a control character.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct ItemName(String);
 
 impl ItemName {
@@ -77,18 +77,12 @@ impl TryFrom<String> for ItemName {
     }
 }
 
-impl From<ItemName> for String {
-    fn from(name: ItemName) -> Self {
-        name.0
-    }
-}
-
 /// A type for a whole number between two bounds.
 macro_rules! bounded {
     ($(#[$doc:meta])* $name:ident, $range:expr, $what:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "i64", into = "i64")]
+        #[serde(try_from = "i64")]
         pub struct $name(i64);
 
         impl $name {
@@ -103,12 +97,6 @@ macro_rules! bounded {
 
             fn try_from(number: i64) -> Result<Self, Invalid> {
                 if $range.contains(&number) { Ok(Self(number)) } else { Err(Invalid($what)) }
-            }
-        }
-
-        impl From<$name> for i64 {
-            fn from(number: $name) -> Self {
-                number.0
             }
         }
     };

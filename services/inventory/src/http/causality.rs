@@ -27,13 +27,11 @@ impl Causality {
     /// The cause that the headers name, if the caller is a service.
     pub(super) fn of(role: Role, headers: &HeaderMap) -> Self {
         match role {
-            Role::Service => Self::read(headers),
+            Role::Service => {
+                Self { causation_id: lone(headers, &X_CAUSATION_ID), clock: lone(headers, &X_HYBRID_CLOCK) }
+            }
             Role::Client | Role::Operator => Self::NONE,
         }
-    }
-
-    fn read(headers: &HeaderMap) -> Self {
-        Self { causation_id: lone(headers, &X_CAUSATION_ID), clock: lone(headers, &X_HYBRID_CLOCK) }
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) async fn get_reservation(
     _: Caller<ServicesAndOperators>,
     ValidPath(id): ValidPath<Uuid>,
 ) -> Result<Response, ApiError> {
-    let found = api.app.reservation(id, context.deadline.instant()).await;
+    let found = api.app.store.reservation(id, context.deadline.instant()).await;
     let Some(found) = found.map_err(|error| chassis::stored::database(&error))? else {
         return Err(replies::problem(&Refusal::NoReservation(id)).into());
     };
@@ -74,7 +74,7 @@ pub(super) async fn get_item(
     _: Caller<ClientsAndOperators>,
     ValidPath(sku): ValidPath<Sku>,
 ) -> Result<Json<Item>, ApiError> {
-    let found = api.app.item(&sku, context.deadline.instant()).await;
+    let found = api.app.store.item(&sku, context.deadline.instant()).await;
     match found.map_err(|error| chassis::stored::database(&error))? {
         Some(item) => Ok(Json(replies::item_body(&item))),
         None => Err(replies::problem(&Refusal::NoItem(sku)).into()),
@@ -112,7 +112,7 @@ pub(super) async fn list_items(
     // The cursor is the last SKU of the page before.
     let after = page.after.map(Sku::try_from).transpose().map_err(|_| Page::bad_cursor())?;
     let after = after.as_ref().map_or("", Sku::as_str);
-    let found = api.app.items(after, i64::from(page.limit), context.deadline.instant()).await;
+    let found = api.app.store.items(after, i64::from(page.limit), context.deadline.instant()).await;
     let found = found.map_err(|error| chassis::stored::database(&error))?;
     let is_full = found.len() == usize::from(page.limit);
     let next = found.last().filter(|_| is_full).map(|item| item.sku.clone());

@@ -64,7 +64,7 @@ async fn holders(
     Extension(context): Extension<RequestContext>,
     ValidPath(sku): ValidPath<Sku>,
 ) -> Result<Json<Holders>, ApiError> {
-    let found = app.holders(&sku, NEWEST, context.deadline.instant()).await;
+    let found = app.store.holders(&sku, NEWEST, context.deadline.instant()).await;
     let (shares, newest) = found.map_err(|error| chassis::stored::database(&error))?;
     Ok(Json(Holders { sku: sku.to_string(), shares, newest }))
 }

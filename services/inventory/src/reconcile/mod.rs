@@ -50,7 +50,7 @@ async fn count(app: &App) -> Result<(), DatabaseError> {
         .set(u32::try_from(open).unwrap_or(u32::MAX));
     metrics::gauge!("mainstay_db_connections", "state" => "idle")
         .set(u32::try_from(idle).unwrap_or(u32::MAX));
-    let held = app.held().await.inspect_err(|_| set_held(f64::NAN, f64::NAN))?;
+    let held = app.store.held().await.inspect_err(|_| set_held(f64::NAN, f64::NAN))?;
     #[allow(clippy::cast_precision_loss, reason = "a gauge; 2^53 holds are not expected")]
     set_held(held.count as f64, held.overdue_seconds);
     #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit 2^53")]

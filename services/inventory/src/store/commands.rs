@@ -104,7 +104,7 @@ pub(super) type Ended = Result<CommandResult, CommandError>;
 
 /// A command as the store executes it: it locks rows, decides, and writes. Each part can run several times, each time in
 /// another transaction.
-pub(super) trait Command: Send + Sync + 'static {
+pub trait Command: Send + Sync + 'static {
     /// The rows that the command locked.
     type Found: Send + Sync;
     /// Rule of the decision.
@@ -150,15 +150,15 @@ pub(super) trait Command: Send + Sync + 'static {
 
 /// A decided transition, to be written.
 #[derive(Debug)]
-pub(super) struct Transition<'a, T> {
+pub struct Transition<'a, T> {
     /// The object after the transition.
-    pub(super) after: T,
+    pub after: T,
     /// Entry of the transition, which has the reason.
-    pub(super) sealed: Sealed,
+    pub sealed: Sealed,
     /// Claim of the idempotency key.
-    pub(super) claim: &'a Claim,
+    pub claim: &'a Claim,
     /// Final reply to the key.
-    pub(super) reply: StoredReply,
+    pub reply: StoredReply,
 }
 
 impl<T> Transition<'_, T> {
@@ -185,7 +185,11 @@ pub(super) struct CommandRequest<C> {
 impl Store {
     /// Executes a command under its key, in a transaction of its own. Commands that wait for a row leave connections to
     /// the others.
-    pub(super) async fn execute<C: Command>(&self, context: CommandContext, command: C) -> Ended {
+    pub async fn execute<C: Command>(
+        &self,
+        context: CommandContext,
+        command: C,
+    ) -> Result<CommandResult, CommandError> {
         let request = self.request(context, command);
         let first = request.alone(false).await;
         request.conclude(first).await

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use journal::{Cause, DatabaseError, Decided, Draft, Keys, Sealed, State as _, Step};
-use sqlx::postgres::PgRow;
 use sqlx::{FromRow as _, PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Store;
 use super::commands::count_entries;
-use super::reservations::{StoredReservation, TimedRow, columns, leave_held};
+use super::reservations::{Locked, StoredReservation, columns, leave_held};
 use crate::domain::decisions::expire;
 use crate::domain::{Reservation, Status};
 
@@ -51,8 +50,8 @@ pub struct Expired {
     pub unreadable: Vec<Uuid>,
 }
 
-/// A due hold with the time after its lock, or the id and fault of a row that cannot be read.
-type Due = Result<(OffsetDateTime, StoredReservation), (Uuid, String)>;
+/// A due hold, or the id and fault of a row that cannot be read.
+type Due = Result<Locked, (Uuid, String)>;
 
 impl Store {
     /// Finds at most `limit` due holds after `cursor`, and the position of the last one.
@@ -97,11 +96,11 @@ impl Store {
                 Err(fault) => unreadable.push(fault),
             }
         }
-        let Some(now) = due.iter().map(|(now, _)| *now).max() else {
+        let Some(now) = due.iter().map(|hold: &Locked| hold.now).max() else {
             return Ok(Step::Rollback((0, unreadable)));
         };
         let ended: Vec<_> =
-            due.iter().filter_map(|(now, stored)| self.decide_expiry(stored, *now, principal)).collect();
+            due.iter().filter_map(|hold| self.decide_expiry(&hold.stored, hold.now, principal)).collect();
         let moves: Vec<_> = ended.iter().map(|(after, sealed)| (after, sealed)).collect();
         leave_held(connection, &moves, now, Keys::Leave).await?;
         Ok(Step::Commit((moves.len() as u64, unreadable)))
@@ -140,14 +139,10 @@ impl Store {
 /// Locks the holds of `ids` that are still due, without those that another transaction has locked.
 async fn lock_due(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Due>, sqlx::Error> {
     let rows = sqlx::query(LOCK_DUE).bind(ids).fetch_all(connection).await?;
-    let read = |row: &PgRow| -> Result<_, sqlx::Error> {
-        let TimedRow { now, row } = TimedRow::from_row(row)?;
-        Ok((now, row.try_into()?))
-    };
     rows.iter()
         .map(|row| {
             let id = row.try_get("id")?;
-            Ok(read(row).map_err(|fault| (id, fault.to_string())))
+            Ok(Locked::from_row(row).map_err(|fault| (id, fault.to_string())))
         })
         .collect()
 }

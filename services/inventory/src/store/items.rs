@@ -6,7 +6,7 @@ use sqlx::{FromRow, PgConnection, Row as _};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::commands::{Command, CommandContext, CommandError, CommandResult, Transition};
+use super::commands::{Command, Transition};
 use super::{Store, StoredHead, unguarded};
 use crate::domain::decisions::{self, create_item, receive};
 use crate::domain::item::{Item, ItemState, item_id};
@@ -41,24 +41,6 @@ impl<'r> FromRow<'r, PgRow> for Item {
 }
 
 impl Store {
-    /// Creates an item, unless an item has its SKU.
-    pub async fn create_item(
-        &self,
-        context: CommandContext,
-        new: NewItem,
-    ) -> Result<CommandResult, CommandError> {
-        self.execute(context, new).await
-    }
-
-    /// Adds received pieces to the stock of an item, under the lock of its row.
-    pub async fn receive(
-        &self,
-        context: CommandContext,
-        receipt: Receipt,
-    ) -> Result<CommandResult, CommandError> {
-        self.execute(context, receipt).await
-    }
-
     /// Reads an item.
     pub async fn item(&self, sku: &Sku, deadline: Instant) -> Result<Option<Item>, DatabaseError> {
         let read = self.database.read(Some(deadline), sku, |connection, sku| {
@@ -148,9 +130,7 @@ impl Command for Receipt {
         let row = sqlx::query(LOCK).bind(self.sku.as_str()).fetch_optional(connection).await?;
         let read = |row: PgRow| {
             let item = Item::from_row(&row)?;
-            let (hash, hlc): (_, String) = (row.try_get("head_hash")?, row.try_get("hlc")?);
-            let entry_id = row.try_get("entry_id")?;
-            let head = StoredHead::read(ItemState::Stocked, item.stock.version, hash, &hlc, entry_id)?;
+            let head = StoredHead::read(&row, ItemState::Stocked, item.stock.version)?;
             Ok((item, head))
         };
         row.map(read).transpose()

@@ -21,13 +21,16 @@ use chassis::clocks::Clocks;
 use journal::entry::EntryHash;
 use journal::{Batch, Database, Head, HybridTime, Journal, State, StoredReply};
 
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
 use crate::domain::{NewReservation, Outcome};
 use commands::{CommandRequest, Ended};
 
-pub use commands::{CommandContext, CommandError, CommandResult};
+pub use commands::{Command, CommandContext, CommandError, CommandResult, Transition};
 pub use expiry::{DueCursor, Expired};
 pub use holders::{Held, Holder, Share};
-pub use reservations::StoredReservation;
+pub use reservations::{ChangeReservation, StoredReservation};
 
 /// Migrations of the inventory service, which follow the journal's.
 pub const MIGRATIONS: [(i64, &str, &str); 2] = [
@@ -115,16 +118,12 @@ pub struct StoredHead {
 }
 
 impl StoredHead {
-    fn read(
-        state: impl State,
-        version: i64,
-        hash: Vec<u8>,
-        hlc: &str,
-        entry_id: uuid::Uuid,
-    ) -> Result<Self, sqlx::Error> {
-        let hash = hash.try_into().map_err(|_| corrupt("a hash that is not 32 bytes long"))?;
-        let hlc = hlc.parse().map_err(|_| corrupt("a malformed hybrid time"))?;
-        Ok(Self { state: state.as_str(), version, hash, hlc, entry_id })
+    fn read(row: &PgRow, state: impl State, version: i64) -> Result<Self, sqlx::Error> {
+        let hash = row.try_get::<&[u8], _>("head_hash")?.try_into();
+        let hash = hash.map_err(|_| corrupt("a hash that is not 32 bytes long"))?;
+        let hlc = row.try_get::<&str, _>("hlc")?.parse();
+        let hlc = hlc.map_err(|_| corrupt("a malformed hybrid time"))?;
+        Ok(Self { state: state.as_str(), version, hash, hlc, entry_id: row.try_get("entry_id")? })
     }
 }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use journal::append::{column, query};
 use journal::{DatabaseError, HybridTime, Keys, Rule, Sealed, State as _, entry};
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row as _};
+use sqlx::{FromRow, PgConnection, Row as _};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::commands::{Command, CommandContext, CommandError, CommandResult, Transition};
+use super::commands::{Command, Transition};
 use super::{Store, StoredHead, corrupt, unguarded};
 use crate::domain::stock::{Line, Sku};
 use crate::domain::{Decision, Reservation, Status};
@@ -90,82 +90,41 @@ pub(super) const STATEMENTS: [(&str, &str); 5] = [
     ("reservations::MOVE", MOVE),
 ];
 
-pub(super) struct Row {
-    id: Uuid,
-    order_id: Option<Uuid>,
-    status: String,
-    lines: String,
-    hold_seconds: Option<i64>,
-    expires_at: Option<OffsetDateTime>,
-    correlation_id: String,
-    version: i64,
-    head_hash: Vec<u8>,
-    hlc: String,
-    entry_id: Uuid,
-}
-
-impl<'r> sqlx::FromRow<'r, PgRow> for Row {
+impl<'r> FromRow<'r, PgRow> for StoredReservation {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            order_id: row.try_get("order_id")?,
-            status: row.try_get("status")?,
-            lines: row.try_get("lines")?,
-            hold_seconds: row.try_get("hold_seconds")?,
-            expires_at: journal::time_at(row, "expires_at")?,
-            correlation_id: row.try_get("correlation_id")?,
-            version: row.try_get("version")?,
-            head_hash: row.try_get("head_hash")?,
-            hlc: row.try_get("hlc")?,
-            entry_id: row.try_get("entry_id")?,
-        })
-    }
-}
-
-impl TryFrom<Row> for StoredReservation {
-    type Error = sqlx::Error;
-
-    fn try_from(row: Row) -> Result<Self, sqlx::Error> {
-        let status = Status::parse(&row.status).ok_or_else(|| corrupt("an unknown status"))?;
+        let status = Status::parse(row.try_get("status")?).ok_or_else(|| corrupt("an unknown status"))?;
+        let lines = serde_json::from_str(row.try_get("lines")?).map_err(|e| sqlx::Error::Decode(e.into()))?;
+        let version = row.try_get("version")?;
         Ok(Self {
             reservation: Reservation {
-                id: row.id,
-                order_id: row.order_id,
+                id: row.try_get("id")?,
+                order_id: row.try_get("order_id")?,
                 status,
-                lines: serde_json::from_str(&row.lines).map_err(|e| sqlx::Error::Decode(e.into()))?,
-                hold_seconds: row.hold_seconds,
-                expires_at: row.expires_at,
-                version: row.version,
+                lines,
+                hold_seconds: row.try_get("hold_seconds")?,
+                expires_at: journal::time_at(row, "expires_at")?,
+                version,
             },
-            correlation_id: row.correlation_id.into(),
-            head: StoredHead::read(status, row.version, row.head_hash, &row.hlc, row.entry_id)?,
+            correlation_id: row.try_get::<&str, _>("correlation_id")?.into(),
+            head: StoredHead::read(row, status, version)?,
         })
     }
 }
 
-/// The row of a reservation, with the time of the database's clock after its lock.
-#[derive(sqlx::FromRow)]
-pub(super) struct TimedRow {
-    pub(super) now: OffsetDateTime,
+/// A locked reservation, with the time of the database's clock after its lock.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Locked {
+    /// Time after the lock.
+    pub now: OffsetDateTime,
     #[sqlx(flatten)]
-    pub(super) row: Row,
+    /// The reservation.
+    pub stored: StoredReservation,
 }
 
 /// Decision about the reservation with this id, which was found with the time after its lock.
 pub type Decide<R> = fn(Uuid, Option<(&Reservation, OffsetDateTime)>) -> Decision<R, Reservation>;
 
 impl Store {
-    /// Changes the reservation `id` as `decide` says, under the lock of its row.
-    pub async fn change_reservation<R: Rule<State = Status> + Send + Sync + 'static>(
-        &self,
-        context: CommandContext,
-        name: &'static str,
-        id: Uuid,
-        decide: Decide<R>,
-    ) -> Result<CommandResult, CommandError> {
-        self.execute(context, Change { name, id, decide }).await
-    }
-
     /// Reads a reservation in its present status, and moves the clock past its newest entry. It is `expired` only after the
     /// expiry is committed.
     pub async fn reservation(
@@ -174,12 +133,9 @@ impl Store {
         deadline: Instant,
     ) -> Result<Option<StoredReservation>, DatabaseError> {
         let read = self.database.read(Some(deadline), id, |connection, id| {
-            Box::pin(async move {
-                let row: Option<Row> = sqlx::query_as(READ).bind(id).fetch_optional(connection).await?;
-                row.map(StoredReservation::try_from).transpose()
-            })
+            Box::pin(sqlx::query_as(READ).bind(id).fetch_optional(connection))
         });
-        let found = read.await.inspect_err(|error| {
+        let found: Option<StoredReservation> = read.await.inspect_err(|error| {
             if let DatabaseError::Defect(cause) = error {
                 self.unreadable.note("reservations", id, cause);
             }
@@ -193,14 +149,17 @@ impl Store {
 
 /// A command for a reservation that need not exist: confirm or release.
 #[derive(Debug)]
-struct Change<R> {
-    name: &'static str,
-    id: Uuid,
-    decide: Decide<R>,
+pub struct ChangeReservation<R> {
+    /// Name of the command in the journal.
+    pub name: &'static str,
+    /// Id of the reservation.
+    pub id: Uuid,
+    /// Decision about it.
+    pub decide: Decide<R>,
 }
 
-impl<R: Rule<State = Status> + Send + Sync + 'static> Command for Change<R> {
-    type Found = Option<(OffsetDateTime, StoredReservation)>;
+impl<R: Rule<State = Status> + Send + Sync + 'static> Command for ChangeReservation<R> {
+    type Found = Option<Locked>;
     type Rule = R;
     type Object = Reservation;
 
@@ -213,16 +172,15 @@ impl<R: Rule<State = Status> + Send + Sync + 'static> Command for Change<R> {
     }
 
     async fn lock(&self, connection: &mut PgConnection) -> Result<Self::Found, sqlx::Error> {
-        let row: Option<TimedRow> = sqlx::query_as(LOCK).bind(self.id).fetch_optional(connection).await?;
-        row.map(|timed| Ok((timed.now, timed.row.try_into()?))).transpose()
+        sqlx::query_as(LOCK).bind(self.id).fetch_optional(connection).await
     }
 
     fn decide(&self, found: &mut Self::Found) -> Decision<R, Reservation> {
-        (self.decide)(self.id, found.as_ref().map(|(now, stored)| (&stored.reservation, *now)))
+        (self.decide)(self.id, found.as_ref().map(|found| (&found.stored.reservation, found.now)))
     }
 
     fn head(found: &Self::Found) -> Option<&StoredHead> {
-        found.as_ref().map(|(_, stored)| &stored.head)
+        found.as_ref().map(|found| &found.stored.head)
     }
 
     async fn write(
@@ -233,7 +191,7 @@ impl<R: Rule<State = Status> + Send + Sync + 'static> Command for Change<R> {
         let Transition { after, sealed, claim, reply } = &transition;
         match found {
             None => create(connection, &[&transition], sealed.at).await,
-            Some((now, _)) => {
+            Some(Locked { now, .. }) => {
                 leave_held(connection, &[(after, sealed)], *now, Keys::Record(&[(claim, reply)])).await
             }
         }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::commands::{
     Command, CommandContext, CommandError, CommandRequest, CommandResult, Ended, Transition,
 };
-use super::reservations::{self, Row, StoredReservation, columns};
+use super::reservations::{self, StoredReservation, columns};
 use super::{Store, StoredHead, corrupt};
 use crate::domain::decisions::{Reserve, repeat_reserve, reserve};
 use crate::domain::stock::Stock;
@@ -57,7 +57,7 @@ impl Store {
 
 /// The rows that reserves locked.
 #[derive(Debug)]
-pub(super) enum Found {
+pub enum Found {
     /// There is no such reservation. The items are locked.
     Free {
         /// Time of the database's clock after the locks.
@@ -199,7 +199,7 @@ async fn lock(connection: &mut PgConnection, ids: &[Uuid], skus: &[&str]) -> Res
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     if row.try_get::<Option<Uuid>, _>("id")?.is_some() {
         let ids = rows.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?;
-        let first = Box::new(StoredReservation::try_from(Row::from_row(row)?)?);
+        let first = Box::new(StoredReservation::from_row(row)?);
         let refused_by = match first.reservation.status {
             Status::Refused => Some(first_rule(connection, first.reservation.id).await?),
             Status::Held | Status::Confirmed | Status::Released | Status::Expired | Status::Voided => None,

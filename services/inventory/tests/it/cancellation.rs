@@ -30,7 +30,7 @@ async fn settle(stage: &Stage) {
 async fn warm(stage: &Stage) {
     let until = Instant::now() + PATIENCE;
     while stage.app.database().connections().1 == 0 {
-        stage.app.held().await.unwrap();
+        stage.app.store.held().await.unwrap();
         tokio::task::yield_now().await;
         assert!(Instant::now() < until, "no connection comes back to the pool");
     }

@@ -127,17 +127,17 @@ async fn the_clock_that_decides_expiry_is_read_after_the_wait_for_the_lock() {
 #[tokio::test]
 async fn the_count_of_holds_reports_how_long_one_is_overdue() {
     let stage = Stage::with(&[("a", 10)]).await;
-    let held = stage.app.held().await.unwrap();
+    let held = stage.app.store.held().await.unwrap();
     assert_eq!((held.count, held.overdue_seconds), (0, 0.0));
     let id: Uuid = stage.hold(&[("a", 1)]).await;
-    let held = stage.app.held().await.unwrap();
+    let held = stage.app.store.held().await.unwrap();
     assert_eq!((held.count, held.overdue_seconds), (1, 0.0), "not due yet");
     sqlx::query("UPDATE reservations SET expires_at = clock_timestamp() - interval '90 s' WHERE id = $1")
         .bind(id)
         .execute(&stage.admin)
         .await
         .unwrap();
-    assert!(stage.app.held().await.unwrap().overdue_seconds >= 90.0);
+    assert!(stage.app.store.held().await.unwrap().overdue_seconds >= 90.0);
 }
 
 #[tokio::test]

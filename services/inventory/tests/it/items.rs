@@ -64,15 +64,15 @@ async fn pages_of_items_are_sorted_by_the_bytes_of_the_skus() {
     let deadline = Instant::now() + PATIENCE;
     let (mut after, mut seen) = (String::new(), Vec::new());
     loop {
-        let page = stage.app.items(&after, 2, deadline).await.unwrap();
+        let page = stage.app.store.items(&after, 2, deadline).await.unwrap();
         let Some(last) = page.last() else { break };
         after.clone_from(&last.sku);
         seen.extend(page.into_iter().map(|item| item.sku));
     }
     assert_eq!(seen, ["10", "9", "B", "a b", "b"]);
-    let item = stage.app.item(&"a b".to_owned().try_into().unwrap(), deadline).await.unwrap();
+    let item = stage.app.store.item(&"a b".to_owned().try_into().unwrap(), deadline).await.unwrap();
     assert_eq!(item.unwrap().stock.on_hand, 1);
-    assert_eq!(stage.app.item(&"c".to_owned().try_into().unwrap(), deadline).await.unwrap(), None);
+    assert_eq!(stage.app.store.item(&"c".to_owned().try_into().unwrap(), deadline).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -80,12 +80,12 @@ async fn an_item_whose_chain_cannot_be_read_is_read_and_listed_beside_the_others
     let stage = Stage::with(&[("a", 1), ("b", 2)]).await;
     sqlx::query("UPDATE items SET hlc = 'noon' WHERE sku = 'a'").execute(&stage.admin).await.unwrap();
     let deadline = Instant::now() + PATIENCE;
-    let listed = stage.app.items("", 10, deadline).await.unwrap();
+    let listed = stage.app.store.items("", 10, deadline).await.unwrap();
     assert_eq!(
         listed.iter().map(|item| (&*item.sku, item.stock.on_hand)).collect::<Vec<_>>(),
         [("a", 1), ("b", 2)]
     );
-    let one = stage.app.item(&"a".to_owned().try_into().unwrap(), deadline).await.unwrap();
+    let one = stage.app.store.item(&"a".to_owned().try_into().unwrap(), deadline).await.unwrap();
     assert_eq!(one.as_ref(), listed.first());
     assert!(stage.receive(ask(), "a", 1).await.is_err(), "a change needs the chain");
     assert!(stage.receive(ask(), "b", 1).await.is_ok());

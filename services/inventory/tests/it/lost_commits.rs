@@ -42,7 +42,7 @@ async fn a_database_that_stays_silent_after_a_commit_leaves_the_outcome_unknown_
     let (stage, proxy) = stage().await;
     let (id, key) = (Uuid::now_v7(), "a key for the silent one");
     // The pool has a connection, so that the COMMIT is the first statement to fail.
-    stage.app.held().await.unwrap();
+    stage.app.store.held().await.unwrap();
     let hurried =
         CommandContext { context: RequestContext::background(Duration::from_secs(4)), ..ask_with(key) };
     proxy.cut_on(b"COMMIT", 0, Cut::BeforeReply);

@@ -29,7 +29,7 @@ async fn a_reserve_holds_every_line_until_its_end() {
     assert_eq!(entry.correlation_id, ask.context.correlation_id.as_str());
     assert_eq!(entry.trace_id.as_deref(), Some(&*ask.context.trace.trace_id_hex()));
     assert_eq!(entry.inputs["lines"][1]["stock"], json!({"version": 1, "on_hand": 10, "held": 0}));
-    let read = stage.app.reservation(id, Instant::now() + PATIENCE).await.unwrap().unwrap();
+    let read = stage.app.store.reservation(id, Instant::now() + PATIENCE).await.unwrap().unwrap();
     assert_eq!(read.reservation.expires_at.unwrap().unix_timestamp() - 900, {
         let now = entry.inputs["now"].as_str().unwrap();
         let rfc3339 = &time::format_description::well_known::Rfc3339;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use journal::{Alternative, Rule, State, Verdict};
+use journal::{Alternative, Rule, Verdict};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -83,10 +83,7 @@ impl Rule for Confirm {
             Ok(to) => Verdict { to, alternatives: vec![Alternative::new(other, because)] },
             Err(illegal) => Verdict {
                 to: self.state,
-                alternatives: vec![Alternative {
-                    to: Status::Confirmed.as_str().into(),
-                    refused_because: illegal.to_string().into(),
-                }],
+                alternatives: vec![Alternative::new(Status::Confirmed, illegal.to_string())],
             },
         }
     }

@@ -1,12 +1,13 @@
 //! The decision whether an item is created.
 
 use journal::rule::NONE;
-use journal::{Alternative, Rule, Verdict};
+use journal::{Alternative, Rule, State as _, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::Decision;
-use crate::domain::item::{Item, ItemEvent, ItemState};
+use crate::domain::item::{Item, ItemState};
 use crate::domain::outcome::{Outcome, Refusal};
+use crate::domain::status::Illegal;
 use crate::domain::stock::{ItemName, OpeningStock, Sku, Stock};
 
 /// Decides the creation of an item. A SKU names the same item for ever, so a known SKU is refused.
@@ -53,14 +54,11 @@ impl Rule for CreateItem {
     type State = ItemState;
 
     fn decide(&self) -> Verdict<ItemState> {
-        let refused =
-            |because: String| vec![Alternative { to: NONE.into(), refused_because: because.into() }];
-        match (ItemState::after(self.state, ItemEvent::Created), self.state) {
-            (Ok(to), _) => Verdict { to, alternatives: refused(format!("no item has the SKU {}", self.sku)) },
-            (Err(illegal), Some(state)) => Verdict { to: state, alternatives: refused(illegal.to_string()) },
-            (Err(_), None) => {
-                unreachable!("an item that is not there can be created: see the transition function")
-            }
-        }
+        let because = match self.state {
+            None => format!("no item has the SKU {}", self.sku),
+            Some(state) => Illegal::between("item", state.as_str(), "stocked").to_string(),
+        };
+        let refused = Alternative { to: NONE.into(), refused_because: because.into() };
+        Verdict { to: ItemState::Stocked, alternatives: vec![refused] }
     }
 }

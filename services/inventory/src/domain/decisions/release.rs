@@ -68,19 +68,12 @@ impl Rule for Release {
     type State = Status;
 
     fn decide(&self) -> Verdict<Status> {
-        let legal = Status::after(self.state, Event::Released);
-        match (legal, self.state) {
-            (Ok(to), None) => {
-                Verdict { to, alternatives: vec![Alternative::new(Status::Released, "it was never seen")] }
-            }
-            (Ok(to), Some(_)) => {
-                Verdict { to, alternatives: vec![Alternative::new(Status::Voided, "it was seen")] }
-            }
-            (Err(illegal), Some(state)) => Verdict {
-                to: state,
-                alternatives: vec![Alternative::new(Status::Released, illegal.to_string())],
-            },
+        let (to, refused) = match (Status::after(self.state, Event::Released), self.state) {
+            (Ok(to), None) => (to, Alternative::new(Status::Released, "it was never seen")),
+            (Ok(to), Some(_)) => (to, Alternative::new(Status::Voided, "it was seen")),
+            (Err(illegal), Some(state)) => (state, Alternative::new(Status::Released, illegal.to_string())),
             (Err(_), None) => unreachable!("an unknown reservation is voided: see the transition function"),
-        }
+        };
+        Verdict { to, alternatives: vec![refused] }
     }
 }

@@ -142,6 +142,8 @@ proptest! {
             let rule = CreateItem { sku: sku.clone(), name: name.clone(), quantity: opening, state };
             prop_assert_eq!(holds(&rule, state), ItemState::Stocked);
         }
+        let of_items = TRANSITIONS.into_iter().filter(|(kind, ..)| *kind == ItemState::KIND);
+        prop_assert_eq!(of_items.count(), 2, "the creation and the receipt");
         let state = ItemState::Stocked;
         prop_assert_eq!(holds(&Receive { sku, quantity, state, stock }, Some(state)), state);
     }
