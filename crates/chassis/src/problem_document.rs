@@ -1,7 +1,7 @@
 //! The shape of a problem document, for the API's description.
 
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 /// RFC 9457 problem document. Further members go with some types: `order_id`, `short_lines`, `skus`, `from`, `to`,
 /// `allowed`.
@@ -36,4 +36,62 @@ struct InvalidField {
     field: String,
     /// Description of the fault and of a valid value.
     detail: String,
+}
+
+/// Problems that every command can give, for the descriptions of their routes.
+#[derive(Debug, IntoResponses)]
+pub enum CommandProblems {
+    /// malformed-json, malformed-parameter, idempotency-key-missing, idempotency-key-invalid
+    #[response(status = 400)]
+    Malformed(ProblemDocument),
+    /// unauthenticated
+    #[response(status = 401)]
+    Unauthenticated(ProblemDocument),
+    /// forbidden
+    #[response(status = 403)]
+    Forbidden(ProblemDocument),
+    /// request-timeout: the body took too long
+    #[response(status = 408)]
+    Slow(ProblemDocument),
+    /// payload-too-large
+    #[response(status = 413)]
+    TooLarge(ProblemDocument),
+    /// unsupported-media-type
+    #[response(status = 415)]
+    MediaType(ProblemDocument),
+    /// rate-limited
+    #[response(status = 429)]
+    RateLimited(ProblemDocument),
+    /// overloaded, unavailable, shutting-down
+    #[response(status = 503)]
+    Unavailable(ProblemDocument),
+    /// deadline-exceeded
+    #[response(status = 504)]
+    DeadlineExceeded(ProblemDocument),
+}
+
+/// Problems that every read can give, for the descriptions of their routes.
+#[derive(Debug, IntoResponses)]
+pub enum ReadProblems {
+    /// malformed-parameter
+    #[response(status = 400)]
+    Malformed(ProblemDocument),
+    /// unauthenticated
+    #[response(status = 401)]
+    Unauthenticated(ProblemDocument),
+    /// forbidden
+    #[response(status = 403)]
+    Forbidden(ProblemDocument),
+    /// rate-limited
+    #[response(status = 429)]
+    RateLimited(ProblemDocument),
+    /// internal
+    #[response(status = 500)]
+    Internal(ProblemDocument),
+    /// overloaded, unavailable, shutting-down
+    #[response(status = 503)]
+    Unavailable(ProblemDocument),
+    /// deadline-exceeded
+    #[response(status = 504)]
+    DeadlineExceeded(ProblemDocument),
 }

@@ -3,8 +3,8 @@
 //! | module | holds |
 //! |---|---|
 //! | [`domain`] | states, the transition function, decisions; pure |
-//! | [`store`] | all SQL |
-//! | [`app`] | the use cases: transaction boundaries and the call to inventory |
+//! | [`store`] | all SQL and every transaction, behind verbs |
+//! | [`app`] | the use cases: intent, call to inventory, record |
 //! | [`clients`] | the client of the inventory service |
 //! | [`reconcile`] | the sweep that finishes interrupted orders |
 //! | [`http`] | routes, request and reply types, the mapping from results to replies |

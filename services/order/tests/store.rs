@@ -276,6 +276,6 @@ async fn keys_are_deleted_a_week_after_their_reply_unless_the_order_can_still_mo
 
 #[test]
 fn the_openapi_description_says_how_long_a_key_is_kept() {
-    let told = order_service::http::Description::openapi().info.description.unwrap();
-    assert!(told.contains(&format!("for {} days", idempotency::RETENTION_DAYS)), "{told}");
+    let description = order_service::http::Description::openapi().info.description.unwrap();
+    assert!(description.contains(&format!("for {} days", idempotency::RETENTION_DAYS)), "{description}");
 }

@@ -7,7 +7,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::response::Response;
 use chassis::auth::{Allowed, Operators, Services};
 use chassis::json::Fingerprint;
-use chassis::problem_document::ProblemDocument;
+use chassis::problem_document::{CommandProblems, ProblemDocument};
 use chassis::{ApiError, Caller, EmptyBody, IdempotencyKey, Principal, ValidJson, ValidPath};
 use http::request::Parts;
 use inventory_api::{CreateItem, Item, Reservation, ReserveRequest, X_HYBRID_CLOCK};
@@ -39,18 +39,10 @@ const REPLYING: Duration = Duration::from_millis(20);
     responses(
         (status = 201, description = "Held until expires_at", body = Reservation),
         (status = 200, description = "Held already, by the same request under another key", body = Reservation),
-        (status = 400, description = "malformed-json, idempotency-key-missing, idempotency-key-invalid", body = ProblemDocument),
-        (status = 401, description = "unauthenticated", body = ProblemDocument),
-        (status = 403, description = "forbidden", body = ProblemDocument),
-        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
         (status = 409, description = "insufficient-stock, reservation-voided, illegal-transition", body = ProblemDocument),
-        (status = 413, description = "payload-too-large", body = ProblemDocument),
-        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
         (status = 422, description = "validation-failed, unknown-sku, idempotency-key-reused", body = ProblemDocument),
-        (status = 429, description = "rate-limited", body = ProblemDocument),
         (status = 500, description = "internal, write-refused", body = ProblemDocument),
-        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
-        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+        CommandProblems,
     )
 )]
 pub(super) async fn reserve(
@@ -76,20 +68,12 @@ pub(super) async fn reserve(
     params(("id" = Uuid, Path, description = "The reservation"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
     responses(
         (status = 200, description = "Confirmed", body = Reservation),
-        (status = 400, description = "Malformed id, key or body", body = ProblemDocument),
-        (status = 401, description = "unauthenticated", body = ProblemDocument),
-        (status = 403, description = "forbidden", body = ProblemDocument),
         (status = 404, description = "not-found", body = ProblemDocument),
-        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
         (status = 409, description = "illegal-transition", body = ProblemDocument),
         (status = 410, description = "reservation-expired", body = ProblemDocument),
-        (status = 413, description = "payload-too-large", body = ProblemDocument),
-        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
         (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
-        (status = 429, description = "rate-limited", body = ProblemDocument),
         (status = 500, description = "internal, write-refused", body = ProblemDocument),
-        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
-        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+        CommandProblems,
     )
 )]
 pub(super) async fn confirm(
@@ -113,18 +97,10 @@ pub(super) async fn confirm(
     params(("id" = Uuid, Path, description = "The reservation"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
     responses(
         (status = 200, description = "Released, or voided when no reserve has arrived; a reservation that had ended keeps its state", body = Reservation),
-        (status = 400, description = "Malformed id, key or body", body = ProblemDocument),
-        (status = 401, description = "unauthenticated", body = ProblemDocument),
-        (status = 403, description = "forbidden", body = ProblemDocument),
-        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
         (status = 409, description = "illegal-transition once confirmed", body = ProblemDocument),
-        (status = 413, description = "payload-too-large", body = ProblemDocument),
-        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
         (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
-        (status = 429, description = "rate-limited", body = ProblemDocument),
         (status = 500, description = "internal, write-refused", body = ProblemDocument),
-        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
-        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+        CommandProblems,
     )
 )]
 pub(super) async fn release(
@@ -148,18 +124,10 @@ pub(super) async fn release(
     params(("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
     responses(
         (status = 201, description = "Created", body = Item),
-        (status = 400, description = "malformed-json, idempotency-key-missing, idempotency-key-invalid", body = ProblemDocument),
-        (status = 401, description = "unauthenticated", body = ProblemDocument),
-        (status = 403, description = "forbidden", body = ProblemDocument),
-        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
         (status = 409, description = "sku-exists", body = ProblemDocument),
-        (status = 413, description = "payload-too-large", body = ProblemDocument),
-        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
         (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
-        (status = 429, description = "rate-limited", body = ProblemDocument),
         (status = 500, description = "internal, write-refused", body = ProblemDocument),
-        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
-        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+        CommandProblems,
     )
 )]
 pub(super) async fn create_item(
@@ -184,18 +152,10 @@ pub(super) async fn create_item(
     params(("sku" = String, Path, description = "The SKU, percent-encoded"), ("Idempotency-Key" = String, Header, description = "16 to 255 printable ASCII characters")),
     responses(
         (status = 201, description = "Received; the item with its new stock", body = Item),
-        (status = 400, description = "Malformed SKU, key or body", body = ProblemDocument),
-        (status = 401, description = "unauthenticated", body = ProblemDocument),
-        (status = 403, description = "forbidden", body = ProblemDocument),
         (status = 404, description = "not-found", body = ProblemDocument),
-        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
-        (status = 413, description = "payload-too-large", body = ProblemDocument),
-        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
         (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
-        (status = 429, description = "rate-limited", body = ProblemDocument),
         (status = 500, description = "internal, write-refused", body = ProblemDocument),
-        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
-        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+        CommandProblems,
     )
 )]
 pub(super) async fn receive(

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use chassis::auth::{ClientsAndOperators, ServicesAndOperators};
-use chassis::problem_document::ProblemDocument;
+use chassis::problem_document::{ProblemDocument, ReadProblems};
 use chassis::{ApiError, Caller, Page, ValidPath};
 use http::HeaderValue;
 use inventory_api::{Item, ItemPage, Reservation, X_ENTRY_ID, X_HYBRID_CLOCK};
@@ -24,14 +24,8 @@ use crate::domain::stock::Sku;
     params(("id" = Uuid, Path, description = "The reservation")),
     responses(
         (status = 200, description = "The reservation", body = Reservation),
-        (status = 400, description = "malformed-parameter", body = ProblemDocument),
-        (status = 401, description = "unauthenticated", body = ProblemDocument),
-        (status = 403, description = "forbidden", body = ProblemDocument),
         (status = 404, description = "not-found", body = ProblemDocument),
-        (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal", body = ProblemDocument),
-        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
-        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+        ReadProblems,
     )
 )]
 pub(super) async fn get_reservation(
@@ -58,14 +52,8 @@ pub(super) async fn get_reservation(
     params(("sku" = String, Path, description = "The SKU, percent-encoded")),
     responses(
         (status = 200, description = "The item", body = Item),
-        (status = 400, description = "malformed-parameter", body = ProblemDocument),
-        (status = 401, description = "unauthenticated", body = ProblemDocument),
-        (status = 403, description = "forbidden", body = ProblemDocument),
         (status = 404, description = "not-found", body = ProblemDocument),
-        (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal", body = ProblemDocument),
-        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
-        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+        ReadProblems,
     )
 )]
 pub(super) async fn get_item(
@@ -94,13 +82,7 @@ pub(super) async fn get_item(
     ),
     responses(
         (status = 200, description = "A page", body = ItemPage),
-        (status = 400, description = "malformed-parameter", body = ProblemDocument),
-        (status = 401, description = "unauthenticated", body = ProblemDocument),
-        (status = 403, description = "forbidden", body = ProblemDocument),
-        (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal", body = ProblemDocument),
-        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
-        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+        ReadProblems,
     )
 )]
 pub(super) async fn list_items(

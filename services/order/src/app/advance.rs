@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use super::{App, CommandContext, CommandError, CommandResult, OrderView, stored_replies};
+use super::{App, CommandContext, CommandResult, OrderView, stored_replies};
 use crate::domain::Status;
 use crate::domain::decisions::{self, Decision, InventoryAnswer};
 use crate::domain::retry::{InconclusiveTry, Requests, Retry};
@@ -76,9 +76,9 @@ impl App {
         command: &CommandContext,
         order: Arc<Order>,
         name: &'static str,
-    ) -> Result<CommandResult, CommandError> {
+    ) -> CommandResult {
         let pending = |order: &Order| CommandResult::Pending(OrderView::from(order));
-        Ok(match self.advance(&command.driver, Arc::clone(&order)).await {
+        match self.advance(&command.driver, Arc::clone(&order)).await {
             Ok(Advanced::Moved(Moved { order, replies })) => {
                 let reply = replies.into_iter().find(|(command, _)| *command == name);
                 reply.map_or_else(|| pending(&order), |(_, reply)| CommandResult::Final(reply))
@@ -93,7 +93,7 @@ impl App {
                 tracing::warn!(order_id = %order.id, %error, "order outcome not recorded; the reconciler asks again when the lease ends");
                 pending(&order)
             }
-        })
+        }
     }
 
     /// Asks inventory for the step that the order's status calls for, and records what its answer decides.

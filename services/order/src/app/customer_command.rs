@@ -32,7 +32,7 @@ impl App {
             Ok(Begun::Intent(order)) => {
                 // A send fails when the client has left. The order advances all the same.
                 let _ = committed.send(Arc::clone(&order));
-                self.finish(&command, order, name).await
+                Ok(self.finish(&command, order, name).await)
             }
             Ok(Begun::Reply(reply)) => Ok(CommandResult::Final(reply)),
             Ok(Begun::KeyTaken) => self.repeat(&command, name).await,

@@ -11,7 +11,6 @@ use super::advance::derived;
 use super::{App, CommandContext, CommandError, CommandResult, IntentCommitted};
 use crate::domain::PLACE;
 use crate::domain::decisions::Place;
-use crate::store::Created;
 
 /// A valid order that a client wants to place.
 #[derive(Debug, Clone)]
@@ -50,14 +49,13 @@ impl App {
             lines: Arc::clone(&intent.lines),
             hold_seconds: intent.hold_seconds,
         }));
-        match self.store.create(&intent, command.claim(PLACE, id), deadline, facts).await? {
-            Created::KeyTaken => self.repeat(&command, PLACE).await,
-            Created::New(order) => {
-                // A send fails when the client has left. The order advances all the same.
-                let _ = committed.send(Arc::clone(&order));
-                self.finish(&command, order, PLACE).await
-            }
-        }
+        let key = command.claim(PLACE, id);
+        let Some(order) = self.store.create(&intent, key, deadline, facts).await? else {
+            return self.repeat(&command, PLACE).await;
+        };
+        // A send fails when the client has left. The order advances all the same.
+        let _ = committed.send(Arc::clone(&order));
+        Ok(self.finish(&command, order, PLACE).await)
     }
 }
 

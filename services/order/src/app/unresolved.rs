@@ -20,7 +20,7 @@ use crate::store::{Unresolved, UnresolvedOrders};
 /// once inventory is back.
 const WAITS_LONG: f64 = 10.0;
 
-/// The longest time for one reading. A reading is a few indexed look-ups of due orders.
+/// The longest time for one reading. A reading searches due orders by an index a few times.
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// Age from which a reading is reported as old: two intervals between readings, and the longest time for a reading.
@@ -39,6 +39,9 @@ pub(super) struct LastReading {
 impl LastReading {
     /// State before the first reading. The series exist from now on, and have no number until the first reading.
     pub(super) fn new() -> Self {
+        let read_at =
+            "Unix time of the reading that the other mainstay_orders gauges are of; 0 before the first";
+        let stuck = "Orders whose tries fail while inventory serves other orders";
         describe_gauge!(
             "mainstay_orders_unresolved",
             "Orders in a status that inventory has to end, by status"
@@ -47,14 +50,8 @@ impl LastReading {
             "mainstay_orders_unresolved_oldest_seconds",
             "Time in its status of the oldest of these"
         );
-        describe_gauge!(
-            "mainstay_orders_stuck",
-            "Orders whose tries fail while inventory serves other orders"
-        );
-        describe_gauge!(
-            "mainstay_orders_unresolved_read_timestamp_seconds",
-            "Unix time of the reading that the other mainstay_orders gauges are of; 0 before the first"
-        );
+        describe_gauge!("mainstay_orders_stuck", stuck);
+        describe_gauge!("mainstay_orders_unresolved_read_timestamp_seconds", read_at);
         gauge!("mainstay_orders_unresolved_read_timestamp_seconds").set(0.0);
         unknown();
         Self { began: Instant::now(), last: Mutex::default() }
@@ -92,31 +89,26 @@ impl UnresolvedOrders {
     }
 
     fn conditions(&self) -> Vec<Condition> {
-        let waiting = usize::try_from(self.sum(|u| u.waiting)).unwrap_or_default();
-        let stuck = usize::try_from(self.sum(|u| u.stuck)).unwrap_or_default();
-        let orders = Condition::reported("orders", waiting == 0);
-        let orders = if waiting == 0 {
-            orders
-        } else {
+        let (waiting, stuck) = (self.sum(|u| u.waiting), self.sum(|u| u.stuck));
+        let mut orders = Condition::reported("orders", waiting == 0);
+        if waiting > 0 {
             let have = if waiting == 1 { "order has" } else { "orders have" };
             let oldest = self.by_status.iter().max_by(|a, b| a.oldest_seconds.total_cmp(&b.oldest_seconds));
             let id = oldest.map_or_else(String::new, |oldest| format!(": {}", oldest.oldest));
-            orders.detail(format!(
-                "{waiting} {have} waited longer than {WAITS_LONG} s, the oldest {:.0} s{id}",
-                self.oldest()
-            ))
-        };
-        let apart = Condition::reported("stuck", stuck == 0);
-        let apart = if stuck == 0 {
-            apart
-        } else {
+            let age = self.oldest();
+            orders = orders.detail(format!(
+                "{waiting} {have} waited longer than {WAITS_LONG} s, the oldest {age:.0} s{id}"
+            ));
+        }
+        let mut apart = Condition::reported("stuck", stuck == 0);
+        if stuck > 0 {
             let first: Vec<_> = self.stuck.iter().take(3).map(|order| order.id.to_string()).collect();
-            apart.detail(format!(
+            apart = apart.detail(format!(
                 "{} set apart: inventory fails on them and serves others; first {}",
-                plural(stuck, "order"),
+                plural(usize::try_from(stuck).unwrap_or_default(), "order"),
                 first.join(", ")
-            ))
-        };
+            ));
+        }
         vec![orders, apart]
     }
 }

@@ -7,7 +7,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use chassis::auth::Clients;
-use chassis::problem_document::ProblemDocument;
+use chassis::problem_document::{CommandProblems, ProblemDocument};
 use chassis::{ApiError, Caller as Authenticated, EmptyBody, IdempotencyKey, ValidJson, ValidPath};
 use journal::KeyHash;
 use mainstay::RequestContext;
@@ -38,18 +38,10 @@ const REPLYING: Duration = Duration::from_millis(20);
     responses(
         (status = 201, description = "Reserved", body = OrderView),
         (status = 202, description = "Not yet decided; see Location and Retry-After", body = OrderView),
-        (status = 400, description = "malformed-json, idempotency-key-missing, idempotency-key-invalid", body = ProblemDocument),
-        (status = 401, description = "unauthenticated", body = ProblemDocument),
-        (status = 403, description = "forbidden", body = ProblemDocument),
-        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
         (status = 409, description = "insufficient-stock, order-cancelled, idempotency-in-flight", body = ProblemDocument),
-        (status = 413, description = "payload-too-large", body = ProblemDocument),
-        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
         (status = 422, description = "validation-failed, unknown-sku, idempotency-key-reused", body = ProblemDocument),
-        (status = 429, description = "rate-limited", body = ProblemDocument),
         (status = 500, description = "internal", body = ProblemDocument),
-        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
-        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+        CommandProblems,
     )
 )]
 pub(super) async fn place(
@@ -77,20 +69,12 @@ pub(super) async fn place(
     responses(
         (status = 200, description = "Confirmed", body = OrderView),
         (status = 202, description = "Not yet decided", body = OrderView),
-        (status = 400, description = "Malformed id, key or body", body = ProblemDocument),
-        (status = 401, description = "unauthenticated", body = ProblemDocument),
-        (status = 403, description = "forbidden", body = ProblemDocument),
         (status = 404, description = "not-found", body = ProblemDocument),
-        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
         (status = 409, description = "illegal-transition, idempotency-in-flight", body = ProblemDocument),
         (status = 410, description = "reservation-expired", body = ProblemDocument),
-        (status = 413, description = "payload-too-large", body = ProblemDocument),
-        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
         (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
-        (status = 429, description = "rate-limited", body = ProblemDocument),
         (status = 500, description = "internal", body = ProblemDocument),
-        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
-        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+        CommandProblems,
     )
 )]
 pub(super) async fn confirm(
@@ -116,19 +100,11 @@ pub(super) async fn confirm(
     responses(
         (status = 200, description = "Cancelled", body = OrderView),
         (status = 202, description = "Not yet decided", body = OrderView),
-        (status = 400, description = "Malformed id, key or body", body = ProblemDocument),
-        (status = 401, description = "unauthenticated", body = ProblemDocument),
-        (status = 403, description = "forbidden", body = ProblemDocument),
         (status = 404, description = "not-found", body = ProblemDocument),
-        (status = 408, description = "request-timeout: the body took too long", body = ProblemDocument),
         (status = 409, description = "illegal-transition, idempotency-in-flight", body = ProblemDocument),
-        (status = 413, description = "payload-too-large", body = ProblemDocument),
-        (status = 415, description = "unsupported-media-type", body = ProblemDocument),
         (status = 422, description = "validation-failed, idempotency-key-reused", body = ProblemDocument),
-        (status = 429, description = "rate-limited", body = ProblemDocument),
         (status = 500, description = "internal", body = ProblemDocument),
-        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
-        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+        CommandProblems,
     )
 )]
 pub(super) async fn cancel(

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use chassis::auth::ClientsAndOperators;
 use chassis::params::malformed;
-use chassis::problem_document::ProblemDocument;
+use chassis::problem_document::{ProblemDocument, ReadProblems};
 use chassis::{ApiError, Caller as Authenticated, Page, Role, ValidPath, ValidQuery};
 use inventory_api::validate;
 use mainstay::RequestContext;
@@ -42,14 +42,8 @@ fn owner(authenticated: &Authenticated<ClientsAndOperators>) -> Option<&str> {
     get, path = "/v1/orders/{id}", tag = "orders", params(("id" = Uuid, Path, description = "The order")),
     responses(
         (status = 200, description = "The order", body = OrderView),
-        (status = 400, description = "malformed-parameter", body = ProblemDocument),
-        (status = 401, description = "unauthenticated", body = ProblemDocument),
-        (status = 403, description = "forbidden", body = ProblemDocument),
         (status = 404, description = "not-found, also for another principal's", body = ProblemDocument),
-        (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal", body = ProblemDocument),
-        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
-        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+        ReadProblems,
     )
 )]
 pub(super) async fn get(
@@ -79,13 +73,7 @@ pub(super) async fn get(
     ),
     responses(
         (status = 200, description = "A page", body = OrderPage),
-        (status = 400, description = "malformed-parameter", body = ProblemDocument),
-        (status = 401, description = "unauthenticated", body = ProblemDocument),
-        (status = 403, description = "forbidden", body = ProblemDocument),
-        (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal", body = ProblemDocument),
-        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
-        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+        ReadProblems,
     )
 )]
 pub(super) async fn list(
@@ -126,14 +114,8 @@ pub(super) async fn list(
     params(("id" = Uuid, Path, description = "The order")),
     responses(
         (status = 200, description = "The history", body = History),
-        (status = 400, description = "malformed-parameter", body = ProblemDocument),
-        (status = 401, description = "unauthenticated", body = ProblemDocument),
-        (status = 403, description = "forbidden", body = ProblemDocument),
         (status = 404, description = "not-found, also for another principal's", body = ProblemDocument),
-        (status = 429, description = "rate-limited", body = ProblemDocument),
-        (status = 500, description = "internal", body = ProblemDocument),
-        (status = 503, description = "overloaded, unavailable, shutting-down", body = ProblemDocument),
-        (status = 504, description = "deadline-exceeded", body = ProblemDocument),
+        ReadProblems,
     )
 )]
 pub(super) async fn history(

@@ -45,7 +45,7 @@ pub(super) fn refused(error: CommandError) -> ApiError {
     }
 }
 
-/// 409 for an order in a status that this release does not know: the release cannot tell which status may follow.
+/// 409 for an order in a status that this release does not know. The release does not know the following statuses either.
 fn unknown_status(from: &str, to: Status) -> ApiError {
     Problem::new(StatusCode::CONFLICT, "illegal-transition", "The order's state does not allow this")
         .detail("this release of the service does not know the order's status; a newer one may")

@@ -1,6 +1,6 @@
 //! Operator routes: `POST /admin/v1/reconcile` tries all unresolved orders now, in the operator's name. `GET
-//! /admin/v1/orders/stuck` lists the orders that are set apart. `GET /admin/v1/orders/{id}/waiting` tells why an order
-//! waits, when it is tried next, and which commands have no final reply.
+//! /admin/v1/orders/stuck` lists the stuck orders. `GET /admin/v1/orders/{id}/waiting` gives the reason why an order waits,
+//! the time of its next try, and the commands without a final reply.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The reconciler: the sweep takes every due order and advances it by the same path as a request does. The rows tell
-//! which orders are due, so the sweep needs no message.
+//! The reconciler: the sweep takes every due order and advances it by the same path as a request does. The rows have
+//! the times at which orders are due, so the sweep needs no message.
 //!
 //! It reads the breaker before it takes work, so that a dead inventory costs one probe and not a lease for every
 //! waiting order. It stops with the process, and its leases end by themselves.
@@ -25,7 +25,7 @@ use crate::domain::Status;
 use crate::store::{Due, Order};
 
 /// Interval between sweeps that no signal started. A fifth of a second is well inside the five seconds in which all
-/// orders are to be resolved once inventory is back, and costs two index look-ups.
+/// orders are to be resolved once inventory is back, and costs two searches by an index.
 const TICK: Duration = Duration::from_millis(200);
 /// Orders taken at once while inventory's breakers are closed.
 const BATCH: i64 = 128;

@@ -76,15 +76,6 @@ pub struct EntryFacts<'a> {
     pub payload_hash: Option<[u8; 32]>,
 }
 
-/// Result of [`Store::create`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum Created {
-    /// The order exists.
-    New(Arc<Order>),
-    /// The key is taken, and nothing was written.
-    KeyTaken,
-}
-
 /// The action for a customer's command on an order whose row is locked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CommandDecision {
@@ -148,7 +139,8 @@ impl Store {
         &self.journal
     }
 
-    /// Creates the order `key.aggregate_id` with its first entry and a request's lease, and claims `key`.
+    /// Creates the order `key.aggregate_id` with its first entry and a request's lease, and claims `key`. `None` when the key
+    /// is taken: nothing was written.
     ///
     /// # Errors
     /// [`DatabaseError::Deadline`] when the order could not be created before `deadline`. Nothing was written.
@@ -158,7 +150,7 @@ impl Store {
         key: Claim,
         deadline: Deadline,
         facts: EntryFacts<'_>,
-    ) -> Result<Created, DatabaseError> {
+    ) -> Result<Option<Arc<Order>>, DatabaseError> {
         let id = key.aggregate_id;
         let (status, sealed) = self.seal(id, None, intent, facts);
         let order = Arc::new(Order {
@@ -193,14 +185,14 @@ impl Store {
             deadline: deadline.instant(),
         });
         match self.creating.write(until, Arc::clone(&new)).await {
-            Ok(write::Created::New) => Ok(Created::New(order)),
-            Ok(write::Created::KeyTaken) => Ok(Created::KeyTaken),
+            Ok(write::Created::New) => Ok(Some(order)),
+            Ok(write::Created::KeyTaken) => Ok(None),
             Ok(write::Created::TooLate) => Err(DatabaseError::Deadline),
             // COMMIT outcome unknown: it succeeded if the key belongs to this order.
             Err(unknown @ DatabaseError::Unknown(_)) => {
                 match self.find_by_key(&new.key.principal, new.key.key_hash, until).await {
-                    Ok(Some((row, _))) if row.aggregate_id == id => Ok(Created::New(order)),
-                    Ok(Some(_)) => Ok(Created::KeyTaken),
+                    Ok(Some((row, _))) if row.aggregate_id == id => Ok(Some(order)),
+                    Ok(Some(_)) => Ok(None),
                     Ok(None) | Err(_) => Err(unknown),
                 }
             }

@@ -60,8 +60,8 @@ pub struct Order<S = Status> {
     pub failed_alone: i32,
 }
 
-/// Number of tries that failed while other orders were served, from which an order is set apart. It then waits by longer
-/// back-offs, and a sweep of its own takes it.
+/// Number of tries that failed while other orders were served, from which an order is stuck. Its back-offs are longer then,
+/// and a separate sweep takes it.
 pub const STUCK: i32 = 3;
 
 /// An order whose status this release may not know.

@@ -81,7 +81,7 @@ async fn orders_that_hang_do_not_delay_the_holds_whose_time_is_up() {
 }
 
 #[tokio::test]
-async fn a_reservation_that_ended_behind_the_orders_back_is_told_and_seldom_asked_about() {
+async fn a_reservation_that_ended_without_its_order_is_reported_and_seldom_asked_about() {
     let gone = json!({"type": "urn:mainstay:problem:not-found", "title": "Nothing", "status": 404, "retryable": false,
         "same_key": true});
     for state in ["released", "confirmed", "refused", "voided", "absent", "held"] {

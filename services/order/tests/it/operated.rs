@@ -44,10 +44,10 @@ async fn a_reconcile_reports_an_open_breaker_and_the_number_of_waiting_orders() 
     let routes = || reconcile::admin::routes(stage.app.clone(), Tasks::new());
     let breaker = stage.app.breakers.list().remove(0);
     stage.app.breakers.get(&breaker.name).unwrap().force_open();
-    let (status, told) = json_of(routes(), reconcile_now()).await;
-    assert_eq!(status, 200, "{told}");
+    let (status, document) = json_of(routes(), reconcile_now()).await;
+    assert_eq!(status, 200, "{document}");
     assert_eq!(
-        told,
+        document,
         json!({
             "unresolved": 2, "taken": 0, "moved": 0, "waiting": 0, "overtaken": 0, "failed": 0,
             "breakers": [{"name": breaker.name, "state": "forced-open"}],
@@ -55,8 +55,11 @@ async fn a_reconcile_reports_an_open_breaker_and_the_number_of_waiting_orders() 
     );
     stage.app.breakers.get(&breaker.name).unwrap().force_closed();
     stage.hop.close().await;
-    let (_, told) = json_of(routes(), reconcile_now()).await;
-    assert_eq!((&told["unresolved"], &told["taken"], &told["waiting"]), (&json!(2), &json!(2), &json!(2)));
+    let (_, document) = json_of(routes(), reconcile_now()).await;
+    assert_eq!(
+        (&document["unresolved"], &document["taken"], &document["waiting"]),
+        (&json!(2), &json!(2), &json!(2))
+    );
 }
 
 #[tokio::test]
@@ -70,23 +73,23 @@ async fn a_full_pool_of_the_requests_is_reported_and_does_not_decide_readiness()
         };
         router(&Lifecycle::new(PATIENCE), readiness, Router::new())
     };
-    let look = || Request::get("/readyz").body(Body::empty()).unwrap();
+    let probe = || Request::get("/readyz").body(Body::empty()).unwrap();
     let (own, served) = (stage.another_pool(), stage.app.store.database().clone());
-    let (status, told) = json_of(ready(&own), look()).await;
-    assert_eq!((status, told["conditions"].as_array().unwrap().len()), (200, 2), "{told}");
-    assert_eq!(json_of(ready(&served), look()).await.0, 200);
+    let (status, document) = json_of(ready(&own), probe()).await;
+    assert_eq!((status, document["conditions"].as_array().unwrap().len()), (200, 2), "{document}");
+    assert_eq!(json_of(ready(&served), probe()).await.0, 200);
     let mut occupied = pin!(stage.occupy());
     assert!(occupied.as_mut().now_or_never().is_none(), "the connection is there and is taken");
     let mut waits = pin!(stage.occupy());
     assert!(waits.as_mut().now_or_never().is_none(), "a request waits for it");
-    let (status, told) = json_of(ready(&own), look()).await;
+    let (status, document) = json_of(ready(&own), probe()).await;
     let reported = json!({
         "name": "connections", "ok": false, "decides": false,
         "detail": "no connection is free, requests waiting for one: 1",
     });
-    assert_eq!((status, &told["conditions"][2]), (200, &reported), "{told}");
+    assert_eq!((status, &document["conditions"][2]), (200, &reported), "{document}");
     // From here on only clocks are waited for.
     tokio::time::pause();
-    let (status, told) = json_of(ready(&served), look()).await;
-    assert_eq!((status, &told["conditions"][0]["name"]), (503, &json!("database")), "{told}");
+    let (status, document) = json_of(ready(&served), probe()).await;
+    assert_eq!((status, &document["conditions"][0]["name"]), (503, &json!("database")), "{document}");
 }
