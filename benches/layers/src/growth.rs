@@ -27,10 +27,7 @@ impl Filled {
 
     pub fn make(&self) -> Instance {
         match self.owner {
-            "mainstay" => filled(
-                ours::breaker(BreakerConfig { window: self.window, ..BreakerConfig::default() }).0,
-                self.calls,
-            ),
+            "mainstay" => filled(ours::breaker(BreakerConfig::default().window(self.window)).0, self.calls),
             _ => filled(peers::time_window(self.window).layer(Noop::<Boom>::new()), self.calls),
         }
     }

@@ -47,7 +47,7 @@ pub fn breaker(config: BreakerConfig) -> (Breaker<Noop<CallError>>, Breakers) {
 
 fn open_breaker() -> Instance {
     let ten_minutes = Duration::from_mins(10);
-    let config = BreakerConfig { open_min: ten_minutes, open_max: ten_minutes, ..BreakerConfig::default() };
+    let config = BreakerConfig::default().open_min(ten_minutes).open_max(ten_minutes);
     let (service, _) = breaker(config);
     fail(&service, 100);
     refusing(service, Baseline::Plain)
@@ -82,7 +82,7 @@ fn client(config: ClientConfig, baseline: Baseline) -> Instance {
 }
 
 fn hedging() -> ClientConfig {
-    ClientConfig { hedge: Some(HedgeConfig::default()), ..ClientConfig::new(PEER) }
+    ClientConfig::new(PEER).hedge(Some(HedgeConfig::default()))
 }
 
 fn quota() -> RateLimitConfig {
@@ -91,8 +91,7 @@ fn quota() -> RateLimitConfig {
 }
 
 fn server(limit: LimitConfig) -> Instance {
-    let config =
-        ServerConfig { limit, rate_limit: Some(quota()), max_body: Some(1_024), ..ServerConfig::default() };
+    let config = ServerConfig::default().limit(limit).rate_limit(Some(quota())).max_body(Some(1_024));
     serving(&server::stack(config).expect(VALID), Baseline::Incoming)
 }
 

@@ -106,8 +106,7 @@ const SUBJECTS: [Subject; 5] = [
         name: "mainstay",
         make: || {
             tower::<CallError, _>(|inner| {
-                let config =
-                    BreakerConfig { open_min: OPEN, open_max: OPEN, probes: 1, ..BreakerConfig::default() };
+                let config = BreakerConfig::default().open_min(OPEN).open_max(OPEN).probes(1);
                 let breakers =
                     Breakers::new("peer", config, Random::seeded(1)).expect("the settings are in range");
                 BreakerLayer::new(breakers).layer(inner)

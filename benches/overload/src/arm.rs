@@ -136,7 +136,7 @@ where
 
 /// Settings of the server stack. The limit is the number of workers; all other settings are the crate's defaults.
 fn server_config(without: Option<Layer>, adaptive: bool, extras: Extras) -> ServerConfig {
-    let mut config = ServerConfig { limit: LimitConfig::Fixed(WORKERS), ..ServerConfig::default() };
+    let mut config = ServerConfig::default().limit(LimitConfig::Fixed(WORKERS));
     if adaptive {
         config.limit = LimitConfig::Gradient(Bounds::default());
     }
@@ -145,7 +145,7 @@ fn server_config(without: Option<Layer>, adaptive: bool, extras: Extras) -> Serv
     }
     if without == Some(Layer::Deadline) {
         let long = Duration::from_secs(30);
-        config.deadline = DeadlinePolicy { default: long, max: long };
+        config.deadline = DeadlinePolicy::new(long, long);
     }
     if extras.quota_per_key {
         // 40 requests a second, of the 50 that a serialized key can have. The window is short, because a client may
@@ -188,7 +188,7 @@ impl Client {
     /// A client with the arm's client layers. Every attempt counts in `attempts`.
     pub(crate) fn new(arm: Arm, extras: Extras, attempts: &Series, seed: u64) -> anyhow::Result<Self> {
         let attempts = attempts.clone();
-        let pool = TransportConfig { max_idle: 1_024, ..TransportConfig::default() };
+        let pool = TransportConfig::default().max_idle(1_024);
         let transport = HyperTransport::new(&pool).map_request(move |request: ClientRequest| {
             attempts.count();
             request
@@ -235,24 +235,21 @@ impl Client {
 }
 
 fn breaker_config() -> BreakerConfig {
-    BreakerConfig { slow_call: ATTEMPT / 2, ..BreakerConfig::default() }
+    BreakerConfig::default().slow_call(ATTEMPT / 2)
 }
 
 /// Settings of the client stack. The timeouts are those of the control; all other settings are the crate's defaults.
 fn client_config(without: Option<Layer>, seed: u64) -> ClientConfig {
-    let mut config = ClientConfig {
-        total_timeout: PATIENCE,
-        reserve: Duration::ZERO,
-        attempt_timeout: ATTEMPT,
-        breaker: breaker_config(),
-        seed: Some(seed),
-        ..ClientConfig::new("dependency")
-    };
+    let mut config = ClientConfig::new("dependency")
+        .total_timeout(PATIENCE)
+        .reserve(Duration::ZERO)
+        .attempt_timeout(ATTEMPT)
+        .breaker(breaker_config())
+        .seed(Some(seed));
     match without {
         None | Some(Layer::Limit | Layer::Deadline) => {}
         Some(Layer::Budget) => {
-            config.retry.budget =
-                BudgetConfig { percent: 100, floor_per_second: 1_000, ..BudgetConfig::default() };
+            config.retry.budget = BudgetConfig::default().percent(100).floor_per_second(1_000);
         }
         Some(Layer::Breaker) => {
             (config.breaker.min_calls, config.breaker.consecutive_failures) = (10_000, 10_000);

@@ -75,7 +75,7 @@ impl Assembly {
         #[cfg(feature = "faults")]
         let faults = self.common.faults_enabled.then(|| (self.faults.clone(), format!("{peer}-client")));
         #[cfg(feature = "faults")]
-        let config = ClientConfig { faults, ..config };
+        let config = config.faults(faults);
         config
     }
 

@@ -35,28 +35,22 @@ pub(crate) struct Client {
 impl Client {
     /// Creates a client. `name` stands for the listener in errors and events; `base` is its URL.
     pub(crate) fn new(name: &str, base: &str, token: Option<&Secret>) -> anyhow::Result<Self> {
-        let config =
-            ClientConfig { total_timeout: TOTAL, attempt_timeout: ATTEMPT, ..ClientConfig::new(name) };
+        let config = ClientConfig::new(name).total_timeout(TOTAL).attempt_timeout(ATTEMPT);
         Self::of(config, &TransportConfig::default(), base, token)
     }
 
     /// Creates a client for an interactive command's reads. [`READS_WITHIN`] bounds a read with its connection and
     /// retries. Pages of a journal may be large.
     pub(crate) fn for_reads(name: &str, base: &str, token: Option<&Secret>) -> anyhow::Result<Self> {
-        let config = ClientConfig {
-            total_timeout: READS_WITHIN,
-            attempt_timeout: READS_WITHIN,
-            ..ClientConfig::new(name)
-        };
-        let transport = TransportConfig { max_body: LARGEST_PAGE, ..TransportConfig::default() };
+        let config = ClientConfig::new(name).total_timeout(READS_WITHIN).attempt_timeout(READS_WITHIN);
+        let transport = TransportConfig::default().max_body(LARGEST_PAGE);
         Self::of(config, &transport, base, token)
     }
 
     /// Creates a client for whole feeds, read page by page. The pages are large.
     pub(crate) fn for_feeds(name: &str, base: &str, token: &Secret) -> anyhow::Result<Self> {
-        let config =
-            ClientConfig { total_timeout: TOTAL, attempt_timeout: ATTEMPT, ..ClientConfig::new(name) };
-        let transport = TransportConfig { max_body: LARGEST_PAGE, ..TransportConfig::default() };
+        let config = ClientConfig::new(name).total_timeout(TOTAL).attempt_timeout(ATTEMPT);
+        let transport = TransportConfig::default().max_body(LARGEST_PAGE);
         Self::of(config, &transport, base, Some(token))
     }
 
@@ -77,15 +71,13 @@ impl Client {
         token: &Secret,
         patience: Duration,
     ) -> anyhow::Result<Self> {
-        let config = ClientConfig {
-            total_timeout: patience,
-            attempt_timeout: patience,
-            max_in_flight: 4_096,
+        let config = ClientConfig::new(name)
+            .total_timeout(patience)
+            .attempt_timeout(patience)
+            .max_in_flight(4_096)
             // The replay must meet a slow service, so a slow call does not open the breaker.
-            breaker: BreakerConfig { slow_call: 2 * patience, ..BreakerConfig::default() },
-            ..ClientConfig::new(name)
-        };
-        let transport = TransportConfig { max_idle: 256, ..TransportConfig::default() };
+            .breaker(BreakerConfig::default().slow_call(2 * patience));
+        let transport = TransportConfig::default().max_idle(256);
         Self::of(config, &transport, base, Some(token))
     }
 

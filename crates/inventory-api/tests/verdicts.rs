@@ -20,8 +20,8 @@ async fn verdicts(status: StatusCode, body: &str) -> (Answer<inventory_api::Rese
         let reply = Response::builder().status(status).body(body.clone());
         async { Ok::<_, CallError>(reply.expect("a status and a body make a reply")) }
     });
-    let retry = RetryConfig { max_attempts: 1, ..RetryConfig::default() };
-    let stack = client::stack(ClientConfig { retry, ..ClientConfig::new("inventory") }, transport)
+    let retry = RetryConfig::default().max_attempts(1);
+    let stack = client::stack(ClientConfig::new("inventory").retry(retry), transport)
         .expect("the default settings are in range");
     let client = InventoryClient::new(stack.clone(), URL, "token").expect("the token can be sent");
     let context = CallContext {

@@ -29,7 +29,8 @@ async fn slow(
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().json().init();
-    let config = ServerConfig { limit: LimitConfig::Gradient(Bounds::default()), ..ServerConfig::default() }
+    let config = ServerConfig::default()
+        .limit(LimitConfig::Gradient(Bounds::default()))
         .route(|head| head.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned().into()));
     let stack = stack(config)?;
     let (drain, watched) = (stack.drain(), stack.clone());

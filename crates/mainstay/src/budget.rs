@@ -16,26 +16,23 @@ use tokio::time::Instant;
 
 use crate::clock::nanos_since;
 use crate::config_error::{Check, ConfigError};
+use crate::settings::settings;
 use crate::sync::{Mutex, lock};
 use crate::window::{Counts, Window};
 
-/// Settings of a retry budget.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BudgetConfig {
-    /// Retries and hedges for each hundred definite answers; 0 to 100. Default 10: with three layers at 10 % each,
-    /// load grows at most 1.33 times; with three attempts and no budget it grows 27 times (Google SRE Book, "Handling
-    /// Overload", uses the same share).
-    pub percent: u32,
-    /// Length of the window in which deposits count; 1 s to 10 min. Default 10 s, as Finagle.
-    pub window: Duration,
-    /// Further retries per second that need no deposit; 0 to 1,000. Default 1: Finagle's 10 would double the load of
-    /// a client that makes ten calls a second.
-    pub floor_per_second: u32,
-}
-
-impl Default for BudgetConfig {
-    fn default() -> Self {
-        Self { percent: 10, window: Duration::from_secs(10), floor_per_second: 1 }
+settings! {
+    /// Settings of a retry budget.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct BudgetConfig {
+        /// Retries and hedges for each hundred definite answers; 0 to 100. Default 10: with three layers at 10 % each,
+        /// load grows at most 1.33 times; with three attempts and no budget it grows 27 times (Google SRE Book, "Handling
+        /// Overload", uses the same share).
+        pub percent: u32 = 10,
+        /// Length of the window in which deposits count; 1 s to 10 min. Default 10 s, as Finagle.
+        pub window: Duration = Duration::from_secs(10),
+        /// Further retries per second that need no deposit; 0 to 1,000. Default 1: Finagle's 10 would double the load of
+        /// a client that makes ten calls a second.
+        pub floor_per_second: u32 = 1,
     }
 }
 

@@ -60,6 +60,7 @@ pub mod registry;
 pub mod retry;
 #[cfg(feature = "server")]
 pub mod server;
+mod settings;
 mod sync;
 #[cfg(feature = "throttle")]
 pub mod throttle;
@@ -86,7 +87,8 @@ pub use registry::Registry;
 pub use trace::TraceContext;
 pub use trail::DecisionTrail;
 
-/// The README's examples, compiled.
+/// The examples of the documents, compiled.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/symptoms.md")]
+struct Documents;

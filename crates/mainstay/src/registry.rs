@@ -117,7 +117,7 @@ impl Registry {
     /// Registers breakers that are used alone.
     pub fn breakers(&self, breakers: &Breakers) {
         let weak = breakers.downgrade();
-        self.lock().breakers.watch(Box::new(move || weak.upgrade().map(Breakers::from_shared)));
+        self.lock().breakers.watch(Box::new(move || weak.upgrade().map(Breakers::from_peer)));
     }
 
     /// Registers a bulkhead that is used alone.

@@ -43,8 +43,7 @@ fn quota() -> RateLimitConfig {
 #[tokio::test(start_paused = true)]
 async fn both_stacks_are_listed_with_every_part_and_its_state() {
     let registry = Registry::default();
-    let server =
-        server::stack(ServerConfig { rate_limit: Some(quota()), ..ServerConfig::default() }).unwrap();
+    let server = server::stack(ServerConfig::default().rate_limit(Some(quota()))).unwrap();
     registry.server("public", &server);
     let client = client("inventory", 500);
     registry.client(&client);
@@ -108,8 +107,7 @@ async fn each_part_is_listed_when_it_is_used_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_part_that_is_no_longer_used_leaves_the_list() {
     let registry = Registry::default();
-    let server =
-        server::stack(ServerConfig { rate_limit: Some(quota()), ..ServerConfig::default() }).unwrap();
+    let server = server::stack(ServerConfig::default().rate_limit(Some(quota()))).unwrap();
     let service = server.layer(service_fn(|_: Request<_>| async {
         Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::default()))
     }));

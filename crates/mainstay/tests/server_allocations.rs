@@ -62,9 +62,8 @@ async fn law_15_the_limiters_allocate_nothing_on_the_success_path() {
 #[tokio::test]
 async fn law_15_a_request_through_the_whole_stack_allocates_a_stated_number_of_times() {
     for limit in [LimitConfig::Fixed(4), LimitConfig::Gradient(Bounds::default())] {
-        let mut service = stack(ServerConfig { limit, ..ServerConfig::default() })
-            .unwrap()
-            .layer(tower::service_fn(handler));
+        let mut service =
+            stack(ServerConfig::default().limit(limit)).unwrap().layer(tower::service_fn(handler));
         let mut send = |request| drop(service.call(request).now_or_never().unwrap());
         send(request());
         let requests: Vec<_> = (0..1_000).map(|_| request()).collect();
@@ -77,8 +76,8 @@ async fn law_15_a_request_through_the_whole_stack_allocates_a_stated_number_of_t
 /// A refusal allocates about twice as often as a success, for the problem document, and leaves nothing allocated.
 #[tokio::test]
 async fn law_15_a_refusal_allocates_a_stated_number_of_times() {
-    let queue = QueueConfig { capacity: Some(0), ..QueueConfig::default() };
-    let settings = ServerConfig { limit: LimitConfig::Fixed(1), queue, ..ServerConfig::default() };
+    let queue = QueueConfig::default().capacity(Some(0));
+    let settings = ServerConfig::default().limit(LimitConfig::Fixed(1)).queue(queue);
     let mut service = stack(settings).unwrap().layer(tower::service_fn(handler));
     let held = service.call(request()).now_or_never().unwrap();
     let mut send = |request| drop(service.call(request).now_or_never().unwrap());

@@ -74,12 +74,10 @@ async fn cross(requests: u64, network: Network) -> anyhow::Result<Arc<Counts>> {
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
         }
     });
-    let config = ServerConfig {
-        limit: LimitConfig::Fixed(64),
-        queue: QueueConfig { capacity: Some(1_000), ..QueueConfig::default() },
-        deadline: DeadlinePolicy { default: Duration::from_secs(30), ..DeadlinePolicy::default() },
-        ..ServerConfig::default()
-    };
+    let config = ServerConfig::default()
+        .limit(LimitConfig::Fixed(64))
+        .queue(QueueConfig::default().capacity(Some(1_000)))
+        .deadline(DeadlinePolicy::new(Duration::from_secs(30), Duration::from_secs(30)));
     let server = server::stack(config)?.layer(handler);
     let (seen, draws) = (Arc::clone(&counts), random.clone());
     let transport = service_fn(move |request: ClientRequest| {

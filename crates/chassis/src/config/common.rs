@@ -124,14 +124,13 @@ impl CommonConfig {
             let tokens = tokens.clone();
             RateLimitConfig::new(quota, Duration::from_secs(1), move |head| name(&tokens, head))
         });
-        ServerConfig {
+        self.process
+            .server()
             // For each connection to the database, the request that uses it and three that will use it next: a
             // connection never waits for a request, and the queue in front of it stays short.
-            limit: LimitConfig::Fixed(4 * self.database_connections as usize),
-            rate_limit: quota,
-            read_body: Some(ReadBodyConfig::new(MAX_BODY, move |head| name(&tokens, head))),
-            ..self.process.server()
-        }
+            .limit(LimitConfig::Fixed(4 * self.database_connections as usize))
+            .rate_limit(quota)
+            .read_body(Some(ReadBodyConfig::new(MAX_BODY, move |head| name(&tokens, head))))
     }
 }
 

@@ -49,8 +49,7 @@ pub(crate) fn server_config() -> ServerConfig {
     let read_body = ReadBodyConfig::new(chassis::MAX_BODY, move |head| {
         tokens.principal(head.headers).map(|principal| principal.name.to_string().into())
     });
-    let config = ServerConfig { read_body: Some(read_body), ..ServerConfig::default() };
-    config.route(chassis::routes::matched)
+    ServerConfig::default().read_body(Some(read_body)).route(chassis::routes::matched)
 }
 
 /// Serves `open` behind the server stack, and operations beside it.

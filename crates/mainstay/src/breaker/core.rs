@@ -5,15 +5,6 @@
 //! costs one load to be admitted and one addition to be counted. Every change of the word happens under the mutex:
 //! changes are rare, and every call reads.
 //!
-//! ```text
-//!            rate or consecutive rule                    wait over, a call comes
-//!   closed ───────────────────────────▶ open ───────────────────────────────────▶ half-open
-//!     ▲                                  ▲ ▲                                        │    │
-//!     │ ramp over                        │ └── a probe failed, or none was answered ┘    │
-//!     └────────────── ramping ───────────┘ rules                                         │
-//!                        ▲──────────────────────────────────────── every probe succeeded ┘
-//! ```
-//!
 //! A probe whose caller left shows nothing of the endpoint, and the next caller gets its probe at once. An endpoint
 //! that hangs while every caller leaves early must not keep the breaker half-open for ever. So the breaker adds up
 //! the time that such probes have waited since the last answer, each with at least a twentieth of `probe_timeout`,
@@ -24,9 +15,9 @@
 //! result from before the breaker opened can neither close nor reopen it.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::time::Duration;
 
+pub(crate) use super::facts::{Admitted, Ended, Order, Rejected, Transition, Verdict, View};
 use super::pace::{open_wait, ramp_admits};
 use super::word::{MILLIS, Word};
 use super::{BreakerConfig, BreakerState};
@@ -36,81 +27,6 @@ use crate::window::{Counts, Window};
 
 /// Slots of the window: 100 ms each with the default window of 10 s.
 const SLOTS: usize = if cfg!(loom) { 2 } else { 100 };
-
-/// The effect of one finished call on the breaker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Good,
-    Bad,
-    /// The call was sent and gave no evidence: the caller left before the answer.
-    Left,
-    /// The call was not sent.
-    Unsent,
-}
-
-/// The end of a call: its verdict and its duration.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ended {
-    pub(crate) verdict: Verdict,
-    /// Duration in nanoseconds.
-    pub(crate) took: u64,
-    /// Whether the call took at least `slow_call`.
-    pub(crate) is_slow: bool,
-}
-
-/// Permission to make one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Admitted {
-    generation: u64,
-    pub(crate) probe: bool,
-    /// Whether the call repeats work that has failed before; such a call does not count against the endpoint.
-    repeated: bool,
-}
-
-/// A refusal: the state that refused the call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rejected {
-    pub(crate) state: BreakerState,
-    pub(crate) open_for: Duration,
-}
-
-impl From<Rejected> for Cow<'static, str> {
-    fn from(Rejected { state, open_for }: Rejected) -> Self {
-        match state {
-            BreakerState::Open => {
-                // `u64`, because formatting it takes half the time of the `u128` of `as_millis`.
-                let millis = u64::try_from(open_for.as_millis()).unwrap_or(u64::MAX);
-                format!("open for another {millis} ms").into()
-            }
-            BreakerState::HalfOpen => "half-open, every probe is taken".into(),
-            BreakerState::Ramping => "ramping, this call's share is used".into(),
-            BreakerState::ForcedOpen => "forced open by an operator".into(),
-            BreakerState::Closed | BreakerState::ForcedClosed => "closed".into(),
-        }
-    }
-}
-
-impl fmt::Display for Rejected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&Cow::from(*self))
-    }
-}
-
-/// A change of state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Transition {
-    pub(crate) from: BreakerState,
-    pub(crate) to: BreakerState,
-    pub(crate) why: Cow<'static, str>,
-}
-
-/// An order that an operator can give.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    ForceOpen,
-    ForceClosed,
-    Reset,
-}
 
 #[derive(Debug, Clone, Default)]
 struct Slow {
@@ -134,18 +50,6 @@ impl Slow {
     fn has_place(&self, repeated: bool, config: &BreakerConfig) -> bool {
         self.probes_taken < config.probes && !(repeated && self.repeat_in_flight)
     }
-}
-
-/// The breaker's state and counts at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct View {
-    pub(crate) state: BreakerState,
-    pub(crate) open_for: Duration,
-    pub(crate) calls: u64,
-    pub(crate) failures: u64,
-    pub(crate) slow: u64,
-    pub(crate) consecutive_failures: u32,
-    pub(crate) trips: u64,
 }
 
 #[derive(Debug)]

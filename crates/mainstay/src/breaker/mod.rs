@@ -4,6 +4,15 @@
 //! The window slides continuously and costs the same at any call rate. [`BreakerConfig`] has the rules and the
 //! sources of their numbers.
 //!
+//! ```text
+//!            rate or consecutive rule                    wait over, a call comes
+//!   closed ───────────────────────────▶ open ───────────────────────────────────▶ half-open
+//!     ▲                                  ▲ ▲                                        │    │
+//!     │ ramp over                        │ └── a probe failed, or none was answered ┘    │
+//!     └────────────── ramping ───────────┘ rules                                         │
+//!                        ▲──────────────────────────────────────── every probe succeeded ┘
+//! ```
+//!
 //! ```
 //! use bytes::Bytes;
 //! use http::{Request, Response};
@@ -33,6 +42,7 @@
 mod cell;
 mod config;
 pub(crate) mod core;
+mod facts;
 mod pace;
 mod permit;
 mod registry;

@@ -16,10 +16,10 @@ use crate::{CallError, Endpoint, RequestContext};
 
 /// The breakers of one dependency. Clones share them, and so do layers and services made from one handle.
 #[derive(Debug, Clone)]
-pub struct Breakers(Arc<Shared>);
+pub struct Breakers(Arc<PeerBreakers>);
 
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct PeerBreakers {
     settings: Arc<Settings>,
     /// The endpoint name for requests whose URI has no host.
     fallback: Endpoint,
@@ -61,15 +61,15 @@ impl Breakers {
         let fallback = fallback.expect("checked above");
         let settings =
             Arc::new(Settings { peer: peer.into(), slow_nanos: nanos(config.slow_call), config, random });
-        Ok(Self(Arc::new(Shared { settings, fallback, cells: RwLock::default() })))
+        Ok(Self(Arc::new(PeerBreakers { settings, fallback, cells: RwLock::default() })))
     }
 
     /// A weak reference, for a registry that observes the breakers without keeping them alive.
-    pub(crate) fn downgrade(&self) -> Weak<Shared> {
+    pub(crate) fn downgrade(&self) -> Weak<PeerBreakers> {
         Arc::downgrade(&self.0)
     }
 
-    pub(crate) fn from_shared(shared: Arc<Shared>) -> Self {
+    pub(crate) fn from_peer(shared: Arc<PeerBreakers>) -> Self {
         Self(shared)
     }
 

@@ -24,7 +24,7 @@ use crate::decision::{Decided, Level};
 use crate::{CallError, Endpoint, Outcome, RepeatedWork, RequestContext};
 
 #[derive(Debug)]
-struct Shared {
+struct AttemptCounters {
     peer: Arc<str>,
     attempts: [Counter; Outcome::ALL.len()],
 }
@@ -48,7 +48,7 @@ struct Shared {
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-pub struct AttemptLayer(Arc<Shared>);
+pub struct AttemptLayer(Arc<AttemptCounters>);
 
 impl AttemptLayer {
     /// A layer that counts in `mainstay_client_attempts_total{peer, outcome}`.
@@ -56,7 +56,7 @@ impl AttemptLayer {
         let attempts = Outcome::ALL.map(
             |outcome| counter!(names::ATTEMPTS, "peer" => peer.to_owned(), "outcome" => outcome.as_str()),
         );
-        Self(Arc::new(Shared { peer: peer.into(), attempts }))
+        Self(Arc::new(AttemptCounters { peer: peer.into(), attempts }))
     }
 }
 
@@ -72,7 +72,7 @@ impl<S> Layer<S> for AttemptLayer {
 #[derive(Debug, Clone)]
 pub struct Attempt<S> {
     inner: S,
-    shared: Arc<Shared>,
+    shared: Arc<AttemptCounters>,
     /// The endpoint of the last call and its name. The next call usually has the same endpoint.
     last: Option<(Endpoint, Cow<'static, str>)>,
 }
@@ -168,7 +168,7 @@ struct Note {
     summary: Option<RequestSummary>,
     endpoint: Option<Cow<'static, str>>,
     span: Span,
-    shared: Arc<Shared>,
+    shared: Arc<AttemptCounters>,
     /// True until the outcome of the attempt is recorded.
     open: bool,
 }

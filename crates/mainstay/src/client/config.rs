@@ -6,62 +6,45 @@ use crate::breaker::BreakerConfig;
 use crate::config_error::{Check, ConfigError, PEER};
 use crate::hedge::HedgeConfig;
 use crate::retry::RetryConfig;
+use crate::settings::settings;
 use crate::throttle::ThrottleConfig;
 
-/// Settings of one client stack, which serves one dependency. Everything is per dependency, except the breaker, which
-/// is per endpoint.
-#[derive(Debug, Clone)]
-pub struct ClientConfig {
-    /// Name of the dependency in metrics, events and errors: 1 to 64 characters of `A-Za-z0-9._-`. Default `peer`.
-    pub peer: String,
-    /// Timeout of a whole call, retries and waits included; 1 ms to 10 min. The caller's deadline can only shorten
-    /// it. Default 2 s: the time that a person still waits for (the edge default of this project's contract).
-    pub total_timeout: Duration,
-    /// Time kept back from the caller's deadline for this hop's own work after the call; up to 10 s. Default 50 ms: a
-    /// local database transaction at its 99.9th percentile.
-    pub reserve: Duration,
-    /// Timeout of one attempt, connecting and reading the body included; 1 ms to 10 min, and not above
-    /// `total_timeout`. Default 1 s. A better value is the dependency's own 99.9th percentile, which wastes one
-    /// attempt in a thousand (Amazon Builders' Library, "Timeouts, retries and backoff with jitter").
-    pub attempt_timeout: Duration,
-    /// Shortest time for an attempt; up to 10 s. Default 5 ms: a round trip within one site with time for the work.
-    /// An attempt with less time does not begin.
-    pub least_attempt_time: Duration,
-    /// Retries and their budget.
-    pub retry: RetryConfig,
-    /// Hedging of slow reads; `None` (default) disables it.
-    pub hedge: Option<HedgeConfig>,
-    /// Throttling while the peer sheds.
-    pub throttle: ThrottleConfig,
-    /// Circuit breaker, one per endpoint.
-    pub breaker: BreakerConfig,
-    /// Limit of calls to the dependency in flight; 1 to 1,000,000. Default 256. A better value is its capacity less a
-    /// reserve, or Little's law: peak rate times attempt timeout.
-    pub max_in_flight: usize,
-    /// Seed for jitter; `None` (default) takes a random seed from the operating system.
-    pub seed: Option<u64>,
-    /// Registry of injected faults, and the name of this fault point in it; `None` (default) injects nothing.
-    #[cfg(feature = "faults")]
-    pub faults: Option<(crate::fault::Faults, String)>,
-}
-
-impl Default for ClientConfig {
-    fn default() -> Self {
-        Self {
-            peer: "peer".to_owned(),
-            total_timeout: Duration::from_secs(2),
-            reserve: Duration::from_millis(50),
-            attempt_timeout: Duration::from_secs(1),
-            least_attempt_time: Duration::from_millis(5),
-            retry: RetryConfig::default(),
-            hedge: None,
-            throttle: ThrottleConfig::default(),
-            breaker: BreakerConfig::default(),
-            max_in_flight: 256,
-            seed: None,
-            #[cfg(feature = "faults")]
-            faults: None,
-        }
+settings! {
+    /// Settings of one client stack, which serves one dependency. Everything is per dependency, except the breaker, which
+    /// is per endpoint.
+    #[derive(Debug, Clone)]
+    pub struct ClientConfig {
+        /// Name of the dependency in metrics, events and errors: 1 to 64 characters of `A-Za-z0-9._-`. Default `peer`.
+        pub peer: String = "peer".to_owned(),
+        /// Timeout of a whole call, retries and waits included; 1 ms to 10 min. The caller's deadline can only shorten
+        /// it. Default 2 s: the time that a person still waits for (the edge default of this project's contract).
+        pub total_timeout: Duration = Duration::from_secs(2),
+        /// Time kept back from the caller's deadline for this hop's own work after the call; up to 10 s. Default 50 ms: a
+        /// local database transaction at its 99.9th percentile.
+        pub reserve: Duration = Duration::from_millis(50),
+        /// Timeout of one attempt, connecting and reading the body included; 1 ms to 10 min, and not above
+        /// `total_timeout`. Default 1 s. A better value is the dependency's own 99.9th percentile, which wastes one
+        /// attempt in a thousand (Amazon Builders' Library, "Timeouts, retries and backoff with jitter").
+        pub attempt_timeout: Duration = Duration::from_secs(1),
+        /// Shortest time for an attempt; up to 10 s. Default 5 ms: a round trip within one site with time for the work.
+        /// An attempt with less time does not begin.
+        pub least_attempt_time: Duration = Duration::from_millis(5),
+        /// Retries and their budget.
+        pub retry: RetryConfig = RetryConfig::default(),
+        /// Hedging of slow reads; `None` (default) disables it.
+        pub hedge: Option<HedgeConfig> = None,
+        /// Throttling while the peer sheds.
+        pub throttle: ThrottleConfig = ThrottleConfig::default(),
+        /// Circuit breaker, one per endpoint.
+        pub breaker: BreakerConfig = BreakerConfig::default(),
+        /// Limit of calls to the dependency in flight; 1 to 1,000,000. Default 256. A better value is its capacity less a
+        /// reserve, or Little's law: peak rate times attempt timeout.
+        pub max_in_flight: usize = 256,
+        /// Seed for jitter; `None` (default) takes a random seed from the operating system.
+        pub seed: Option<u64> = None,
+        /// Registry of injected faults, and the name of this fault point in it; `None` (default) injects nothing.
+        #[cfg(feature = "faults")]
+        pub faults: Option<(crate::fault::Faults, String)> = None,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::clock::{self, Turn};
 use crate::{CallError, Outcome, RepeatedWork, RequestContext};
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct CallMeters {
     peer: Arc<str>,
     total_timeout: Duration,
     requests: [Counter; Outcome::ALL.len()],
@@ -26,7 +26,7 @@ pub(super) struct Shared {
     durations: [Histogram; Outcome::ALL.len()],
 }
 
-impl Shared {
+impl CallMeters {
     pub(super) fn new(peer: &str, total_timeout: Duration) -> Self {
         let name = || peer.to_owned();
         Self {
@@ -46,7 +46,7 @@ impl Shared {
 #[derive(Debug, Clone)]
 pub(super) struct Entry<S> {
     pub(super) inner: S,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<CallMeters>,
 }
 
 impl<S, B, R> Service<Request<B>> for Entry<S>
@@ -80,7 +80,7 @@ where
 
 #[derive(Debug)]
 struct Measure {
-    shared: Arc<Shared>,
+    shared: Arc<CallMeters>,
     began: Instant,
     repeated: bool,
 }

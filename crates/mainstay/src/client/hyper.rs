@@ -20,32 +20,24 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use pin_project_lite::pin_project;
 use tower::Service;
 
+use crate::settings::settings;
 use crate::{CallError, Endpoint};
 
-/// Settings of [`HyperTransport`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TransportConfig {
-    /// Timeout of connecting. Default 300 ms, three times a lost SYN's share of a long-haul round trip. A connect
-    /// that is refused or gets no answer is then known not to have been sent, before the attempt timeout makes it an
-    /// unknown outcome.
-    pub connect_timeout: Duration,
-    /// Time for which an idle connection is kept. Default 15 s: below the idle timeout of common servers (60 to 75
-    /// s), so that this side closes it.
-    pub idle_timeout: Duration,
-    /// Idle connections kept for each endpoint. Default 64 (hyper-util keeps any number).
-    pub max_idle: usize,
-    /// The largest reply body, in bytes. Default 1 MiB.
-    pub max_body: usize,
-}
-
-impl Default for TransportConfig {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_millis(300),
-            idle_timeout: Duration::from_secs(15),
-            max_idle: 64,
-            max_body: 1024 * 1024,
-        }
+settings! {
+    /// Settings of [`HyperTransport`].
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct TransportConfig {
+        /// Timeout of connecting. Default 300 ms, three times a lost SYN's share of a long-haul round trip. A connect
+        /// that is refused or gets no answer is then known not to have been sent, before the attempt timeout makes it an
+        /// unknown outcome.
+        pub connect_timeout: Duration = Duration::from_millis(300),
+        /// Time for which an idle connection is kept. Default 15 s: below the idle timeout of common servers (60 to 75
+        /// s), so that this side closes it.
+        pub idle_timeout: Duration = Duration::from_secs(15),
+        /// Idle connections kept for each endpoint. Default 64 (hyper-util keeps any number).
+        pub max_idle: usize = 64,
+        /// The largest reply body, in bytes. Default 1 MiB.
+        pub max_body: usize = 1024 * 1024,
     }
 }
 

@@ -130,7 +130,7 @@ where
     let attempt = throttle.layer(attempt);
     let attempt = hedge.layer(attempt);
     let inner = total.layer(retry.layer(attempt));
-    let whole = Entry { inner, shared: Arc::new(entry::Shared::new(peer, config.total_timeout)) };
+    let whole = Entry { inner, shared: Arc::new(entry::CallMeters::new(peer, config.total_timeout)) };
     Ok(ClientStack { whole, parts: Arc::new(Parts { breakers, budget, bulkhead, throttle }) })
 }
 

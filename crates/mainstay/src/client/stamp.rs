@@ -22,12 +22,12 @@ use crate::headers::{TRACEPARENT, TRACESTATE, X_ATTEMPT, X_CORRELATION_ID, X_DEA
 use crate::{CallError, RequestContext, deadline};
 
 #[derive(Debug)]
-struct Shared {
+struct Target {
     peer: Arc<str>,
     rejected: Counter,
 }
 
-impl Shared {
+impl Target {
     #[cold]
     fn refuse(&self, context: &RequestContext) -> CallError {
         self.rejected.increment(1);
@@ -59,13 +59,13 @@ impl Shared {
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-pub struct StampLayer(Arc<Shared>);
+pub struct StampLayer(Arc<Target>);
 
 impl StampLayer {
     /// A layer for requests to `peer`.
     pub fn new(peer: &str) -> Self {
         let rejected = counter!(names::REJECTED, "peer" => peer.to_owned(), "reason" => "deadline-too-near");
-        Self(Arc::new(Shared { peer: peer.into(), rejected }))
+        Self(Arc::new(Target { peer: peer.into(), rejected }))
     }
 }
 
@@ -81,7 +81,7 @@ impl<S> Layer<S> for StampLayer {
 #[derive(Debug, Clone)]
 pub struct Stamp<S> {
     inner: S,
-    shared: Arc<Shared>,
+    shared: Arc<Target>,
 }
 
 impl<S, B> Service<Request<B>> for Stamp<S>

@@ -15,10 +15,10 @@ use crate::random::Random;
 /// The fault points of a process and the fault set at each. Clones share them. While no fault is set, a point costs
 /// one atomic load.
 #[derive(Debug, Clone)]
-pub struct Faults(Arc<Shared>);
+pub struct Faults(Arc<FaultPoints>);
 
 #[derive(Debug)]
-struct Shared {
+struct FaultPoints {
     set: AtomicUsize,
     points: Mutex<BTreeMap<String, Point>>,
     random: Random,
@@ -58,7 +58,7 @@ pub(super) struct Hit {
 impl Faults {
     /// A registry without points. `random` decides which calls are hit.
     pub fn new(random: Random) -> Self {
-        Self(Arc::new(Shared { set: AtomicUsize::new(0), points: Mutex::default(), random }))
+        Self(Arc::new(FaultPoints { set: AtomicUsize::new(0), points: Mutex::default(), random }))
     }
 
     fn points(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Point>> {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep};
 use tower::Service;
 use tower::util::Oneshot;
 
-use super::service::Shared;
+use super::service::Pacing;
 use crate::classify::{HasOutcome, outcome};
 use crate::context::IsHedge;
 use crate::{CallError, Outcome, RequestContext, clock};
@@ -48,7 +48,7 @@ pin_project! {
     where
         S: Service<Request<B>>,
     {
-        shared: Arc<Shared>,
+        shared: Arc<Pacing>,
         began: Instant,
         #[pin]
         timer: Option<Sleep>,
@@ -78,7 +78,7 @@ impl<S, B> Race<S, B>
 where
     S: Service<Request<B>>,
 {
-    pub(super) fn new(shared: Arc<Shared>, again: Option<(Duration, S, Request<B>)>) -> Self {
+    pub(super) fn new(shared: Arc<Pacing>, again: Option<(Duration, S, Request<B>)>) -> Self {
         let (delay, again) = match again {
             Some((delay, service, request)) => (delay, Some((service, request))),
             None => (Duration::ZERO, None),

@@ -40,29 +40,21 @@ use std::time::Duration;
 pub use self::future::HedgeFuture;
 pub use self::service::{Hedge, HedgeLayer};
 use crate::config_error::{Check, ConfigError};
+use crate::settings::settings;
 
-/// Settings of hedging.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HedgeConfig {
-    /// Percentile of recent latencies after which a read is sent a second time, in per cent; 50 to 99. Default 95.
-    pub percentile: u64,
-    /// Shortest delay before the second request; at most 10 min. Default 10 ms: below it there is no tail worth a
-    /// second request.
-    pub least_delay: Duration,
-    /// Reads that must be observed first; 1 to 10,000. Default 20.
-    pub min_samples: u64,
-    /// Span for which latencies are remembered: between one and two spans; 1 s to 10 min. Default 10 s.
-    pub span: Duration,
-}
-
-impl Default for HedgeConfig {
-    fn default() -> Self {
-        Self {
-            percentile: 95,
-            least_delay: Duration::from_millis(10),
-            min_samples: 20,
-            span: Duration::from_secs(10),
-        }
+settings! {
+    /// Settings of hedging.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct HedgeConfig {
+        /// Percentile of recent latencies after which a read is sent a second time, in per cent; 50 to 99. Default 95.
+        pub percentile: u64 = 95,
+        /// Shortest delay before the second request; at most 10 min. Default 10 ms: below it there is no tail worth a
+        /// second request.
+        pub least_delay: Duration = Duration::from_millis(10),
+        /// Reads that must be observed first; 1 to 10,000. Default 20.
+        pub min_samples: u64 = 20,
+        /// Span for which latencies are remembered: between one and two spans; 1 s to 10 min. Default 10 s.
+        pub span: Duration = Duration::from_secs(10),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::decision::{Decided, Level};
 use crate::{CallError, RepeatedWork, RequestContext, clock};
 
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct Pacing {
     peer: Arc<str>,
     config: HedgeConfig,
     latencies: Mutex<Latencies>,
@@ -29,7 +29,7 @@ pub(super) struct Shared {
     pub(super) denied: Counter,
 }
 
-impl Shared {
+impl Pacing {
     pub(super) fn record(&self, took: Duration) {
         self.latencies.lock().unwrap_or_else(PoisonError::into_inner).record(clock::now(), took);
     }
@@ -50,14 +50,14 @@ impl Shared {
 
 /// Layer that sends slow reads a second time.
 #[derive(Debug, Clone)]
-pub struct HedgeLayer(Option<Arc<Shared>>);
+pub struct HedgeLayer(Option<Arc<Pacing>>);
 
 impl HedgeLayer {
     /// A layer for calls to `peer`. Each hedge is withdrawn from `budget`, which a retry layer shares.
     pub fn new(peer: &str, config: HedgeConfig, budget: RetryBudget) -> Result<Self, ConfigError> {
         config.validate()?;
         let name = || peer.to_owned();
-        Ok(Self(Some(Arc::new(Shared {
+        Ok(Self(Some(Arc::new(Pacing {
             peer: peer.into(),
             latencies: Mutex::new(Latencies::new(config.span, clock::now())),
             config,
@@ -86,7 +86,7 @@ impl<S: Clone> Layer<S> for HedgeLayer {
 #[derive(Debug, Clone)]
 pub struct Hedge<S> {
     inner: S,
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<Pacing>>,
 }
 
 impl<S, B> Service<Request<B>> for Hedge<S>

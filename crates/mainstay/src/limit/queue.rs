@@ -17,23 +17,20 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::context::Priority;
+use crate::settings::settings;
 
-/// Settings of the queue: its length, and when it counts as standing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueConfig {
-    /// Maximum number of waiters. `None` (the default) is half of the current limit, so that a queue can add at
-    /// most half a service time. `Some(0)` disables the queue.
-    pub capacity: Option<usize>,
-    /// Longest wait that is no sign of overload. Default 5 ms.
-    pub target: Duration,
-    /// Time that waits must stay above `target` before the queue counts as standing. It is also the shortest wait
-    /// after which a standing queue refuses a waiter. Default 100 ms.
-    pub interval: Duration,
-}
-
-impl Default for QueueConfig {
-    fn default() -> Self {
-        Self { capacity: None, target: Duration::from_millis(5), interval: Duration::from_millis(100) }
+settings! {
+    /// Settings of the queue: its length, and when it counts as standing.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct QueueConfig {
+        /// Maximum number of waiters. `None` (the default) is half of the current limit, so that a queue can add at
+        /// most half a service time. `Some(0)` disables the queue.
+        pub capacity: Option<usize> = None,
+        /// Longest wait that is no sign of overload. Default 5 ms.
+        pub target: Duration = Duration::from_millis(5),
+        /// Time that waits must stay above `target` before the queue counts as standing. It is also the shortest wait
+        /// after which a standing queue refuses a waiter. Default 100 ms.
+        pub interval: Duration = Duration::from_millis(100),
     }
 }
 

@@ -5,24 +5,21 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::algorithm::{Sample, Verdict};
+use crate::settings::settings;
 
-/// The limits between which an adaptive algorithm moves, and the latency that it does not accept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    /// The lowest limit. Default 4: enough requests to notice that the service has recovered.
-    pub min: usize,
-    /// The first limit. Default 20, as in Netflix's concurrency-limits.
-    pub start: usize,
-    /// The highest limit. Default 200, as in Netflix's concurrency-limits.
-    pub max: usize,
-    /// The longest acceptable mean latency, whatever is usual. Above it the limit shrinks. Default 1 s, half of the
-    /// default deadline: beyond that, waiting and work together exceed the deadline.
-    pub ceiling: Duration,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self { min: 4, start: 20, max: 200, ceiling: Duration::from_secs(1) }
+settings! {
+    /// The limits between which an adaptive algorithm moves, and the latency that it does not accept.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Bounds {
+        /// The lowest limit. Default 4: enough requests to notice that the service has recovered.
+        pub min: usize = 4,
+        /// The first limit. Default 20, as in Netflix's concurrency-limits.
+        pub start: usize = 20,
+        /// The highest limit. Default 200, as in Netflix's concurrency-limits.
+        pub max: usize = 200,
+        /// The longest acceptable mean latency, whatever is usual. Above it the limit shrinks. Default 1 s, half of the
+        /// default deadline: beyond that, waiting and work together exceed the deadline.
+        pub ceiling: Duration = Duration::from_secs(1),
     }
 }
 

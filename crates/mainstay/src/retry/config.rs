@@ -4,36 +4,26 @@ use std::time::Duration;
 
 use crate::budget::BudgetConfig;
 use crate::config_error::{Check, ConfigError};
+use crate::settings::settings;
 
-/// Settings of the retries to one dependency.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RetryConfig {
-    /// Attempts in all, the first included; 1 to 10, where 1 never retries. Default 3 (Google SRE Book, AWS SDKs).
-    pub max_attempts: u32,
-    /// Ceiling of the first wait; up to 1 min. Default 25 ms, as Envoy.
-    pub backoff_base: Duration,
-    /// Highest ceiling, reached by doubling; `backoff_base` to 10 min. Default 250 ms, as Envoy.
-    pub backoff_cap: Duration,
-    /// Wait when the peer throttles without `Retry-After`; up to 10 min. Default 1 s, as AWS SDKs. The lower half is
-    /// always waited, the upper half is random.
-    pub throttled_wait: Duration,
-    /// Time that must remain for the attempt after the wait; up to 10 s. Default 5 ms. With less time left, the call
-    /// is not retried.
-    pub least_attempt_time: Duration,
-    /// Budget that all retries and hedges share.
-    pub budget: BudgetConfig,
-}
-
-impl Default for RetryConfig {
-    fn default() -> Self {
-        Self {
-            max_attempts: 3,
-            backoff_base: Duration::from_millis(25),
-            backoff_cap: Duration::from_millis(250),
-            throttled_wait: Duration::from_secs(1),
-            least_attempt_time: Duration::from_millis(5),
-            budget: BudgetConfig::default(),
-        }
+settings! {
+    /// Settings of the retries to one dependency.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct RetryConfig {
+        /// Attempts in all, the first included; 1 to 10, where 1 never retries. Default 3 (Google SRE Book, AWS SDKs).
+        pub max_attempts: u32 = 3,
+        /// Ceiling of the first wait; up to 1 min. Default 25 ms, as Envoy.
+        pub backoff_base: Duration = Duration::from_millis(25),
+        /// Highest ceiling, reached by doubling; `backoff_base` to 10 min. Default 250 ms, as Envoy.
+        pub backoff_cap: Duration = Duration::from_millis(250),
+        /// Wait when the peer throttles without `Retry-After`; up to 10 min. Default 1 s, as AWS SDKs. The lower half is
+        /// always waited, the upper half is random.
+        pub throttled_wait: Duration = Duration::from_secs(1),
+        /// Time that must remain for the attempt after the wait; up to 10 s. Default 5 ms. With less time left, the call
+        /// is not retried.
+        pub least_attempt_time: Duration = Duration::from_millis(5),
+        /// Budget that all retries and hedges share.
+        pub budget: BudgetConfig = BudgetConfig::default(),
     }
 }
 

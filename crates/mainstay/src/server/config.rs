@@ -42,7 +42,8 @@ impl LimitConfig {
     }
 }
 
-/// Settings of [`super::stack`]. Construct with [`ServerConfig::default`] and struct update.
+/// Settings of [`super::stack`]. Begin with [`ServerConfig::default`].
+#[non_exhaustive]
 pub struct ServerConfig {
     /// Deadlines of requests. Default 2 s, at most 30 s.
     pub deadline: DeadlinePolicy,
@@ -79,6 +80,18 @@ impl Default for ServerConfig {
             priority_ceiling: None,
             route: None,
         }
+    }
+}
+
+crate::settings::setters! {
+    ServerConfig {
+        deadline: DeadlinePolicy,
+        deadline_grace: Duration,
+        limit: LimitConfig,
+        queue: QueueConfig,
+        rate_limit: Option<RateLimitConfig>,
+        max_body: Option<u64>,
+        read_body: Option<ReadBodyConfig>,
     }
 }
 

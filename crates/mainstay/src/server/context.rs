@@ -28,6 +28,7 @@ use crate::{CorrelationId, Deadline, DecisionTrail, RequestContext, TraceContext
 
 /// Deadlines of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DeadlinePolicy {
     /// Time for a client without a readable deadline. Default 2 s, as in the contract.
     pub default: Duration,
@@ -42,6 +43,11 @@ impl Default for DeadlinePolicy {
 }
 
 impl DeadlinePolicy {
+    /// `default` for a client without a readable deadline, and at most `max` for a client that asks for more.
+    pub fn new(default: Duration, max: Duration) -> Self {
+        Self { default, max }
+    }
+
     /// The deadline of a request that arrives now with these headers.
     pub fn deadline(&self, headers: &HeaderMap) -> Deadline {
         Deadline::after(Deadline::left_from_headers(headers).unwrap_or(self.default).min(self.max))

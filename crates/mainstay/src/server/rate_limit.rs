@@ -36,6 +36,7 @@ pub type KeyFn = Arc<dyn for<'a> Fn(&RequestHead<'a>) -> Option<Cow<'a, str>> + 
 
 /// Settings of the quota per key.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct RateLimitConfig {
     /// Requests per window and key. An idle key may spend them all at once.
     pub quota: NonZeroU32,
@@ -45,6 +46,14 @@ pub struct RateLimitConfig {
     pub max_keys: usize,
     /// Function that returns the key of a request.
     pub key: KeyFn,
+}
+
+crate::settings::setters! {
+    RateLimitConfig {
+        quota: NonZeroU32,
+        window: Duration,
+        max_keys: usize,
+    }
 }
 
 impl RateLimitConfig {

@@ -43,7 +43,7 @@ const RETRY_AFTER_SECS: u64 = 1;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), std::convert::Infallible> {
-/// let limiter = Limiter::new(Fixed::new(1), QueueConfig { capacity: Some(0), ..QueueConfig::default() });
+/// let limiter = Limiter::new(Fixed::new(1), QueueConfig::default().capacity(Some(0)));
 /// let service = ShedLayer::new(limiter).layer(service_fn(|_: Request<()>| async {
 ///     Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from("hello"))))
 /// }));

@@ -128,7 +128,7 @@ async fn the_stamp_does_not_send_an_attempt_without_time() {
 async fn the_retry_repeats_and_gives_up() {
     let (recorder, peer) = (Recorder::new(), Peer::always(Do::Refuse));
     let budget = RetryBudget::new(&BudgetConfig::default()).unwrap();
-    let retry = RetryConfig { max_attempts: 2, ..RetryConfig::default() };
+    let retry = RetryConfig::default().max_attempts(2);
     let context = context();
     ask(&RetryLayer::new("inventory", retry, budget, Random::seeded(1)).unwrap(), &peer, &context).await;
     assert_eq!(peer.calls(), 2);
@@ -147,8 +147,8 @@ async fn the_retry_repeats_and_gives_up() {
 #[tokio::test(start_paused = true)]
 async fn the_hedge_sends_a_second_request_or_records_why_not() {
     let (recorder, peer) = (Recorder::new(), Peer::script([Do::Reply(200)]));
-    let budget = RetryBudget::new(&BudgetConfig { floor_per_second: 0, ..BudgetConfig::default() }).unwrap();
-    let config = HedgeConfig { min_samples: 1, ..HedgeConfig::default() };
+    let budget = RetryBudget::new(&BudgetConfig::default().floor_per_second(0)).unwrap();
+    let config = HedgeConfig::default().min_samples(1);
     let layer = HedgeLayer::new("inventory", config, budget.clone()).unwrap();
     ask(&layer, &peer, &context()).await;
     peer.turn([Do::after_ms(500, Do::Reply(200))]);
@@ -165,7 +165,7 @@ async fn the_hedge_sends_a_second_request_or_records_why_not() {
 #[tokio::test(start_paused = true)]
 async fn the_throttle_holds_back() {
     let (recorder, peer) = (Recorder::new(), Peer::always(Do::Reply(429)));
-    let config = ThrottleConfig { min_calls: 1, ..ThrottleConfig::default() };
+    let config = ThrottleConfig::default().min_calls(1);
     let layer = ThrottleLayer::new("inventory", config, Random::seeded(1)).unwrap();
     let mut held_back = context();
     for _ in 0..100 {

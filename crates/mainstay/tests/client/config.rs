@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mainstay::breaker::BreakerConfig;
 use mainstay::budget::{BudgetConfig, RetryBudget};
-use mainstay::client::ClientConfig;
+
 use mainstay::hedge::{HedgeConfig, HedgeLayer};
 use mainstay::retry::RetryConfig;
 use mainstay::throttle::ThrottleConfig;
@@ -16,42 +16,26 @@ use crate::support::{Do, Peer, config, get};
 #[test]
 fn a_wrong_setting_is_refused_by_name() {
     let ms = Duration::from_millis;
-    let breaker = |breaker| ClientConfig { breaker, ..config() };
-    let budget =
-        |budget| ClientConfig { retry: RetryConfig { budget, ..RetryConfig::default() }, ..config() };
-    let hedge = |hedge| ClientConfig { hedge: Some(hedge), ..config() };
+    let breaker = |breaker| config().breaker(breaker);
+    let budget = |budget| config().retry(RetryConfig::default().budget(budget));
+    let hedge = |hedge| config().hedge(Some(hedge));
     let wrong = [
-        (ClientConfig { peer: "a b".into(), ..config() }, "peer"),
-        (ClientConfig { total_timeout: Duration::ZERO, ..config() }, "total_timeout"),
-        (ClientConfig { attempt_timeout: ms(2_001), ..config() }, "attempt_timeout"),
-        (ClientConfig { least_attempt_time: ms(1_001), ..config() }, "least_attempt_time"),
-        (ClientConfig { max_in_flight: 0, ..config() }, "max_in_flight"),
-        (
-            ClientConfig { retry: RetryConfig { max_attempts: 0, ..RetryConfig::default() }, ..config() },
-            "retry.max_attempts",
-        ),
-        (budget(BudgetConfig { percent: 101, ..BudgetConfig::default() }), "budget.percent"),
-        (budget(BudgetConfig { window: Duration::ZERO, ..BudgetConfig::default() }), "budget.window"),
-        (breaker(BreakerConfig { probes: 0, ..BreakerConfig::default() }), "breaker.probes"),
-        (
-            breaker(BreakerConfig { failure_percent: 0, ..BreakerConfig::default() }),
-            "breaker.failure_percent",
-        ),
-        (breaker(BreakerConfig { open_max: ms(1), ..BreakerConfig::default() }), "breaker.open_max"),
-        (
-            ClientConfig {
-                throttle: ThrottleConfig { most_percent: 100, ..ThrottleConfig::default() },
-                ..config()
-            },
-            "throttle.most_percent",
-        ),
-        (hedge(HedgeConfig { percentile: 100, ..HedgeConfig::default() }), "hedge.percentile"),
-        (
-            breaker(BreakerConfig { probe_timeout: Duration::MAX, ..BreakerConfig::default() }),
-            "breaker.probe_timeout",
-        ),
+        (config().peer("a b".into()), "peer"),
+        (config().total_timeout(Duration::ZERO), "total_timeout"),
+        (config().attempt_timeout(ms(2_001)), "attempt_timeout"),
+        (config().least_attempt_time(ms(1_001)), "least_attempt_time"),
+        (config().max_in_flight(0), "max_in_flight"),
+        (config().retry(RetryConfig::default().max_attempts(0)), "retry.max_attempts"),
+        (budget(BudgetConfig::default().percent(101)), "budget.percent"),
+        (budget(BudgetConfig::default().window(Duration::ZERO)), "budget.window"),
+        (breaker(BreakerConfig::default().probes(0)), "breaker.probes"),
+        (breaker(BreakerConfig::default().failure_percent(0)), "breaker.failure_percent"),
+        (breaker(BreakerConfig::default().open_max(ms(1))), "breaker.open_max"),
+        (config().throttle(ThrottleConfig::default().most_percent(100)), "throttle.most_percent"),
+        (hedge(HedgeConfig::default().percentile(100)), "hedge.percentile"),
+        (breaker(BreakerConfig::default().probe_timeout(Duration::MAX)), "breaker.probe_timeout"),
         // The attempt ends before the hedge could begin.
-        (hedge(HedgeConfig { least_delay: ms(1_000), ..HedgeConfig::default() }), "hedge.least_delay"),
+        (hedge(HedgeConfig::default().least_delay(ms(1_000))), "hedge.least_delay"),
     ];
     for (config, field) in wrong {
         let error = mainstay::client::stack(config, Peer::always(Do::Reply(200))).unwrap_err();
@@ -64,8 +48,8 @@ fn a_wrong_setting_is_refused_by_name() {
 
 #[test]
 fn all_wrong_settings_are_reported_at_once_with_their_values() {
-    let retry = RetryConfig { max_attempts: 11, ..RetryConfig::default() };
-    let wrong = ClientConfig { retry, max_in_flight: 0, ..config() };
+    let retry = RetryConfig::default().max_attempts(11);
+    let wrong = config().retry(retry).max_in_flight(0);
     let error = mainstay::client::stack(wrong, Peer::always(Do::Reply(200))).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -77,7 +61,7 @@ fn all_wrong_settings_are_reported_at_once_with_their_values() {
 #[tokio::test(start_paused = true)]
 async fn a_layer_alone_accepts_no_setting_that_panics_later() {
     let budget = RetryBudget::new(&BudgetConfig::default()).unwrap();
-    let config = HedgeConfig { least_delay: Duration::MAX, ..HedgeConfig::default() };
+    let config = HedgeConfig::default().least_delay(Duration::MAX);
     let error = HedgeLayer::new("inventory", config, budget).unwrap_err();
     assert_eq!(error.problems[0].field, "hedge.least_delay");
     let layer = TotalDeadlineLayer::new("inventory", Duration::MAX, Duration::ZERO).least(Duration::MAX);

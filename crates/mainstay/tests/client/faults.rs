@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use mainstay::breaker::BreakerState;
-use mainstay::client::{ClientConfig, ReplyReader};
+use mainstay::client::ReplyReader;
 use mainstay::fault::{ClientFaultLayer, Fault, FaultError, FaultSpec, Faults, Loss, ServerFaultLayer};
 use mainstay::problem::Effect;
 use mainstay::random::Random;
@@ -57,7 +57,7 @@ async fn each_fault_has_the_outcome_of_the_real_one() {
 #[tokio::test(start_paused = true)]
 async fn garbage_is_no_success_for_a_client_that_reads_its_replies() {
     let (recorder, faults) = (Recorder::new(), Faults::default());
-    let config = ClientConfig { faults: Some((faults.clone(), POINT.to_owned())), ..config() };
+    let config = config().faults(Some((faults.clone(), POINT.to_owned())));
     let stack = stack(config, &Peer::always(Do::Reply(201)));
     faults.put(POINT, FaultSpec::always(Fault::Garbage)).unwrap();
     for _ in 0..20 {
@@ -90,7 +90,7 @@ async fn latency_is_in_milliseconds_and_its_jitter_is_added() {
 async fn a_lost_reply_is_settled_by_the_same_key() {
     let faults = Faults::default();
     let peer = Peer::always(Do::Reply(201));
-    let stack = stack(ClientConfig { faults: Some((faults.clone(), POINT.to_owned())), ..config() }, &peer);
+    let stack = stack(config().faults(Some((faults.clone(), POINT.to_owned()))), &peer);
     faults.put(POINT, FaultSpec::always(Fault::ReplyLost { how: Loss::Reset }).times(1)).unwrap();
     assert_eq!(call(&stack, post_with_key()).await.unwrap().status(), 201);
     let keys: Vec<_> = peer.seen().iter().map(|s| s.header("idempotency-key").to_owned()).collect();
@@ -183,7 +183,7 @@ fn a_spec_reads_as_an_operator_writes_it() {
 async fn a_hang_and_a_lost_reply_return_every_permit_when_dropped() {
     let faults = Faults::default();
     let peer = Peer::always(Do::Reply(200));
-    let stack = stack(ClientConfig { faults: Some((faults.clone(), POINT.to_owned())), ..config() }, &peer);
+    let stack = stack(config().faults(Some((faults.clone(), POINT.to_owned()))), &peer);
     for fault in [Fault::Hang, Fault::ReplyLost { how: Loss::Hang }, Fault::Latency { ms: 500, jitter_ms: 0 }]
     {
         faults.put(POINT, FaultSpec::always(fault)).unwrap();

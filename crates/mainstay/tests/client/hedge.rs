@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mainstay::breaker::BreakerState;
-use mainstay::client::{ClientConfig, ClientStack};
+use mainstay::client::ClientStack;
 use mainstay::hedge::HedgeConfig;
 use mainstay::{Outcome, RequestContext};
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use crate::support::{DepositMany as _, Do, HOST, Peer, With as _, call, config, 
 /// A stack that has observed a hundred reads of 20 ms.
 async fn warm(peer: &Peer) -> ClientStack<Peer> {
     peer.turn([Do::after_ms(20, Do::Reply(200))]);
-    let stack = stack(ClientConfig { hedge: Some(HedgeConfig::default()), ..config() }, peer);
+    let stack = stack(config().hedge(Some(HedgeConfig::default())), peer);
     for _ in 0..100 {
         call(&stack, get()).await.unwrap();
     }
@@ -88,7 +88,7 @@ async fn only_reads_whose_caller_does_not_retry_are_hedged() {
 #[tokio::test(start_paused = true)]
 async fn no_read_is_hedged_before_there_are_enough_samples() {
     let peer = Peer::always(Do::after_ms(500, Do::Reply(200)));
-    let stack = stack(ClientConfig { hedge: Some(HedgeConfig::default()), ..config() }, &peer);
+    let stack = stack(config().hedge(Some(HedgeConfig::default())), &peer);
     stack.budget().deposit_many(1_000);
     for _ in 0..19 {
         call(&stack, get()).await.unwrap();
@@ -118,7 +118,7 @@ async fn law_04_hedges_draw_from_the_shared_budget() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_call_counts_with_its_time_so_far() {
     let peer = Peer::always(Do::Hang);
-    let stack = stack(ClientConfig { hedge: Some(HedgeConfig::default()), ..config() }, &peer);
+    let stack = stack(config().hedge(Some(HedgeConfig::default())), &peer);
     stack.budget().deposit_many(10_000);
     let mut hedged = Vec::new();
     for _ in 0..60 {

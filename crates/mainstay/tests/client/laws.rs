@@ -17,7 +17,7 @@ use crate::support::{
 };
 
 fn one_attempt() -> ClientConfig {
-    ClientConfig { retry: RetryConfig { max_attempts: 1, ..RetryConfig::default() }, ..config() }
+    config().retry(RetryConfig::default().max_attempts(1))
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,10 +95,7 @@ async fn law_02_once_unknown_stays_unknown_until_the_peer_settles_it() {
     ];
     for (second, what) in open_ended {
         let peer = Peer::script([Do::Lose, second]);
-        let stack = stack(
-            ClientConfig { retry: RetryConfig { max_attempts: 2, ..RetryConfig::default() }, ..config() },
-            &peer,
-        );
+        let stack = stack(config().retry(RetryConfig::default().max_attempts(2)), &peer);
         let error = call(&stack, post_with_key()).await.unwrap_err();
         assert_eq!(error.outcome(), Outcome::Unknown, "{what}");
         assert!(
@@ -189,9 +186,8 @@ async fn law_03_the_whole_call_ends_at_its_deadline() {
 async fn law_04_under_total_failure_retries_decay_to_the_floor() {
     let peer = Peer::always(Do::Reply(200));
     // The breaker would hide the effect of the budget.
-    let breaker =
-        BreakerConfig { min_calls: 10_000, consecutive_failures: 10_000, ..BreakerConfig::default() };
-    let stack = stack(ClientConfig { breaker, ..config() }, &peer);
+    let breaker = BreakerConfig::default().min_calls(10_000).consecutive_failures(10_000);
+    let stack = stack(config().breaker(breaker), &peer);
     for _ in 0..1_000 {
         call(&stack, get()).await.unwrap();
     }
@@ -299,7 +295,7 @@ async fn law_05_open_waits_are_spread_between_half_a_second_and_two() {
     let mut waits = Vec::new();
     for seed in 0..40 {
         let peer = Peer::always(Do::Refuse);
-        let stack = stack(ClientConfig { seed: Some(seed), ..one_attempt() }, &peer);
+        let stack = stack(one_attempt().seed(Some(seed)), &peer);
         for _ in 0..5 {
             call(&stack, get()).await.unwrap_err();
         }
@@ -456,7 +452,7 @@ async fn law_06_probes_that_are_not_returned_count_as_failed() {
 #[tokio::test(start_paused = true)]
 async fn law_08_nothing_scarce_is_held_while_idle() {
     let peer = Peer::always(Do::Reply(200));
-    let stack = stack(ClientConfig { max_in_flight: 1, ..config() }, &peer);
+    let stack = stack(config().max_in_flight(1), &peer);
     let mut idle = stack.clone();
     idle.ready().await.unwrap();
     call(&stack, get()).await.unwrap();
@@ -467,7 +463,7 @@ async fn law_08_nothing_scarce_is_held_while_idle() {
 #[tokio::test(start_paused = true)]
 async fn law_08_a_call_that_waits_for_a_retry_holds_no_permit() {
     let peer = Peer::script([Do::ComeBackAfter(1), Do::Reply(200)]);
-    let stack = stack(ClientConfig { max_in_flight: 1, ..config() }, &peer);
+    let stack = stack(config().max_in_flight(1), &peer);
     let mut waiting = Box::pin(call(&stack, get()));
     begin(&mut waiting).await;
     assert_eq!(stack.in_flight(), 0);
@@ -493,8 +489,8 @@ async fn law_09_a_dead_endpoint_does_not_open_a_healthy_ones_breaker() {
 
 #[tokio::test(start_paused = true)]
 async fn law_09_the_registry_is_bounded_and_keeps_open_and_forced_breakers() {
-    let breaker = BreakerConfig { max_endpoints: 3, ..BreakerConfig::default() };
-    let stack = stack(ClientConfig { breaker, ..one_attempt() }, &Peer::always(Do::Reply(200)));
+    let breaker = BreakerConfig::default().max_endpoints(3);
+    let stack = stack(one_attempt().breaker(breaker), &Peer::always(Do::Reply(200)));
     call(&stack, get_from("sick:80")).await.unwrap();
     stack.breakers().get("sick:80").unwrap().force_open();
     for n in 0..50 {
@@ -568,7 +564,7 @@ async fn law_12_an_opening_is_recorded_with_its_rule_and_the_observed_value() {
 #[tokio::test(start_paused = true)]
 async fn law_13_errors_are_typed_and_say_what_remains() {
     let peer = Peer::always(Do::Hang);
-    let stack = stack(ClientConfig { max_in_flight: 1, ..one_attempt() }, &peer);
+    let stack = stack(one_attempt().max_in_flight(1), &peer);
     let mut held = Box::pin(call(&stack, get()));
     begin(&mut held).await;
     let full = call(&stack, get()).await.unwrap_err();
@@ -588,7 +584,7 @@ async fn law_13_errors_are_typed_and_say_what_remains() {
 async fn law_14_the_same_seed_makes_the_same_run() {
     let run = async |seed| {
         let peer = Peer::always(Do::Reply(500));
-        let stack = stack(ClientConfig { seed: Some(seed), ..config() }, &peer);
+        let stack = stack(config().seed(Some(seed)), &peer);
         stack.budget().deposit_many(100);
         let began = Instant::now();
         call(&stack, get()).await.unwrap();

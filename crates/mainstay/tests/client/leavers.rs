@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mainstay::Outcome;
 use mainstay::breaker::{BreakerHandle, BreakerState};
-use mainstay::client::{ClientConfig, ClientStack};
+use mainstay::client::ClientStack;
 use mainstay::random::Random;
 use mainstay::retry::RetryConfig;
 use tokio::time::{Instant, sleep, timeout};
@@ -15,8 +15,8 @@ const SOON: Duration = Duration::from_millis(5);
 
 /// A stack whose breaker has opened, and would admit a probe now.
 async fn half_open(peer: &Peer) -> (ClientStack<Peer>, BreakerHandle) {
-    let retry = RetryConfig { max_attempts: 1, ..RetryConfig::default() };
-    let stack = stack(ClientConfig { retry, ..config() }, peer);
+    let retry = RetryConfig::default().max_attempts(1);
+    let stack = stack(config().retry(retry), peer);
     peer.turn([Do::Refuse]);
     for _ in 0..5 {
         call(&stack, get()).await.unwrap_err();
@@ -41,8 +41,8 @@ async fn leave(stack: ClientStack<Peer>, by_deadline: bool) {
 /// leave early.
 async fn cut_off(percent: u32, by_deadline: bool, seed: u64) -> Duration {
     let peer = Peer::always(Do::Refuse);
-    let retry = RetryConfig { max_attempts: 1, ..RetryConfig::default() };
-    let stack = stack(ClientConfig { retry, ..config() }, &peer);
+    let retry = RetryConfig::default().max_attempts(1);
+    let stack = stack(config().retry(retry), &peer);
     for _ in 0..5 {
         call(&stack, get()).await.unwrap_err();
     }

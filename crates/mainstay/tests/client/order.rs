@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use mainstay::breaker::BreakerState;
-use mainstay::client::ClientConfig;
+
 use mainstay::retry::RetryConfig;
 use mainstay::{CallError, Outcome, RequestContext};
 use tokio::time::Instant;
@@ -42,8 +42,8 @@ async fn the_breaker_is_inside_the_retry_and_judges_each_attempt() {
 #[tokio::test(start_paused = true)]
 async fn the_bulkhead_is_outside_the_breaker_and_spends_no_probe() {
     let peer = Peer::always(Do::Refuse);
-    let retry = RetryConfig { max_attempts: 1, ..RetryConfig::default() };
-    let stack = stack(ClientConfig { max_in_flight: 1, retry, ..config() }, &peer);
+    let retry = RetryConfig::default().max_attempts(1);
+    let stack = stack(config().max_in_flight(1).retry(retry), &peer);
     for _ in 0..5 {
         call(&stack, get()).await.unwrap_err();
     }
@@ -66,7 +66,7 @@ async fn the_bulkhead_is_outside_the_breaker_and_spends_no_probe() {
 async fn the_bulkhead_is_inside_the_retry_and_its_refusal_is_final() {
     let recorder = Recorder::new();
     let peer = Peer::always(Do::Hang);
-    let stack = stack(ClientConfig { max_in_flight: 1, ..config() }, &peer);
+    let stack = stack(config().max_in_flight(1), &peer);
     let mut held = Box::pin(call(&stack, get()));
     begin(&mut held).await;
     let began = Instant::now();
@@ -86,7 +86,7 @@ async fn the_bulkhead_is_inside_the_retry_and_its_refusal_is_final() {
 async fn the_throttle_is_inside_the_retry_and_outside_the_bulkhead() {
     let recorder = Recorder::new();
     let peer = Peer::always(Do::ComeBackAfter(60));
-    let stack = stack(ClientConfig { max_in_flight: 1, ..config() }, &peer);
+    let stack = stack(config().max_in_flight(1), &peer);
     let mut held_back = 0;
     for _ in 0..200 {
         held_back += u32::from(matches!(call(&stack, get()).await, Err(CallError::HeldBack { .. })));
@@ -116,7 +116,7 @@ async fn the_throttle_is_inside_the_retry_and_outside_the_bulkhead() {
 #[tokio::test(start_paused = true)]
 async fn the_total_deadline_is_outside_the_retry_and_bounds_its_waits() {
     let peer = Peer::always(Do::ComeBackAfter(1));
-    let stack = stack(ClientConfig { total_timeout: Duration::from_millis(1_500), ..config() }, &peer);
+    let stack = stack(config().total_timeout(Duration::from_millis(1_500)), &peer);
     stack.budget().deposit_many(1_000);
     let began = Instant::now();
     let reply = call(&stack, get()).await.unwrap();
@@ -145,10 +145,7 @@ async fn injected_faults_pass_through_every_layer() {
 
     let faults = Faults::default();
     let peer = Peer::always(Do::Reply(200));
-    let stack = stack(
-        ClientConfig { faults: Some((faults.clone(), "inventory-client".to_owned())), ..config() },
-        &peer,
-    );
+    let stack = stack(config().faults(Some((faults.clone(), "inventory-client".to_owned()))), &peer);
     stack.budget().deposit_many(1_000);
     faults.put("inventory-client", FaultSpec::always(Fault::Hang)).unwrap();
     let error = call(&stack, get()).await.unwrap_err();

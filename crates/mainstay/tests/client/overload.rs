@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use mainstay::client::{ClientConfig, ClientStack};
+use mainstay::client::ClientStack;
 use mainstay::random::Random;
 use mainstay::{Outcome, RequestContext, classify};
 use tokio::time::Instant;
@@ -38,7 +38,7 @@ async fn offered(stacks: &[ClientStack<Peer>], rate: u64, secs: u64) -> Vec<usiz
 }
 
 fn clients(count: u64, peer: &Peer) -> Vec<ClientStack<Peer>> {
-    (0..count).map(|n| stack(ClientConfig { seed: Some(n), ..config() }, peer)).collect()
+    (0..count).map(|n| stack(config().seed(Some(n)), peer)).collect()
 }
 
 /// Calls that reached the peer, for each 100 ms since `began`.
@@ -170,7 +170,7 @@ async fn law_07_no_permit_leaks_for_any_reply_or_caller() {
         }
     };
     let peer = Peer::script((0..4_000).map(|_| acts()));
-    let stack = stack(ClientConfig { max_in_flight: 40, seed: Some(3), ..config() }, &peer);
+    let stack = stack(config().max_in_flight(40).seed(Some(3)), &peer);
     let mut calls = FuturesUnordered::new();
     for n in 0..3_000_u64 {
         let (stack, random) = (&stack, &random);

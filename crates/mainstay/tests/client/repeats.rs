@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mainstay::breaker::{BreakerSnapshot, BreakerState};
-use mainstay::client::{ClientConfig, ClientRequest, ClientStack};
+use mainstay::client::{ClientRequest, ClientStack};
 use mainstay::retry::RetryConfig;
 use mainstay::{Registry, RepeatedWork};
 use tokio::time::sleep;
@@ -42,8 +42,8 @@ async fn law_09_repeats_that_always_fail_do_not_open_the_breaker_for_first_tries
 #[tokio::test(start_paused = true)]
 async fn law_09_a_repeat_changes_no_window_and_a_first_try_does() {
     let peer = Peer::script([Do::Reply(200), Do::Reply(500), Do::Lose, Do::after_ms(600, Do::Reply(200))]);
-    let retry = RetryConfig { max_attempts: 1, ..RetryConfig::default() };
-    let stack = stack(ClientConfig { retry, ..config() }, &peer);
+    let retry = RetryConfig::default().max_attempts(1);
+    let stack = stack(config().retry(retry), &peer);
     for _ in 0..4 {
         let _ = call(&stack, repeat(get().within_ms(5_000))).await;
     }

@@ -46,8 +46,8 @@ fn get(address: SocketAddr) -> ClientRequest {
 }
 
 fn one_attempt() -> ClientConfig {
-    let retry = RetryConfig { max_attempts: 1, ..RetryConfig::default() };
-    ClientConfig { retry, ..ClientConfig::new("inventory") }
+    let retry = RetryConfig::default().max_attempts(1);
+    ClientConfig::new("inventory").retry(retry)
 }
 
 async fn ask(address: SocketAddr, transport: TransportConfig) -> Called {
@@ -89,11 +89,10 @@ async fn any_failure_after_the_request_was_sent_is_unknown() {
 #[tokio::test]
 async fn a_body_larger_than_the_limit_is_not_read() {
     let address = server(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlong").await;
-    let error =
-        ask(address, TransportConfig { max_body: 3, ..TransportConfig::default() }).await.unwrap_err();
+    let error = ask(address, TransportConfig::default().max_body(3)).await.unwrap_err();
     assert!(matches!(error, CallError::ReplyTooLarge { limit: 3 }), "{error:?}");
     assert_eq!(error.outcome(), Outcome::Unknown, "a reply arrived, and its content is not known");
-    ask(address, TransportConfig { max_body: 4, ..TransportConfig::default() }).await.unwrap();
+    ask(address, TransportConfig::default().max_body(4)).await.unwrap();
 }
 
 /// The head arrives at once and the body never does. If the transport answered with the head, the timeout would not
@@ -109,7 +108,7 @@ async fn a_slow_body_is_part_of_the_attempt_and_of_its_timeout() {
         socket.read_u8().await
     });
     let attempt_timeout = Duration::from_millis(100);
-    let config = ClientConfig { attempt_timeout, ..one_attempt() };
+    let config = one_attempt().attempt_timeout(attempt_timeout);
     let stack = client::stack(config, HyperTransport::default()).unwrap();
     let error = stack.clone().oneshot(get(address)).await.unwrap_err();
     assert!(matches!(error, CallError::AttemptTimedOut { .. }), "{error:?}");

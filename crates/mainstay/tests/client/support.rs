@@ -197,7 +197,7 @@ fn reply(status: u16) -> Response<Bytes> {
 
 /// The default settings with a seed, so that every run draws the same random numbers.
 pub(crate) fn config() -> ClientConfig {
-    ClientConfig { seed: Some(7), ..ClientConfig::new("inventory") }
+    ClientConfig::new("inventory").seed(Some(7))
 }
 
 pub(crate) fn stack(config: ClientConfig, peer: &Peer) -> ClientStack<Peer> {

@@ -23,7 +23,7 @@ use crate::recorder::Recorder;
 use crate::support::{DepositMany as _, Do, HOST, Peer, begin, call, config, get, post, stack};
 
 fn one_attempt() -> ClientConfig {
-    ClientConfig { retry: RetryConfig { max_attempts: 1, ..RetryConfig::default() }, ..config() }
+    config().retry(RetryConfig::default().max_attempts(1))
 }
 
 /// After 10,000 successes, a cumulative "window" needed 10,000 failures to open.
@@ -173,7 +173,7 @@ async fn exactly_one_state_gauge_reads_one() {
 async fn timeouts_reach_the_breaker_also_from_the_total_deadline() {
     let peer = Peer::always(Do::Hang);
     let total_timeout = Duration::from_millis(300);
-    let stack = stack(ClientConfig { total_timeout, attempt_timeout: total_timeout, ..one_attempt() }, &peer);
+    let stack = stack(one_attempt().total_timeout(total_timeout).attempt_timeout(total_timeout), &peer);
     for _ in 0..5 {
         assert_eq!(call(&stack, get()).await.unwrap_err().outcome(), Outcome::Unknown);
     }
@@ -226,9 +226,7 @@ async fn a_hundred_callers_make_three_probes() {
 #[tokio::test(start_paused = true)]
 async fn a_budget_of_n_per_cent_is_n_per_cent() {
     for percent in [1, 10, 15, 30, 40, 50, 60, 75, 90, 100] {
-        let budget =
-            RetryBudget::new(&BudgetConfig { percent, floor_per_second: 0, ..BudgetConfig::default() })
-                .unwrap();
+        let budget = RetryBudget::new(&BudgetConfig::default().percent(percent).floor_per_second(0)).unwrap();
         let now = Instant::now();
         for _ in 0..1_000 {
             budget.deposit(now);
@@ -246,13 +244,11 @@ async fn jitter_is_full_at_the_cap_too() {
     let mut waits = Vec::new();
     for seed in 0..50 {
         let peer = Peer::always(Do::Reply(502));
-        let retry = RetryConfig {
-            max_attempts: 6,
-            backoff_base: Duration::from_millis(100),
-            backoff_cap: Duration::from_millis(100),
-            ..RetryConfig::default()
-        };
-        let stack = stack(ClientConfig { retry, seed: Some(seed), ..config() }, &peer);
+        let retry = RetryConfig::default()
+            .max_attempts(6)
+            .backoff_base(Duration::from_millis(100))
+            .backoff_cap(Duration::from_millis(100));
+        let stack = stack(config().retry(retry).seed(Some(seed)), &peer);
         stack.budget().deposit_many(1_000);
         stack.breakers().endpoint(&mainstay::Endpoint::parse(HOST).unwrap()).force_closed();
         call(&stack, get()).await.unwrap();

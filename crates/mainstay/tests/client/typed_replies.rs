@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use mainstay::breaker::BreakerState;
-use mainstay::client::{ClientConfig, ClientRequest, ReplyReader};
+use mainstay::client::{ClientRequest, ReplyReader};
 use mainstay::retry::RetryConfig;
 use mainstay::{CallError, Outcome, RequestContext};
 use tokio::time::Instant;
@@ -27,8 +27,8 @@ fn typed(mut request: ClientRequest) -> ClientRequest {
 async fn law_01_a_reply_that_cannot_be_read_is_unknown_to_every_layer_and_never_a_success() {
     for status in [200, 201, 404, 409, 503] {
         let recorder = Recorder::new();
-        let retry = RetryConfig { max_attempts: 1, ..RetryConfig::default() };
-        let stack = stack(ClientConfig { retry, ..config() }, &Peer::always(Do::Says(status, "refused")));
+        let retry = RetryConfig::default().max_attempts(1);
+        let stack = stack(config().retry(retry), &Peer::always(Do::Says(status, "refused")));
         let context = RequestContext::background(Duration::from_secs(5));
         let error = call(&stack, typed(post_with_key()).with(&context)).await.unwrap_err();
         assert_eq!((error.outcome(), error.reason()), (Outcome::Unknown, "unreadable-reply"));

@@ -58,20 +58,19 @@ fn assert_recorded(recorder: &Recorder, layer: &str, action: &str, metric: &str)
 #[tokio::test]
 async fn the_context_lowers_a_priority_and_cuts_a_deadline() {
     let recorder = Recorder::new();
-    let service =
-        ContextLayer::new(DeadlinePolicy { max: Duration::from_secs(5), ..DeadlinePolicy::default() })
-            .priority_ceiling(Some(std::sync::Arc::new(|_| Priority::Degraded)))
-            .layer(tower::service_fn(|request: Request<Full<Bytes>>| async move {
-                let context: &RequestContext = request.extensions().get().unwrap();
-                let kept: Vec<_> =
-                    context.trail.snapshot().iter().map(|d| d.action.clone().into_owned()).collect();
-                assert_eq!(
-                    (context.priority, &*kept),
-                    (Priority::Degraded, &["cut_deadline".into(), "lower_priority".into()][..])
-                );
-                assert!(context.deadline.remaining() <= Duration::from_secs(5));
-                Ok::<_, Infallible>(Response::new(()))
-            }));
+    let service = ContextLayer::new(DeadlinePolicy::new(Duration::from_secs(2), Duration::from_secs(5)))
+        .priority_ceiling(Some(std::sync::Arc::new(|_| Priority::Degraded)))
+        .layer(tower::service_fn(|request: Request<Full<Bytes>>| async move {
+            let context: &RequestContext = request.extensions().get().unwrap();
+            let kept: Vec<_> =
+                context.trail.snapshot().iter().map(|d| d.action.clone().into_owned()).collect();
+            assert_eq!(
+                (context.priority, &*kept),
+                (Priority::Degraded, &["cut_deadline".into(), "lower_priority".into()][..])
+            );
+            assert!(context.deadline.remaining() <= Duration::from_secs(5));
+            Ok::<_, Infallible>(Response::new(()))
+        }));
     ask(&service, &[("x-priority", "critical"), ("x-deadline-ms", "9000")]).await;
     assert_recorded(&recorder, "context", "lower_priority", "mainstay_server_priority_lowered_total");
     assert_recorded(&recorder, "context", "cut_deadline", "");
@@ -156,7 +155,7 @@ async fn the_deadline_refuses_and_cuts_off() {
 #[tokio::test]
 async fn shedding_refuses() {
     let recorder = Recorder::new();
-    let limiter = Limiter::new(Fixed::new(1), QueueConfig { capacity: Some(0), ..QueueConfig::default() });
+    let limiter = Limiter::new(Fixed::new(1), QueueConfig::default().capacity(Some(0)));
     let service = ShedLayer::new(limiter).layer(tower::service_fn(ok));
     let held = ask(&service, &[]).await;
     ask(&service, &[]).await;
@@ -215,7 +214,7 @@ async fn a_body_is_refused_by_its_announced_length_and_cut_off_by_its_actual_len
 #[tokio::test(start_paused = true)]
 async fn a_change_of_the_limit_is_recorded() {
     let recorder = Recorder::new();
-    let bounds = Bounds { min: 1, start: 10, max: 100, ..Bounds::default() };
+    let bounds = Bounds::default().min(1).start(10).max(100);
     let limiter = Limiter::new(Aimd::new(bounds), QueueConfig::default());
     for _ in 0..40 {
         let permit = limiter.try_acquire(Priority::Default).unwrap();

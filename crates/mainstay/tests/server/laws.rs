@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use mainstay::RequestContext;
-use mainstay::server::{RateLimitConfig, ServerConfig, stack};
+use mainstay::server::{RateLimitConfig, stack};
 use tower::{Layer as _, ServiceExt as _};
 
 use crate::support::{Crowd, Recorder, body, config, limited, ok, problem, request, send, service};
@@ -165,12 +165,11 @@ async fn law_08_nothing_scarce_is_held_while_idle() {
 
 #[tokio::test(start_paused = true)]
 async fn law_09_a_clone_of_the_stack_shares_its_limit_quota_and_drain() {
-    let settings = ServerConfig {
-        rate_limit: Some(RateLimitConfig::new(NonZeroU32::new(3).unwrap(), Duration::from_mins(1), |_| {
-            Some("one".into())
-        })),
-        ..config(8, 0)
-    };
+    let settings = config(8, 0).rate_limit(Some(RateLimitConfig::new(
+        NonZeroU32::new(3).unwrap(),
+        Duration::from_mins(1),
+        |_| Some("one".into()),
+    )));
     let stack = stack(settings).unwrap();
     let mut statuses = Vec::new();
     for _ in 0..5 {

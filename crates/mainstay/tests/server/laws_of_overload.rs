@@ -102,9 +102,9 @@ async fn law_10_a_request_cannot_claim_a_higher_priority_than_it_may() {
 
 #[tokio::test(start_paused = true)]
 async fn law_11_callers_with_short_deadlines_do_not_shrink_the_limit_of_the_others() {
-    let bounds = Bounds { start: 20, ..Bounds::default() };
+    let bounds = Bounds::default().start(20);
     for limit in [LimitConfig::Gradient(bounds), LimitConfig::Aimd(bounds)] {
-        let stack = stack(ServerConfig { limit, ..ServerConfig::default() }).unwrap();
+        let stack = stack(ServerConfig::default().limit(limit)).unwrap();
         let stacked = stack.layer(service(|request| async move {
             tokio::time::sleep(Duration::from_millis(80)).await;
             let mut reply = ok();
@@ -138,11 +138,9 @@ async fn law_11_callers_with_short_deadlines_do_not_shrink_the_limit_of_the_othe
 #[tokio::test(start_paused = true)]
 async fn law_11_an_adaptive_limit_shrinks_when_requests_are_cut_off_and_grows_only_when_used() {
     let recorder = Recorder::new();
-    let settings = ServerConfig {
-        limit: LimitConfig::Gradient(Bounds { start: 10, ..Bounds::default() }),
-        queue: QueueConfig { capacity: Some(0), ..QueueConfig::default() },
-        ..ServerConfig::default()
-    };
+    let settings = ServerConfig::default()
+        .limit(LimitConfig::Gradient(Bounds::default().start(10)))
+        .queue(QueueConfig::default().capacity(Some(0)));
     let stack = stack(settings).unwrap();
     let stacked = stack.layer(service(|request| async move {
         if request.headers().contains_key("x-hang") {
@@ -198,8 +196,7 @@ impl Algorithm for Doubling {
 
 #[tokio::test(start_paused = true)]
 async fn law_11_when_a_limit_grows_waiting_requests_are_served_at_once() {
-    let settings =
-        ServerConfig { limit: LimitConfig::Custom(Box::new(Doubling(1))), ..ServerConfig::default() };
+    let settings = ServerConfig::default().limit(LimitConfig::Custom(Box::new(Doubling(1))));
     let stacked = stack(settings).unwrap().layer(service(|_| async {
         tokio::time::sleep(Duration::from_millis(10)).await;
         ok()
@@ -285,10 +282,7 @@ async fn law_13_errors_are_typed_and_say_what_remains() {
     assert!(matches!(refused, Admission::Refused(Refusal::QueueFull)));
     drop(permit);
 
-    let wrong = ServerConfig {
-        deadline: DeadlinePolicy { default: Duration::from_secs(3), max: Duration::from_secs(1) },
-        ..config(0, 0)
-    };
+    let wrong = config(0, 0).deadline(DeadlinePolicy::new(Duration::from_secs(3), Duration::from_secs(1)));
     let ConfigError { problems } = mainstay::server::stack(wrong).unwrap_err();
     let fields: Vec<_> = problems.iter().map(|problem| problem.field).collect();
     assert_eq!(fields, ["deadline.max", "limit"], "every wrong setting is named at once");

@@ -5,19 +5,18 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use http_body_util::Full;
-use mainstay::server::{LogFields, RateLimitConfig, ServerConfig, stack};
+use mainstay::server::{LogFields, RateLimitConfig, stack};
 use tower::{Layer as _, Service as _, ServiceExt as _};
 
 use crate::support::{Recorder, body, config, limited, ok, problem, request, send, service};
 
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_reports_the_state_of_the_stack() {
-    let settings = ServerConfig {
-        rate_limit: Some(RateLimitConfig::new(NonZeroU32::MIN, Duration::from_secs(5), |head| {
-            Some(head.uri.path().into())
-        })),
-        ..config(1, 4)
-    };
+    let settings = config(1, 4).rate_limit(Some(RateLimitConfig::new(
+        NonZeroU32::MIN,
+        Duration::from_secs(5),
+        |head| Some(head.uri.path().into()),
+    )));
     let stack = stack(settings).unwrap();
     let stacked = stack.layer(service(|_| std::future::pending()));
     let requests: Vec<_> = ["/a", "/b", "/c"]
@@ -45,14 +44,11 @@ async fn a_snapshot_reports_the_state_of_the_stack() {
 #[tokio::test(start_paused = true)]
 async fn a_quota_is_per_principal_and_reported_in_the_standard_headers() {
     let recorder = Recorder::new();
-    let settings = ServerConfig {
-        rate_limit: Some(RateLimitConfig::new(
-            NonZeroU32::new(2).unwrap(),
-            Duration::from_secs(10),
-            |head| head.headers.get("x-who").and_then(|v| v.to_str().ok()).map(Into::into),
-        )),
-        ..config(8, 0)
-    };
+    let settings = config(8, 0).rate_limit(Some(RateLimitConfig::new(
+        NonZeroU32::new(2).unwrap(),
+        Duration::from_secs(10),
+        |head| head.headers.get("x-who").and_then(|v| v.to_str().ok()).map(Into::into),
+    )));
     let stacked = stack(settings).unwrap().layer(service(|_| async { ok() }));
     let mut seen = Vec::new();
     for who in ["a", "a", "a", "b"] {

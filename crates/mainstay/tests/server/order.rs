@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::StatusCode;
-use mainstay::server::{RateLimitConfig, ServerConfig, ServerStack, stack};
+use mainstay::server::{RateLimitConfig, ServerStack, stack};
 use tower::{Layer as _, ServiceExt as _};
 
 use crate::support::{Recorder, body, config, ok, problem, request, send, service};
@@ -14,13 +14,13 @@ const OVER: (&str, &str) = ("x-who", "a");
 
 /// One permit, no queue, one request per principal and minute.
 fn strict() -> ServerStack {
-    stack(ServerConfig {
-        rate_limit: Some(RateLimitConfig::new(NonZeroU32::MIN, Duration::from_mins(1), |head| {
-            head.headers.get("x-who").and_then(|v| v.to_str().ok()).map(Into::into)
-        })),
-        max_body: Some(1_000),
-        ..config(1, 0)
-    })
+    stack(
+        config(1, 0)
+            .rate_limit(Some(RateLimitConfig::new(NonZeroU32::MIN, Duration::from_mins(1), |head| {
+                head.headers.get("x-who").and_then(|v| v.to_str().ok()).map(Into::into)
+            })))
+            .max_body(Some(1_000)),
+    )
     .unwrap()
 }
 

@@ -36,7 +36,7 @@ fn backend() -> Inner {
 }
 
 fn protected(limit: LimitConfig) -> Stacked {
-    stack(ServerConfig { limit, ..ServerConfig::default() }).unwrap().layer(backend())
+    stack(ServerConfig::default().limit(limit)).unwrap().layer(backend())
 }
 
 /// One request: its scheduled time, its duration, and whether it was answered in time.

@@ -14,7 +14,7 @@ use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use mainstay::server::read_body::{ReadBodyConfig, ReadBodyLayer, ReceivedBody};
-use mainstay::server::{ServerConfig, stack};
+use mainstay::server::stack;
 use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _};
 
@@ -78,7 +78,7 @@ fn status_and_headers<B>(reply: &Response<B>) -> (u16, Option<&str>, Option<&str
 
 #[tokio::test(start_paused = true)]
 async fn law_08_slow_bodies_hold_no_permits() {
-    let settings = ServerConfig { read_body: Some(reading(1_000)), ..config(2, 0) };
+    let settings = config(2, 0).read_body(Some(reading(1_000)));
     let (stack, began) = (stack(settings).unwrap(), Instant::now());
     let service = stack.layer(tower::service_fn(echo));
     let ask = |request: Request<Sent>| service.clone().oneshot(request);
@@ -127,7 +127,7 @@ async fn a_body_in_pieces_arrives_whole() {
 #[tokio::test(start_paused = true)]
 async fn one_principal_reads_at_most_its_share_of_bodies() {
     let recorder = Recorder::new();
-    let config = ReadBodyConfig { at_once: 5, at_once_each: 3, ..reading(1_000) };
+    let config = reading(1_000).at_once(5).at_once_each(3);
     let layer = ReadBodyLayer::new(Some(config));
     let service = layer.layer(tower::service_fn(echo));
     let ask = |who: &str, body: Sent| {
@@ -156,7 +156,7 @@ async fn one_principal_reads_at_most_its_share_of_bodies() {
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_leaves_returns_its_permit_to_read() {
-    let layer = ReadBodyLayer::new(Some(ReadBodyConfig { at_once_each: 1, ..reading(1_000) }));
+    let layer = ReadBodyLayer::new(Some(reading(1_000).at_once_each(1)));
     let service = layer.layer(tower::service_fn(echo));
     for _ in 0..3 {
         let call = service.clone().oneshot(post("a").body(dribble()).unwrap());

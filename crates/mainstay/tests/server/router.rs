@@ -57,7 +57,7 @@ async fn a_router_answers_through_the_stack() {
 /// `Transfer-Encoding: chunked` announces no length, so the limit cannot rely on the announced length alone.
 #[tokio::test]
 async fn a_body_of_unannounced_length_is_cut_off_at_the_limit() {
-    let config = ServerConfig { max_body: Some(8), ..config() };
+    let config = config().max_body(Some(8));
     let read = |body: Bytes| async move { body.len().to_string() };
     let app = Router::new().route("/", post(read)).layer(stack(config).unwrap());
     let send = |chunks: &'static [&'static str]| {

@@ -47,11 +47,9 @@ pub(crate) fn limited(limit: usize, queue: usize) -> ServerStack {
 }
 
 pub(crate) fn config(limit: usize, queue: usize) -> ServerConfig {
-    ServerConfig {
-        limit: LimitConfig::Fixed(limit),
-        queue: QueueConfig { capacity: Some(queue), ..QueueConfig::default() },
-        ..ServerConfig::default()
-    }
+    ServerConfig::default()
+        .limit(LimitConfig::Fixed(limit))
+        .queue(QueueConfig::default().capacity(Some(queue)))
 }
 
 /// A request with these headers and without a body.

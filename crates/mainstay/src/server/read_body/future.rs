@@ -15,7 +15,7 @@ use tower::Service;
 
 use super::body::{Ended, ReceivedBody};
 use super::permits::{NoReadPermit, ReadPermit};
-use super::{Shared, announced};
+use super::{BodyLimits, announced};
 use crate::context::RequestSummary;
 use crate::problem::{Effect, Problem};
 use crate::server::decide;
@@ -55,7 +55,7 @@ where
     }
 
     pub(super) fn read(
-        shared: Arc<Shared>,
+        shared: Arc<BodyLimits>,
         key: Arc<str>,
         summary: RequestSummary,
         service: S,
@@ -127,7 +127,7 @@ where
 
 pin_project! {
     struct Reading<S, B> {
-        shared: Arc<Shared>,
+        shared: Arc<BodyLimits>,
         key: Arc<str>,
         summary: RequestSummary,
         next: Option<(S, Parts)>,

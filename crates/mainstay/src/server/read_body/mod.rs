@@ -39,6 +39,7 @@ use super::rate_limit::KeyFn;
 
 /// Bounds on the reading of bodies.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct ReadBodyConfig {
     /// The longest body, in bytes; at least 1.
     pub max: usize,
@@ -51,6 +52,15 @@ pub struct ReadBodyConfig {
     pub at_once_each: usize,
     /// Function that returns the principal whose share the reading uses; `None` leaves the body unread.
     pub key: KeyFn,
+}
+
+crate::settings::setters! {
+    ReadBodyConfig {
+        max: usize,
+        time: Duration,
+        at_once: usize,
+        at_once_each: usize,
+    }
 }
 
 impl ReadBodyConfig {
@@ -99,10 +109,10 @@ impl fmt::Debug for ReadBodyConfig {
 /// # }
 /// ```
 #[derive(Debug, Clone, Default)]
-pub struct ReadBodyLayer(Option<Arc<Shared>>);
+pub struct ReadBodyLayer(Option<Arc<BodyLimits>>);
 
 #[derive(Debug)]
-struct Shared {
+struct BodyLimits {
     config: ReadBodyConfig,
     permits: Arc<ReadPermits>,
 }
@@ -112,7 +122,7 @@ impl ReadBodyLayer {
     pub fn new(config: Option<ReadBodyConfig>) -> Self {
         Self(config.map(|config| {
             let permits = Arc::new(ReadPermits::new(config.at_once, config.at_once_each));
-            Arc::new(Shared { config, permits })
+            Arc::new(BodyLimits { config, permits })
         }))
     }
 
