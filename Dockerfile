@@ -37,8 +37,10 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY --from=manifests /src .
 # The cargo profile. `dev` builds faster; tests/compose uses it.
-ARG PROFILE=release
-RUN cargo build --profile $PROFILE --locked -p order-service -p inventory-service
+ARG PROFILE=dist
+# Further cargo features of the services.
+ARG FEATURES=
+RUN cargo build --profile $PROFILE --locked -p order-service -p inventory-service --features "$FEATURES"
 COPY crates crates
 COPY services services
 COPY migrations migrations
@@ -48,6 +50,7 @@ ARG MAINSTAY_REVISION=unknown
 # that cargo builds them.
 RUN find crates services -name '*.rs' -exec touch {} + \
  && MAINSTAY_REVISION=$MAINSTAY_REVISION cargo build --profile $PROFILE --locked -p order-service -p inventory-service \
+      --features "$FEATURES" \
  && cp target/*/mainstay-order target/*/mainstay-inventory /usr/local/bin/
 
 FROM runtime AS order

@@ -19,7 +19,6 @@ const STATE: &str = "SELECT current_setting('transaction_read_only')::boolean, p
      WHERE version NOT IN (SELECT version FROM _sqlx_migrations WHERE success)),
     (SELECT max(version) FROM _sqlx_migrations WHERE version <> ALL ($1))";
 
-#[derive(sqlx::FromRow)]
 struct SchemaState(bool, bool, Option<i64>, Option<i64>);
 
 /// Reads whether the database takes writes and has every migration of this release, within 800 ms. Further migrations are
@@ -69,7 +68,8 @@ async fn read_state(
     let state = database.read(Some(deadline), needed, |connection, needed| {
         Box::pin(sqlx::query_as(STATE).bind(needed).fetch_one(connection))
     });
-    state.await
+    let (is_read_only, is_standby, missing, newer) = state.await?;
+    Ok(SchemaState(is_read_only, is_standby, missing, newer))
 }
 
 fn writable(is_read_only: bool, is_standby: bool) -> Condition {

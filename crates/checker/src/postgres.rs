@@ -334,7 +334,6 @@ async fn hidden(connection: &mut PgConnection, given: &[JournalRow]) -> Result<V
 }
 
 /// The columns of an entry that are copies of members of its body.
-#[derive(FromRow)]
 struct Copies {
     seq: i64,
     id: Uuid,
@@ -347,6 +346,19 @@ struct Copies {
     trace_id: Option<String>,
     key_hash: Option<String>,
 }
+
+journal::from_row!(Copies {
+    seq,
+    id,
+    aggregate_kind,
+    aggregate_id,
+    version,
+    from_state,
+    to_state,
+    correlation_id,
+    trace_id,
+    key_hash
+});
 
 impl Copies {
     /// The columns that differ from `entry`.
@@ -413,7 +425,6 @@ async fn sessions(connection: &mut PgConnection, side: Side) -> Result<Vec<Sessi
     Ok(sessions.into_iter().map(session).collect())
 }
 
-#[derive(FromRow)]
 struct KeyColumns {
     principal: String,
     key_hash: String,
@@ -422,6 +433,8 @@ struct KeyColumns {
     body: Option<Vec<u8>>,
     entry_id: Option<Uuid>,
 }
+
+journal::from_row!(KeyColumns { principal, key_hash, aggregate_id, status, body, entry_id });
 
 impl KeyColumns {
     fn row(self, service: Side) -> KeyRow {
@@ -441,7 +454,6 @@ impl KeyColumns {
     }
 }
 
-#[derive(FromRow)]
 struct OrderColumns {
     id: Uuid,
     principal: String,
@@ -452,6 +464,17 @@ struct OrderColumns {
     reservation_id: Option<Uuid>,
     expires_at: Option<OffsetDateTime>,
 }
+
+journal::from_row!(OrderColumns {
+    id,
+    principal,
+    status,
+    version,
+    head_hash,
+    lines,
+    reservation_id,
+    expires_at
+});
 
 impl OrderColumns {
     fn row(self, rows: &mut Rows) -> OrderRow {
@@ -468,7 +491,6 @@ impl OrderColumns {
     }
 }
 
-#[derive(FromRow)]
 struct ReservationColumns {
     id: Uuid,
     order_id: Option<Uuid>,
@@ -477,6 +499,8 @@ struct ReservationColumns {
     head_hash: String,
     lines: String,
 }
+
+journal::from_row!(ReservationColumns { id, order_id, status, version, head_hash, lines });
 
 impl ReservationColumns {
     fn row(self, rows: &mut Rows) -> ReservationRow {
@@ -491,7 +515,6 @@ impl ReservationColumns {
     }
 }
 
-#[derive(FromRow)]
 struct ItemColumns {
     sku: String,
     on_hand: i64,
@@ -499,6 +522,8 @@ struct ItemColumns {
     version: i64,
     head_hash: String,
 }
+
+journal::from_row!(ItemColumns { sku, on_hand, held, version, head_hash });
 
 impl ItemColumns {
     fn row(self) -> ItemRow {

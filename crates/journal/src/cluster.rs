@@ -8,7 +8,7 @@
 use sqlx::{Connection, PgConnection};
 
 /// The journal came from another cluster, and was marked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restored {
     /// How often it has come from another cluster.
     pub epoch: i32,
@@ -16,11 +16,14 @@ pub struct Restored {
     pub history_end: i64,
 }
 
-#[derive(sqlx::FromRow)]
+crate::from_row!(Restored { epoch, history_end });
+
 struct Known {
     system_identifier: Option<i64>,
     history_end: i64,
 }
+
+crate::from_row!(Known { system_identifier, history_end });
 
 /// Entries after the history ($1) whose transaction this cluster has not begun: visible, and yet of no snapshot here.
 const FOREIGN: &str = "SELECT EXISTS (SELECT FROM journal

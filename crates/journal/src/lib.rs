@@ -31,6 +31,7 @@ pub mod entry;
 pub mod feed;
 pub mod idempotency;
 pub mod migrations;
+mod row;
 pub mod rule;
 
 pub use append::{Keys, append};

@@ -15,7 +15,7 @@ use crate::domain::stock::Sku;
 const LONGEST_COUNT: Duration = Duration::from_secs(2);
 
 /// Number of held reservations, and the age of the most overdue one.
-#[derive(Debug, Clone, Copy, PartialEq, sqlx::FromRow)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Held {
     /// Number of reservations in `held`.
     pub count: i64,
@@ -23,8 +23,10 @@ pub struct Held {
     pub overdue_seconds: f64,
 }
 
+journal::from_row!(Held { count, overdue_seconds });
+
 /// The reservations of one status that name an item.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Share {
     /// Status of the reservations.
     pub status: String,
@@ -34,8 +36,10 @@ pub struct Share {
     pub pieces: i64,
 }
 
+journal::from_row!(Share { status, reservations, pieces });
+
 /// A reservation that names an item.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Holder {
     /// Id of the reservation.
     pub id: Uuid,
@@ -49,6 +53,8 @@ pub struct Holder {
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
 }
+
+journal::from_row!(Holder { id, order_id, status, quantity, updated_at });
 
 /// A statement over the reservations of an item. It searches the lines of every reservation without an index, because
 /// operators ask seldom and each reservation would pay for the index.

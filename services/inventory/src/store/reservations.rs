@@ -112,14 +112,15 @@ impl<'r> FromRow<'r, PgRow> for StoredReservation {
 }
 
 /// A locked reservation, with the time of the database's clock after its lock.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 pub struct Locked {
     /// Time after the lock.
     pub now: OffsetDateTime,
-    #[sqlx(flatten)]
     /// The reservation.
     pub stored: StoredReservation,
 }
+
+journal::from_row!(Locked { now, ..stored });
 
 /// Decision about the reservation with this id, which was found with the time after its lock.
 pub type Decide<R> = fn(Uuid, Option<(&Reservation, OffsetDateTime)>) -> Decision<R, Reservation>;

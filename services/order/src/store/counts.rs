@@ -2,7 +2,7 @@
 
 use journal::State;
 use serde::Serialize;
-use sqlx::{FromRow, PgConnection};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use super::order::STUCK;
 use crate::domain::Status;
 
 /// The waiting state of an order. The status is text, so that an order of a newer release can be read too.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Waiting {
     /// Order id.
     pub id: Uuid,
@@ -28,12 +28,13 @@ pub struct Waiting {
     /// Milliseconds until `due_at`, by the database's clock; below zero when the order is overdue.
     pub due_in_ms: Option<i64>,
     /// Requests of tries that decided nothing and have no entry, since the order was placed.
-    #[sqlx(flatten)]
     pub without_entry: WithoutEntry,
 }
 
+journal::from_row!(Waiting { id, status, tries, holder, due_at, due_in_ms, ..without_entry });
+
 /// Requests of tries that have no entry.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WithoutEntry {
     /// Requests that were sent.
     pub sent: i64,
@@ -45,8 +46,10 @@ pub struct WithoutEntry {
     pub why: Option<String>,
 }
 
+journal::from_row!(WithoutEntry { sent, refused_here, unconnected, why });
+
 /// A command whose key has no final reply. Its client got 202, or no reply.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unanswered {
     /// Name of the command: `place`, `confirm` or `cancel`.
     pub command: String,
@@ -54,6 +57,8 @@ pub struct Unanswered {
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
 }
+
+journal::from_row!(Unanswered { command, since });
 
 const WAITING: &str = "SELECT id, status, tries, holder, due_at,
         (extract(epoch FROM due_at - clock_timestamp()) * 1000)::bigint AS due_in_ms,
@@ -75,7 +80,7 @@ pub(super) async fn waiting(
 }
 
 /// The unresolved orders of one status.
-#[derive(Debug, Clone, PartialEq, FromRow)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Unresolved {
     /// The status, which this release may not know.
     pub status: String,
@@ -90,6 +95,8 @@ pub struct Unresolved {
     /// Id of the oldest of these orders.
     pub oldest: Uuid,
 }
+
+journal::from_row!(Unresolved { status, count, waiting, stuck, oldest_seconds, oldest });
 
 /// The unresolved orders of all statuses.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -137,7 +144,7 @@ pub(super) async fn of_unknown_status(
 }
 
 /// An order whose tries fail while other orders are served.
-#[derive(Debug, Clone, PartialEq, FromRow, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct StuckOrder {
     /// Order id.
     pub id: Uuid,
@@ -150,6 +157,8 @@ pub struct StuckOrder {
     /// Seconds until the next try; zero or below when it is due.
     pub next_try_seconds: f64,
 }
+
+journal::from_row!(StuckOrder { id, status, failed_alone, waiting_seconds, next_try_seconds });
 
 /// Finds at most `limit` stuck orders; the order that waits longest comes first.
 pub(super) async fn stuck(connection: &mut PgConnection, limit: i64) -> Result<Vec<StuckOrder>, sqlx::Error> {
