@@ -2,12 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use local::Service;
 use serde_json::Value;
+use testkit::Client;
 
 use crate::Fixture;
 
 /// Services whose containers keep running.
 const RUNNING: [&str; 3] = ["postgres", "order", "inventory"];
+
+pub(crate) async fn no_image_can_inject_faults(fixture: &Fixture) {
+    for service in Service::BOTH {
+        let operator = Client::new(&fixture.stack.ops_url(service)).token(fixture.shop.operator_token());
+        operator.get("/admin/v1/faults").send().await.unwrap().expect(404);
+        let line = format!("FAULTS_ENABLED=true mainstay-{service} --check-config 2>&1 || true");
+        let answer = fixture.stack.shell(service.name(), &line).await.unwrap();
+        assert!(answer.contains("built without fault injection"), "{service}: {answer}");
+    }
+}
 
 pub(crate) async fn no_process_runs_as_root_or_can_become_root(fixture: &Fixture) {
     for (name, container) in fixture.stack.containers().await {

@@ -65,6 +65,7 @@ fn main() -> ExitCode {
             ordinary::each_schema_was_migrated_by_its_owner_before_its_service_started,
             ordinary::only_health_and_metrics_can_be_read_without_a_token,
             ordinary::orders_are_placed_confirmed_and_cancelled,
+            hardening::no_image_can_inject_faults,
             hardening::no_process_runs_as_root_or_can_become_root,
             hardening::root_file_systems_are_read_only,
             hardening::every_container_has_limits,

@@ -11,7 +11,6 @@ use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use mainstay::CallError;
 use mainstay::attempt_timeout::AttemptTimeoutLayer;
 use mainstay::breaker::{BreakerConfig, BreakerLayer, Breakers};
 use mainstay::budget::{BudgetConfig, RetryBudget};
@@ -26,19 +25,12 @@ use mainstay::server::shed::ShedLayer;
 use mainstay::server::{DeadlinePolicy, LimitConfig, RateLimitConfig, ServerConfig};
 use mainstay::throttle::{ThrottleConfig, ThrottleLayer};
 use tower::util::BoxCloneSyncService;
-use tower::{BoxError, Layer as _, Service, ServiceExt as _};
+use tower::{BoxError, Layer as _, Service, ServiceExt as _, service_fn};
 
 use crate::naive;
 use crate::series::Series;
-use crate::service::{WORKERS, handler};
+use crate::settings::{ATTEMPT, Caller, PATIENCE, WORKERS};
 
-/// Time that a caller waits in all. A later answer is worthless.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
-/// Timeout of one attempt: ten times its usual time, and short enough for three attempts within the patience.
-pub(crate) const ATTEMPT: Duration = Duration::from_millis(250);
-
-/// A client of the dependency.
-pub(crate) type Caller = BoxCloneSyncService<ClientRequest, Response<Bytes>, CallError>;
 /// The dependency with the arm's server layers around it.
 pub(crate) type Guarded =
     BoxCloneSyncService<Request<Incoming>, Response<UnsyncBoxBody<Bytes, BoxError>>, Infallible>;
@@ -176,6 +168,25 @@ where
     BoxCloneSyncService::new(
         service.map_response(|reply| reply.map(|body| body.map_err(Into::into).boxed_unsync())),
     )
+}
+
+/// Adapts a handler to a tower service for any body type. The handler does not read the body.
+fn handler<B, F, Fut>(
+    handle: F,
+) -> impl tower::Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send + 'static>
++ Clone
++ Send
++ Sync
++ 'static
+where
+    B: 'static,
+    F: Fn(Request<()>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
+    service_fn(move |request: Request<B>| {
+        let reply = handle(request.map(drop));
+        async move { Ok(reply.await) }
+    })
 }
 
 /// A client with its own pool, budget and breakers. It stands for one process.

@@ -17,6 +17,7 @@ mod report;
 mod scenario;
 mod series;
 mod service;
+mod settings;
 mod stage;
 
 use std::path::PathBuf;

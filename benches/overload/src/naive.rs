@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use tower::util::BoxCloneSyncService;
 use tower::{ServiceExt as _, service_fn};
 
-use crate::arm::{ATTEMPT, Caller};
+use crate::settings::{ATTEMPT, Caller};
 
 /// Most attempts of a request.
 const TRIES: u32 = 3;

@@ -6,7 +6,6 @@
 //! Work that has started is finished even if its caller has disconnected, like a database statement. A request that
 //! still waits is dropped with its connection. hyper does that; a server with a thread for each request does not.
 
-use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,13 +22,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
-use tower::service_fn;
 
 use crate::arm::{Guard, Guarded, guard};
 use crate::series::Series;
+use crate::settings::WORKERS;
 
-/// Number of workers.
-pub(crate) const WORKERS: usize = 8;
 /// Time of a worker for one request. Eight workers serve 400 requests a second, less the loss by the timer's
 /// resolution of a millisecond.
 pub(crate) const WORK: Duration = Duration::from_millis(20);
@@ -216,23 +213,4 @@ fn reply(status: StatusCode, outcome: Option<&'static str>) -> Response<Full<Byt
         response.headers_mut().insert("retry-after", http::HeaderValue::from_static("1"));
     }
     response
-}
-
-/// Adapts a handler to a tower service for any body type. The handler does not read the body.
-pub(crate) fn handler<B, F, Fut>(
-    handle: F,
-) -> impl tower::Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send + 'static>
-+ Clone
-+ Send
-+ Sync
-+ 'static
-where
-    B: 'static,
-    F: Fn(Request<()>) -> Fut + Clone + Send + Sync + 'static,
-    Fut: Future<Output = Response<Full<Bytes>>> + Send + 'static,
-{
-    service_fn(move |request: Request<B>| {
-        let reply = handle(request.map(drop));
-        async move { Ok(reply.await) }
-    })
 }

@@ -3,13 +3,11 @@
 //! The same executable also contains both services (`mainstay mainstay-order serve`), so that one `cargo run` builds
 //! the whole project.
 
-mod client;
 mod commands;
 mod demo;
 mod explain;
+mod feeds;
 mod process;
-mod replay;
-mod retail;
 mod screen;
 mod signals;
 mod state;
@@ -47,8 +45,8 @@ fn command() -> ExitCode {
         if screen::is_output_closed(&error) {
             return ExitCode::from(OUTPUT_CLOSED);
         }
-        let told = format!("{error:#}").replace(|c| c != '\n' && !screen::is_harmless(c), "\u{fffd}");
-        eprintln!("mainstay: {told}");
+        let message = format!("{error:#}").replace(|c| c != '\n' && !screen::is_harmless(c), "\u{fffd}");
+        eprintln!("mainstay: {message}");
         ExitCode::FAILURE
     });
     // A read of standard input or a name look-up may still block a thread; do not wait for it.

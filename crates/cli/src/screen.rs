@@ -3,6 +3,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+pub(crate) use replay::text::{grouped, is_harmless};
+
 /// The width in columns when the terminal does not report one.
 const USUAL_WIDTH: usize = 100;
 
@@ -114,35 +116,9 @@ pub(crate) fn is_output_closed(error: &anyhow::Error) -> bool {
     inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<OutputClosed>)
 }
 
-/// Returns whether a character is safe to print. Control characters, and characters that reverse or hide text, are
-/// replaced, so that foreign text cannot control the terminal or read differently from what it is.
-pub(crate) fn is_harmless(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
 fn terminal_width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns >= 20)
-}
-
-/// Formats `done` of `all` as a bar of `width` characters.
-pub(crate) fn bar(done: usize, all: usize, width: usize) -> String {
-    let filled = (done * width).checked_div(all).unwrap_or(width).min(width);
-    format!("[{}{}]", "#".repeat(filled), "-".repeat(width - filled))
-}
-
-/// Formats 1234567 as 1,234,567.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
 
 #[cfg(test)]
@@ -171,14 +147,5 @@ mod tests {
         let mut output = String::new();
         screen.redraw(&mut output);
         assert!(output.len() <= screen.width());
-    }
-
-    #[test]
-    fn a_bar_shows_the_share_and_a_number_is_grouped_by_thousands() {
-        assert_eq!(
-            [bar(0, 4, 4), bar(2, 4, 4), bar(9, 4, 4), bar(0, 0, 2)],
-            ["[----]", "[##--]", "[####]", "[##]"]
-        );
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -10,7 +10,13 @@ use local::pair::{Ports, Ready};
 use local::{Secret, Service, private, system};
 use serde::{Deserialize, Serialize};
 
-use crate::commands::DEFAULT_PORT_BASE;
+/// The pair's first port, unless `--port-base` names another.
+pub(crate) const DEFAULT_PORT_BASE: u16 = 8080;
+
+/// Another valid first port, 10,000 away.
+pub(crate) fn other_base(base: u16) -> u16 {
+    if base < 50_000 { base + 10_000 } else { base - 10_000 }
+}
 
 /// The selection of a pair. Flattened into every command that talks to one.
 #[derive(Debug, Clone, Copy, Args)]
@@ -241,6 +247,13 @@ fn check_owner(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_ports_proposed_instead_exist() {
+        for base in [1, 8080, 49_999, 50_000, 64_534] {
+            assert!(Ports::from_base(other_base(base)).is_some(), "{base}");
+        }
+    }
 
     #[test]
     fn an_unreadable_state_file_is_named_and_the_others_are_read() {

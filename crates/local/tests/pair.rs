@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use fake::{PairParts, REPORT, programs, wait_for};
 use local::child::Restart;
 use local::pair::{PairOptions, Ports, RunningPair, Server};
-use local::postgres::Place;
+use local::postgres::DataLocation;
 use local::{PairError, Postgres, PostgresOptions, Secret, Service, TemporaryDirectory};
 use sqlx::{Connection, PgConnection};
 
@@ -108,8 +108,8 @@ async fn in_tests_a_killed_process_stays_dead_until_it_is_started() {
 #[tokio::test]
 async fn a_kept_pair_finds_its_data_and_its_tokens_again() {
     let scratch = TemporaryDirectory::create_in(Path::new("/tmp")).unwrap();
-    let place = Place::Kept(scratch.path().join("pair"));
-    let server = Server::Private(PostgresOptions { place, ..PostgresOptions::for_tests() });
+    let location = DataLocation::Kept(scratch.path().join("pair"));
+    let server = Server::Private(PostgresOptions { location, ..PostgresOptions::for_tests() });
     let options = PairOptions { server, ..options() };
     let first = RunningPair::start(options.clone()).await.unwrap();
     let token = first.tokens().client.secret.clone();
@@ -123,8 +123,8 @@ async fn a_kept_pair_finds_its_data_and_its_tokens_again() {
 #[tokio::test]
 async fn a_server_that_runs_already_is_used_and_left_running() {
     let postgres = Postgres::start(PostgresOptions::for_tests()).await.unwrap();
-    let place = Place::TemporaryIn(std::env::temp_dir());
-    let server = Server::Given { admin_url: Secret::new(postgres.url("postgres")), place };
+    let location = DataLocation::TemporaryIn(std::env::temp_dir());
+    let server = Server::Given { admin_url: Secret::new(postgres.url("postgres")), location };
     let pair = RunningPair::start(PairOptions { server, ..options() }).await.unwrap();
     assert_eq!(pair.ready().pids.postgres, None);
     assert_eq!(starts(&pair, Service::Order).await, 1);

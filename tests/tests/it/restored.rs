@@ -7,7 +7,7 @@ use crate::support::RESOLVED;
 use checker::Rule;
 use checker::postgres::dump_pair;
 use local::pair::{PairOptions, Ready, RunningPair, Server};
-use local::postgres::{Place, binaries};
+use local::postgres::{DataLocation, binaries};
 use local::{Postgres, PostgresOptions, Secret, Service, TemporaryDirectory, provision};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -16,8 +16,8 @@ use testkit::http::{Client, Reply};
 
 pub(crate) async fn started(postgres: &Postgres) -> RunningPair {
     let programs = pair_tests::programs(env!("CARGO_BIN_EXE_pair"));
-    let place = Place::TemporaryIn(std::env::temp_dir());
-    let server = Server::Given { admin_url: Secret::new(postgres.url("postgres")), place };
+    let location = DataLocation::TemporaryIn(std::env::temp_dir());
+    let server = Server::Given { admin_url: Secret::new(postgres.url("postgres")), location };
     RunningPair::start(PairOptions { server, ..PairOptions::for_tests(programs) }).await.unwrap()
 }
 
@@ -52,7 +52,7 @@ async fn copy(from: &Postgres, to: &Postgres, scratch: &Path) {
     }
 }
 
-async fn place(ready: &Ready) -> String {
+async fn location(ready: &Ready) -> String {
     let client = Client::new(&ready.order).token(&ready.tokens.client);
     let basket = json!({"customer_id": "17850", "lines": [{"sku": "A", "quantity": 1}]});
     let id = eventually("an order", RESOLVED, async || {
@@ -110,7 +110,7 @@ async fn a_pair_restored_into_a_younger_cluster_has_its_whole_history_and_serves
     let operator = Client::new(&ready.inventory).token(&ready.tokens.operator);
     operator.post("/v1/items").json(&item).send().await.unwrap().expect(201);
     for _ in 0..4 {
-        place(&ready).await;
+        location(&ready).await;
     }
     let mut before = Vec::new();
     for service in Service::BOTH {
@@ -135,7 +135,7 @@ async fn a_pair_restored_into_a_younger_cluster_has_its_whole_history_and_serves
     }
     // The loop runs before, while and after the cluster's own transaction ids reach the ids in the restored journal.
     for _ in 0..3 {
-        place(&ready).await;
+        location(&ready).await;
         for (service, known, tail) in &mut tails {
             let (new, next) = read_on(&ready, *service, Some(tail)).await;
             assert!(

@@ -15,7 +15,7 @@ use crate::figures::{goodput, latency_ms, share};
 use crate::load::{End, Load};
 use crate::plot::Plot;
 use crate::report::percent;
-use crate::service::WORKERS;
+use crate::settings::WORKERS;
 use crate::stage::{Plan, Stage};
 
 /// Measures the peak rate of the bare service: two callers per worker, each with one request at a time.

@@ -14,9 +14,8 @@ use serde::Serialize;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
-use crate::commands::DEFAULT_PORT_BASE;
 use crate::screen::print;
-use crate::state::State;
+use crate::state::{DEFAULT_PORT_BASE, State, other_base};
 
 /// Free memory for a test run's databases, in bytes; with less, they go to disk, which is slower.
 const ROOM_FOR_TESTS: u64 = 1 << 30;
@@ -147,7 +146,7 @@ fn free_ports(asked: Ports, base: u16) -> Finding {
         None => Finding::missing(
             NAME,
             format!("in use on 127.0.0.1: {}", list(&taken)),
-            format!("mainstay up --port-base {}", super::up::other_base(base)),
+            format!("mainstay up --port-base {}", other_base(base)),
         ),
     }
 }

@@ -10,14 +10,15 @@ use clap::Args;
 use journal::clock::wall_now;
 use local::Service;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use replay::client::READS_WITHIN;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::client::{Client, READS_WITHIN};
 use crate::explain::{
-    Detail, Feeds, Found, Logged, Requests, Stock, Timeline, UndecidedTries, Unreadable, Waiting,
-    WithoutEntry, find_logged, picture, plain, text,
+    Detail, Found, Logged, Requests, Stock, Timeline, UndecidedTries, Unreadable, Waiting, WithoutEntry,
+    find_logged, picture, plain, text,
 };
+use crate::feeds::Feeds;
 use crate::process::ProcessState;
 use crate::screen::{Screen, print};
 use crate::state::{Target, Which};
@@ -48,7 +49,7 @@ cannot be read by this release.";
 /// The exit code when a service's half of the story, or an entry, is missing.
 const INCOMPLETE: u8 = 3;
 /// The most orders that are asked about one by one: those that wait, or had tries without an entry.
-const WAITING_TOLD: usize = 5;
+const MOST_WAITING: usize = 5;
 
 /// Explain what happened to an order, and why
 #[derive(Debug, Args)]
@@ -94,7 +95,7 @@ impl Explain {
             found = feeds.everything_about(&order.to_string(), until).await?;
         }
         if is_nothing(&found) {
-            return Ok(tell_nothing(id, &found, logged.as_ref(), &target));
+            return Ok(report_nothing(id, &found, logged.as_ref(), &target));
         }
         let mut stock = None;
         if found.known_as.contains("an item") {
@@ -108,15 +109,15 @@ impl Explain {
         let mut timeline = Timeline::of(entries, wall_now()).without(unread.collect());
         let waits = timeline.waiting_orders();
         let mut waiting = Vec::new();
-        for order in timeline.orders_with_tries_without_entry().into_iter().take(WAITING_TOLD) {
+        for order in timeline.orders_with_tries_without_entry().into_iter().take(MOST_WAITING) {
             let path = format!("/admin/v1/orders/{order}/waiting");
-            let Some(told) = feeds.document::<Waiting>(Side::Order, &path, until, &mut found).await else {
+            let Some(answer) = feeds.document::<Waiting>(Side::Order, &path, until, &mut found).await else {
                 continue;
             };
-            if let Some(UndecidedTries { sent, refused_here, unconnected, .. }) = told.without_entry {
+            if let Some(UndecidedTries { sent, refused_here, unconnected, .. }) = answer.without_entry {
                 timeline.without_entry.insert(order, WithoutEntry { sent, refused_here, unconnected });
             }
-            waiting.push(told);
+            waiting.push(answer);
         }
         if self.json {
             let story = Story {
@@ -156,7 +157,7 @@ impl Explain {
 }
 
 /// Prints where the id was searched, and why it may be in neither journal.
-fn tell_nothing(id: &str, found: &Found, logged: Option<&Logged>, target: &Target) -> ExitCode {
+fn report_nothing(id: &str, found: &Found, logged: Option<&Logged>, target: &Target) -> ExitCode {
     if !found.unread.is_empty() {
         eprintln!("Not known yet: {} The other journal has no entry of {id:?}.", missing(found, target));
         return ExitCode::from(INCOMPLETE);
@@ -210,7 +211,7 @@ fn missing(found: &Found, target: &Target) -> String {
             Side::Inventory => Service::Inventory,
         };
         let process = target.pid(service).and_then(|pid| ProcessState::of(pid).map(|state| state.describe(pid)));
-        let process = process.map_or_else(String::new, |told| format!("; {told}"));
+        let process = process.map_or_else(String::new, |state| format!("; {state}"));
         format!("the {side} service's half is missing, in whole or in part, because it does not answer ({why}{process}); see `mainstay status`.")
     });
     plain(&each.collect::<Vec<_>>().join(" "))
@@ -224,13 +225,4 @@ fn closing(found: &Found) -> Vec<String> {
     };
     let gaps = found.gaps.iter().map(|gap| format!("Missing: {}", plain(gap)));
     found.unreadable.iter().map(entry).chain(gaps).collect()
-}
-
-/// Both journals' feeds, for reading them completely.
-pub(crate) fn feeds(target: &Target) -> anyhow::Result<Feeds> {
-    let token = target.operator()?;
-    Ok(Feeds {
-        order: Client::for_feeds("order-operations", &target.urls.order_ops, token)?,
-        inventory: Client::for_feeds("inventory-operations", &target.urls.inventory_ops, token)?,
-    })
 }

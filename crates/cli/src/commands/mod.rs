@@ -1,11 +1,10 @@
 //! The commands, one file each.
 
-mod demo;
 mod doctor;
 mod env;
 mod explain;
 mod next_step;
-pub(crate) mod replay;
+mod replay;
 mod status;
 mod up;
 mod verify;
@@ -14,8 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The pair's first port, unless `--port-base` names another.
-pub(crate) const DEFAULT_PORT_BASE: u16 = 8080;
+use crate::demo::Demo;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,7 +42,7 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    demo: demo::DemoArgs,
+    demo: Demo,
 }
 
 #[derive(Debug, Subcommand)]

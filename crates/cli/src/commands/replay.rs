@@ -1,6 +1,6 @@
 //! `mainstay replay`: real or generated orders against a running pair, at a fixed rate.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,24 +11,21 @@ use clap::Args;
 use futures_util::future::join_all;
 use http::Method;
 use local::Service;
-use mainstay::random::Random;
 use tokio::time::{Instant, interval};
 use uuid::Uuid;
 
-use crate::client::Client;
+use replay::retail::{self, Plan};
+use replay::{
+    Client, Counts, Outcome, Replay, Shop, Stocked, Tally, at_quantile, parse_rate, progress, progress_line,
+};
+
 use crate::process::ProcessState;
-use crate::replay::{self, Counts, Outcome, Replay, Shop, Stocked, Tally, at_quantile, progress};
-use crate::retail::{self, Generator, Ledger, Plan};
 use crate::screen::{Screen, grouped};
 use crate::signals::End;
 use crate::state::{Target, Which};
 
 /// The number of generated invoices, unless `--limit` gives another.
 const GENERATED: usize = 400;
-/// The time that a customer waits for one answer; the services' own default is 2 s.
-pub(crate) const CUSTOMERS_WAIT: Duration = Duration::from_secs(5);
-/// The time without a final answer after which an order is given up and counted as failed.
-pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_mins(2);
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
 /// The interval of progress lines without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -69,7 +66,7 @@ pub(super) struct ReplayArgs {
     /// A CSV file with the columns of UCI's Online Retail [default: orders are generated]
     file: Option<PathBuf>,
     /// Orders begun per second, 0.1 to 2000
-    #[arg(long, value_name = "N", default_value_t = 20.0, value_parser = rate)]
+    #[arg(long, value_name = "N", default_value_t = 20.0, value_parser = parse_rate)]
     rate: f64,
     /// The number of invoices to replay; later rows are not read
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -81,46 +78,23 @@ pub(super) struct ReplayArgs {
     which: Which,
 }
 
-pub(super) fn rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.1..=2_000.0).contains(&rate) { Ok(rate) } else { Err("must be from 0.1 to 2000".to_owned()) }
-}
-
-/// A file's invoices, or generated ones; `limit` at most.
-pub(crate) fn ledger(file: Option<&Path>, seed: u64, limit: usize) -> anyhow::Result<Ledger> {
-    let Some(path) = file else { return Ok(retail::generate(Generator { seed, invoices: limit })) };
-    let file = std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let ledger = retail::read(std::io::BufReader::new(file), Some(limit));
-    ledger.with_context(|| format!("{} cannot be replayed", path.display()))
-}
-
-/// A line about the rows that were read.
-pub(crate) fn described(ledger: &Ledger, plan: &Plan, source: &str) -> String {
-    format!(
-        "{source}: {} rows, {} orders and {} returns, {} SKUs",
-        grouped(ledger.rows),
-        grouped(plan.sales() as u64),
-        grouped((plan.steps.len() - plan.sales()) as u64),
-        grouped(plan.items.len() as u64)
-    )
-}
-
 impl ReplayArgs {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let limit =
             self.limit.map_or(if self.file.is_some() { usize::MAX } else { GENERATED }, |n| n as usize);
-        let ledger = ledger(self.file.as_deref(), self.seed, limit)?;
+        let ledger = retail::load(self.file.as_deref(), self.seed, limit)?;
         let plan = Arc::new(Plan::of(&ledger));
         let target = self.which.find()?;
-        let tally = Arc::new(Tally::new(plan.steps.len(), 1));
-        let shop = shop(&target, &tally)?;
+        let tally = Arc::new(Tally::new(plan.actions.len(), 1));
+        let (urls, tokens) = (&target.urls, (target.client()?, target.operator()?));
+        let shop = Shop::new((&urls.order, tokens.0), (&urls.inventory, tokens.1), Arc::clone(&tally))?;
         answers(&target).await?;
 
         let mut end = End::listen()?;
         let mut screen = Screen::open();
         let source =
             self.file.as_ref().map_or_else(|| "generated".to_owned(), |path| path.display().to_string());
-        screen.say(&described(&ledger, &plan, &source))?;
+        screen.say(&format!("{source}: {}", plan.summary(&ledger)))?;
         let replay = Replay { shop, plan, rate: self.rate, run: Uuid::new_v4() };
         let began = Instant::now();
         let interrupted = tokio::select! {
@@ -130,9 +104,9 @@ impl ReplayArgs {
         screen.clear()?;
         let counts = tally.counts();
         screen.say(&summary(&counts, began.elapsed(), self.rate))?;
-        let told = rows(&ledger, &source);
-        if !told.is_empty() {
-            screen.say(&told)?;
+        let rows = ledger.account_of_rows(&source);
+        if !rows.is_empty() {
+            screen.say(&rows)?;
         }
         if let Some((order, _)) = counts.notable {
             screen.say(&format!("One of them in detail:  mainstay explain {order}"))?;
@@ -152,34 +126,6 @@ impl ReplayArgs {
     }
 }
 
-/// The account of the file's rows: sums, unusual rows by reason, and refused rows by line. Ends with an empty line if
-/// it is not empty.
-pub(crate) fn rows(ledger: &Ledger, source: &str) -> String {
-    let mut parts = Vec::new();
-    if ledger.lines > 0 {
-        parts.push(format!("\n{source}: {}", ledger.accounts()));
-    }
-    if !ledger.issues.is_empty() {
-        parts.push(format!("\nUnusual rows of {source}:\n\n{}", ledger.issues));
-    }
-    if ledger.issues.refused() > 0 {
-        parts.push(ledger.issues.refusals());
-    }
-    parts.join("\n")
-}
-
-fn shop(target: &Target, tally: &Arc<Tally>) -> anyhow::Result<Shop> {
-    let urls = &target.urls;
-    Ok(Shop {
-        order: Client::for_customers("order", &urls.order, target.client()?, CUSTOMERS_WAIT)?,
-        inventory: Client::for_customers("inventory", &urls.inventory, target.operator()?, CUSTOMERS_WAIT)?,
-        tally: Arc::clone(tally),
-        log: None,
-        patience: GIVE_UP_AFTER,
-        random: Random::from_entropy(),
-    })
-}
-
 /// Asks both services at the same time for one page, so that one clear error comes now instead of hundreds of
 /// failures later.
 async fn answers(target: &Target) -> anyhow::Result<()> {
@@ -192,14 +138,14 @@ async fn answers(target: &Target) -> anyhow::Result<()> {
         let reply = client.send(Method::GET, path, Bytes::new()).await.with_context(|| {
             let process =
                 target.pid(service).and_then(|pid| ProcessState::of(pid).map(|state| state.describe(pid)));
-            let process = process.map_or_else(String::new, |told| format!(" ({told})"));
+            let process = process.map_or_else(String::new, |state| format!(" ({state})"));
             format!(
                 "the {service} service does not answer at {}{process}; see `mainstay status`",
                 target.urls.public(service)
             )
         })?;
         if !reply.status().is_success() {
-            bail!("the {service} service refuses the token: {}", crate::client::refusal(&reply));
+            bail!("the {service} service refuses the token: {}", replay::refusal(&reply));
         }
         Ok(())
     });
@@ -222,7 +168,7 @@ async fn watched(replay: &Replay, screen: &mut Screen) -> anyhow::Result<Stocked
                 if screen.is_terminal() {
                     screen.show(lines)?;
                 } else {
-                    screen.say(&tally.read(replay::progress_line))?;
+                    screen.say(&tally.read(progress_line))?;
                 }
             }
         }

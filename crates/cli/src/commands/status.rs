@@ -8,10 +8,10 @@ use clap::Args;
 use futures_util::future::join_all;
 use http::Method;
 use local::Service;
+use replay::Client;
 use serde::{Deserialize, Serialize};
 
 use super::next_step::{NextStep, ServiceAccess};
-use crate::client::Client;
 use crate::process::ProcessState;
 use crate::screen::{is_harmless, print};
 use crate::state::{Target, Which};
@@ -109,8 +109,9 @@ async fn ask(target: &Target, which: Which, service: Service) -> anyhow::Result<
         Ok(report) => (report, None),
         Err(error) => {
             let process = pid.and_then(|pid| ProcessState::of(pid).map(|state| (pid, state)));
-            let told = process.map_or_else(String::new, |(pid, state)| format!("; {}", state.describe(pid)));
-            let status = format!("no answer: {}{told}", error.root_cause());
+            let clause =
+                process.map_or_else(String::new, |(pid, state)| format!("; {}", state.describe(pid)));
+            let status = format!("no answer: {}{clause}", error.root_cause());
             (Report { status, conditions: Vec::new() }, Some(NextStep::without_answer(&access, process)))
         }
     };
@@ -138,7 +139,7 @@ fn text(line: &Line) -> String {
         line.service, line.url, line.operations, line.status
     );
     let mut lines = vec![first];
-    let mut add = |told: &str| lines.push(format!("{:<10} {told}", ""));
+    let mut add = |line: &str| lines.push(format!("{:<10} {line}", ""));
     if let Some(next) = &line.next {
         add(&format!("next: {next}"));
     }

@@ -8,14 +8,13 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 use local::pair::{PairOptions, Ports, Programs, RunningPair, Server};
-use local::postgres::Place;
+use local::postgres::DataLocation;
 use local::{ChildEvent, PostgresOptions, Secret, Service, ports};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::commands::DEFAULT_PORT_BASE;
 use crate::signals::End;
-use crate::state::State;
+use crate::state::{DEFAULT_PORT_BASE, State, other_base};
 
 /// Start PostgreSQL, both databases and both services, and stay until Ctrl-C
 ///
@@ -105,12 +104,14 @@ impl Up {
         events: mpsc::UnboundedSender<ChildEvent>,
     ) -> anyhow::Result<PairOptions> {
         let executable = std::env::current_exe().context("cannot find this program's own file")?;
-        let place =
-            self.data_dir.clone().map_or_else(|| Place::TemporaryIn(std::env::temp_dir()), Place::Kept);
+        let location = self
+            .data_dir
+            .clone()
+            .map_or_else(|| DataLocation::TemporaryIn(std::env::temp_dir()), DataLocation::Kept);
         let server = match &self.postgres_url {
-            Some(url) => Server::Given { admin_url: Secret::new(url), place },
+            Some(url) => Server::Given { admin_url: Secret::new(url), location },
             None => Server::Private(PostgresOptions {
-                place,
+                location,
                 binaries: self.postgres_bin.clone(),
                 ..PostgresOptions::temporary()
             }),
@@ -175,22 +176,5 @@ Ctrl-C stops everything.
             begun.elapsed().as_secs_f64(),
             pair.pid(Service::Inventory).unwrap_or_default(),
         )
-    }
-}
-
-/// Another valid first port, 10,000 away.
-pub(super) fn other_base(base: u16) -> u16 {
-    if base < 50_000 { base + 10_000 } else { base - 10_000 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ports_proposed_instead_exist() {
-        for base in [1, 8080, 49_999, 50_000, 64_534] {
-            assert!(Ports::from_base(other_base(base)).is_some(), "{base}");
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::commands::explain::feeds;
+use crate::feeds::Feeds;
 use crate::screen::grouped;
 use crate::state::Which;
 use crate::verify::{Evidence, clocks, conclusion, not_judged, table};
@@ -65,7 +65,7 @@ impl Verify {
         let target = self.which.find()?;
         let mut evidence = match &target.state {
             Some(state) => Evidence::of_databases(&state.ready.databases).await?,
-            None => Evidence::of_feeds(&feeds(&target)?).await?,
+            None => Evidence::of_feeds(&Feeds::whole(&target)?).await?,
         };
         let report = evidence.check(self.at_rest);
         if self.json {

@@ -8,12 +8,12 @@ use checker::Report;
 use journal::clock::wall_now;
 use local::Service;
 use local::pair::RunningPair;
+use replay::{Counts, Outcome, RequestLog, at_quantile};
 
-use super::Narrator;
+use super::narrator::Narrator;
 use super::script::{ACTS, Moments};
 use super::story::{self, Recovery};
 use crate::explain::{Detail, Timeline, picture, text};
-use crate::replay::{Counts, Outcome, RequestLog, at_quantile};
 use crate::screen::grouped;
 use crate::verify::{Evidence, by_invariant, clocks, come_to_rest, conclusion, not_judged};
 
@@ -36,7 +36,7 @@ What to try next:
 
 /// The result of the demo.
 #[derive(Debug)]
-pub(super) struct Verdict {
+pub(super) struct Assessment {
     /// True if the invariants hold and everything is resolved.
     pub(super) is_good: bool,
     report: Report,
@@ -51,7 +51,7 @@ pub(super) async fn judge(
     counts: &Counts,
     moments: &Moments,
     narrator: &mut Narrator,
-) -> anyhow::Result<Verdict> {
+) -> anyhow::Result<Assessment> {
     let requests = log.requests();
     let databases = &pair.ready().databases;
     if let Some(what) = come_to_rest(databases, REST_WITHIN).await? {
@@ -82,10 +82,10 @@ pub(super) async fn judge(
     let stories = story::by_order(&entries);
     let recovery = story::recovery(&stories, moments.healed);
     let best = story::best(&stories, moments.trouble, wall_now());
-    Ok(Verdict { is_good, report, recovery, best })
+    Ok(Assessment { is_good, report, recovery, best })
 }
 
-impl Verdict {
+impl Assessment {
     pub(super) fn story(&self, width: usize) -> Option<String> {
         self.best.as_ref().map(|timeline| text(timeline, width, Detail::Brief).trim_end().to_owned())
     }

@@ -2,6 +2,7 @@
 //! slows down, loses replies, dies and starts again. At the end both journals must agree.
 
 mod ending;
+mod narrator;
 mod script;
 mod story;
 mod watch;
@@ -12,22 +13,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::Args;
 use local::child::Restart;
 use local::pair::{PairOptions, Ports, Programs, RunningPair, Server};
-use local::{ChildEvent, PostgresOptions, Secret, Service};
-use mainstay::random::Random;
+use local::{ChildEvent, PostgresOptions, Service};
+use replay::retail::{self, Ledger, Plan};
+use replay::{Replay, RequestLog, Shop, Tally, parse_rate, progress, progress_line};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval};
+use tokio::time::interval;
 use uuid::Uuid;
 
-use crate::client::Client;
-use crate::commands::replay::{CUSTOMERS_WAIT, GIVE_UP_AFTER, described, ledger, rows};
-use crate::replay::{Replay, RequestLog, Shop, Tally, progress, progress_line};
-use crate::retail::{Ledger, Plan};
-use crate::screen::Screen;
 use crate::signals::End;
-use crate::state::State;
-use ending::Verdict;
+use crate::state::{DEFAULT_PORT_BASE, State};
+use ending::Assessment;
+use narrator::Narrator;
 use script::{ACTS, Moments, Script, ScriptedKill};
 
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
@@ -38,36 +37,28 @@ const RATE: f64 = 40.0;
 /// The lowest rate, for a short file.
 const SLOWEST: f64 = 2.0;
 
-/// The demo's options.
-#[derive(Debug)]
+/// Options of the demo.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Demo")]
 pub(crate) struct Demo {
-    pub(crate) file: Option<PathBuf>,
-    pub(crate) rate: Option<f64>,
-    pub(crate) seed: u64,
-    pub(crate) svg: Option<PathBuf>,
-    /// The first port of a pair that is kept running for other commands; `None` does not keep it.
-    pub(crate) keep: Option<u16>,
-}
-
-/// Prints lines with the time that has passed.
-pub(super) struct Narrator {
-    screen: Screen,
-    began: Instant,
-}
-
-impl Narrator {
-    fn at(&mut self, text: &str) -> anyhow::Result<()> {
-        let seconds = self.began.elapsed().as_secs_f64();
-        Ok(self.screen.say(&format!("{seconds:6.1} s  {text}"))?)
-    }
-
-    fn plain(&mut self, text: &str) -> anyhow::Result<()> {
-        Ok(self.screen.say(text)?)
-    }
-
-    fn heading(&mut self, text: &str) -> anyhow::Result<()> {
-        Ok(self.screen.heading(text)?)
-    }
+    /// Replay this CSV file with the columns of UCI's Online Retail [default: generated orders]
+    #[arg(long, value_name = "CSV")]
+    file: Option<PathBuf>,
+    /// Orders begun per second, 0.1 to 2000 [default: 40, or fewer so that a short file lasts]
+    #[arg(long, value_name = "N", value_parser = parse_rate)]
+    rate: Option<f64>,
+    /// Seed of the generated orders: the same seed gives the same orders
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "file")]
+    seed: u64,
+    /// Write the explained order's story as a swim-lane picture
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Leave the pair running afterwards, for `mainstay explain` and the others, until Ctrl-C
+    #[arg(long)]
+    keep: bool,
+    /// With --keep: the first port of the pair
+    #[arg(long, value_name = "N", requires = "keep", default_value_t = DEFAULT_PORT_BASE)]
+    port_base: u16,
 }
 
 impl Demo {
@@ -75,7 +66,7 @@ impl Demo {
         let (ledger, rate) = self.orders()?;
         let plan = Arc::new(Plan::of(&ledger));
         let mut end = End::listen()?;
-        let mut narrator = Narrator { screen: Screen::open(), began: Instant::now() };
+        let mut narrator = Narrator::new();
         narrator.plain(
             "Mainstay: an order service and an inventory service. Customers order, inventory fails in the middle of \
              it,\nand afterwards both journals must agree on every piece of stock. Ctrl-C ends it at any time.",
@@ -106,15 +97,15 @@ impl Demo {
         if played.is_err() {
             narrator.screen.clear()?;
         }
-        let verdict = match (played, self.keep) {
-            (Ok(verdict), Some(port_base)) => {
-                self.stay(&pair, port_base, &mut narrator, &mut end).await?;
-                Ok(verdict)
+        let assessment = match (played, self.keep) {
+            (Ok(assessment), true) => {
+                self.stay(&pair, &mut narrator, &mut end).await?;
+                Ok(assessment)
             }
             (played, _) => played,
         };
         stop(pair, &mut end).await?;
-        Ok(if verdict?.is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if assessment?.is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
     /// The orders and their rate, chosen so that they last as long as the script.
@@ -124,10 +115,10 @@ impl Demo {
         let lasting = |rate: f64| (rate * seconds) as usize;
         if self.file.is_none() {
             let rate = self.rate.unwrap_or(RATE);
-            return Ok((ledger(None, self.seed, lasting(rate))?, rate));
+            return Ok((retail::load(None, self.seed, lasting(rate))?, rate));
         }
         let most = lasting(self.rate.unwrap_or(RATE));
-        let ledger = ledger(self.file.as_deref(), self.seed, most)?;
+        let ledger = retail::load(self.file.as_deref(), self.seed, most)?;
         #[allow(clippy::cast_precision_loss, reason = "no file has 2^53 invoices")]
         let rate = self.rate.unwrap_or_else(|| (ledger.invoices.len() as f64 / seconds).clamp(SLOWEST, RATE));
         Ok((ledger, rate))
@@ -140,9 +131,10 @@ impl Demo {
     ) -> anyhow::Result<PairOptions> {
         let executable = std::env::current_exe().context("cannot find this program's own file")?;
         let server = Server::Private(PostgresOptions::temporary());
-        let ports = match self.keep {
-            Some(base) => Some(Ports::from_base(base).context("--port-base must be from 1 to 64534")?),
-            None => None,
+        let ports = if self.keep {
+            Some(Ports::from_base(self.port_base).context("--port-base must be from 1 to 64534")?)
+        } else {
+            None
         };
         let options = PairOptions {
             ports,
@@ -170,7 +162,7 @@ impl Demo {
         rate: f64,
         scripted_kill: ScriptedKill,
         narrator: &mut Narrator,
-    ) -> anyhow::Result<Verdict> {
+    ) -> anyhow::Result<Assessment> {
         let pid = |service| pair.pid(service).map_or_else(|| "?".to_owned(), |pid| pid.to_string());
         narrator.at(&format!(
             "both are ready: order (process {}) at {}, inventory (process {}) at {}",
@@ -180,25 +172,18 @@ impl Demo {
             pair.url(Service::Inventory)
         ))?;
         let log = RequestLog::default();
-        let tally = Arc::new(Tally::new(plan.steps.len(), ACTS.len()));
+        let tally = Arc::new(Tally::new(plan.actions.len(), ACTS.len()));
         let tokens = pair.tokens();
-        let client = |service: Service, token: &Secret| {
-            Client::for_customers(service.name(), &pair.url(service), token, CUSTOMERS_WAIT)
-        };
-        let shop = Shop {
-            order: client(Service::Order, &tokens.client.secret)?,
-            inventory: client(Service::Inventory, &tokens.operator.secret)?,
-            tally: Arc::clone(&tally),
-            log: Some(log.clone()),
-            patience: GIVE_UP_AFTER,
-            random: Random::from_entropy(),
-        };
+        let (order, inventory) = (pair.url(Service::Order), pair.url(Service::Inventory));
+        let (client, operator) = (&tokens.client.secret, &tokens.operator.secret);
+        let mut shop = Shop::new((&order, client), (&inventory, operator), Arc::clone(&tally))?;
+        shop.log = Some(log.clone());
         let replay = Replay { shop, plan, rate, run: Uuid::new_v4() };
 
         narrator.heading("2  Stock and planned orders")?;
         let source =
             self.file.as_ref().map_or_else(|| "generated".to_owned(), |path| path.display().to_string());
-        narrator.at(&described(ledger, &replay.plan, &source))?;
+        narrator.at(&format!("{source}: {}", replay.plan.summary(ledger)))?;
         let stocked = replay.stock().await?;
         narrator.at(&format!("{stocked}; a few SKUs will run out"))?;
 
@@ -210,40 +195,34 @@ impl Demo {
         narrator.at(&format!(
             "{asked} orders were placed again under their old keys, as an impatient client would"
         ))?;
-        let verdict = ending::judge(pair, &log, &tally.counts(), &moments, narrator).await?;
+        let assessment = ending::judge(pair, &log, &tally.counts(), &moments, narrator).await?;
 
         narrator.heading("5  One of those orders")?;
-        let told = verdict.story(narrator.screen.width());
-        narrator.plain(told.as_deref().unwrap_or("No order was affected: the faults ended too soon."))?;
-        if let (Some(file), Some(picture)) = (&self.svg, verdict.picture()) {
+        let story = assessment.story(narrator.screen.width());
+        narrator.plain(story.as_deref().unwrap_or("No order was affected: the faults ended too soon."))?;
+        if let (Some(file), Some(picture)) = (&self.svg, assessment.picture()) {
             std::fs::write(file, picture).with_context(|| format!("{} cannot be written", file.display()))?;
             narrator.plain(&format!("\nThe same as a picture: {}", file.display()))?;
         }
 
         narrator.heading("6  Summary")?;
-        narrator.plain(&verdict.summary(&tally.counts(), pair))?;
-        let told = rows(ledger, &source);
-        if !told.is_empty() {
-            narrator.plain(&told)?;
+        narrator.plain(&assessment.summary(&tally.counts(), pair))?;
+        let rows = ledger.account_of_rows(&source);
+        if !rows.is_empty() {
+            narrator.plain(&rows)?;
         }
         narrator.plain(ending::NEXT)?;
-        Ok(verdict)
+        Ok(assessment)
     }
 
     /// Leaves the pair running for other commands until a signal asks the demo to end.
-    async fn stay(
-        &self,
-        pair: &RunningPair,
-        port_base: u16,
-        narrator: &mut Narrator,
-        end: &mut End,
-    ) -> anyhow::Result<()> {
-        State { up: std::process::id(), port_base, ready: pair.ready() }.write()?;
+    async fn stay(&self, pair: &RunningPair, narrator: &mut Narrator, end: &mut End) -> anyhow::Result<()> {
+        State { up: std::process::id(), port_base: self.port_base, ready: pair.ready() }.write()?;
         narrator.plain(
             "\nThe pair stays up for other commands (mainstay explain, verify, replay) until Ctrl-C.",
         )?;
         end.next().await;
-        State::remove(port_base)
+        State::remove(self.port_base)
     }
 }
 

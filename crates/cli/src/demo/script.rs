@@ -10,13 +10,11 @@ use http::Method;
 use journal::clock::wall_now;
 use local::pair::RunningPair;
 use local::{ChildEvent, Service};
+use replay::{Client, Tally, refusal};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep};
-
-use crate::client::{Client, refusal};
-use crate::replay::Tally;
 
 /// The acts. Latencies are counted for each.
 pub(super) const ACTS: [&str; 4] = ["before", "inventory slow", "inventory dead", "after"];

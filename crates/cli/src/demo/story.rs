@@ -82,12 +82,13 @@ pub(super) fn best(
         let late = |(_, recorded): &(Side, Recorded)| recorded.entry.at >= trouble;
         story.iter().any(unknown) || story.iter().any(late)
     });
-    let told = affected.map(|story| Timeline::of(story.clone(), now)).filter(|told| !told.waits.is_empty());
-    told.max_by_key(|told| {
-        let longest = told.waits.iter().map(|wait| {
+    let timelines =
+        affected.map(|story| Timeline::of(story.clone(), now)).filter(|timeline| !timeline.waits.is_empty());
+    timelines.max_by_key(|timeline| {
+        let longest = timeline.waits.iter().map(|wait| {
             let lost = wait.fact.is_some_and(|fact| fact < wait.from);
             (wait.kind == WaitKind::Unknown, lost, wait.lasted_ms)
         });
-        (longest.max(), told.rows.first().map(|row| row.seq))
+        (longest.max(), timeline.rows.first().map(|row| row.seq))
     })
 }

@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use local::Service;
 use local::pair::RunningPair;
+use replay::{Client, Tally};
 use serde::Deserialize;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{MissedTickBehavior, interval};
-
-use crate::client::Client;
-use crate::replay::Tally;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -44,15 +42,15 @@ pub(super) fn watch(
                 && let Some(breaker) = breakers.items.into_iter().next()
                 && breaker.state != state
             {
-                tell(say, &told(&state, &breaker.state));
+                announce(say, &breaker_moved(&state, &breaker.state));
                 state = breaker.state;
             }
             let (accepted_now, waiting_now) = tally.read(|counts| (counts.accepted, counts.waiting));
             if accepted == 0 && accepted_now > 0 {
-                tell(say, "the first order is answered 202: accepted, not decided yet, and never lost");
+                announce(say, "the first order is answered 202: accepted, not decided yet, and never lost");
             }
             if waiting > 0 && waiting_now == 0 {
-                tell(
+                announce(
                     say,
                     &format!(
                         "no order waits any more: all {accepted_now} requests that got a 202 are decided"
@@ -64,7 +62,7 @@ pub(super) fn watch(
     })
 }
 
-fn told(before: &str, now: &str) -> String {
+fn breaker_moved(before: &str, now: &str) -> String {
     let what = match now {
         "open" if before == "closed" => "opens: no call waits for a dead service",
         "open" => "opens again: the probes failed",
@@ -76,7 +74,7 @@ fn told(before: &str, now: &str) -> String {
     format!("  the order service's circuit breaker {what}")
 }
 
-fn tell(say: &UnboundedSender<String>, line: &str) {
+fn announce(say: &UnboundedSender<String>, line: &str) {
     // The receiver is gone only when the demo is ending.
     let _receiver_is_gone_at_the_end = say.send(line.to_owned());
 }

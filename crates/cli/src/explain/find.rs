@@ -17,20 +17,12 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use crate::client::Client;
-use crate::state::Target;
+use crate::feeds::Feeds;
 
 /// Entries per request; an order has about ten.
 const LIMIT: usize = 1_000;
 /// The most orders of one story. One id can lead to many orders, the trace of a batch for example.
 const MOST_ORDERS: usize = 20;
-
-/// Both journals' feeds.
-#[derive(Debug, Clone)]
-pub(crate) struct Feeds {
-    pub(crate) order: Client,
-    pub(crate) inventory: Client,
-}
 
 /// The result of the search.
 #[derive(Debug, Default)]
@@ -98,22 +90,6 @@ impl Filter {
 }
 
 impl Feeds {
-    /// Feeds for an interactive command: both services are read at the same time, within a bound.
-    pub(crate) fn for_reads(target: &Target) -> anyhow::Result<Self> {
-        let token = Some(target.operator()?);
-        Ok(Self {
-            order: Client::for_reads("order-operations", &target.urls.order_ops, token)?,
-            inventory: Client::for_reads("inventory-operations", &target.urls.inventory_ops, token)?,
-        })
-    }
-
-    fn client(&self, side: Side) -> &Client {
-        match side {
-            Side::Order => &self.order,
-            Side::Inventory => &self.inventory,
-        }
-    }
-
     /// Finds everything about `id` that both services return until `until`; no entries when neither knows it. A
     /// service that did not answer one request gets no other.
     pub(crate) async fn everything_about(&self, id: &str, until: Instant) -> anyhow::Result<Found> {

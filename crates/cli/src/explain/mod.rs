@@ -5,13 +5,16 @@ mod find;
 mod logged;
 mod picture;
 mod requests;
+mod rows;
 mod stock;
+#[cfg(test)]
+mod tests;
 mod text;
 mod timeline;
 mod waiting;
 mod words;
 
-pub(crate) use find::{Feeds, Found, Unreadable};
+pub(crate) use find::{Found, Unreadable};
 pub(crate) use logged::Logged;
 pub(crate) use logged::find as find_logged;
 pub(crate) use picture::picture;

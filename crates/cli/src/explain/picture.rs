@@ -7,7 +7,8 @@ use std::fmt::Write;
 use checker::Side;
 use time::macros::format_description;
 
-use super::timeline::{Row, Timeline, WaitKind};
+use super::rows::Row;
+use super::timeline::{Timeline, WaitKind};
 use super::words::{basket, plain, span};
 
 const WIDTH: i64 = 940;
@@ -204,7 +205,7 @@ fn put(svg: &mut String, arguments: std::fmt::Arguments<'_>) {
 mod tests {
     use time::Duration;
 
-    use super::super::timeline::tests::{BEGAN, SampleEntry, lost_reply};
+    use super::super::tests::{BEGAN, SampleEntry, lost_reply};
     use super::*;
 
     fn drawn(entries: &[SampleEntry]) -> String {

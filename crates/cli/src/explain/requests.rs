@@ -134,7 +134,7 @@ fn tries(n: u64) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::super::timeline::tests::lost_reply;
+    use super::super::tests::lost_reply;
     use super::*;
 
     fn entry(evidence: Value) -> Entry<'static> {
@@ -147,9 +147,9 @@ mod tests {
         let sent = json!({"layer": "attempt", "action": "success", "why": "replied", "attempt": 1, "endpoint": null,
             "deadline_left_ms": 4, "at_ms": 5});
         let mut entry = entry(json!({"decisions": [sent], "tries": 2}));
-        let told = Requests::of(&entry).to_string();
+        let text = Requests::of(&entry).to_string();
         assert_eq!(
-            told,
+            text,
             "1 sent, 0 refused here before sending; before that 1 try, not executed and without an entry"
         );
         let other = json!({"layer": "of a newer release"});

@@ -39,7 +39,7 @@ impl Stock {
         if self.shares.is_empty() {
             return vec![format!("No reservation names {sku}.")];
         }
-        let mut told = vec![format!("Reservations that name {sku}:")];
+        let mut lines = vec![format!("Reservations that name {sku}:")];
         for Share { status, reservations, pieces } in &self.shares {
             let meaning = match &**status {
                 "held" => "held for orders that are not confirmed",
@@ -51,11 +51,11 @@ impl Stock {
                 _ => "a status that this release does not know",
             };
             let (status, pieces) = (plain(status), grouped(*pieces));
-            told.push(format!("  {:>6} {status:<9}  {pieces:>9} pieces, {meaning}", grouped(*reservations)));
+            lines.push(format!("  {:>6} {status:<9}  {pieces:>9} pieces, {meaning}", grouped(*reservations)));
         }
         let all: u64 = self.shares.iter().map(|share| share.reservations).sum();
         let shown = self.newest.len() as u64;
-        told.push(if shown < all {
+        lines.push(if shown < all {
             format!("The held and the newest {shown} of them:")
         } else {
             "Each of them:".to_owned()
@@ -64,13 +64,13 @@ impl Stock {
             let order =
                 holder.order_id.map_or_else(|| "no order".to_owned(), |order| format!("order {order}"));
             let quantity = holder.quantity.map_or_else(|| "?".to_owned(), |quantity| quantity.to_string());
-            told.push(format!(
+            lines.push(format!(
                 "  {}  {:<9}  {quantity:>6} x  {order}",
                 date(holder.updated_at),
                 plain(&holder.status)
             ));
         }
-        told
+        lines
     }
 }
 
@@ -90,13 +90,13 @@ mod tests {
                         "updated_at": "2026-11-28T13:00:00Z"}]
         }))
         .unwrap();
-        let told = stock.lines().join("\n");
-        assert!(told.contains("30 confirmed      1,200 pieces, shipped"), "{told}");
+        let text = stock.lines().join("\n");
+        assert!(text.contains("30 confirmed      1,200 pieces, shipped"), "{text}");
         assert!(
-            told.contains("melted") && told.contains("a status that this release does not know"),
-            "{told}"
+            text.contains("melted") && text.contains("a status that this release does not know"),
+            "{text}"
         );
-        assert!(told.contains("6 x  order 00000000-0000") && told.contains("newest 1 of them"), "{told}");
-        assert!(!told.contains('\u{1b}'), "{told}");
+        assert!(text.contains("6 x  order 00000000-0000") && text.contains("newest 1 of them"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
     }
 }

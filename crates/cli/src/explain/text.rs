@@ -8,7 +8,8 @@ use journal::Entry;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::timeline::{Row, Timeline, Wait, WaitKind};
+use super::rows::Row;
+use super::timeline::{Timeline, Wait, WaitKind};
 use super::words::{basket, date, plain, refused, seen, span, why};
 
 /// Details begin in this column.
@@ -26,7 +27,7 @@ pub(crate) enum Detail {
 }
 
 /// Formats the whole story in at most `width` columns, as far as lines can be broken between words.
-pub(crate) fn text(timeline: &Timeline, width: usize, told: Detail) -> String {
+pub(crate) fn text(timeline: &Timeline, width: usize, detail: Detail) -> String {
     let mut text = String::new();
     for (id, first, last) in timeline.orders() {
         headline(&mut text, &id.to_string(), first, last);
@@ -34,10 +35,10 @@ pub(crate) fn text(timeline: &Timeline, width: usize, told: Detail) -> String {
     summary(&mut text, timeline, width);
     text.push_str("\n   #  time             after  service    what      from -> to\n");
     for n in 0..timeline.rows.len() {
-        entry(&mut text, timeline, n, width, told);
+        entry(&mut text, timeline, n, width, detail);
         for wait in timeline.waits.iter().filter(|wait| wait.from == n) {
-            let told = format!("?? {}", unknown(timeline, wait));
-            wrapped(&mut text, 6, 9, &told, width);
+            let line = format!("?? {}", unknown(timeline, wait));
+            wrapped(&mut text, 6, 9, &line, width);
         }
     }
     if !timeline.missing_causes.is_empty() {
@@ -89,12 +90,12 @@ fn summary(text: &mut String, timeline: &Timeline, width: usize) {
     text.push('\n');
     let requests = timeline.requests();
     if !requests.is_none() {
-        let told = format!("requests to inventory: {requests}");
-        wrapped(text, 2, 4, &told, width);
+        let line = format!("requests to inventory: {requests}");
+        wrapped(text, 2, 4, &line, width);
     }
 }
 
-fn entry(text: &mut String, timeline: &Timeline, n: usize, width: usize, told: Detail) {
+fn entry(text: &mut String, timeline: &Timeline, n: usize, width: usize, detail: Detail) {
     let row = &timeline.rows[n];
     let Entry { command, from, to, .. } = &row.entry;
     let cause = row.cause.map_or_else(String::new, |cause| format!("  (by {})", cause + 1));
@@ -111,22 +112,22 @@ fn entry(text: &mut String, timeline: &Timeline, n: usize, width: usize, told: D
             plain(to),
         ),
     );
-    let mut detail = |label: &str, told: &str| {
-        wrapped(text, INDENT, INDENT + 6, &format!("{label:<6}{told}"), width);
+    let mut labelled = |label: &str, line: &str| {
+        wrapped(text, INDENT, INDENT + 6, &format!("{label:<6}{line}"), width);
     };
-    detail("why", &why(&row.entry, timeline.cause_of(row)));
-    if told == Detail::Brief {
+    labelled("why", &why(&row.entry, timeline.cause_of(row)));
+    if detail == Detail::Brief {
         return;
     }
     for other in refused(&row.entry) {
-        detail("not", &other);
+        labelled("not", &other);
     }
     let seen = seen(&row.entry);
     for one in seen.iter().take(DECISIONS_SHOWN) {
-        detail("saw", one);
+        labelled("saw", one);
     }
     if seen.len() > DECISIONS_SHOWN {
-        detail("saw", &format!("and {} more: see --json", seen.len() - DECISIONS_SHOWN));
+        labelled("saw", &format!("and {} more: see --json", seen.len() - DECISIONS_SHOWN));
     }
 }
 
@@ -138,7 +139,7 @@ pub(super) fn unknown(timeline: &Timeline, wait: &Wait) -> String {
         (WaitKind::Unknown, _) => "Not known whether inventory has released the reservation",
         (WaitKind::Undecided, _) => "Not decided",
     };
-    let mut told = match wait.until {
+    let mut line = match wait.until {
         Some(until) => format!("{what}, for {}, until {}", span(wait.lasted_ms), until + 1),
         None => format!("{what}, for {} now", span(wait.lasted_ms)),
     };
@@ -152,26 +153,26 @@ pub(super) fn unknown(timeline: &Timeline, wait: &Wait) -> String {
                 format!("{} into it", span(decided))
             };
             write(
-                &mut told,
+                &mut line,
                 format_args!(". In fact inventory decided `{}` ({}), {when}", row.entry.to, fact + 1),
             );
         }
         None if wait.until.is_some() => {}
         None if timeline.unread.contains(&Side::Inventory) => {
-            told.push_str(". Inventory's journal cannot be read now");
+            line.push_str(". Inventory's journal cannot be read now");
         }
-        None => told.push_str(". Inventory's journal has no entry of it yet"),
+        None => line.push_str(". Inventory's journal has no entry of it yet"),
     }
-    told
+    line
 }
 
-/// Writes `told` with line breaks between words. The first line begins in column `first`, the others in `rest`.
-fn wrapped(text: &mut String, first: usize, rest: usize, told: &str, width: usize) {
+/// Writes `line` with line breaks between words. The first line begins in column `first`, the others in `rest`.
+fn wrapped(text: &mut String, first: usize, rest: usize, line: &str, width: usize) {
     let mut column = first;
     text.push_str(&" ".repeat(first));
     let mut is_first = true;
     // A label's padding is part of the first line.
-    for word in told.split_inclusive(' ') {
+    for word in line.split_inclusive(' ') {
         let length = word.trim_end().chars().count();
         if column + length > width && !is_first && column > rest {
             let kept = text.trim_end().len();
@@ -203,17 +204,17 @@ fn write(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 mod tests {
     use time::Duration;
 
-    use super::super::timeline::tests::{BEGAN, SampleEntry, lost_reply};
+    use super::super::tests::{BEGAN, SampleEntry, lost_reply};
     use super::*;
 
-    fn told(entries: &[SampleEntry]) -> String {
+    fn story(entries: &[SampleEntry]) -> String {
         let entries = entries.iter().map(SampleEntry::recorded).collect();
         text(&Timeline::of(entries, BEGAN + Duration::minutes(1)), 100, Detail::Full)
     }
 
     #[test]
     fn the_story_states_the_unknown_outcome_and_inventorys_decision() {
-        let text = told(&lost_reply());
+        let text = story(&lost_reply());
         assert!(text.starts_with("Order 00000000-0000-0000-0000-00000000000a is confirmed\n"), "{text}");
         assert!(
             text.contains("7 entries, 5 of the order service and 2 of inventory, within 5.90 s; for 4.31 s"),
@@ -238,7 +239,7 @@ mod tests {
         let mut entries = lost_reply();
         entries.truncate(3);
         entries.remove(1);
-        let text = told(&entries).split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = story(&entries).split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains("for 58.96 s now. Inventory's journal has no entry of it yet"), "{text}");
     }
 

@@ -1,12 +1,6 @@
-//! Entries of two journals in one order that never shows an effect before its cause.
-//!
-//! Causes decide the order: an entry comes after the entry that it names as its cause, and after the previous version
-//! of its aggregate. The hybrid clock decides only between entries of which neither led to the other. So a wrong
-//! clock can make the order unlikely but not impossible.
+//! The story of one or more orders: their entries, the times of waiting, and the requests without an entry.
 
-use std::cmp::Reverse;
-use std::collections::hash_map::Entry as MapEntry;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use checker::{Recorded, Side};
 use journal::Entry;
@@ -15,6 +9,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::requests::{Requests, WithoutEntry};
+use super::rows::{Row, in_causal_order, millis};
 
 /// The age from which an open intent gets its own line.
 const UNDECIDED: Duration = Duration::milliseconds(500);
@@ -33,19 +28,6 @@ pub(crate) struct Timeline {
     /// The number of entries that name each other as causes, or follow from such entries. They are at the end, in the
     /// order of their clocks.
     pub(crate) circular: usize,
-}
-
-/// An entry at its place in the story.
-#[derive(Debug, Serialize)]
-pub(crate) struct Row {
-    pub(crate) service: Side,
-    pub(crate) seq: i64,
-    pub(crate) hash: String,
-    /// The row of the entry that caused this one.
-    pub(crate) cause: Option<usize>,
-    /// Milliseconds since the first row, by the services' own clocks.
-    pub(crate) after_ms: i64,
-    pub(crate) entry: Entry<'static>,
 }
 
 /// A time in which the order service did not know the order's state at inventory.
@@ -148,75 +130,6 @@ impl Timeline {
     }
 }
 
-type Numbered = HashMap<Uuid, usize>;
-
-fn in_causal_order(entries: Vec<(Side, Recorded)>) -> (Vec<Row>, Vec<Uuid>, usize) {
-    let mut at: Numbered = HashMap::new();
-    let mut versions: HashMap<(Side, Uuid, i64), usize> = HashMap::new();
-    let mut unsorted: Vec<(Side, Recorded)> = Vec::new();
-    // Several searches may have found the same entry.
-    for (side, recorded) in entries {
-        let entry = &recorded.entry;
-        let MapEntry::Vacant(vacant) = at.entry(entry.id) else { continue };
-        vacant.insert(unsorted.len());
-        versions.insert((side, entry.aggregate_id, entry.version), unsorted.len());
-        unsorted.push((side, recorded));
-    }
-    let mut effects: Vec<Vec<usize>> = vec![Vec::new(); unsorted.len()];
-    let mut open_causes = vec![0_usize; unsorted.len()];
-    let mut missing = Vec::new();
-    for (n, (side, recorded)) in unsorted.iter().enumerate() {
-        let entry = &recorded.entry;
-        let cause = entry.causation_id.and_then(|cause| {
-            let found = at.get(&cause).copied();
-            if found.is_none() && !missing.contains(&cause) {
-                missing.push(cause);
-            }
-            found
-        });
-        let previous = versions.get(&(*side, entry.aggregate_id, entry.version - 1)).copied();
-        for before in [cause, previous].into_iter().flatten() {
-            effects[before].push(n);
-            open_causes[n] += 1;
-        }
-    }
-    let key = |n: usize| {
-        let (side, recorded) = &unsorted[n];
-        Reverse((recorded.entry.hlc, *side, recorded.seq, n))
-    };
-    let mut ready: BinaryHeap<_> = (0..unsorted.len()).filter(|n| open_causes[*n] == 0).map(key).collect();
-    let mut sorted = Vec::with_capacity(unsorted.len());
-    while let Some(Reverse((.., n))) = ready.pop() {
-        sorted.push(n);
-        for effect in &effects[n] {
-            open_causes[*effect] -= 1;
-            if open_causes[*effect] == 0 {
-                ready.push(key(*effect));
-            }
-        }
-    }
-    let circular = unsorted.len() - sorted.len();
-    let mut rest: Vec<_> = (0..unsorted.len()).filter(|n| open_causes[*n] > 0).map(key).collect();
-    rest.sort_by(|a, b| b.cmp(a));
-    sorted.extend(rest.into_iter().map(|Reverse((.., n))| n));
-    (rows(unsorted, &sorted), missing, circular)
-}
-
-fn rows(unsorted: Vec<(Side, Recorded)>, sorted: &[usize]) -> Vec<Row> {
-    let mut unsorted: Vec<_> = unsorted.into_iter().map(Some).collect();
-    let mut at: Numbered = HashMap::new();
-    let mut rows: Vec<Row> = Vec::with_capacity(sorted.len());
-    for (side, recorded) in sorted.iter().filter_map(|n| unsorted[*n].take()) {
-        let Recorded { seq, hash, entry, .. } = recorded;
-        at.insert(entry.id, rows.len());
-        let first = rows.first().map_or(entry.at, |row| row.entry.at);
-        let cause = entry.causation_id.and_then(|cause| at.get(&cause).copied());
-        let after_ms = millis(entry.at - first);
-        rows.push(Row { service: side, seq, hash, cause, after_ms, entry });
-    }
-    rows
-}
-
 fn waits(rows: &[Row], now: OffsetDateTime) -> Vec<Wait> {
     let orders = rows.iter().enumerate().filter(|(_, row)| row.entry.aggregate_kind == "order");
     let found = orders.filter_map(|(from, row)| {
@@ -230,8 +143,8 @@ fn waits(rows: &[Row], now: OffsetDateTime) -> Vec<Wait> {
         let until = rows.iter().position(|row| (row.entry.aggregate_id, row.entry.version) == next);
         let lasted = until.map_or(now, |until| rows[until].entry.at) - entry.at;
         // An attempt that ended in an unknown state is described by that state's own wait.
-        let is_told = until.is_some_and(|until| rows[until].entry.to.ends_with("_unknown"));
-        if kind == WaitKind::Undecided && (lasted < UNDECIDED || is_told) {
+        let is_described = until.is_some_and(|until| rows[until].entry.to.ends_with("_unknown"));
+        if kind == WaitKind::Undecided && (lasted < UNDECIDED || is_described) {
             return None;
         }
         let fact = until
@@ -255,122 +168,16 @@ fn decided_for(rows: &[Row], waiting: &Entry) -> Option<usize> {
     })
 }
 
-fn millis(span: Duration) -> i64 {
-    i64::try_from(span.whole_milliseconds()).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use proptest::prelude::*;
     use serde_json::json;
-    use time::macros::datetime;
 
+    use super::super::tests::{BEGAN, ORDER, SampleEntry, lost_reply};
     use super::*;
 
-    pub(crate) const BEGAN: OffsetDateTime = datetime!(2026-11-21 12:00:00 UTC);
-    pub(crate) const ORDER: Uuid = Uuid::from_u128(0x0a);
-    pub(crate) const RESERVATION: Uuid = Uuid::from_u128(0x0b);
-
-    /// The parts of an entry on which the story depends.
-    pub(crate) struct SampleEntry {
-        pub(crate) id: u128,
-        pub(crate) side: Side,
-        pub(crate) version: i64,
-        pub(crate) step: (&'static str, &'static str, &'static str),
-        pub(crate) cause: Option<u128>,
-        /// Milliseconds after the beginning, by its own service's clock.
-        pub(crate) at: i64,
-    }
-
-    impl SampleEntry {
-        pub(crate) fn recorded(&self) -> (Side, Recorded) {
-            let (command, from, to) = self.step;
-            let (kind, aggregate) = match self.side {
-                Side::Order => ("order", ORDER),
-                Side::Inventory => ("reservation", RESERVATION),
-            };
-            let at = BEGAN + Duration::milliseconds(self.at);
-            let millis = u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap();
-            let entry: Entry = serde_json::from_value(json!({
-                "id": Uuid::from_u128(self.id), "service": self.side.as_str(), "aggregate_kind": kind,
-                "aggregate_id": aggregate, "version": self.version, "from": from, "to": to,
-                "command": command, "principal": "client", "key_hash": null, "correlation_id": "c-1",
-                "causation_id": self.cause.map(Uuid::from_u128), "trace_id": null,
-                "hlc": format!("{:016x}", millis << 16), "at": at.format(&time::format_description::well_known::Rfc3339).unwrap(),
-                "attempt": 1, "rule": format!("{}.{command}@1", self.side), "inputs": {}, "alternatives": [],
-                "evidence": {}, "revision": "r", "config_hash": "c", "payload_hash": null, "prev_hash": null,
-            }))
-            .unwrap();
-            let body = entry.canonical();
-            (self.side, Recorded { seq: self.version, hash: "h".to_owned(), body, entry })
-        }
-    }
-
-    /// A history: inventory reserved, its reply was lost, and the sweep asked again four seconds later.
-    pub(crate) fn lost_reply() -> Vec<SampleEntry> {
-        use Side::{Inventory, Order};
-        vec![
-            SampleEntry {
-                id: 1,
-                side: Order,
-                version: 1,
-                step: ("place", "none", "reserving"),
-                cause: None,
-                at: 0,
-            },
-            SampleEntry {
-                id: 2,
-                side: Inventory,
-                version: 1,
-                step: ("reserve", "none", "held"),
-                cause: Some(1),
-                at: 6,
-            },
-            SampleEntry {
-                id: 3,
-                side: Order,
-                version: 2,
-                step: ("reserve", "reserving", "reserve_unknown"),
-                cause: Some(1),
-                at: 1_040,
-            },
-            SampleEntry {
-                id: 4,
-                side: Order,
-                version: 3,
-                step: ("reserve", "reserve_unknown", "reserved"),
-                cause: Some(2),
-                at: 5_350,
-            },
-            SampleEntry {
-                id: 5,
-                side: Order,
-                version: 4,
-                step: ("confirm", "reserved", "confirming"),
-                cause: None,
-                at: 5_900,
-            },
-            SampleEntry {
-                id: 6,
-                side: Inventory,
-                version: 2,
-                step: ("confirm", "held", "confirmed"),
-                cause: Some(5),
-                at: 5_904,
-            },
-            SampleEntry {
-                id: 7,
-                side: Order,
-                version: 5,
-                step: ("confirm", "confirming", "confirmed"),
-                cause: Some(6),
-                at: 5_909,
-            },
-        ]
-    }
-
-    fn story(told: &[SampleEntry]) -> Timeline {
-        Timeline::of(told.iter().map(SampleEntry::recorded).collect(), BEGAN + Duration::minutes(1))
+    fn story(history: &[SampleEntry]) -> Timeline {
+        Timeline::of(history.iter().map(SampleEntry::recorded).collect(), BEGAN + Duration::minutes(1))
     }
 
     fn ids(timeline: &Timeline) -> Vec<u128> {
@@ -379,13 +186,13 @@ pub(super) mod tests {
 
     #[test]
     fn a_cause_stands_before_its_effect_although_its_clock_was_ahead() {
-        let mut told = lost_reply();
+        let mut history = lost_reply();
         // Inventory's clock is a minute slow: by time alone its entries would come first.
-        for entry in told.iter_mut().filter(|entry| entry.side == Side::Inventory) {
+        for entry in history.iter_mut().filter(|entry| entry.side == Side::Inventory) {
             entry.at -= 60_000;
         }
-        told.reverse();
-        assert_eq!(ids(&story(&told)), [1, 2, 3, 4, 5, 6, 7]);
+        history.reverse();
+        assert_eq!(ids(&story(&history)), [1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[test]
@@ -408,12 +215,12 @@ pub(super) mod tests {
 
     #[test]
     fn an_intent_that_stayed_open_long_is_a_wait() {
-        let mut told = lost_reply();
+        let mut history = lost_reply();
         // No request was sent for three seconds: the state is not unknown, and still undecided.
-        told.remove(2);
-        told[2].version = 2;
-        told[2].step = ("reserve", "reserving", "reserved");
-        let timeline = story(&told);
+        history.remove(2);
+        history[2].version = 2;
+        history[2].step = ("reserve", "reserving", "reserved");
+        let timeline = story(&history);
         assert_eq!(timeline.waits.len(), 1);
         let wait = &timeline.waits[0];
         assert_eq!((wait.kind, wait.from, wait.until, wait.fact), (WaitKind::Undecided, 0, Some(2), Some(1)));
@@ -429,20 +236,20 @@ pub(super) mod tests {
 
     #[test]
     fn an_entry_that_was_found_twice_is_in_the_story_once() {
-        let told: Vec<_> = lost_reply().into_iter().chain(lost_reply()).collect();
-        assert_eq!(ids(&story(&told)), [1, 2, 3, 4, 5, 6, 7]);
+        let history: Vec<_> = lost_reply().into_iter().chain(lost_reply()).collect();
+        assert_eq!(ids(&story(&history)), [1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[test]
     fn a_cause_that_is_in_no_journal_is_named_and_a_circle_is_not_followed() {
-        let mut told = lost_reply();
-        told[0].cause = Some(99);
-        let timeline = story(&told);
+        let mut history = lost_reply();
+        history[0].cause = Some(99);
+        let timeline = story(&history);
         assert_eq!(timeline.missing_causes, [Uuid::from_u128(99)]);
         assert_eq!(ids(&timeline), [1, 2, 3, 4, 5, 6, 7]);
 
-        told[0].cause = Some(2);
-        let timeline = story(&told);
+        history[0].cause = Some(2);
+        let timeline = story(&history);
         assert_eq!((timeline.circular, timeline.rows.len()), (7, 7));
         assert_eq!(ids(&timeline), [1, 2, 3, 4, 5, 6, 7]);
     }
@@ -461,8 +268,8 @@ pub(super) mod tests {
         assert_eq!((requests.sent, requests.tries_not_executed, requests.tries_unrecorded), (2, 1, 1));
         // The order's row has counted them.
         timeline.without_entry.insert(ORDER, WithoutEntry { sent: 1, refused_here: 1, unconnected: 2 });
-        let told = timeline.requests().to_string();
-        assert_eq!(told, "3 sent, 1 refused here before sending, 2 without a connection");
+        let history = timeline.requests().to_string();
+        assert_eq!(history, "3 sent, 1 refused here before sending, 2 without a connection");
     }
 
     #[test]
@@ -479,11 +286,11 @@ pub(super) mod tests {
             shuffle in Just((0..7_usize).collect::<Vec<_>>()).prop_shuffle(),
             clocks in proptest::collection::vec(-100_000..100_000_i64, 7),
         ) {
-            let mut told = lost_reply();
-            for (entry, skew) in told.iter_mut().zip(&clocks) {
+            let mut history = lost_reply();
+            for (entry, skew) in history.iter_mut().zip(&clocks) {
                 entry.at += skew;
             }
-            let entries = shuffle.iter().map(|n| told[*n].recorded()).collect();
+            let entries = shuffle.iter().map(|n| history[*n].recorded()).collect();
             let timeline = Timeline::of(entries, BEGAN);
             prop_assert_eq!(timeline.rows.len(), 7);
             for (n, row) in timeline.rows.iter().enumerate() {

@@ -51,20 +51,20 @@ pub(crate) struct Breaker {
 impl Waiting {
     /// Sentences, one for each known fact.
     pub(crate) fn sentences(&self) -> Vec<String> {
-        let mut told = vec![format!("Now order {} is {}.", self.id, plain(&self.status))];
+        let mut sentences = vec![format!("Now order {} is {}.", self.id, plain(&self.status))];
         let mut is_held_back = false;
         for breaker in &self.breakers {
             let name = plain(&breaker.name);
             match &*breaker.state {
-                "forced-open" => told.push(format!(
+                "forced-open" => sentences.push(format!(
                     "An operator holds the breaker of {name} open: nothing is sent until an operator resets it."
                 )),
-                "open" => told.push(format!(
+                "open" => sentences.push(format!(
                     "The breaker of {name} is open: nothing is sent for another {}.",
                     span(breaker.open_for_ms)
                 )),
                 "half-open" | "ramping" => {
-                    told.push(format!("The breaker of {name} is {}: a few requests are let through.", breaker.state));
+                    sentences.push(format!("The breaker of {name} is {}: a few requests are let through.", breaker.state));
                     continue;
                 }
                 _ => continue,
@@ -74,17 +74,17 @@ impl Waiting {
         if self.tries > 0 {
             let tries =
                 if self.tries == 1 { "try has".to_owned() } else { format!("{} tries have", self.tries) };
-            told.push(format!("The last {tries} decided nothing."));
+            sentences.push(format!("The last {tries} decided nothing."));
         }
-        told.extend(self.undecided_tries());
-        told.extend(self.next_try(is_held_back));
+        sentences.extend(self.undecided_tries());
+        sentences.extend(self.next_try(is_held_back));
         for unanswered in &self.unanswered {
-            told.push(format!(
+            sentences.push(format!(
                 "The client's `{}` has no final reply: it got 202, or has no answer yet.",
                 plain(&unanswered.command)
             ));
         }
-        told
+        sentences
     }
 
     /// A sentence about the tries that have no entry: their requests, and why the latest decided nothing.
@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    fn told(more: &serde_json::Value) -> String {
+    fn sentences(more: &serde_json::Value) -> String {
         let mut waiting = json!({"id": Uuid::nil(), "status": "reserving", "tries": 14, "holder": null,
             "due_at": "2026-11-28T13:00:00Z", "due_in_ms": 400, "unanswered": [{"command": "place", "since": "x"}],
             "breakers": [], "moon": "full",
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_waiting_order_names_its_obstacle_its_next_try_and_its_clients_last_reply() {
         let breaker = |state: &str| json!([{"name": "127.0.0.1:2", "state": state, "open_for_ms": 974}]);
-        let forced = told(&json!({"breakers": breaker("forced-open")}));
+        let forced = sentences(&json!({"breakers": breaker("forced-open")}));
         assert!(forced.contains("An operator holds the breaker of 127.0.0.1:2 open"), "{forced}");
         assert!(forced.contains("due in 400 ms, and the breaker then has to let it through"), "{forced}");
         assert!(
@@ -152,15 +152,15 @@ mod tests {
         );
         let counted = "0 requests sent, 14 refused here before sending. The latest one: circuit breaker\u{fffd} is open.";
         assert!(forced.contains(counted), "{forced}");
-        let open = told(&json!({"breakers": breaker("open"), "due_in_ms": -2_000}));
+        let open = sentences(&json!({"breakers": breaker("open"), "due_in_ms": -2_000}));
         assert!(open.contains("nothing is sent for another 974 ms"), "{open}");
         assert!(open.contains("due since 2.00 s, and waits for the breaker"), "{open}");
-        let closed = told(&json!({"breakers": breaker("closed")}));
+        let closed = sentences(&json!({"breakers": breaker("closed")}));
         assert!(
             closed.contains("The next try is due in 400 ms.") && !closed.contains("The breaker"),
             "{closed}"
         );
-        let leased = told(&json!({"holder": "request"}));
+        let leased = sentences(&json!({"holder": "request"}));
         assert!(leased.contains("A request works on it; its lease ends in 400 ms"), "{leased}");
     }
 }

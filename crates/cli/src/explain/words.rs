@@ -23,7 +23,7 @@ const LONGEST: usize = 240;
 pub(crate) fn why(entry: &Entry, cause: Option<&Entry>) -> String {
     let rule = entry.rule.split('@').next().unwrap_or_default();
     let inputs = &entry.inputs;
-    let told = match rule {
+    let reason = match rule {
         "order.place" => place(inputs),
         "order.intend" => intend(inputs),
         "order.answered" => answered(inputs, cause),
@@ -35,8 +35,8 @@ pub(crate) fn why(entry: &Entry, cause: Option<&Entry>) -> String {
         "inventory.receive" => quantity(inputs).map(|n| format!("{n} pieces came in")),
         _ => None,
     };
-    let told = told.unwrap_or_else(|| format!("not readable by this release: {inputs}"));
-    format!("{} [{}]", plain(&told), plain(&entry.rule))
+    let reason = reason.unwrap_or_else(|| format!("not readable by this release: {inputs}"));
+    format!("{} [{}]", plain(&reason), plain(&entry.rule))
 }
 
 /// The refused alternatives, each with its reason.
@@ -203,10 +203,10 @@ fn reserve(inputs: &Value) -> Option<String> {
     };
     // Short lines decided, so they come first.
     let (short, met): (Vec<_>, Vec<_>) = lines.iter().partition(is_short);
-    let told: Option<Vec<_>> = short.into_iter().chain(met).take(SKUS_NAMED).map(one).collect();
+    let reason: Option<Vec<_>> = short.into_iter().chain(met).take(SKUS_NAMED).map(one).collect();
     Some(match lines.len().saturating_sub(SKUS_NAMED) {
-        0 => told?.join(", "),
-        more => format!("{} and {more} more", told?.join(", ")),
+        0 => reason?.join(", "),
+        more => format!("{} and {more} more", reason?.join(", ")),
     })
 }
 
@@ -245,17 +245,17 @@ mod tests {
     use serde_json::json;
     use uuid::Uuid;
 
-    use super::super::timeline::tests::lost_reply;
+    use super::super::tests::lost_reply;
     use super::*;
 
-    fn told_as(rule: &str, inputs: impl Serialize) -> String {
+    fn reason_of_rule(rule: &str, inputs: impl Serialize) -> String {
         let (_, recorded) = lost_reply()[0].recorded();
         let inputs = serde_json::to_value(inputs).unwrap();
         why(&Entry { rule: rule.to_owned().into(), inputs, ..recorded.entry }, None)
     }
 
-    fn told<R: Rule>(rule: &R) -> String {
-        told_as(R::NAME, rule)
+    fn reason<R: Rule>(rule: &R) -> String {
+        reason_of_rule(R::NAME, rule)
     }
 
     #[test]
@@ -270,7 +270,7 @@ mod tests {
             if_unknown: "ask again".into(),
         };
         assert_eq!(
-            told(&place),
+            reason(&place),
             "customer 7 wants 2 x a, 2 x b, 2 x c and 1 more, held for 900 s; 1.95 s left to the deadline; \
              if no answer comes: ask again [order.place@1]"
         );
@@ -283,10 +283,10 @@ mod tests {
             if_unknown: "ask again".into(),
         };
         assert!(
-            told(&intend)
+            reason(&intend)
                 .starts_with("the client asked to cancel it, and it was reserved until 12:15:00; 20 ms"),
             "{}",
-            told(&intend)
+            reason(&intend)
         );
         let short = ShortLine { sku: "a".to_owned(), requested: 6, available: 2 };
         let answers = [
@@ -309,12 +309,12 @@ mod tests {
             ),
         ];
         for (answer, words) in answers {
-            let told = told(&Answered { state: Status::Reserving, answer });
-            assert!(told.contains(words) && told.ends_with("[order.answered@1]"), "{told}");
+            let reason = reason(&Answered { state: Status::Reserving, answer });
+            assert!(reason.contains(words) && reason.ends_with("[order.answered@1]"), "{reason}");
         }
         let expire =
             Expire { state: Status::Reserved, reservation: ReservationStatus::Expired, expires_at: None };
-        assert!(told(&expire).contains("is expired"), "{}", told(&expire));
+        assert!(reason(&expire).contains("is expired"), "{}", reason(&expire));
     }
 
     #[test]
@@ -325,27 +325,28 @@ mod tests {
             {"sku": "c", "quantity": 5, "stock": null},
         ]});
         assert_eq!(
-            told_as("inventory.reserve@1", inputs),
+            reason_of_rule("inventory.reserve@1", inputs),
             "5 x b of 3 available, 5 x c, no such item, 1 x a of 7 available [inventory.reserve@1]"
         );
         let inputs =
             json!({"state": "held", "now": "2026-11-21T12:01:00Z", "expires_at": "2026-11-21T12:15:00Z"});
         assert!(
-            told_as("inventory.confirm@1", inputs)
+            reason_of_rule("inventory.confirm@1", inputs)
                 .starts_with("it was held until 12:15:00, and by inventory's clock it is 12:01:00")
         );
         assert!(
-            told_as("inventory.release@1", json!({"state": null})).starts_with("inventory had never seen it")
+            reason_of_rule("inventory.release@1", json!({"state": null}))
+                .starts_with("inventory had never seen it")
         );
     }
 
     #[test]
     fn a_rule_of_another_release_is_shown_by_its_inputs() {
-        let told = told_as("order.gift@7", json!({"ribbon": "red"}));
-        assert_eq!(told, "not readable by this release: {\"ribbon\":\"red\"} [order.gift@7]");
+        let reason = reason_of_rule("order.gift@7", json!({"ribbon": "red"}));
+        assert_eq!(reason, "not readable by this release: {\"ribbon\":\"red\"} [order.gift@7]");
         // A known name with inputs of another shape.
-        let told = told_as("order.place@2", json!({"basket": 1}));
-        assert_eq!(told, "not readable by this release: {\"basket\":1} [order.place@2]");
+        let reason = reason_of_rule("order.place@2", json!({"basket": 1}));
+        assert_eq!(reason, "not readable by this release: {\"basket\":1} [order.place@2]");
     }
 
     #[test]
@@ -382,8 +383,8 @@ mod tests {
         ];
         for (state, words) in table {
             let cause = Entry { to: state.into(), ..cause.entry.clone() };
-            let told = why(&entry, Some(&cause));
-            assert!(told.starts_with(words), "{state}: {told}");
+            let reason = why(&entry, Some(&cause));
+            assert!(reason.starts_with(words), "{state}: {reason}");
         }
     }
 

@@ -9,11 +9,11 @@ use journal::feed::Page;
 use local::Service;
 use local::pair::Databases;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use replay::Client;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Duration, Instant, sleep, timeout};
 
-use crate::client::Client;
-use crate::explain::Feeds;
+use crate::feeds::Feeds;
 use crate::screen::grouped;
 
 /// Entries per page of a feed.
@@ -52,9 +52,10 @@ impl Evidence {
     /// Reads both feeds, where the databases cannot be reached. The tables are then not checked.
     pub(crate) async fn of_feeds(feeds: &Feeds) -> anyhow::Result<Self> {
         let mut entries = Vec::new();
-        for (side, client) in [(Side::Order, &feeds.order), (Side::Inventory, &feeds.inventory)] {
-            let journal =
-                whole(client).await.with_context(|| format!("the {side} journal cannot be read"))?;
+        for side in [Side::Order, Side::Inventory] {
+            let journal = whole(feeds.client(side))
+                .await
+                .with_context(|| format!("the {side} journal cannot be read"))?;
             entries.extend(journal.into_iter().map(|row| (side, row)));
         }
         Ok(Self(PairDump { entries, observed: Observed::default() }))

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{PairError, PairOptions, Server};
 use crate::child::back_off::BackOff;
 use crate::child::{ChildEvent, OnEvent, Restart};
-use crate::postgres::Place;
+use crate::postgres::DataLocation;
 use crate::provision::{self, DatabaseUrls};
 use crate::{Postgres, PostgresError, PostgresOptions, Service};
 
@@ -48,8 +48,8 @@ impl DatabaseServer {
     pub(super) async fn start(options: &PairOptions, home: &Path) -> Result<Self, PairError> {
         match &options.server {
             Server::Private(postgres) => {
-                let place = Place::Kept(home.to_owned());
-                let postgres = Postgres::start(PostgresOptions { place, ..postgres.clone() }).await?;
+                let location = DataLocation::Kept(home.to_owned());
+                let postgres = Postgres::start(PostgresOptions { location, ..postgres.clone() }).await?;
                 let admin = postgres.connect_options("postgres");
                 let (orders, inbox) = mpsc::channel(4);
                 let (pid, receiver) = watch::channel(postgres.pid());

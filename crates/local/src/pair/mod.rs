@@ -15,7 +15,7 @@ use std::time::Duration;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::child::{Child, Stopped};
-use crate::postgres::Place;
+use crate::postgres::DataLocation;
 use crate::provision::DatabaseUrls;
 use crate::{Service, TemporaryDirectory};
 
@@ -67,14 +67,14 @@ enum Home {
 }
 
 impl Home {
-    fn prepare(place: &Place) -> Result<Self, PairError> {
-        match place {
-            Place::Kept(path) => {
+    fn prepare(location: &DataLocation) -> Result<Self, PairError> {
+        match location {
+            DataLocation::Kept(path) => {
                 let path = std::path::absolute(path).map_err(PairError::io(path))?;
                 std::fs::create_dir_all(&path).map_err(PairError::io(&path))?;
                 Ok(Self::Kept(path))
             }
-            Place::TemporaryIn(parent) => {
+            DataLocation::TemporaryIn(parent) => {
                 TemporaryDirectory::create_in(parent).map(Self::Temporary).map_err(PairError::io(parent))
             }
         }
@@ -92,7 +92,7 @@ impl RunningPair {
     /// Starts everything and waits until both services are ready. If a later part fails, or the future is dropped,
     /// the parts that were started are stopped again.
     pub async fn start(options: PairOptions) -> Result<Self, PairError> {
-        let home = Home::prepare(options.server.place())?;
+        let home = Home::prepare(options.server.location())?;
         let path = home.path();
         let tokens = Tokens::prepare(&path.join("tokens"))?;
         let server = DatabaseServer::start(&options, path).await?;

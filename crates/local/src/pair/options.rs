@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::child::{OnEvent, Restart};
-use crate::postgres::Place;
+use crate::postgres::DataLocation;
 use crate::{PostgresOptions, Secret, Service, ports};
 
 /// Options of the pair.
@@ -94,16 +94,16 @@ impl Programs {
 pub enum Server {
     /// A private server. The pair's other files are beside it.
     Private(PostgresOptions),
-    /// A running server: the URL of a role that may create roles and databases, and the place of the pair's files.
+    /// A running server: the URL of a role that may create roles and databases, and the location of the pair's files.
     /// Its roles `mainstay_*` get new passwords.
-    Given { admin_url: Secret, place: Place },
+    Given { admin_url: Secret, location: DataLocation },
 }
 
 impl Server {
-    pub(super) fn place(&self) -> &Place {
+    pub(super) fn location(&self) -> &DataLocation {
         match self {
-            Self::Private(options) => &options.place,
-            Self::Given { place, .. } => place,
+            Self::Private(options) => &options.location,
+            Self::Given { location, .. } => location,
         }
     }
 }

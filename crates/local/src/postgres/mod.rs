@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::{Secret, TemporaryDirectory, account};
 use cluster::Cluster;
 pub use error::PostgresError;
-pub use options::{Place, PostgresOptions};
+pub use options::{DataLocation, PostgresOptions};
 
 /// The name of the superuser of every private server.
 pub const SUPERUSER: &str = "postgres";

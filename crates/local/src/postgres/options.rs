@@ -12,7 +12,7 @@ const ROOM_IN_MEMORY: u64 = 1 << 30;
 pub struct PostgresOptions {
     /// The directory of `initdb` and `postgres`; `None` looks in the usual places.
     pub binaries: Option<PathBuf>,
-    pub place: Place,
+    pub location: DataLocation,
     /// True if the server calls `fsync`. Without it the server is several times faster, and a crash of the machine
     /// (not of the server alone) loses the cluster.
     pub fsync: bool,
@@ -25,9 +25,9 @@ pub struct PostgresOptions {
     pub ready_within: Duration,
 }
 
-/// The place of the cluster.
+/// The location of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum DataLocation {
     /// In `postgres` below this directory, which is kept.
     Kept(PathBuf),
     /// Below a new directory in this one, which is removed at the end.
@@ -37,12 +37,12 @@ pub enum Place {
 impl PostgresOptions {
     /// A cluster in a directory that is kept. `directory` gets a `postgres` subdirectory that belongs to the server.
     pub fn kept(directory: impl Into<PathBuf>) -> Self {
-        Self::at(Place::Kept(directory.into()))
+        Self::at(DataLocation::Kept(directory.into()))
     }
 
     /// A cluster in the system's temporary directory, removed at the end, with the durability of a real one.
     pub fn temporary() -> Self {
-        Self::at(Place::TemporaryIn(std::env::temp_dir()))
+        Self::at(DataLocation::TemporaryIn(std::env::temp_dir()))
     }
 
     /// A cluster for one test run: removed at the end, in memory (`/dev/shm`) when 1 GiB is free there, no fsync, 400
@@ -51,13 +51,13 @@ impl PostgresOptions {
         let memory = PathBuf::from("/dev/shm");
         let has_room = free_bytes(&memory).is_some_and(|free| free >= ROOM_IN_MEMORY);
         let parent = if has_room { memory } else { std::env::temp_dir() };
-        Self { fsync: false, max_connections: 400, ..Self::at(Place::TemporaryIn(parent)) }
+        Self { fsync: false, max_connections: 400, ..Self::at(DataLocation::TemporaryIn(parent)) }
     }
 
-    fn at(place: Place) -> Self {
+    fn at(location: DataLocation) -> Self {
         Self {
             binaries: None,
-            place,
+            location,
             fsync: true,
             port: None,
             max_connections: 100,
@@ -73,14 +73,14 @@ impl PostgresOptions {
     }
 
     pub(super) fn temporary_parent(&self) -> Option<PathBuf> {
-        match &self.place {
-            Place::TemporaryIn(parent) => Some(parent.clone()),
-            Place::Kept(_) => None,
+        match &self.location {
+            DataLocation::TemporaryIn(parent) => Some(parent.clone()),
+            DataLocation::Kept(_) => None,
         }
     }
 
     pub(super) fn kept_directory(&self) -> PathBuf {
-        let (Place::Kept(path) | Place::TemporaryIn(path)) = &self.place;
+        let (DataLocation::Kept(path) | DataLocation::TemporaryIn(path)) = &self.location;
         path.clone()
     }
 }

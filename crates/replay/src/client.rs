@@ -20,13 +20,13 @@ const TOTAL: Duration = Duration::from_secs(10);
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// The time in which an interactive command reads both services, or says which one is missing. It is below the 2 s
 /// that a person waits for an answer, with room for the start of the program and its output.
-pub(crate) const READS_WITHIN: Duration = Duration::from_millis(1_500);
+pub const READS_WITHIN: Duration = Duration::from_millis(1_500);
 /// The largest page in bytes: a thousand journal entries of the largest baskets.
 const LARGEST_PAGE: usize = 256 * 1024 * 1024;
 
 /// A client of one listener of one service.
 #[derive(Debug, Clone)]
-pub(crate) struct Client {
+pub struct Client {
     stack: ClientStack<HyperTransport>,
     base: String,
     token: Option<Secret>,
@@ -34,21 +34,21 @@ pub(crate) struct Client {
 
 impl Client {
     /// Creates a client. `name` stands for the listener in errors and events; `base` is its URL.
-    pub(crate) fn new(name: &str, base: &str, token: Option<&Secret>) -> anyhow::Result<Self> {
+    pub fn new(name: &str, base: &str, token: Option<&Secret>) -> anyhow::Result<Self> {
         let config = ClientConfig::new(name).total_timeout(TOTAL).attempt_timeout(ATTEMPT);
         Self::of(config, &TransportConfig::default(), base, token)
     }
 
     /// Creates a client for an interactive command's reads. [`READS_WITHIN`] bounds a read with its connection and
     /// retries. Pages of a journal may be large.
-    pub(crate) fn for_reads(name: &str, base: &str, token: Option<&Secret>) -> anyhow::Result<Self> {
+    pub fn for_reads(name: &str, base: &str, token: Option<&Secret>) -> anyhow::Result<Self> {
         let config = ClientConfig::new(name).total_timeout(READS_WITHIN).attempt_timeout(READS_WITHIN);
         let transport = TransportConfig::default().max_body(LARGEST_PAGE);
         Self::of(config, &transport, base, token)
     }
 
     /// Creates a client for whole feeds, read page by page. The pages are large.
-    pub(crate) fn for_feeds(name: &str, base: &str, token: &Secret) -> anyhow::Result<Self> {
+    pub fn for_feeds(name: &str, base: &str, token: &Secret) -> anyhow::Result<Self> {
         let config = ClientConfig::new(name).total_timeout(TOTAL).attempt_timeout(ATTEMPT);
         let transport = TransportConfig::default().max_body(LARGEST_PAGE);
         Self::of(config, &transport, base, Some(token))
@@ -65,12 +65,7 @@ impl Client {
     }
 
     /// Creates a client for many requests at once, of customers who wait `patience` for an answer.
-    pub(crate) fn for_customers(
-        name: &str,
-        base: &str,
-        token: &Secret,
-        patience: Duration,
-    ) -> anyhow::Result<Self> {
+    pub fn for_customers(name: &str, base: &str, token: &Secret, patience: Duration) -> anyhow::Result<Self> {
         let config = ClientConfig::new(name)
             .total_timeout(patience)
             .attempt_timeout(patience)
@@ -82,7 +77,7 @@ impl Client {
     }
 
     /// Sends one request. The stack repeats a POST only under an idempotency key, because only then is a repeat safe.
-    pub(crate) async fn call(
+    pub async fn call(
         &self,
         method: Method,
         path: &str,
@@ -113,16 +108,11 @@ impl Client {
     ///
     /// # Errors
     /// No answer came.
-    pub(crate) async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-    ) -> anyhow::Result<Response<Bytes>> {
+    pub async fn send(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Response<Bytes>> {
         self.call(method, path, None, body).await.with_context(|| format!("{}{path}", self.base))
     }
 
-    pub(crate) async fn get_json<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+    pub async fn get_json<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let reply = self.send(Method::GET, path, Bytes::new()).await?;
         if reply.status() != StatusCode::OK {
             bail!("{}{path}: {}", self.base, refusal(&reply));
@@ -133,7 +123,7 @@ impl Client {
 }
 
 /// The text of a refusal: title and detail of its problem document, or else its status.
-pub(crate) fn refusal(reply: &Response<Bytes>) -> String {
+pub fn refusal(reply: &Response<Bytes>) -> String {
     match serde_json::from_slice::<Problem>(reply.body()) {
         Ok(Problem { title, detail: Some(detail), .. }) => format!("{title}: {detail}"),
         Ok(Problem { title, .. }) => title,

@@ -3,10 +3,6 @@
 //! The schedule is absolute and the load is open, as in life: customers do not wait for one another, so a slow
 //! service gets no rest.
 
-mod log;
-mod shop;
-mod tally;
-
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -23,38 +19,43 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
-use crate::retail::{Fate, Item, Plan, Return, Sale, Step};
-pub(crate) use log::RequestLog;
-pub(crate) use shop::Shop;
-use shop::{CommandResult, DueTime, GivenUp};
-pub(crate) use tally::{Counts, Outcome, Tally, at_quantile};
+use crate::retail::{Action, Fate, Item, Plan, Return, Sale};
+use crate::shop::{CommandResult, DueTime, GivenUp, Shop};
+use crate::tally::{Counts, Outcome, at_quantile};
+use crate::text::bar;
 
 /// The number of items created at the same time.
 const STOCKING: usize = 16;
 /// The longest time between the reservation and the customer's confirm or cancel.
 const THINKS: Duration = Duration::from_millis(800);
 
+/// Parses orders begun per second, from 0.1 to 2000.
+pub fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.1..=2_000.0).contains(&rate) { Ok(rate) } else { Err("must be from 0.1 to 2000".to_owned()) }
+}
+
 /// A replay: the plan, the services and the rate.
 #[derive(Debug, Clone)]
-pub(crate) struct Replay {
-    pub(crate) shop: Shop,
-    pub(crate) plan: Arc<Plan>,
+pub struct Replay {
+    pub shop: Shop,
+    pub plan: Arc<Plan>,
     /// Orders and returns begun per second.
-    pub(crate) rate: f64,
+    pub rate: f64,
     /// The id that keeps this replay's keys apart from those of other replays.
-    pub(crate) run: Uuid,
+    pub run: Uuid,
 }
 
 /// The result of stocking.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Stocked {
-    pub(crate) created: u64,
+pub struct Stocked {
+    pub created: u64,
     /// Items that existed and got the same quantity again.
-    pub(crate) topped_up: u64,
+    pub topped_up: u64,
     /// Items that inventory refused.
-    pub(crate) refused: u64,
+    pub refused: u64,
     /// The first refused item, with the reason.
-    pub(crate) first_refusal: Option<String>,
+    pub first_refusal: Option<String>,
 }
 
 impl fmt::Display for Stocked {
@@ -85,7 +86,7 @@ impl Replay {
     ///
     /// # Errors
     /// Inventory does not answer.
-    pub(crate) async fn stock(&self) -> anyhow::Result<Stocked> {
+    pub async fn stock(&self) -> anyhow::Result<Stocked> {
         let each = stream::iter(&self.plan.items)
             .map(|item| async move { (&item.sku, self.stock_item(item).await) })
             .buffer_unordered(STOCKING);
@@ -124,42 +125,42 @@ impl Replay {
         Ok(false)
     }
 
-    /// Runs every step of the plan when it is due, and returns when the last one has ended. Dropping the future ends
-    /// all steps at once; the services finish the requests that they have begun.
-    pub(crate) async fn run(&self) -> anyhow::Result<()> {
+    /// Runs every action of the plan when it is due, and returns when the last one has ended. Dropping the future ends
+    /// all of them at once; the services finish the requests that they have begun.
+    pub async fn run(&self) -> anyhow::Result<()> {
         let awaiting: Arc<Awaiting> = Arc::new(
             self.plan
-                .steps
+                .actions
                 .iter()
                 .enumerate()
-                .filter(|(_, step)| matches!(step, Step::Sale(sale) if sale.fate == Fate::AwaitReturn))
+                .filter(|(_, action)| matches!(action, Action::Sale(sale) if sale.fate == Fate::AwaitReturn))
                 .map(|(n, _)| (n, watch::Sender::new(Awaited::Pending)))
                 .collect(),
         );
         let began = Instant::now();
         let mut running = JoinSet::new();
-        for n in 0..self.plan.steps.len() {
-            #[allow(clippy::cast_precision_loss, reason = "no plan has 2^53 steps")]
+        for n in 0..self.plan.actions.len() {
+            #[allow(clippy::cast_precision_loss, reason = "no plan has 2^53 actions")]
             let at = began + Duration::from_secs_f64(n as f64 / self.rate);
             sleep_until(at).await;
             let due = DueTime { at, phase: self.shop.tally.phase() };
             self.shop.tally.begun(at.elapsed());
             let (replay, awaiting) = (self.clone(), Arc::clone(&awaiting));
-            running.spawn(async move { replay.step(n, due, &awaiting).await });
+            running.spawn(async move { replay.act(n, due, &awaiting).await });
             while let Some(over) = running.try_join_next() {
-                over.context("a step of the replay panicked")?;
+                over.context("an action of the replay panicked")?;
             }
         }
         while let Some(over) = running.join_next().await {
-            over.context("a step of the replay panicked")?;
+            over.context("an action of the replay panicked")?;
         }
         Ok(())
     }
 
-    async fn step(&self, n: usize, due: DueTime, awaiting: &Awaiting) {
+    async fn act(&self, n: usize, due: DueTime, awaiting: &Awaiting) {
         let tally = &self.shop.tally;
-        let outcome = match &self.plan.steps[n] {
-            Step::Sale(sale) => {
+        let outcome = match &self.plan.actions[n] {
+            Action::Sale(sale) => {
                 let outcome = self.sale(n, due, sale, awaiting.get(&n)).await;
                 // A return must not wait for an order that will never exist.
                 if let Some(awaited) = awaiting.get(&n) {
@@ -173,8 +174,10 @@ impl Replay {
                 }
                 outcome
             }
-            Step::Return(Return::OfSale { step, .. }) => self.returned(n, awaiting.get(step)).await.map(Some),
-            Step::Return(Return::IntoStock { lines, .. }) => self.put_back(n, lines).await.map(Some),
+            Action::Return(Return::OfSale { sale, .. }) => {
+                self.returned(n, awaiting.get(sale)).await.map(Some)
+            }
+            Action::Return(Return::IntoStock { lines, .. }) => self.put_back(n, lines).await.map(Some),
         };
         match outcome {
             Ok(Some(outcome)) => tally.over(outcome),
@@ -242,20 +245,20 @@ impl Replay {
     }
 
     fn invoice(&self, n: usize) -> &str {
-        match &self.plan.steps[n] {
-            Step::Sale(Sale { invoice, .. })
-            | Step::Return(Return::OfSale { invoice, .. } | Return::IntoStock { invoice, .. }) => invoice,
+        match &self.plan.actions[n] {
+            Action::Sale(Sale { invoice, .. })
+            | Action::Return(Return::OfSale { invoice, .. } | Return::IntoStock { invoice, .. }) => invoice,
         }
     }
 
     /// Sends the `place` of at most `count` orders again under the old keys, and expects the first reply. The replies
     /// go into the log, where the checker compares the bytes.
-    pub(crate) async fn ask_again(&self, count: usize) -> anyhow::Result<usize> {
-        let sales: Vec<_> = self.plan.steps.iter().enumerate().collect();
+    pub async fn ask_again(&self, count: usize) -> anyhow::Result<usize> {
+        let sales: Vec<_> = self.plan.actions.iter().enumerate().collect();
         let every = (sales.len() / count.max(1)).max(1);
         let mut asked = 0;
-        for (n, step) in sales.into_iter().step_by(every) {
-            let Step::Sale(sale) = step else { continue };
+        for (n, action) in sales.into_iter().step_by(every) {
+            let Action::Sale(sale) = action else { continue };
             let due = DueTime { at: Instant::now(), phase: usize::MAX };
             if let Err(error) = self.shop.place(due, &self.key(n, "place"), &sale.customer, &sale.lines).await
             {
@@ -268,13 +271,13 @@ impl Replay {
 }
 
 /// The progress of the replay in a few lines, for the live region.
-pub(crate) fn progress(counts: &Counts, rate: f64, (phase, name): (usize, &str)) -> Vec<String> {
+pub fn progress(counts: &Counts, rate: f64, (phase, name): (usize, &str)) -> Vec<String> {
     let of = |outcome| counts.of(outcome);
     let waits = &counts.phases[phase.min(counts.phases.len() - 1)].answered;
     vec![
         format!(
             "  {} {} of {} begun, {rate} a second",
-            crate::screen::bar(counts.begun, counts.planned, 30),
+            bar(counts.begun, counts.planned, 30),
             counts.begun,
             counts.planned
         ),
@@ -296,7 +299,7 @@ pub(crate) fn progress(counts: &Counts, rate: f64, (phase, name): (usize, &str))
 }
 
 /// The progress in one line, for an output that cannot be redrawn.
-pub(crate) fn progress_line(counts: &Counts) -> String {
+pub fn progress_line(counts: &Counts) -> String {
     format!(
         "  {} of {} begun, {} over, {} answered 202 and waiting, {} failed",
         counts.begun,

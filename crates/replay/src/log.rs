@@ -13,14 +13,14 @@ use mainstay::{CallError, Outcome};
 
 /// A log of requests. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct RequestLog(Arc<Mutex<Vec<ClientRequest>>>);
+pub struct RequestLog(Arc<Mutex<Vec<ClientRequest>>>);
 
 impl RequestLog {
-    pub(crate) fn requests(&self) -> Vec<ClientRequest> {
+    pub fn requests(&self) -> Vec<ClientRequest> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn push(&self, service: Service, key: &str, answer: &Result<Response<Bytes>, CallError>) {
+    pub(crate) fn push(&self, service: Service, key: &str, answer: &Result<Response<Bytes>, CallError>) {
         // The principals of a shop's tokens, by the names that the private pair gives them.
         let (service, principal) = match service {
             Service::Order => (Side::Order, "client"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
 use inventory_api::{CreateItem, Line, Receipt, item_path};
-use local::Service;
+use local::{Secret, Service};
 use mainstay::random::Random;
 use mainstay::{CallError, Problem, classify};
 use order_service::app::OrderView;
@@ -17,10 +17,14 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::log::RequestLog;
-use super::tally::Tally;
 use crate::client::{Client, refusal};
+use crate::log::RequestLog;
+use crate::tally::Tally;
 
+/// The time that a customer waits for one answer; the services' own default is 2 s.
+const CUSTOMERS_WAIT: Duration = Duration::from_secs(5);
+/// The time without a final answer after which a request is given up and counted as failed.
+const GIVE_UP_AFTER: Duration = Duration::from_mins(2);
 /// The wait before a repeat, where the service does not give one.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// The longest wait before a repeat, also where the service asks for more: a replay must notice soon when a service
@@ -29,21 +33,21 @@ const AGAIN_AT_MOST: Duration = Duration::from_secs(1);
 
 /// The clients, limits and counters of a customer's requests.
 #[derive(Debug, Clone)]
-pub(crate) struct Shop {
-    pub(crate) order: Client,
+pub struct Shop {
+    order: Client,
     /// Inventory's client, with an operator's token: customers do not create items.
-    pub(crate) inventory: Client,
-    pub(crate) tally: Arc<Tally>,
+    inventory: Client,
+    pub tally: Arc<Tally>,
     /// The requests and their answers, for the checker; `None` keeps none.
-    pub(crate) log: Option<RequestLog>,
+    pub log: Option<RequestLog>,
     /// The time without a final answer after which a request is given up.
-    pub(crate) patience: Duration,
-    pub(crate) random: Random,
+    patience: Duration,
+    random: Random,
 }
 
 /// The result of a command on an order.
 #[derive(Debug)]
-pub(super) enum CommandResult {
+pub(crate) enum CommandResult {
     /// The order, decided.
     Order(OrderView),
     /// Finally refused.
@@ -52,7 +56,7 @@ pub(super) enum CommandResult {
 
 /// A request without a final answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum GivenUp {
+pub(crate) enum GivenUp {
     #[error("{what}: {why}")]
     Refused { what: String, why: String },
     #[error("{what}: no final answer within {} s; the last was: {last}", within.as_secs())]
@@ -61,13 +65,30 @@ pub(super) enum GivenUp {
 
 /// The time at which a request was due, and its phase.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct DueTime {
-    pub(super) at: Instant,
-    pub(super) phase: usize,
+pub(crate) struct DueTime {
+    pub(crate) at: Instant,
+    pub(crate) phase: usize,
 }
 
 impl Shop {
-    pub(super) async fn place(
+    /// A shop whose customers wait some seconds for an answer. Each service is given by its URL and a token: a client's for
+    /// orders, an operator's for inventory.
+    pub fn new(
+        (order, client): (&str, &Secret),
+        (inventory, operator): (&str, &Secret),
+        tally: Arc<Tally>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            order: Client::for_customers("order", order, client, CUSTOMERS_WAIT)?,
+            inventory: Client::for_customers("inventory", inventory, operator, CUSTOMERS_WAIT)?,
+            tally,
+            log: None,
+            patience: GIVE_UP_AFTER,
+            random: Random::from_entropy(),
+        })
+    }
+
+    pub(crate) async fn place(
         &self,
         due: DueTime,
         key: &str,
@@ -81,18 +102,18 @@ impl Shop {
         ended
     }
 
-    pub(super) async fn confirm(&self, key: &str, order: Uuid) -> Result<CommandResult, GivenUp> {
+    pub(crate) async fn confirm(&self, key: &str, order: Uuid) -> Result<CommandResult, GivenUp> {
         let settled = |status: Status| status.is_terminal();
         self.command(&format!("/v1/orders/{order}/confirm"), key, Bytes::new(), None, settled).await
     }
 
-    pub(super) async fn cancel(&self, key: &str, order: Uuid) -> Result<CommandResult, GivenUp> {
+    pub(crate) async fn cancel(&self, key: &str, order: Uuid) -> Result<CommandResult, GivenUp> {
         let settled = |status: Status| status.is_terminal();
         self.command(&format!("/v1/orders/{order}/cancel"), key, Bytes::new(), None, settled).await
     }
 
     /// Creates an item; `false` when it exists already.
-    pub(super) async fn create(&self, key: &str, item: &CreateItem) -> Result<bool, GivenUp> {
+    pub(crate) async fn create(&self, key: &str, item: &CreateItem) -> Result<bool, GivenUp> {
         let reply = self.answer(Service::Inventory, "/v1/items", key, json(item), None).await?;
         match reply.status() {
             status if status.is_success() => Ok(true),
@@ -101,7 +122,7 @@ impl Shop {
         }
     }
 
-    pub(super) async fn receive(&self, key: &str, sku: &str, quantity: i64) -> Result<(), GivenUp> {
+    pub(crate) async fn receive(&self, key: &str, sku: &str, quantity: i64) -> Result<(), GivenUp> {
         let path = format!("{}/receipts", item_path(sku));
         let reply = self.answer(Service::Inventory, &path, key, json(&Receipt { quantity }), None).await?;
         if reply.status().is_success() { Ok(()) } else { Err(given_up("receiving stock", &reply)) }

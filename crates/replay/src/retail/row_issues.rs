@@ -24,11 +24,11 @@ macro_rules! reasons {
     ($($name:ident: $what:literal, $handling:ident, $done:literal;)*) => {
         /// A reason why a row, or a whole invoice, is unusual.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub(crate) enum Reason { $(#[doc = $what] $name,)* }
+        pub(super) enum Reason { $(#[doc = $what] $name,)* }
 
         impl Reason {
             #[cfg(test)]
-            pub(crate) const ALL: &'static [Self] = &[$(Self::$name,)*];
+            const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             const fn what(self) -> &'static str { match self { $(Self::$name => $what,)* } }
 
@@ -76,7 +76,7 @@ struct Occurrences {
 
 /// The unusual rows by reason.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct RowIssues {
+pub struct RowIssues {
     by_reason: BTreeMap<Reason, Occurrences>,
     refused: u64,
     left_out: u64,
@@ -103,22 +103,22 @@ impl RowIssues {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.by_reason.is_empty()
     }
 
     /// The number of rows that could not be read. Each counts once, for its first reason.
-    pub(crate) fn refused(&self) -> u64 {
+    pub fn refused(&self) -> u64 {
         self.refused
     }
 
     /// The number of rows that ask for nothing that can be ordered.
-    pub(crate) fn left_out(&self) -> u64 {
+    pub fn left_out(&self) -> u64 {
         self.left_out
     }
 
     /// The text of the first refused rows with their lines, and the number of the others; empty without any.
-    pub(crate) fn refusals(&self) -> String {
+    pub fn refusals(&self) -> String {
         if self.refused == 0 {
             return String::new();
         }

@@ -1,42 +1,31 @@
-//! Sales and returns, read from a file in the columns of UCI's Online Retail, or generated, and made into a plan of
-//! orders, cancellations, receipts and initial stock.
+//! The invoices of a file or of the generator, with the account of all rows.
 
-mod fields;
-mod file;
-mod generator;
-mod invoices;
-mod lines;
-mod plan;
-mod row_issues;
+use std::collections::BTreeMap;
 
 use inventory_api::Line;
 
-use crate::screen::grouped;
-
-pub(crate) use file::read;
-pub(crate) use generator::{Generator, generate};
-pub(crate) use plan::{Fate, Item, Plan, Return, Sale, Step};
-pub(crate) use row_issues::RowIssues;
+use super::row_issues::RowIssues;
+use crate::text::grouped;
 
 /// The customer of an invoice without one.
-pub(crate) const GUEST: &str = "guest";
+pub const GUEST: &str = "guest";
 
 /// All invoices of a file, or of the generator, in their order.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Ledger {
-    pub(crate) invoices: Vec<Invoice>,
+pub struct Ledger {
+    pub invoices: Vec<Invoice>,
     /// The first non-blank description of each SKU.
-    pub(crate) names: std::collections::BTreeMap<String, String>,
+    pub names: BTreeMap<String, String>,
     /// The number of rows read, without the header and empty lines. Each row is taken, left out or refused.
-    pub(crate) rows: u64,
+    pub rows: u64,
     /// The number of lines read: the header, the rows and the empty lines. Zero for generated orders.
-    pub(crate) lines: u64,
-    pub(crate) issues: RowIssues,
+    pub lines: u64,
+    pub issues: RowIssues,
 }
 
 impl Ledger {
     /// The sums of all lines that were read, which a reader can check against the file; empty for generated orders.
-    pub(crate) fn accounts(&self) -> String {
+    pub(super) fn accounts(&self) -> String {
         if self.lines == 0 {
             return String::new();
         }
@@ -51,27 +40,44 @@ impl Ledger {
             grouped(refused)
         )
     }
+
+    /// The account of the file's rows: sums, unusual rows by reason, and refused rows by line. Ends with an empty line if
+    /// it is not empty.
+    pub fn account_of_rows(&self, source: &str) -> String {
+        let mut parts = Vec::new();
+        if self.lines > 0 {
+            parts.push(format!("\n{source}: {}", self.accounts()));
+        }
+        if !self.issues.is_empty() {
+            parts.push(format!("\nUnusual rows of {source}:\n\n{}", self.issues));
+        }
+        if self.issues.refused() > 0 {
+            parts.push(self.issues.refusals());
+        }
+        parts.join("\n")
+    }
 }
 
 /// An invoice: a sale or a return.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Invoice {
-    pub(crate) number: String,
-    pub(crate) kind: Kind,
-    pub(crate) customer: String,
+pub struct Invoice {
+    pub number: String,
+    pub kind: Kind,
+    pub customer: String,
     /// Lines with distinct SKUs, in the order of the file; quantities are above zero.
-    pub(crate) lines: Vec<Line>,
+    pub lines: Vec<Line>,
 }
 
+/// The kind of an invoice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Sale,
     /// An invoice whose number begins with `C`. It does not name the sale that it returns.
     Return,
 }
 
 impl Kind {
-    fn of(number: &str) -> Self {
+    pub(super) fn of(number: &str) -> Self {
         if number.starts_with(['C', 'c']) { Self::Return } else { Self::Sale }
     }
 }

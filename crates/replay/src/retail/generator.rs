@@ -6,14 +6,14 @@
 use inventory_api::Line;
 use mainstay::random::Random;
 
-use super::{Invoice, Kind, Ledger};
+use super::ledger::{GUEST, Invoice, Kind, Ledger};
 
 /// The parameters of the generator.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Generator {
-    pub(crate) seed: u64,
+pub struct Generator {
+    pub seed: u64,
     /// The number of invoices, returns included.
-    pub(crate) invoices: usize,
+    pub invoices: usize,
 }
 
 const SKUS: usize = 240;
@@ -75,7 +75,7 @@ impl Zipf {
 }
 
 /// Generates a ledger, as a function of the seed.
-pub(crate) fn generate(generator: Generator) -> Ledger {
+pub fn generate(generator: Generator) -> Ledger {
     let random = Random::seeded(generator.seed);
     let goods = Zipf::new(SKUS);
     let customers = Zipf::new(CUSTOMERS);
@@ -106,11 +106,8 @@ fn sold(number: usize, goods: &Zipf, customers: &Zipf, random: &Random) -> Invoi
             break;
         }
     }
-    let customer = if random.chance(GUESTS) {
-        super::GUEST.to_owned()
-    } else {
-        (12_346 + customers.draw(random)).to_string()
-    };
+    let customer =
+        if random.chance(GUESTS) { GUEST.to_owned() } else { (12_346 + customers.draw(random)).to_string() };
     Invoice { number: (600_000 + number).to_string(), kind: Kind::Sale, customer, lines }
 }
 

@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use mainstay::Outcome as CallOutcome;
 use uuid::Uuid;
 
-use crate::screen::is_harmless;
+use crate::text::is_harmless;
 
 /// The longest recorded wait; longer waits count as this long.
 const LONGEST: Duration = Duration::from_mins(10);
@@ -21,7 +21,7 @@ const FAILURES_KEPT: usize = 5;
 
 /// The outcome of an order or a return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     Confirmed,
     /// Cancelled by its customer.
     Cancelled,
@@ -38,7 +38,7 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    pub(crate) const ALL: [Self; 8] = [
+    pub const ALL: [Self; 8] = [
         Self::Confirmed,
         Self::Cancelled,
         Self::CancelledByReturn,
@@ -49,7 +49,7 @@ impl Outcome {
         Self::Failed,
     ];
 
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Confirmed => "confirmed",
             Self::Cancelled => "cancelled",
@@ -65,11 +65,11 @@ impl Outcome {
 
 /// The waits of one phase.
 #[derive(Debug, Clone)]
-pub(crate) struct Waits {
+pub struct Waits {
     /// The time from when an order was due until its customer had any answer, a 202 included.
-    pub(crate) answered: Histogram<u64>,
+    pub answered: Histogram<u64>,
     /// The time from when an order was due until it was decided.
-    pub(crate) decided: Histogram<u64>,
+    pub decided: Histogram<u64>,
 }
 
 impl Waits {
@@ -84,54 +84,54 @@ impl Waits {
 
 /// The counts at one moment.
 #[derive(Debug, Clone)]
-pub(crate) struct Counts {
-    pub(crate) planned: usize,
-    pub(crate) begun: usize,
-    pub(crate) outcomes: BTreeMap<Outcome, u64>,
+pub struct Counts {
+    pub planned: usize,
+    pub begun: usize,
+    pub outcomes: BTreeMap<Outcome, u64>,
     /// Orders that were answered 202 and are not decided yet.
-    pub(crate) waiting: usize,
+    pub waiting: usize,
     /// The number of 202 answers to any command.
-    pub(crate) accepted: u64,
+    pub accepted: u64,
     /// Requests that were sent and repeated under the same key, in addition to the client stack's own retries.
-    pub(crate) repeated: u64,
+    pub repeated: u64,
     /// The repeated requests whose effect was unknown.
-    pub(crate) unknown: u64,
+    pub unknown: u64,
     /// Requests that this command's own limits refused unsent and tried again later.
-    pub(crate) held_back: u64,
-    pub(crate) failures: Vec<String>,
+    pub held_back: u64,
+    pub failures: Vec<String>,
     /// The largest delay behind the schedule.
-    pub(crate) late: Duration,
-    pub(crate) phases: Vec<Waits>,
+    pub late: Duration,
+    pub phases: Vec<Waits>,
     /// An order with an instructive story: one that was answered 202, or else one that was refused.
-    pub(crate) notable: Option<(Uuid, Notable)>,
+    pub notable: Option<(Uuid, Notable)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Notable {
+pub enum Notable {
     Refused,
     Accepted,
 }
 
 impl Counts {
-    pub(crate) fn of(&self, outcome: Outcome) -> u64 {
+    pub fn of(&self, outcome: Outcome) -> u64 {
         self.outcomes.get(&outcome).copied().unwrap_or(0)
     }
 
-    /// The number of steps that have ended.
-    pub(crate) fn over(&self) -> u64 {
+    /// The number of actions that have ended.
+    pub fn over(&self) -> u64 {
         self.outcomes.values().sum()
     }
 }
 
 /// The counts, shared by all tasks of the replay.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub struct Tally {
     counts: Mutex<Counts>,
     phase: AtomicUsize,
 }
 
 impl Tally {
-    pub(crate) fn new(planned: usize, phases: usize) -> Self {
+    pub fn new(planned: usize, phases: usize) -> Self {
         let counts = Counts {
             planned,
             begun: 0,
@@ -150,60 +150,60 @@ impl Tally {
     }
 
     /// Begins a phase: every request that is due from now on belongs to it.
-    pub(crate) fn enter(&self, phase: usize) {
+    pub fn enter(&self, phase: usize) {
         self.phase.store(phase, Ordering::Relaxed);
     }
 
-    pub(crate) fn phase(&self) -> usize {
+    pub fn phase(&self) -> usize {
         self.phase.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn counts(&self) -> Counts {
+    pub fn counts(&self) -> Counts {
         self.lock().clone()
     }
 
     /// Reads a few numbers without copying all of them.
-    pub(crate) fn read<T>(&self, read: impl FnOnce(&Counts) -> T) -> T {
+    pub fn read<T>(&self, read: impl FnOnce(&Counts) -> T) -> T {
         read(&self.lock())
     }
 
-    pub(super) fn begun(&self, late: Duration) {
+    pub(crate) fn begun(&self, late: Duration) {
         let mut counts = self.lock();
         counts.begun += 1;
         counts.late = counts.late.max(late);
     }
 
-    pub(super) fn answered(&self, phase: usize, waited: Duration) {
+    pub(crate) fn answered(&self, phase: usize, waited: Duration) {
         if let Some(waits) = self.lock().phases.get_mut(phase) {
             waits.answered.saturating_record(micros(waited));
         }
     }
 
-    pub(super) fn decided(&self, phase: usize, waited: Duration) {
+    pub(crate) fn decided(&self, phase: usize, waited: Duration) {
         if let Some(waits) = self.lock().phases.get_mut(phase) {
             waits.decided.saturating_record(micros(waited));
         }
     }
 
     /// Counts a 202: the order waits until [`Tally::resolved`].
-    pub(super) fn accepted(&self, order: Option<Uuid>) {
+    pub(crate) fn accepted(&self, order: Option<Uuid>) {
         let mut counts = self.lock();
         counts.accepted += 1;
         counts.waiting += 1;
         counts.note(order, Notable::Accepted);
     }
 
-    pub(super) fn resolved(&self) {
+    pub(crate) fn resolved(&self) {
         let mut counts = self.lock();
         counts.waiting = counts.waiting.saturating_sub(1);
     }
 
-    pub(super) fn refused(&self, order: Option<Uuid>) {
+    pub(crate) fn refused(&self, order: Option<Uuid>) {
         self.lock().note(order, Notable::Refused);
     }
 
     /// Counts the repeat of a request whose last outcome was `last`.
-    pub(super) fn repeated(&self, last: CallOutcome) {
+    pub(crate) fn repeated(&self, last: CallOutcome) {
         let mut counts = self.lock();
         if last == CallOutcome::RejectedUnsent {
             counts.held_back += 1;
@@ -213,12 +213,12 @@ impl Tally {
         counts.unknown += u64::from(last == CallOutcome::Unknown);
     }
 
-    pub(super) fn over(&self, outcome: Outcome) {
+    pub(crate) fn over(&self, outcome: Outcome) {
         *self.lock().outcomes.entry(outcome).or_default() += 1;
     }
 
     /// Counts a failure. `why` may quote a file or a service, so unsafe characters are replaced.
-    pub(super) fn failed(&self, why: &str) {
+    pub(crate) fn failed(&self, why: &str) {
         let why = why.replace(|c| !is_harmless(c), "\u{fffd}");
         let mut counts = self.lock();
         if counts.failures.len() < FAILURES_KEPT {
@@ -248,7 +248,7 @@ fn micros(span: Duration) -> u64 {
 }
 
 /// A histogram's value at a quantile as text; `-` when it is empty.
-pub(crate) fn at_quantile(histogram: &Histogram<u64>, quantile: f64) -> String {
+pub fn at_quantile(histogram: &Histogram<u64>, quantile: f64) -> String {
     if histogram.is_empty() {
         return "-".to_owned();
     }

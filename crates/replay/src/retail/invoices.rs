@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use inventory_api::Line;
 use inventory_api::validate::{MAX_LINES, MAX_QUANTITY, is_identifier};
 
+use super::ledger::{GUEST, Invoice, Kind, Ledger};
 use super::row_issues::{Reason, RowIssues};
-use super::{GUEST, Invoice, Kind, Ledger};
 
 /// The longest item name that inventory accepts, in characters.
 const MAX_NAME: usize = 200;

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use inventory_api::Line;
 
-use super::{GUEST, Kind, Ledger};
+use super::ledger::{GUEST, Kind, Ledger};
+use crate::text::grouped;
 
 /// One order in this many is cancelled by its customer instead of confirmed.
 const CANCELLED_ONE_IN: usize = 16;
@@ -18,55 +19,59 @@ const AMPLE_PERCENT: i64 = 120;
 /// The largest stock of an item that inventory accepts.
 const MAX_ON_HAND: i64 = 1_000_000_000;
 
-/// The items and steps of a replay, in order.
+/// The items and actions of a replay, in order.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Plan {
-    pub(crate) items: Vec<Item>,
-    pub(crate) steps: Vec<Step>,
+pub struct Plan {
+    pub items: Vec<Item>,
+    pub actions: Vec<Action>,
 }
 
 /// An item with its initial stock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Item {
-    pub(crate) sku: String,
-    pub(crate) name: String,
-    pub(crate) on_hand: i64,
+pub struct Item {
+    pub sku: String,
+    pub name: String,
+    pub on_hand: i64,
 }
 
+/// An order or a return, begun at its time in the schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Action {
     Sale(Sale),
     Return(Return),
 }
 
+/// An order, and its customer's action after the reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Sale {
-    pub(crate) invoice: String,
-    pub(crate) customer: String,
-    pub(crate) lines: Vec<Line>,
-    pub(crate) fate: Fate,
+pub struct Sale {
+    pub invoice: String,
+    pub customer: String,
+    pub lines: Vec<Line>,
+    pub fate: Fate,
 }
 
 /// The customer's action after the reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
     Confirm,
     Cancel,
     /// No action: a later return cancels the order.
     AwaitReturn,
 }
 
+/// A return of goods.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Return {
-    /// A return that cancels the sale of this step, which was left unconfirmed for it.
-    OfSale { invoice: String, step: usize },
+pub enum Return {
+    /// A return that cancels the sale of this action, which was left unconfirmed for it.
+    OfSale { invoice: String, sale: usize },
     /// A return that matches no sale of this replay: the goods go back into stock.
     IntoStock { invoice: String, lines: Vec<Line> },
 }
 
 impl Plan {
-    pub(crate) fn of(ledger: &Ledger) -> Self {
-        let mut steps: Vec<Step> = Vec::with_capacity(ledger.invoices.len());
+    /// Makes the plan of a ledger.
+    pub fn of(ledger: &Ledger) -> Self {
+        let mut actions: Vec<Action> = Vec::with_capacity(ledger.invoices.len());
         // The sales to each customer with exactly these lines that no return has taken, the latest last.
         let mut unclaimed: HashMap<(&str, Vec<Line>), Vec<usize>> = HashMap::new();
         let mut sales = 0;
@@ -74,7 +79,7 @@ impl Plan {
             let mut lines = invoice.lines.clone();
             lines.sort();
             let basket = (invoice.customer.as_str(), lines);
-            let step = match invoice.kind {
+            let action = match invoice.kind {
                 Kind::Sale => {
                     // Many customers share the name of the guest, so equal lines of two guests do not match.
                     if invoice.customer != GUEST {
@@ -82,7 +87,7 @@ impl Plan {
                     }
                     sales += 1;
                     let is_cancelled = sales % CANCELLED_ONE_IN == 0;
-                    Step::Sale(Sale {
+                    Action::Sale(Sale {
                         invoice: invoice.number.clone(),
                         customer: invoice.customer.clone(),
                         lines: invoice.lines.clone(),
@@ -90,36 +95,48 @@ impl Plan {
                     })
                 }
                 Kind::Return => match unclaimed.get_mut(&basket).and_then(Vec::pop) {
-                    Some(step) => {
-                        if let Some(Step::Sale(sale)) = steps.get_mut(step) {
+                    Some(at) => {
+                        if let Some(Action::Sale(sale)) = actions.get_mut(at) {
                             sale.fate = Fate::AwaitReturn;
                         }
-                        Step::Return(Return::OfSale { invoice: invoice.number.clone(), step })
+                        Action::Return(Return::OfSale { invoice: invoice.number.clone(), sale: at })
                     }
-                    None => Step::Return(Return::IntoStock {
+                    None => Action::Return(Return::IntoStock {
                         invoice: invoice.number.clone(),
                         lines: invoice.lines.clone(),
                     }),
                 },
             };
-            steps.push(step);
+            actions.push(action);
         }
-        Self { items: items(ledger, &steps), steps }
+        Self { items: items(ledger, &actions), actions }
     }
 
-    pub(crate) fn sales(&self) -> usize {
-        self.steps.iter().filter(|step| matches!(step, Step::Sale(_))).count()
+    /// The number of sales.
+    fn sales(&self) -> usize {
+        self.actions.iter().filter(|action| matches!(action, Action::Sale(_))).count()
+    }
+
+    /// A line about the plan and the rows that it was made from.
+    pub fn summary(&self, ledger: &Ledger) -> String {
+        format!(
+            "{} rows, {} orders and {} returns, {} SKUs",
+            grouped(ledger.rows),
+            grouped(self.sales() as u64),
+            grouped((self.actions.len() - self.sales()) as u64),
+            grouped(self.items.len() as u64)
+        )
     }
 }
 
 /// Every SKU of the ledger with its stock: more than all orders together need. A few SKUs, chosen by a hash of their
 /// names, have half of it.
-fn items(ledger: &Ledger, steps: &[Step]) -> Vec<Item> {
+fn items(ledger: &Ledger, actions: &[Action]) -> Vec<Item> {
     let mut demand: BTreeMap<&str, (i64, usize)> = BTreeMap::new();
     let mut sales = 0;
-    for step in steps {
-        match step {
-            Step::Sale(sale) => {
+    for action in actions {
+        match action {
+            Action::Sale(sale) => {
                 sales += 1;
                 for line in &sale.lines {
                     let (pieces, orders) = demand.entry(&line.sku).or_default();
@@ -127,12 +144,12 @@ fn items(ledger: &Ledger, steps: &[Step]) -> Vec<Item> {
                     *orders += 1;
                 }
             }
-            Step::Return(Return::IntoStock { lines, .. }) => {
+            Action::Return(Return::IntoStock { lines, .. }) => {
                 for line in lines {
                     demand.entry(&line.sku).or_default();
                 }
             }
-            Step::Return(Return::OfSale { .. }) => {}
+            Action::Return(Return::OfSale { .. }) => {}
         }
     }
     let mut may_be_short = sales / SHORT_ONE_IN;
@@ -166,7 +183,8 @@ fn scattered(sku: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Generator, Invoice, generate};
+    use super::super::generator::{Generator, generate};
+    use super::super::ledger::Invoice;
     use super::*;
 
     fn invoice(number: &str, customer: &str, lines: &[(&str, i64)]) -> Invoice {
@@ -180,12 +198,12 @@ mod tests {
     }
 
     fn fates(plan: &Plan) -> Vec<String> {
-        let word = |step: &Step| match step {
-            Step::Sale(sale) => format!("{:?}", sale.fate),
-            Step::Return(Return::OfSale { step, .. }) => format!("cancels {step}"),
-            Step::Return(Return::IntoStock { .. }) => "into stock".to_owned(),
+        let word = |action: &Action| match action {
+            Action::Sale(sale) => format!("{:?}", sale.fate),
+            Action::Return(Return::OfSale { sale, .. }) => format!("cancels {sale}"),
+            Action::Return(Return::IntoStock { .. }) => "into stock".to_owned(),
         };
-        plan.steps.iter().map(word).collect()
+        plan.actions.iter().map(word).collect()
     }
 
     #[test]
@@ -237,8 +255,8 @@ mod tests {
         let plan = Plan::of(&generate(Generator { seed: 42, invoices: 1_500 }));
         let mut stock: HashMap<_, _> = plan.items.iter().map(|item| (&*item.sku, item.on_hand)).collect();
         let mut refused = 0;
-        for step in &plan.steps {
-            let Step::Sale(sale) = step else { continue };
+        for action in &plan.actions {
+            let Action::Sale(sale) = action else { continue };
             if sale.lines.iter().all(|line| stock[&*line.sku] >= line.quantity) {
                 for line in &sale.lines {
                     *stock.get_mut(&*line.sku).unwrap() -= line.quantity;
