@@ -89,6 +89,7 @@ impl Assembly {
 
         let stack = lifecycle.server_stack(self.server)?;
         registry.server("public", &stack);
+        openapi::start_metrics(&openapi, &stack);
         let public = routes::finish(openapi::routes(&openapi), &stack).merge(routes::guarded(
             api,
             &common.tokens,

@@ -133,6 +133,8 @@ async fn serve<P: Program>(config: P::Config) -> ExitCode {
     let settings = TelemetryConfig {
         log_filter: process.log_filter.clone(),
         otlp_endpoint: process.otlp_endpoint.clone(),
+        environment: process.environment.clone(),
+        good_reads: process.good_reads,
         ..TelemetryConfig::new(P::NAME, env!("CARGO_PKG_VERSION"), REVISION)
     };
     // The guard is dropped at the end of the process, and writes the lines and spans that are queued.

@@ -9,6 +9,7 @@ mod common;
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::num::NonZeroU32;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -41,11 +42,15 @@ async fn a_service_process() {
     let guard = telemetry::init(&TelemetryConfig {
         log_filter: std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()),
         otlp_endpoint: std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok(),
+        instance_id: "order-7".to_owned(),
+        environment: "test".to_owned(),
+        good_reads: NonZeroU32::new(100).unwrap(),
         ..TelemetryConfig::new("order", "1.2.3", "abcdef")
     })
     .unwrap();
     match scene.as_str() {
         "one request" => one_request().await,
+        "many reads" => many_reads().await,
         "many spans" => many_spans().await,
         other => panic!("no such scene: {other}"),
     }
@@ -82,6 +87,22 @@ async fn one_request() {
         service.lifecycle.stop();
         service.ending().await;
     }
+}
+
+/// 250 reads that succeed, 5 that fail, 5 writes.
+async fn many_reads() {
+    let failing = get(|| async { http::StatusCode::SERVICE_UNAVAILABLE }).post(|| async {});
+    let router = Router::new().route("/orders", get(|| async { "orders" })).route("/failing", failing);
+    let service = start(router, Limits::default(), GRACE).await;
+    for _ in 0..250 {
+        ask(service.public, "GET /orders", &[], "").await;
+    }
+    for _ in 0..5 {
+        ask(service.public, "GET /failing", &[], "").await;
+        ask(service.public, "POST /failing", &[], "").await;
+    }
+    service.lifecycle.stop();
+    service.ending().await;
 }
 
 /// Many more spans than the queue holds, and requests while it is full.
@@ -138,7 +159,7 @@ fn said(output: &Output, name: &str) -> f64 {
     line.trim().trim_end_matches(" ms").parse().unwrap()
 }
 
-/// A collector on loopback that answers every export, and passes on the spans with their service's name.
+/// A collector on loopback that answers every export, and passes on the spans with their resource's attributes.
 fn collector() -> (String, Receiver<(String, Span)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -150,8 +171,7 @@ fn collector() -> (String, Receiver<(String, Span)>) {
                 while let Some(export) = receive(&stream) {
                     for resource in export.resource_spans {
                         let attributes = resource.resource.unwrap_or_default().attributes;
-                        let name = attributes.iter().find(|a| a.key == "service.name").unwrap();
-                        let name = format!("{:?}", name.value);
+                        let name = format!("{attributes:?}");
                         for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
                             let _ = sender.send((name.clone(), span));
                         }
@@ -213,7 +233,12 @@ fn one_trace_joins_the_caller_both_services_and_their_log_lines() {
     assert_eq!([order.kind, attempt.kind, inventory.kind], [2, 3, 2]);
     assert_eq!(find("GET /broken").status.as_ref().unwrap().code, 2, "a 500 is an error");
     assert!(order.end_time_unix_nano >= order.start_time_unix_nano && order.start_time_unix_nano > 0);
-    assert!(spans.iter().all(|(service, _)| service.contains("order")), "the resource names the service");
+    for named in ["order", "order-7", "test", "abcdef"] {
+        assert!(
+            spans.iter().all(|(resource, _)| resource.contains(&format!("{named:?}"))),
+            "{named} in {spans:?}"
+        );
+    }
 
     let lines = lines(&output);
     let canonical: Vec<_> = lines.iter().filter(|line| line["target"] == "mainstay::canonical").collect();
@@ -238,6 +263,12 @@ fn every_line_is_one_json_object_that_names_its_service_and_its_request() {
             assert!(line[member].is_string(), "{member} is missing from {line}");
         }
         assert_eq!(line["service.name"], "order");
+        assert_eq!(
+            (&line["service.version"], &line["vcs.ref.head.revision"]),
+            (&"1.2.3".into(), &"abcdef".into())
+        );
+        assert_eq!(line["service.instance.id"], "order-7");
+        assert_eq!(line["deployment.environment.name"], "test");
     }
     let sent = lines.iter().find(|line| line["message"] == "what a client sent").unwrap();
     assert_eq!(sent["user"], "a\n{\"level\":\"INFO\"}\u{1b}[31m\u{85}");
@@ -247,6 +278,30 @@ fn every_line_is_one_json_object_that_names_its_service_and_its_request() {
     let panic = lines.iter().find(|line| line["target"] == "panic").unwrap();
     assert_eq!((&panic["panic"], &panic["correlation_id"]), (&"on purpose".into(), &"case-9".into()));
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked at"), "no loose text");
+}
+
+#[test]
+fn of_good_reads_one_line_in_a_hundred_is_written_and_of_all_else_every_line() {
+    let lines = lines(&run("many reads", None, "info"));
+    let canonical = |route: &str, method: &str| {
+        let of = |line: &&Value| line["http.route"] == route && line["http.request.method"] == method;
+        lines
+            .iter()
+            .filter(|line| line["target"] == "mainstay::canonical")
+            .filter(of)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let reads = canonical("/orders", "GET");
+    assert_eq!(reads.len(), 3, "the 1st, 101st and 201st: {reads:?}");
+    assert!(
+        reads.iter().all(|line| line["log_weight"] == 100),
+        "each says how many it stands for: {reads:?}"
+    );
+    for kept in [canonical("/failing", "GET"), canonical("/failing", "POST")] {
+        assert_eq!(kept.len(), 5);
+        assert!(kept.iter().all(|line| line["log_weight"].is_null()), "{kept:?}");
+    }
 }
 
 #[test]
@@ -269,10 +324,10 @@ fn metrics_tell_of_the_process_its_build_and_its_requests() {
     let output = run("one request", None, "info");
     let text = String::from_utf8_lossy(&output.stderr);
     for metric in [
-        "metric build_info{service=\"order\",version=\"1.2.3\",revision=\"abcdef\"} 1",
+        "metric build_info{service=\"order\",version=\"1.2.3\",revision=\"abcdef\",instance_id=\"order-7\",environment=\"test\"} 1",
         "metric # TYPE process_resident_memory_bytes gauge",
         "metric # TYPE mainstay_server_request_duration_seconds histogram",
-        "metric mainstay_server_request_duration_seconds_bucket{route=\"/orders\",method=\"GET\",le=\"0.25\"}",
+        "metric mainstay_server_request_duration_seconds_bucket{route=\"/orders\",method=\"GET\",status=\"200\",le=\"0.3\"}",
         "metric mainstay_client_attempts_total{peer=\"inventory\",outcome=\"success\"} 1",
     ] {
         assert!(text.contains(metric), "{metric} is missing from {text}");

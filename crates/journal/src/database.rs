@@ -28,6 +28,8 @@ use error::Failure;
 pub(crate) use error::{is_cut_off, is_held_up};
 use session::{Lease, Opener};
 
+use crate::meters::{self, Ended};
+
 /// Bounds on every wait for the database.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -93,6 +95,7 @@ const HURRIED: &str = "BEGIN; SET LOCAL lock_timeout = 50; SET LOCAL statement_t
 impl Database {
     /// Connects lazily: a database that is down shows in readiness, not in a failed start.
     pub fn new(options: PgConnectOptions, limits: Limits) -> Self {
+        meters::start_database();
         let millis = |d: Duration| d.as_millis().to_string();
         let options = options.options([
             ("statement_timeout", millis(limits.statement)),
@@ -180,7 +183,7 @@ impl Database {
         if let Err(DatabaseError::Busy(error)) = &done
             && error::is_conflict(error)
         {
-            metrics::counter!("mainstay_db_conflicts_total").increment(1);
+            meters::conflict();
         }
         done
     }
@@ -203,7 +206,7 @@ impl Database {
                 Ok(done) => {
                     self.retire_before(since);
                     self.pool.manager().ended(None);
-                    metrics::counter!("mainstay_db_transactions_total", "result" => "ok").increment(1);
+                    Ended::Ok.count();
                     return Ok(done);
                 }
                 Err(failure) => failure,
@@ -212,7 +215,7 @@ impl Database {
                 Failure::Session(error) if since.is_none() => since = Some(replaced(&error)),
                 Failure::Conflict(_) if conflicts < conflict_retries => {
                     conflicts += 1;
-                    metrics::counter!("mainstay_db_conflicts_total").increment(1);
+                    meters::conflict();
                     tokio::time::sleep(jitter(conflicts)).await;
                 }
                 failure => {
@@ -220,8 +223,8 @@ impl Database {
                     if let Some(condition) = error.condition() {
                         self.pool.manager().ended(Some(condition));
                     }
-                    let result = if error.is_not_executed() { "not_executed" } else { "unknown" };
-                    metrics::counter!("mainstay_db_transactions_total", "result" => result).increment(1);
+                    let ended = if error.is_not_executed() { Ended::NotExecuted } else { Ended::Unknown };
+                    ended.count();
                     return Err(error);
                 }
             }
@@ -385,7 +388,7 @@ impl Database {
             Ok(lease)
         })
         .await;
-        metrics::histogram!("mainstay_db_acquire_seconds").record(began.elapsed().as_secs_f64());
+        meters::acquire().record(began.elapsed().as_secs_f64());
         match acquired {
             Ok(Ok(lease)) => Ok(lease),
             Ok(Err(PoolError::Backend(error))) => Err(Failure::at_login(error).into_error()),
@@ -420,7 +423,7 @@ fn jitter(conflicts: u32) -> Duration {
 
 /// Notes that a session is replaced because of `error`; sessions from then on may do what it could not.
 fn replaced(error: &sqlx::Error) -> Instant {
-    metrics::counter!("mainstay_db_sessions_replaced_total").increment(1);
+    meters::session_replaced();
     tracing::warn!(%error, "database session closed: it failed as a session; the work is tried on a new one");
     Instant::now()
 }

@@ -18,6 +18,7 @@
 //! | [`column_time`] | times as columns hold them |
 //! | [`clock`] | wall-clock time and the hybrid logical clock, in their one home |
 //! | [`cluster`] | the PostgreSQL cluster that the journal lives in, and the mark of a restore |
+//! | [`meters`] | metrics of entries and of the database |
 //! | [`migrations`] | the schema, and what a release does beside a newer one |
 
 pub mod append;
@@ -30,6 +31,7 @@ pub mod database;
 pub mod entry;
 pub mod feed;
 pub mod idempotency;
+pub mod meters;
 pub mod migrations;
 mod row;
 pub mod rule;

@@ -53,8 +53,16 @@ impl<F> FallbackLayer<F> {
     where
         F: Fn(Outcome) -> Option<Response<R>> + Clone,
     {
+        for outcome in Outcome::ALL.into_iter().filter(|outcome| is_replaced(*outcome)) {
+            counter!(names::FALLBACKS, "peer" => peer.to_owned(), "outcome" => outcome.as_str()).increment(0);
+        }
         Self(peer.into(), substitute)
     }
+}
+
+/// Whether a call with this outcome got no answer, so that a substitute may take its place.
+fn is_replaced(outcome: Outcome) -> bool {
+    !matches!(outcome, Outcome::Success | Outcome::Refused | Outcome::ClientFault)
 }
 
 impl<S, F: Clone> Layer<S> for FallbackLayer<F> {
@@ -113,8 +121,8 @@ where
         let this = self.project();
         let result = ready!(this.call.poll(cx));
         let became = outcome(&result);
-        let answered = matches!(became, Outcome::Success | Outcome::Refused | Outcome::ClientFault);
-        let Some((FallbackLayer(peer, substitute), summary)) = this.read.as_ref().filter(|_| !answered)
+        let Some((FallbackLayer(peer, substitute), summary)) =
+            this.read.as_ref().filter(|_| is_replaced(became))
         else {
             return Poll::Ready(result);
         };

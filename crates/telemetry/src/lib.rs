@@ -17,6 +17,7 @@ mod process;
 #[cfg(feature = "otlp")]
 mod spans;
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tracing_appender::non_blocking::WorkerGuard;
@@ -37,6 +38,14 @@ pub struct TelemetryConfig {
     pub version: &'static str,
     /// Source revision that the service was built from.
     pub revision: &'static str,
+    /// `service.instance.id`: name of this process among the replicas of the service. [`TelemetryConfig::new`] makes a
+    /// random one.
+    pub instance_id: String,
+    /// `deployment.environment.name`: `production`, `staging`, `local`.
+    pub environment: String,
+    /// Of the canonical lines of successful reads, one in this many is written, for each route; each other line is
+    /// written. 1 writes all.
+    pub good_reads: NonZeroU32,
     /// Filter for log lines, in the syntax of `RUST_LOG`.
     ///
     /// The filter does not affect spans, with one exception: without a collector, the span of a call attempt is not
@@ -55,6 +64,9 @@ impl TelemetryConfig {
             service_name,
             version,
             revision,
+            instance_id: uuid::Uuid::new_v4().to_string(),
+            environment: "local".to_owned(),
+            good_reads: NonZeroU32::MIN,
             log_filter: "info".to_owned(),
             destination: Destination::Stdout,
             otlp_endpoint: None,
@@ -109,7 +121,7 @@ impl Drop for Guard {
 pub fn init(config: &TelemetryConfig) -> Result<Guard, InitError> {
     let (lines, dropped_lines, writer) = log::start(config.destination);
     metrics_text::install(config, dropped_lines)?;
-    let logs = log::LogLayer::new(config.service_name, lines, config.destination);
+    let logs = log::LogLayer::new(config, lines);
     let filter = log::EventFilter::parse(&config.log_filter, config.otlp_endpoint.is_some())
         .map_err(InitError::Filter)?;
     #[cfg(feature = "otlp")]

@@ -1,60 +1,87 @@
-//! Metrics of the process itself: memory, processor time, file descriptors and runtime tasks.
+//! Metrics of the process itself: start, memory, processor time, file descriptors and runtime tasks.
 //!
-//! They are measured each time the metrics are rendered. Most come from the text files of Linux's `/proc`; on a system
-//! without `/proc` those metrics are absent and nothing fails.
+//! They are measured each time the metrics are rendered, and written as text here, because a counter of the `metrics`
+//! crate is an integer and processor time is not. Most come from the text files of Linux's `/proc`; on a system without
+//! `/proc` those metrics are absent and nothing fails.
 
+use std::fmt::Write as _;
 use std::fs;
+use std::time::SystemTime;
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use tokio::time::Instant;
 
 /// Clock ticks per second in `/proc/self/stat`: 100 on every architecture that Linux runs on today.
-const USER_HZ: u64 = 100;
+const USER_HZ: f64 = 100.0;
 
-pub(crate) fn describe() {
-    describe_gauge!("process_resident_memory_bytes", Unit::Bytes, "Resident memory");
-    describe_gauge!("process_open_fds", "Open file descriptors");
-    describe_gauge!("process_uptime_seconds", Unit::Seconds, "Time since telemetry was set up");
-    describe_counter!("process_cpu_seconds_total", Unit::Seconds, "Processor time, user and system");
-    describe_gauge!("tokio_alive_tasks", "Runtime tasks that have not ended");
-    describe_gauge!("tokio_global_queue_depth", "Tasks that wait for a runtime worker");
+/// Time at which telemetry was set up, by both clocks.
+#[derive(Debug)]
+pub(crate) struct Start {
+    at: Instant,
+    /// Seconds since 1970.
+    wall: f64,
 }
 
-/// Measures the process and updates its metrics.
+impl Start {
+    pub(crate) fn now() -> Self {
+        let wall = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64();
+        Self { at: Instant::now(), wall }
+    }
+}
+
+/// Appends the process's metrics to `text`.
 ///
 /// It takes a few microseconds, and one more for every hundred file descriptors.
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 bytes or tasks are out of reach")]
-pub(crate) fn observe(started: Instant) {
-    gauge!("process_uptime_seconds").set(started.elapsed().as_secs_f64());
-    if let Some(bytes) = resident_bytes() {
-        gauge!("process_resident_memory_bytes").set(bytes as f64);
-    }
-    if let Ok(descriptors) = fs::read_dir("/proc/self/fd") {
-        // Reading the directory opens a descriptor of its own, which does not count.
-        gauge!("process_open_fds").set(descriptors.count().saturating_sub(1) as f64);
-    }
-    if let Some(seconds) = cpu_seconds() {
-        counter!("process_cpu_seconds_total").absolute(seconds);
-    }
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        gauge!("tokio_alive_tasks").set(runtime.metrics().num_alive_tasks() as f64);
-        gauge!("tokio_global_queue_depth").set(runtime.metrics().global_queue_depth() as f64);
-    }
+pub(crate) fn append(text: &mut String, start: &Start) {
+    let mut metric = |kind: &str, name: &str, help: &str, value: Option<f64>| {
+        if let Some(value) = value {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+        }
+    };
+    metric(
+        "gauge",
+        "process_start_time_seconds",
+        "Unix time at which telemetry was set up",
+        Some(start.wall),
+    );
+    metric(
+        "gauge",
+        "process_uptime_seconds",
+        "Time since telemetry was set up",
+        Some(start.at.elapsed().as_secs_f64()),
+    );
+    metric("counter", "process_cpu_seconds_total", "Processor time, user and system", cpu_seconds());
+    metric("gauge", "process_resident_memory_bytes", "Resident memory", resident_bytes());
+    metric("gauge", "process_open_fds", "Open file descriptors", open_descriptors());
+    let runtime = tokio::runtime::Handle::try_current().ok().map(|runtime| runtime.metrics());
+    let alive = runtime.as_ref().map(tokio::runtime::RuntimeMetrics::num_alive_tasks).map(float);
+    metric("gauge", "tokio_alive_tasks", "Runtime tasks that have not ended", alive);
+    let queued = runtime.map(|runtime| runtime.global_queue_depth()).map(float);
+    metric("gauge", "tokio_global_queue_depth", "Tasks that wait for a runtime worker", queued);
 }
 
-fn resident_bytes() -> Option<u64> {
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 tasks are out of reach")]
+fn float(count: usize) -> f64 {
+    count as f64
+}
+
+fn open_descriptors() -> Option<f64> {
+    // Reading the directory opens a descriptor of its own, which does not count.
+    Some(float(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1)))
+}
+
+fn resident_bytes() -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1_024)
+    let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1_024.0)
 }
 
-/// Processor time in whole seconds, because a counter of the `metrics` crate is an integer.
-fn cpu_seconds() -> Option<u64> {
+fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // The command's name stands in brackets and may contain spaces. The fields after it contain none.
     let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11).map(str::parse::<u64>);
+    let mut fields = fields.split_whitespace().skip(11).map(str::parse::<f64>);
     let (user, system) = (fields.next()?.ok()?, fields.next()?.ok()?);
     Some((user + system) / USER_HZ)
 }
@@ -65,7 +92,22 @@ mod tests {
 
     #[test]
     fn memory_and_processor_time_are_read_from_proc() {
-        assert!(resident_bytes().unwrap() > 100_000);
+        assert!(resident_bytes().unwrap() > 100_000.0);
         assert!(cpu_seconds().is_some());
+    }
+
+    #[test]
+    fn processor_time_is_measured_in_fractions_of_a_second() {
+        let began = Instant::now();
+        while cpu_seconds().unwrap().fract() == 0.0 {
+            assert!(
+                began.elapsed().as_secs() < 10,
+                "a busy process has used a whole number of seconds for 10 s"
+            );
+        }
+        let mut text = String::new();
+        append(&mut text, &Start::now());
+        let value = text.lines().find_map(|line| line.strip_prefix("process_cpu_seconds_total ")).unwrap();
+        assert!(value.contains('.'), "{value}");
     }
 }

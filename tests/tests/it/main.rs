@@ -13,6 +13,7 @@ mod database;
 mod documented;
 mod idempotency;
 mod isolation;
+mod metrics;
 mod nemesis;
 mod older_release;
 mod races;

@@ -17,8 +17,6 @@ pub use process::{Defaults, ProcessArgs, ProcessConfig};
 /// Exit code of a process whose configuration has a fault.
 pub const EXIT_CONFIG: u8 = 2;
 
-/// Source revision of this build, from `MAINSTAY_REVISION` of the build's environment.
-pub const REVISION: &str = match option_env!("MAINSTAY_REVISION") {
-    Some(revision) => revision,
-    None => "unknown",
-};
+/// The source revision of this build: the value of `MAINSTAY_REVISION` at build time, or the commit of the clone in which a
+/// release build ran. `unknown` for a debug build, which would otherwise be compiled again after each commit.
+pub const REVISION: &str = env!("MAINSTAY_REVISION");

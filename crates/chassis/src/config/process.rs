@@ -1,6 +1,7 @@
 //! Settings of every process: listeners, logs, shutdown.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::Args;
@@ -23,6 +24,12 @@ pub struct ProcessArgs {
     /// Filter of log lines [default: info]
     #[arg(long, env = "RUST_LOG", global = true, value_name = "FILTER")]
     pub rust_log: Option<String>,
+    /// Name of the environment in logs, spans and metrics, such as `production` [default: local]
+    #[arg(long, env = "DEPLOYMENT_ENVIRONMENT", global = true, value_name = "NAME")]
+    pub deployment_environment: Option<String>,
+    /// Of the log lines of successful reads, one in N is written for each route [default: 100]
+    #[arg(long, env = "LOG_GOOD_READS", global = true, value_name = "N")]
+    pub log_good_reads: Option<String>,
     /// Open connections at once on the public listener [default: 1024]
     #[arg(long, env = "MAX_CONNECTIONS", global = true, value_name = "N")]
     pub max_connections: Option<String>,
@@ -57,6 +64,10 @@ pub struct ProcessConfig {
     pub otlp_endpoint: Option<String>,
     /// Value of `RUST_LOG`.
     pub log_filter: String,
+    /// Value of `DEPLOYMENT_ENVIRONMENT`.
+    pub environment: String,
+    /// Value of `LOG_GOOD_READS`.
+    pub good_reads: NonZeroU32,
     /// Value of `MAX_CONNECTIONS`.
     pub max_connections: usize,
     /// Value of `SHUTDOWN_SECONDS`.
@@ -93,6 +104,11 @@ impl ProcessConfig {
         let otlp = args.otel_exporter_otlp_endpoint.as_deref();
         let otlp_endpoint = check.optional("OTEL_EXPORTER_OTLP_ENDPOINT", otlp, setting::otlp_url);
         let log_filter = check.or("RUST_LOG", args.rust_log.as_deref(), "info", setting::log_filter);
+        let environment = args.deployment_environment.as_deref();
+        let environment = check.or("DEPLOYMENT_ENVIRONMENT", environment, "local", setting::name);
+        // Clients poll: with 100, polling adds a tenth to the lines of an order.
+        let good_reads = args.log_good_reads.as_deref();
+        let good_reads = check.or("LOG_GOOD_READS", good_reads, "100", |t| setting::whole(t, 1..=1_000_000));
         // 1,024 connections at two file descriptors each stay below the usual limit of 4,096 with room to spare.
         let connections = args.max_connections.as_deref();
         let max_connections =
@@ -106,6 +122,8 @@ impl ProcessConfig {
             ops_listen_addr: ops_listen_addr?,
             otlp_endpoint: otlp_endpoint?,
             log_filter: log_filter?,
+            environment: environment?,
+            good_reads: good_reads.and_then(NonZeroU32::new)?,
             max_connections: max_connections?,
             shutdown_grace: Duration::from_secs(shutdown_seconds?),
             exit_with_stdin: exit_with_stdin?,

@@ -22,6 +22,15 @@ pub fn whole<T: FromStr + PartialOrd + Display>(text: &str, range: RangeInclusiv
     }
 }
 
+/// A name of 1 to 64 characters from `A-Za-z0-9._-`.
+pub fn name(text: &str) -> Result<String, String> {
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if (1..=64).contains(&text.len()) && text.bytes().all(is_allowed) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is not 1 to 64 of A-Za-z0-9._-"))
+}
+
 /// `true` or `false`.
 pub fn boolean(text: &str) -> Result<bool, String> {
     match text {

@@ -50,6 +50,7 @@ pub(super) async fn accept_until<S: Serves>(
         rejecting: Arc::new(Semaphore::new(limits.rejected)),
     };
     let limits = Arc::new(limits);
+    start_metrics(name);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -71,8 +72,7 @@ pub(super) async fn accept_until<S: Serves>(
                     connection::serve(stream, peer, service, &limits, ends).await;
                 }
                 Admission::Reject(_permit) => {
-                    metrics::counter!("mainstay_server_connections_refused_total", "listener" => name)
-                        .increment(1);
+                    refused(name).increment(1);
                     let full = ContextLayer::default().layer(service_fn(full));
                     connection::serve(stream, peer, full, &limits, ends).await;
                 }
@@ -136,11 +136,29 @@ async fn pause_after(name: &'static str, error: &io::Error) {
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
+/// Starts the listener's series at zero.
+fn start_metrics(name: &'static str) {
+    metrics::describe_gauge!(OPEN, "Connections that are served, by listener");
+    metrics::describe_counter!(
+        REFUSED,
+        "Connections that were answered with 503, because too many were open"
+    );
+    metrics::gauge!(OPEN, "listener" => name).increment(0.0);
+    refused(name).increment(0);
+}
+
+const OPEN: &str = "mainstay_server_connections";
+const REFUSED: &str = "mainstay_server_connections_refused_total";
+
+fn refused(name: &'static str) -> metrics::Counter {
+    metrics::counter!(REFUSED, "listener" => name)
+}
+
 struct Open(metrics::Gauge);
 
 impl Open {
     fn count(name: &'static str) -> Self {
-        let gauge = metrics::gauge!("mainstay_server_connections", "listener" => name);
+        let gauge = metrics::gauge!(OPEN, "listener" => name);
         gauge.increment(1.0);
         Self(gauge)
     }

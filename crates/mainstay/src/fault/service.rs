@@ -93,6 +93,10 @@ impl<Side> FaultLayer<Side> {
     /// A layer that injects the faults set in `faults` under `name`, and registers that name.
     pub fn new(faults: &Faults, name: &str) -> Self {
         faults.declare(name);
+        crate::metric::describe_counter!(INJECTED, "Faults that were injected, by point and kind");
+        for fault in ["latency", "error", "hang", "reply-lost", "garbage"] {
+            crate::metric::counter!(INJECTED, "point" => name.to_owned(), "fault" => fault).increment(0);
+        }
         Self { faults: faults.clone(), name: name.into(), side: PhantomData }
     }
 }
@@ -172,10 +176,12 @@ where
     }
 }
 
+/// Faults that were injected, by `point` and `fault`.
+const INJECTED: &str = "mainstay_faults_injected_total";
+
 #[cold]
 fn announce(name: &str, fault: &Fault, context: Option<&RequestContext>) {
-    crate::metric::counter!("mainstay_faults_injected_total", "point" => name.to_owned(), "fault" => fault.as_str())
-        .increment(1);
+    crate::metric::counter!(INJECTED, "point" => name.to_owned(), "fault" => fault.as_str()).increment(1);
     Decided {
         layer: "fault",
         action: fault.as_str(),

@@ -272,7 +272,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a str
 pub(super) struct Complaints([OncePerMinute; 6]);
 
 impl Complaints {
-    const OF: [HeaderName; 6] =
+    pub(super) const OF: [HeaderName; 6] =
         [X_CORRELATION_ID, X_DEADLINE_MS, X_ATTEMPT, X_PRIORITY, TRACEPARENT, TRACESTATE];
 
     fn due(&self, name: &HeaderName) -> bool {

@@ -37,8 +37,10 @@ pub mod read_body;
 mod record;
 pub mod shed;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use http::{Method, StatusCode};
 use serde::Serialize;
 use tower::Layer;
 
@@ -134,6 +136,19 @@ impl ServerStack {
     /// The switch that refuses new requests.
     pub fn drain(&self) -> Drain {
         self.drain.clone()
+    }
+
+    /// Starts the series of a route at zero, for each of `statuses` and for the replies of the layers themselves. Call it
+    /// for every route before the first request: a series that begins above zero has no increase.
+    pub fn expect(
+        &self,
+        route: impl Into<Cow<'static, str>>,
+        method: &Method,
+        statuses: impl IntoIterator<Item = StatusCode>,
+    ) {
+        let own =
+            [408, 413, 429, 500, 503, 504].into_iter().filter_map(|status| StatusCode::from_u16(status).ok());
+        self.observe.expect(route, method, statuses.into_iter().chain(own));
     }
 
     /// The stack's current state, for a registry or an admin page. Takes the limiter's lock for a short time.

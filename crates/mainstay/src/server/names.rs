@@ -1,11 +1,12 @@
 //! Metric names. Runbooks, alerts and dashboards quote them, so they change only together with those.
 
+use super::context::Complaints;
 pub use crate::limit::LIMIT;
 
 /// Requests that were answered or cancelled, by `route`, `method`, `status` (`none` when there was no reply) and
 /// `outcome`.
 pub const REQUESTS: &str = "mainstay_server_requests_total";
-/// Seconds from arrival to the end of the reply's body, by `route` and `method`. Cancelled requests count.
+/// Seconds from arrival to the end of the reply's body, by `route`, `method` and `status`. Cancelled requests count.
 pub const DURATION: &str = "mainstay_server_request_duration_seconds";
 /// Requests between arrival and the end of the reply's body.
 pub const IN_FLIGHT: &str = "mainstay_server_in_flight";
@@ -33,9 +34,39 @@ pub const CORRELATION_REPLACED: &str = "mainstay_server_correlation_replaced_tot
 /// Headers that were present and could not be read, by `header`. They count as absent.
 pub const HEADER_IGNORED: &str = "mainstay_server_header_ignored_total";
 
-/// Registers help texts and units with the installed recorder. [`super::stack`] calls it.
+/// The values of the label `reason` of [`SHED`].
+const SHED_REASONS: [&str; 11] = [
+    "queue-full",
+    "displaced",
+    "standing",
+    "expired",
+    "deadline",
+    "rate-limit",
+    "body-limit",
+    "body-timeout",
+    "body-share",
+    "bodies-full",
+    "draining",
+];
+
+/// Starts every series at zero whose labels are known. A series that begins above zero has no increase, so a rule would
+/// miss the first events of a process. [`super::ServerStack::expect`] does the same for requests.
+fn start_at_zero() {
+    for name in [CANCELLED, PANICS, BODY_CUT_OFF, PRIORITY_LOWERED, OVERRUN, CORRELATION_REPLACED] {
+        crate::metric::counter!(name).increment(0);
+    }
+    for reason in SHED_REASONS {
+        crate::metric::counter!(SHED, "reason" => reason).increment(0);
+    }
+    for header in Complaints::OF {
+        crate::metric::counter!(HEADER_IGNORED, "header" => header.to_string()).increment(0);
+    }
+}
+
+/// Registers help texts and units with the installed recorder, and starts series at zero. [`super::stack`] calls it.
 pub(super) fn describe() {
     use crate::metric::{Unit, describe_counter, describe_gauge, describe_histogram};
+    start_at_zero();
     describe_counter!(REQUESTS, "Requests by route, method, status and outcome");
     describe_histogram!(
         DURATION,

@@ -65,6 +65,16 @@ impl ObserveLayer {
         Self { route, meters: Arc::default() }
     }
 
+    /// Starts the series of a route at zero, for each of `statuses`.
+    pub fn expect(
+        &self,
+        route: impl Into<Cow<'static, str>>,
+        method: &Method,
+        statuses: impl IntoIterator<Item = StatusCode>,
+    ) {
+        self.meters.expect(&(route.into(), method_label(method)), statuses);
+    }
+
     fn route_of(&self, head: &RequestHead<'_>) -> Cow<'static, str> {
         if let Some(RouteLabel(route)) = head.extensions.get() {
             return route.clone();

@@ -128,7 +128,8 @@ async fn ten_cancelled_requests_leave_nothing_in_flight_and_are_each_recorded() 
     let metrics = recorder.metrics();
     assert_eq!(metrics["mainstay_server_in_flight"], [0.0]);
     assert_eq!(metrics["mainstay_server_cancelled_total"], [10.0]);
-    let durations = &metrics["mainstay_server_request_duration_seconds{route=unmatched,method=GET}"];
+    let durations =
+        &metrics["mainstay_server_request_duration_seconds{route=unmatched,method=GET,status=none}"];
     assert_eq!(durations, &[0.03; 10]);
     assert_eq!(
         metrics["mainstay_server_requests_total{route=unmatched,method=GET,status=none,outcome=cancelled}"],

@@ -12,9 +12,19 @@ use serde_json::Serializer;
 use serde_json::ser::{CompactFormatter, Formatter};
 
 use super::fields::Value;
+use crate::TelemetryConfig;
 
 /// Names of the fields that every line begins with. An event's field of the same name is renamed to `field.<name>`.
-const HEAD_NAMES: [&str; 4] = ["timestamp", "level", "service.name", "target"];
+const HEAD_NAMES: [&str; 8] = [
+    "timestamp",
+    "level",
+    "target",
+    "service.name",
+    "service.version",
+    "service.instance.id",
+    "deployment.environment.name",
+    "vcs.ref.head.revision",
+];
 /// Fields of the canonical line whose texts are JSON and are written as such.
 const NESTED: [&str; 2] = ["decisions", "fields"];
 
@@ -23,8 +33,27 @@ const NESTED: [&str; 2] = ["decisions", "fields"];
 pub(super) struct Head<'a> {
     pub(super) timestamp: &'a str,
     pub(super) level: &'a str,
-    pub(super) service: &'a str,
     pub(super) target: &'a str,
+    pub(super) origin: &'a Origin,
+}
+
+/// The service and the process that write the lines, as members of a JSON object. They are made once, because every line
+/// has them.
+#[derive(Debug)]
+pub(super) struct Origin(Vec<u8>);
+
+impl Origin {
+    pub(super) fn new(config: &TelemetryConfig) -> Self {
+        let values =
+            [config.service_name, config.version, &config.instance_id, &config.environment, config.revision];
+        let mut members = Vec::new();
+        for (name, value) in HEAD_NAMES[3..].iter().zip(values) {
+            member(&mut members, name, Value::Text(value));
+        }
+        // The members follow others.
+        members[0] = b',';
+        Self(members)
+    }
 }
 
 /// A log line under construction.
@@ -53,11 +82,10 @@ impl<'n> Line<'n> {
     /// Begins a line of JSON.
     pub(super) fn json(head: Head<'_>) -> Self {
         let mut line = Vec::new();
-        for (name, value) in
-            HEAD_NAMES.into_iter().zip([head.timestamp, head.level, head.service, head.target])
-        {
+        for (name, value) in HEAD_NAMES.into_iter().zip([head.timestamp, head.level, head.target]) {
             member(&mut line, name, Value::Text(value));
         }
+        line.extend_from_slice(&head.origin.0);
         let is_canonical = head.target == "mainstay::canonical";
         Self { names: Vec::new(), form: Form::Json { line, is_canonical } }
     }
@@ -199,14 +227,19 @@ impl Formatter for Escaping {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use serde_json::{Value as Json, json};
 
     use super::*;
 
     const HOSTILE: &str = "a\nb\r\u{1b}[31m\u{7f}\u{85}\u{9b}\u{2028}\u{2029}\"\\\0 é";
 
+    static ORIGIN: LazyLock<Origin> =
+        LazyLock::new(|| Origin::new(&TelemetryConfig::new("order", "1.2.3", "abcdef")));
+
     fn head(target: &str) -> Head<'_> {
-        Head { timestamp: "2026-11-21T12:00:01.123456Z", level: "WARN", service: "order", target }
+        Head { timestamp: "2026-11-21T12:00:01.123456Z", level: "WARN", target, origin: &ORIGIN }
     }
 
     fn written<'n>(mut line: Line<'n>, fields: &[(&'n str, Value<'_>)]) -> String {

@@ -13,22 +13,25 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::Destination;
 use super::fields::{SpanFields, Value, Visitor};
-use super::format::{Head, Line};
+use super::format::{Head, Line, Origin};
+use super::sample::{Kept, Sample};
+use crate::TelemetryConfig;
 
 #[derive(Debug)]
 pub(crate) struct LogLayer {
-    service: &'static str,
+    origin: Origin,
     lines: NonBlocking,
     is_terminal: bool,
+    sample: Sample,
 }
 
 impl LogLayer {
-    pub(crate) fn new(service: &'static str, lines: NonBlocking, destination: Destination) -> Self {
-        let is_terminal = match destination {
+    pub(crate) fn new(config: &TelemetryConfig, lines: NonBlocking) -> Self {
+        let is_terminal = match config.destination {
             Destination::Stdout => std::io::stdout().is_terminal(),
             Destination::Stderr => std::io::stderr().is_terminal(),
         };
-        Self { service, lines, is_terminal }
+        Self { origin: Origin::new(config), lines, is_terminal, sample: Sample::one_in(config.good_reads) }
     }
 }
 
@@ -48,17 +51,24 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let kept = self.sample.decide(event);
+        if kept == Kept::No {
+            return;
+        }
         let metadata = event.metadata();
         let timestamp = timestamp(OffsetDateTime::now_utc());
         let head = Head {
             timestamp: &timestamp,
             level: metadata.level().as_str(),
-            service: self.service,
             target: metadata.target(),
+            origin: &self.origin,
         };
         let mut line = if self.is_terminal { Line::readable(head) } else { Line::json(head) };
         // The first value of a name is written: the event's own fields first, then those of the innermost span.
         event.record(&mut Visitor(|name, value: Value<'_>| line.add_field(name, value)));
+        if let Kept::For(lines) = kept {
+            line.add_field("log_weight", Value::Unsigned(lines.into()));
+        }
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(recorded) = span.extensions().get::<SpanFields>() {
                 for (name, value) in recorded.fields() {

@@ -5,6 +5,7 @@ mod filter;
 mod format;
 mod layer;
 mod lines;
+mod sample;
 
 pub(crate) use filter::EventFilter;
 pub(crate) use layer::LogLayer;

@@ -74,6 +74,8 @@ impl SpanExport {
             .with_service_name(config.service_name)
             .with_attributes([
                 KeyValue::new("service.version", config.version),
+                KeyValue::new("service.instance.id", config.instance_id.clone()),
+                KeyValue::new("deployment.environment.name", config.environment.clone()),
                 KeyValue::new("vcs.ref.head.revision", config.revision),
             ])
             .build();

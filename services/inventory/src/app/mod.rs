@@ -16,6 +16,7 @@ use std::sync::Arc;
 use chassis::ops::Condition;
 use journal::{Database, HybridTime, Journal};
 
+use crate::domain::{ItemState, Status};
 use crate::store::{Render, Store};
 use set_aside::SetAside;
 
@@ -32,6 +33,8 @@ pub struct App {
 impl App {
     /// Makes the use cases over `database`. They write entries by `journal` and make replies by `render`.
     pub fn new(database: Database, journal: Journal, render: Render) -> Self {
+        journal::meters::start_entries(Status::ALL);
+        journal::meters::start_entries([ItemState::Stocked]);
         Self { store: Store::new(database, journal, render), aside: Arc::new(SetAside::new()) }
     }
 

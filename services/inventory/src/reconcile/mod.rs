@@ -45,11 +45,7 @@ pub async fn run(app: App, stopping: impl Future<Output = ()>) {
 }
 
 async fn count(app: &App) -> Result<(), DatabaseError> {
-    let (open, idle) = app.database().connections();
-    metrics::gauge!("mainstay_db_connections", "state" => "open")
-        .set(u32::try_from(open).unwrap_or(u32::MAX));
-    metrics::gauge!("mainstay_db_connections", "state" => "idle")
-        .set(u32::try_from(idle).unwrap_or(u32::MAX));
+    app.database().publish_connections();
     let held = app.store.held().await.inspect_err(|_| set_held(f64::NAN, f64::NAN))?;
     #[allow(clippy::cast_precision_loss, reason = "a gauge; 2^53 holds are not expected")]
     set_held(held.count as f64, held.overdue_seconds);

@@ -387,7 +387,7 @@ impl<C: Command> CommandRequest<C> {
 
 /// Counts committed entries by the kind of their aggregate and its new state.
 pub(super) fn count_entries(kind: &'static str, to: &'static str, count: u64) {
-    metrics::counter!("mainstay_journal_entries_total", "kind" => kind, "to" => to).increment(count);
+    journal::meters::count_entries_of(kind, to, count);
 }
 
 const RECORD: &str = "INSERT INTO idempotency (principal, key_hash, fingerprint, command, aggregate_id,

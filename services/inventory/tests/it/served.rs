@@ -48,6 +48,8 @@ pub fn config(stage: &Stage, faults_enabled: bool) -> Config {
             ops_listen_addr: any,
             otlp_endpoint: None,
             log_filter: "info".to_owned(),
+            environment: "test".to_owned(),
+            good_reads: std::num::NonZeroU32::MIN,
             max_connections: 64,
             shutdown_grace: Duration::from_secs(10),
             exit_with_stdin: false,

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inventory_api::{Blame, Call, CallContext, Reservation, ReserveRequest, Subject};
-use journal::{Cause, DatabaseError, Rule, State};
+use journal::{Cause, DatabaseError, Rule};
 use mainstay::RequestContext;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use super::{App, CommandContext, CommandResult, OrderView, stored_replies};
+use super::{App, CommandContext, CommandResult, OrderView, meters, stored_replies};
 use crate::domain::Status;
 use crate::domain::decisions::{self, Decision, InventoryAnswer};
 use crate::domain::retry::{InconclusiveTry, Requests, Retry};
@@ -143,6 +143,7 @@ impl App {
         };
         let replies =
             |moved: &Order| stored_replies::of_transition(moved, answer, &facts.cause.correlation_id);
+        let from = Arc::clone(&order);
         let Some(moved) = self.store.transition(order, rule, facts, expires_at, retry, replies).await? else {
             return Ok(Advanced::Overtaken);
         };
@@ -150,7 +151,8 @@ impl App {
         if status.is_unresolved() {
             self.nudge.notify_one();
         }
-        metrics::counter!("mainstay_orders_total", "to" => status.as_str()).increment(1);
+        journal::meters::count_entry(status);
+        meters::decided(&from, &moved.order);
         Ok(Advanced::Moved(moved))
     }
 

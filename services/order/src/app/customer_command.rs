@@ -30,6 +30,7 @@ impl App {
         let decide = |order: &Order| self.decide(&command, order, wanted);
         match self.store.begin_command(&key, deadline, facts, &decide).await {
             Ok(Begun::Intent(order)) => {
+                journal::meters::count_entry(order.status);
                 // A send fails when the client has left. The order advances all the same.
                 let _ = committed.send(Arc::clone(&order));
                 Ok(self.finish(&command, order, name).await)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use journal::DatabaseError;
 use time::format_description::well_known::Rfc3339;
 
-use super::App;
 use super::advance::{Advanced, Driver, subject};
+use super::{App, meters};
 use crate::domain::decisions::{self, HoldDecision, InventoryAnswer};
 use crate::domain::retry::Retry;
 use crate::store::{EntryFacts, Order};
@@ -44,7 +44,7 @@ impl App {
         order: Arc<Order>,
         reservation: &'static str,
     ) -> Result<Advanced, DatabaseError> {
-        metrics::counter!("mainstay_reservation_mismatches_total", "reservation" => reservation).increment(1);
+        meters::mismatch(reservation).increment(1);
         let tries = order.tries.unsigned_abs() + 1;
         if tries.is_power_of_two() {
             let correlation_id = &*driver.cause.correlation_id;

@@ -6,6 +6,7 @@
 pub mod advance;
 mod customer_command;
 mod expire;
+pub(crate) mod meters;
 pub mod place;
 mod reads;
 mod recent_answers;
@@ -64,6 +65,7 @@ impl App {
         breakers: Breakers,
         hold_seconds: i64,
     ) -> Arc<Self> {
+        meters::start();
         Arc::new(Self {
             clocks: Clocks::new(&journal, "inventory"),
             store: Store::new(database, journal),

@@ -53,6 +53,7 @@ impl App {
         let Some(order) = self.store.create(&intent, key, deadline, facts).await? else {
             return self.repeat(&command, PLACE).await;
         };
+        journal::meters::count_entry(order.status);
         // A send fails when the client has left. The order advances all the same.
         let _ = committed.send(Arc::clone(&order));
         Ok(self.finish(&command, order, PLACE).await)

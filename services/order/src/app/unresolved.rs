@@ -50,6 +50,8 @@ impl LastReading {
             "mainstay_orders_unresolved_oldest_seconds",
             "Time in its status of the oldest of these"
         );
+        let overdue = "Orders that have been in a status that inventory has to end for longer than 10 s";
+        describe_gauge!("mainstay_orders_overdue", overdue);
         describe_gauge!("mainstay_orders_stuck", stuck);
         describe_gauge!("mainstay_orders_unresolved_read_timestamp_seconds", read_at);
         gauge!("mainstay_orders_unresolved_read_timestamp_seconds").set(0.0);
@@ -64,6 +66,7 @@ fn unknown() {
         gauge!("mainstay_orders_unresolved", "status" => status.as_str()).set(f64::NAN);
     }
     gauge!("mainstay_orders_unresolved_oldest_seconds").set(f64::NAN);
+    gauge!("mainstay_orders_overdue").set(f64::NAN);
     gauge!("mainstay_orders_stuck").set(f64::NAN);
 }
 
@@ -74,6 +77,7 @@ fn publish(reading: &UnresolvedOrders) {
         gauge!("mainstay_orders_unresolved", "status" => status.as_str()).set(count as f64);
     }
     gauge!("mainstay_orders_unresolved_oldest_seconds").set(reading.oldest());
+    gauge!("mainstay_orders_overdue").set(reading.sum(|u| u.waiting) as f64);
     gauge!("mainstay_orders_stuck").set(reading.sum(|u| u.stuck) as f64);
     let now = journal::clock::wall_now().unix_timestamp_nanos() / 1_000_000;
     gauge!("mainstay_orders_unresolved_read_timestamp_seconds").set(now as f64 / 1_000.0);

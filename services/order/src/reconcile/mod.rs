@@ -19,8 +19,8 @@ use mainstay::{CorrelationId, RequestContext};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::app::App;
 use crate::app::advance::{Advanced, Driver};
+use crate::app::{App, meters};
 use crate::domain::Status;
 use crate::store::{Due, Order};
 
@@ -129,6 +129,7 @@ async fn sweep_once(app: &App, due: Due) -> Swept {
 async fn count(app: Arc<App>, tasks: Tasks) {
     while pause(&tasks, READING).await {
         app.breakers.refresh_gauges();
+        app.store.database().publish_connections();
         if let Err(error) = app.read_unresolved().await {
             tracing::warn!(%error, "sweep: unresolved orders could not be counted");
         }
@@ -166,8 +167,9 @@ async fn take(app: &App, principal: &str, due: Due) -> Result<Swept, DatabaseErr
     let resolved = stream::iter(orders).map(|order| resolve(app, principal, order));
     let swept =
         resolved.buffer_unordered(concurrency).fold(Swept::default(), async |all, one| all.and(one)).await;
-    for (result, count) in [("moved", swept.moved), ("waiting", swept.waiting), ("failed", swept.failed)] {
-        metrics::counter!("mainstay_sweep_orders_total", "result" => result).increment(count);
+    let counts = [swept.moved, swept.waiting, swept.overtaken, swept.failed];
+    for (result, count) in meters::SWEEP_RESULTS.into_iter().zip(counts) {
+        meters::swept(result).increment(count);
     }
     Ok(swept)
 }
