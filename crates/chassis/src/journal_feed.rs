@@ -27,7 +27,8 @@ struct Feed {
 
 /// The route, for the operations listener's admin router.
 pub fn routes(service: &'static str, database: Database) -> Router {
-    Router::new().route("/journal", get(journal)).with_state(Feed { service, database })
+    let feed = get(journal).layer(crate::routes::compressed());
+    Router::new().route("/journal", feed).with_state(Feed { service, database })
 }
 
 /// A cursor or one filter.

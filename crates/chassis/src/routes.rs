@@ -4,19 +4,27 @@
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::Router;
 use axum::extract::MatchedPath;
 use axum::response::Response;
-use http::header::CONTENT_LENGTH;
-use http::{Method, Request, StatusCode, Uri};
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, COOKIE, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use mainstay::headers::IDEMPOTENCY_KEY;
 use mainstay::problem::Effect;
 use mainstay::server::{RequestHead, ServerStack};
 use mainstay::{CorrelationId, Problem, RequestContext};
 use pin_project_lite::pin_project;
 use tower::layer::layer_fn;
 use tower::{Layer, Service};
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::ApiError;
 use crate::error::Reported;
@@ -26,7 +34,7 @@ use crate::error::Reported;
 /// The stack stands inside the router's matching, so that [`matched`] can label a request by its route, and around every
 /// reply, also those of the fallbacks. A route that is added to the result is outside the stack.
 pub fn finish(open: Router, stack: &ServerStack) -> Router {
-    with_fallbacks(open).layer((stack.clone(), correlate()))
+    with_fallbacks(open).layer((headers(), stack.clone(), correlate()))
 }
 
 /// Completes the routes of a listener that need a token. Merge them with those of [`finish`]: no path may be in both, and
@@ -37,12 +45,12 @@ pub fn finish(open: Router, stack: &ServerStack) -> Router {
 pub fn guarded(guarded: Router, tokens: &crate::Tokens, stack: &ServerStack) -> Router {
     // One tuple: each layer that a router is given by itself costs every request allocations, and a read of cold memory at
     // each poll.
-    methods(guarded).layer((stack.clone(), correlate(), tokens.layer()))
+    methods(guarded).layer((headers(), stack.clone(), correlate(), tokens.layer()))
 }
 
 /// Completes routes without a server stack, for a listener that needs no limits of that kind.
 pub fn complete(router: Router) -> Router {
-    with_fallbacks(router).layer(correlate())
+    with_fallbacks(router).layer((headers(), correlate()))
 }
 
 fn with_fallbacks(router: Router) -> Router {
@@ -69,6 +77,30 @@ async fn method_not_allowed(method: Method) -> ApiError {
         .outcome(Effect::NotExecuted)
         .detail(format!("{method} is not among the methods in Allow"))
         .into()
+}
+
+/// Layers for the headers of every request and reply: a debug print hides credentials and idempotency keys, no cache stores
+/// a reply, and no browser guesses a type. A handler that sets one of the reply's headers keeps its own value.
+pub(crate) fn headers() -> HeaderLayers {
+    let secrets: Arc<[_]> = [AUTHORIZATION, COOKIE, IDEMPOTENCY_KEY].into();
+    let set = |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
+    (
+        SetSensitiveRequestHeadersLayer::from_shared(secrets),
+        set(CACHE_CONTROL, "no-store"),
+        set(X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    )
+}
+
+type HeaderLayers = (
+    SetSensitiveRequestHeadersLayer,
+    SetResponseHeaderLayer<HeaderValue>,
+    SetResponseHeaderLayer<HeaderValue>,
+);
+
+/// Layer that compresses long replies for clients that accept gzip. It is for lists and feeds: other replies are short.
+pub fn compressed() -> CompressionLayer<SizeAbove> {
+    // Below 1 KiB a compressed reply needs as many packets as a plain one.
+    CompressionLayer::new().compress_when(SizeAbove::new(1_024))
 }
 
 pub(crate) fn correlate<S>() -> impl Layer<S, Service = Correlate<S>> + Clone + Send + Sync + 'static {
@@ -121,7 +153,9 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for Correlated<F> {
             let written: Response = problem.correlated(&id).into_response();
             let (parts, body) = written.into_parts();
             *response.body_mut() = body;
+            // They describe the body that is replaced.
             response.headers_mut().remove(CONTENT_LENGTH);
+            response.headers_mut().remove(CONTENT_ENCODING);
             response.headers_mut().extend(parts.headers);
         }
         Poll::Ready(Ok(response))

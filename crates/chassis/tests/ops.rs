@@ -252,10 +252,17 @@ async fn the_description_is_served_as_json_and_as_a_page() {
     assert_eq!(json.header("content-type"), Some("application/json"));
     assert!(json.json()["openapi"].as_str().unwrap().starts_with("3.1"), "{json:?}");
     assert_eq!(json.body, chassis::openapi::json(&document).into_bytes(), "the subcommand prints the same");
-    let page = ask(service.public, "GET /docs", &[], "").await;
-    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(ask(service.public, "GET /docs", &[], "").await.header("location"), Some("/docs/"));
+    let page = ask(service.public, "GET /docs/", &[], "").await;
+    assert_eq!(page.header("content-type"), Some("text/html"));
     assert!(page.header("content-security-policy").unwrap().starts_with("default-src 'none'"));
-    assert!(String::from_utf8(page.body).unwrap().contains("<h1>Things</h1>"));
+    let text = String::from_utf8(page.body).unwrap();
+    assert!(
+        !text.contains("http://") && !text.contains("https://"),
+        "the page loads nothing from elsewhere: {text}"
+    );
+    let script = ask(service.public, "GET /docs/swagger-initializer.js", &[], "").await;
+    assert!(String::from_utf8(script.body).unwrap().contains("/openapi.json"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@ mod common;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use chassis::auth::{Clients, ClientsAndOperators};
@@ -14,7 +15,7 @@ use chassis::server::{Limits, Signals};
 use chassis::{
     ApiError, Caller, EmptyBody, IdempotencyKey, Page, ValidJson, ValidPath, ValidQuery, Validate,
 };
-use common::{Reply, Running, ask, start_with};
+use common::{Connection, Reply, Running, ask, request, start_with};
 use mainstay::problem::FieldError;
 use mainstay::server::LogFields;
 use serde::Deserialize;
@@ -105,6 +106,15 @@ fn routes() -> Router {
             get(|ValidPath(At { shelf, place }): ValidPath<At>| async move { format!("{shelf} {place}") }),
         )
         .route("/v1/broken", get(|| async { ApiError::internal("the password is hunter2") }))
+        .route("/v1/seen", get(async |headers: HeaderMap| format!("{headers:?}")))
+        .route("/v1/cached", get(async || ([("cache-control", "max-age=60")], "the same for an hour")))
+        .route("/v1/long", get(async || "0123456789".repeat(1_000)).layer(chassis::routes::compressed()))
+        .route("/v1/refused", get(long_refusal).layer(chassis::routes::compressed()))
+}
+
+async fn long_refusal() -> ApiError {
+    let error = |n| FieldError { field: format!("lines[{n}]"), detail: "must not be empty".to_owned() };
+    ApiError::invalid((0..100).map(error).collect())
 }
 
 async fn service() -> Running {
@@ -332,4 +342,46 @@ async fn every_problem_carries_the_correlation_id_and_nothing_of_the_inside() {
     assert_eq!((reply.status, reply.problem().as_str()), (500, "internal"));
     assert_eq!(reply.header("x-outcome"), Some("unknown"));
     assert!(!String::from_utf8_lossy(&reply.body).contains("hunter2"));
+}
+
+#[tokio::test]
+async fn every_reply_says_no_store_and_nosniff_unless_its_handler_says_otherwise() {
+    let service = service().await;
+    for (line, headers) in [
+        ("GET /v1/baskets", &[SHOP][..]),
+        ("GET /v1/baskets", &[]),
+        ("GET /v1/broken", &[SHOP]),
+        ("GET /nowhere", &[]),
+    ] {
+        let reply = ask(service.public, line, headers, "").await;
+        assert_eq!(reply.header("cache-control"), Some("no-store"), "{line} {reply:?}");
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{line} {reply:?}");
+    }
+    let cached = ask(service.public, "GET /v1/cached", &[SHOP], "").await;
+    assert_eq!(cached.header("cache-control"), Some("max-age=60"));
+}
+
+#[tokio::test]
+async fn a_debug_print_of_the_headers_shows_no_token_and_no_key() {
+    let service = service().await;
+    let seen = ask(service.public, "GET /v1/seen", &[SHOP, KEY, ("Accept", "text/plain")], "").await;
+    let text = String::from_utf8(seen.body).unwrap();
+    assert!(text.contains("text/plain") && text.contains("Sensitive"), "{text}");
+    assert!(!text.contains("shop-token") && !text.contains(KEY.1), "{text}");
+}
+
+#[tokio::test]
+async fn a_long_reply_is_compressed_for_a_client_that_accepts_it_and_a_problem_is_whole() {
+    const GZIP: (&str, &str) = ("Accept-Encoding", "gzip");
+    let service = service().await;
+    let plain = ask(service.public, "GET /v1/long", &[SHOP], "").await;
+    assert_eq!((plain.header("content-encoding"), plain.body.len()), (None, 10_000));
+    let head = [("Connection", "close"), GZIP, SHOP];
+    let mut connection = Connection::open(service.public).await;
+    connection.send(request("GET /v1/long", &head, "")).await;
+    let bytes = connection.rest().await;
+    assert!(bytes.len() < 1_000 && bytes.windows(3).any(|part| part == [0x1f, 0x8b, 8]), "{}", bytes.len());
+    let refused = ask(service.public, "GET /v1/refused", &[SHOP, GZIP], "").await;
+    assert_eq!((refused.status, refused.header("content-encoding")), (422, None));
+    assert_eq!(refused.fields().len(), 100);
 }

@@ -276,7 +276,7 @@ async fn the_operations_listener_serves_probes_metrics_journal_and_openapi() {
         let spec =
             pair.client_of(service, 0, Who::Operator).get("/openapi.json").send().await.unwrap().expect(200);
         assert_eq!(spec.json()["openapi"], "3.1.0");
-        pair.client_of(service, 0, Who::Operator).get("/docs").send().await.unwrap().expect(200);
+        pair.client_of(service, 0, Who::Operator).get("/docs/").send().await.unwrap().expect(200);
     }
     // A dead inventory is reported, and the order service stays ready.
     pair.hop().close().await;

@@ -1,7 +1,7 @@
 //! Request bodies with a time limit.
 //!
 //! tower-http's `TimeoutBody` limits the time between two frames only: a client that sends one byte before each limit is
-//! served without end. Here the whole body has a limit too; the tests in `tests/slow_bodies.rs` show both.
+//! served without end. Here the whole body has a limit too; the test below shows both.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -73,5 +73,39 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http_body_util::{BodyExt, StreamBody};
+    use tower_http::timeout::TimeoutBody;
+
+    use super::*;
+
+    const JUST_BELOW: Duration = Duration::from_millis(9_999);
+    const PROGRESS: Duration = Duration::from_secs(10);
+
+    /// 20 bytes, each one just before the limit on the time between two frames.
+    fn slow() -> impl Body<Data = Bytes, Error = Infallible> {
+        StreamBody::new(Box::pin(stream::unfold(0, async |sent| {
+            tokio::time::sleep(JUST_BELOW).await;
+            (sent < 20).then(|| (Ok(Frame::data(Bytes::from_static(b"x"))), sent + 1))
+        })))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_of_one_byte_in_each_limit_ends_at_the_total_and_tower_https_does_not() {
+        let theirs = TimeoutBody::new(PROGRESS, slow());
+        assert_eq!(theirs.collect().await.unwrap().to_bytes().len(), 20);
+        let began = Instant::now();
+        let total = Duration::from_secs(30);
+        let error = TimedBody::new(slow(), PROGRESS, total).collect().await.unwrap_err();
+        let ended = began.elapsed();
+        assert!(error.is::<BodyTimeout>() && (total..total + PROGRESS).contains(&ended), "{error} {ended:?}");
     }
 }

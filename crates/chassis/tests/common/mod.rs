@@ -157,6 +157,12 @@ impl Connection {
         }
     }
 
+    /// All bytes until the service closes.
+    pub(crate) async fn rest(mut self) -> Vec<u8> {
+        in_time(self.stream.read_to_end(&mut self.buffer)).await.unwrap();
+        self.buffer
+    }
+
     /// Whether nothing has come and nothing has closed.
     pub(crate) fn is_quiet(&mut self) -> bool {
         let mut byte = [0];

@@ -8,6 +8,7 @@ pub mod replies;
 
 use axum::Router;
 use axum::routing::{get, post};
+use chassis::routes::compressed;
 use chassis::tasks::Tasks;
 use utoipa::OpenApi;
 
@@ -25,7 +26,7 @@ pub struct Api {
 /// Routes of the public listener that need a token.
 pub fn router(api: Api) -> Router {
     Router::new()
-        .route("/v1/items", post(commands::create_item).get(queries::list_items))
+        .route("/v1/items", post(commands::create_item).merge(get(queries::list_items).layer(compressed())))
         .route("/v1/items/{sku}", get(queries::get_item))
         .route("/v1/items/{sku}/receipts", post(commands::receive))
         .route("/v1/reservations", post(commands::reserve))

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
+use chassis::routes::compressed;
 use chassis::tasks::Tasks;
 use utoipa::OpenApi;
 
@@ -28,7 +29,7 @@ pub struct Api {
 /// Routes of the public listener that need a token.
 pub fn router(api: Api) -> Router {
     Router::new()
-        .route("/v1/orders", post(commands::place).get(queries::list))
+        .route("/v1/orders", post(commands::place).merge(get(queries::list).layer(compressed())))
         .route("/v1/orders/{id}", get(queries::get))
         .route("/v1/orders/{id}/confirm", post(commands::confirm))
         .route("/v1/orders/{id}/cancel", post(commands::cancel))

@@ -1,23 +1,21 @@
-//! The API's description, generated from the code: as JSON and as a page.
-
-mod page;
+//! The API's description, generated from the code: as JSON and, with the feature `swagger-ui`, as a page.
 
 use axum::Router;
-use axum::response::IntoResponse;
 use axum::routing::get;
 use bytes::Bytes;
-use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderName, Method, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{Method, StatusCode};
 use mainstay::server::ServerStack;
 use utoipa::openapi::OpenApi;
 
-/// The document as `GET /openapi.json` and `GET /docs`, without a token.
+/// Routes of the description, without a token: `GET /openapi.json` and, with the feature `swagger-ui`, `GET /docs`.
 pub fn routes(document: &OpenApi) -> Router {
     let json = Bytes::from(json(document));
-    let page = Bytes::from(page::render(&serde_json::to_value(document).unwrap_or_default()));
-    Router::new()
-        .route("/openapi.json", get(|| async move { serve("application/json", json) }))
-        .route("/docs", get(|| async move { serve("text/html; charset=utf-8", page) }))
+    let document =
+        Router::new().route("/openapi.json", get(async move || ([(CONTENT_TYPE, "application/json")], json)));
+    #[cfg(feature = "swagger-ui")]
+    let document = document.merge(page());
+    document
 }
 
 /// Starts the metrics of every documented operation at zero, for its documented statuses, and for requests that match no
@@ -45,12 +43,19 @@ pub fn json(document: &OpenApi) -> String {
     text
 }
 
-fn serve(kind: &'static str, body: Bytes) -> impl IntoResponse {
-    let headers: [(HeaderName, &'static str); 3] = [
-        (CONTENT_TYPE, kind),
-        // The page loads nothing and runs nothing.
-        (CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (headers, body)
+/// Swagger UI at `/docs/`. Its files are in the program, so it works offline.
+#[cfg(feature = "swagger-ui")]
+fn page() -> Router {
+    use http::HeaderValue;
+    use http::header::CONTENT_SECURITY_POLICY;
+    use tower_http::set_header::SetResponseHeaderLayer;
+    use utoipa_swagger_ui::{Config, SwaggerUi};
+
+    // The page runs its own scripts and calls its own service. Its layout needs inline styles and images in `data:` URLs.
+    let policy = HeaderValue::from_static(
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+         connect-src 'self'; frame-ancestors 'none'",
+    );
+    let page = Router::from(SwaggerUi::new("/docs").config(Config::from("/openapi.json")));
+    page.layer(SetResponseHeaderLayer::overriding(CONTENT_SECURITY_POLICY, policy))
 }
