@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use journal::{Database, idempotency};
+use journal::Database;
+use journal::retention::delete_expired;
 
 use crate::tasks::Tasks;
 
@@ -22,7 +23,7 @@ pub fn spawn(tasks: &Tasks, database: Database) {
 async fn run(database: Database, stopping: impl Future<Output = ()>) {
     let deleting = async {
         loop {
-            if let Err(error) = idempotency::reap(&database).await {
+            if let Err(error) = delete_expired(&database).await {
                 tracing::warn!(%error, "old idempotency keys not deleted; the next try is in a minute");
             }
             tokio::time::sleep(EVERY).await;

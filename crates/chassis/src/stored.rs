@@ -1,10 +1,8 @@
 //! Replies that the journal stores, and the refusals that every command may give, with the same text in both services.
 
-use std::borrow::Cow;
-
-use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
+pub use idempotency::IDEMPOTENT_REPLAYED;
 use journal::{DatabaseError, StoredReply};
 use mainstay::Problem;
 use mainstay::headers::X_OUTCOME;
@@ -12,34 +10,17 @@ use mainstay::problem::{Effect, PROBLEM_JSON};
 
 use crate::ApiError;
 
-/// Header of a reply that was sent before.
-pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-
 /// A stored reply, byte for byte. `replayed` is true if it was sent before.
 pub fn reply(stored: StoredReply, replayed: bool) -> Response {
-    let StoredReply { status, content_type, location, body } = stored;
-    let mut response = Response::new(Body::from(body));
-    let Ok(status) = StatusCode::from_u16(status) else {
-        return ApiError::internal(format!("a stored reply has the status {status}")).into_response();
-    };
-    *response.status_mut() = status;
+    if StatusCode::from_u16(stored.status).is_err() {
+        return ApiError::internal(format!("a stored reply has the status {}", stored.status))
+            .into_response();
+    }
+    let mut response = if replayed { stored.into_replay() } else { stored.into_response() };
     let headers = response.headers_mut();
-    let content_type = match content_type {
-        Cow::Borrowed(known) => Ok(HeaderValue::from_static(known)),
-        Cow::Owned(read) => HeaderValue::try_from(read),
-    };
-    if let Ok(content_type) = content_type {
-        // Only definite refusals are stored, so a stored problem is one.
-        if content_type == PROBLEM_JSON {
-            headers.insert(X_OUTCOME, HeaderValue::from_static(Effect::Refused.as_str()));
-        }
-        headers.insert(header::CONTENT_TYPE, content_type);
-    }
-    if let Some(Ok(location)) = location.map(HeaderValue::try_from) {
-        headers.insert(header::LOCATION, location);
-    }
-    if replayed {
-        headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    // Only definite refusals are stored, so a stored problem is one.
+    if headers.get(header::CONTENT_TYPE).is_some_and(|content_type| content_type == PROBLEM_JSON) {
+        headers.insert(X_OUTCOME, HeaderValue::from_static(Effect::Refused.as_str()));
     }
     response
 }

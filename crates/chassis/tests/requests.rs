@@ -18,16 +18,16 @@ use chassis::{
 use common::{Connection, Reply, Running, ask, request, start_with};
 use mainstay::problem::FieldError;
 use mainstay::server::LogFields;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Basket {
     customer: String,
     lines: Vec<Line>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Line {
     sku: String,
     quantity: u32,
@@ -195,7 +195,12 @@ async fn what_is_not_json_is_415_400_or_413_and_says_where() {
     let twice = GOOD.replace("\"sku\": \"85123A\"", "\"sku\": \"85123A\", \"sku\": \"other\"");
     let reply = place_with(service.public, &twice).await;
     assert_eq!((reply.status, reply.problem().as_str()), (400, "malformed-json"));
-    assert!(reply.json()["errors"][0]["detail"].as_str().unwrap().contains("\"sku\" is given twice"));
+    assert!(
+        reply.json()["errors"][0]["detail"]
+            .as_str()
+            .unwrap()
+            .contains("duplicate field `sku` at line 1 column")
+    );
     assert_eq!(place_with(service.public, "").await.status, 400);
     // What serde_json's own tree of values takes for JSON that is there already, and would parse unchecked.
     let within = serde_json::json!({ "$serde_json::private::RawValue": GOOD }).to_string();

@@ -41,7 +41,7 @@ pub struct Recorded {
     pub seq: i64,
     /// SHA-256 of `body` as the journal states it, in lower-case hexadecimal.
     pub hash: String,
-    /// The hashed bytes: canonical JSON.
+    /// The hashed bytes.
     pub body: Vec<u8>,
     /// The entry that `body` holds.
     pub entry: Entry<'static>,

@@ -5,7 +5,8 @@
 //! order journal, inventory journal. Then a row is never newer than its journal, and an order's cause is never
 //! missing.
 
-use journal::entry::{hash, hex};
+use journal::entry::hash;
+use journal::hex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;

@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 
-use journal::entry::{Entry, hash, hex};
+use journal::entry::{Entry, FORMAT, hash};
+use journal::hex;
 use journal::rule::{Alternative, NONE, ReplayError};
 use journal::{ITEM_NAMESPACE, KeyHash};
 use serde::de::Error as _;
@@ -121,7 +122,7 @@ impl History {
         let mut heads: HashMap<Uuid, String> = HashMap::new();
         for (_, recorded) in &mut self.entries {
             recorded.entry.prev_hash = heads.get(&recorded.entry.aggregate_id).cloned().map(Into::into);
-            recorded.body = recorded.entry.canonical();
+            recorded.body = recorded.entry.to_bytes();
             recorded.hash = hex(&hash(&recorded.body));
             heads.insert(recorded.entry.aggregate_id, recorded.hash.clone());
         }
@@ -193,6 +194,7 @@ impl Book {
         let millis = self.now.unix_timestamp_nanos() / 1_000_000;
         let hlc = format!("{:016x}", millis << 16).parse().expect("16 digits");
         let entry = Entry {
+            format: FORMAT,
             id: Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("entry {count}").as_bytes()),
             service: step.side.as_str().into(),
             aggregate_kind: step.kind.to_owned().into(),
@@ -221,7 +223,7 @@ impl Book {
             payload_hash: None,
             prev_hash: prev_hash.map(Into::into),
         };
-        let body = entry.canonical();
+        let body = entry.to_bytes();
         let hash = hex(&hash(&body));
         let id = entry.id;
         self.heads.insert(step.id, (step.to.to_owned(), version + 1, hash.clone()));

@@ -298,13 +298,14 @@ const CORRUPTIONS: &[Corruption] = &[
     (Rule::ChainVerifies, "bytes and hash were changed, the chain was not", |history| {
         let recorded = entry(history, "order", "reserving");
         recorded.entry.principal = "mallory".into();
-        recorded.body = recorded.entry.canonical();
-        recorded.hash = journal::entry::hex(&journal::entry::hash(&recorded.body));
+        recorded.body = recorded.entry.to_bytes();
+        recorded.hash = journal::hex(&journal::entry::hash(&recorded.body));
     }),
-    (Rule::ChainVerifies, "the bytes are not canonical", |history| {
+    (Rule::ChainVerifies, "the bytes of an entry of the first format are not canonical", |history| {
         let recorded = entry(history, "order", "confirmed");
+        recorded.entry.format = 1;
         recorded.body = serde_json::to_vec_pretty(&recorded.entry).expect("it is JSON");
-        recorded.hash = journal::entry::hex(&journal::entry::hash(&recorded.body));
+        recorded.hash = journal::hex(&journal::entry::hash(&recorded.body));
     }),
     (Rule::ChainVerifies, "an entry is of another service", |history| {
         entry(history, "order", "confirmed").entry.service = "inventory".into();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -41,6 +41,18 @@ impl RequestLine {
         let lines = lines.into_iter().map(|Self { sku, quantity }| Line { sku, quantity });
         Ok(lines.collect::<Vec<_>>().into())
     }
+
+    /// Writes the lines of a request, for `serialize_with`. The fingerprints of release 0.1.0 have their members in the order
+    /// of their names.
+    pub fn write<S: Serializer>(lines: &[Line], serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Written<'a> {
+            quantity: i64,
+            sku: &'a str,
+        }
+        serializer
+            .collect_seq(lines.iter().map(|Line { sku, quantity }| Written { quantity: *quantity, sku }))
+    }
 }
 
 /// A line for which there is too little stock.
@@ -58,17 +70,22 @@ pub struct ShortLine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateItem {
-    /// Stock-keeping unit, case-sensitive: 1 to 64 printable ASCII characters.
-    #[schema(example = "85123A", min_length = 1, max_length = 64)]
-    pub sku: String,
     /// Name of the item, for people: 0 to 200 characters without controls.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schema(example = "WHITE HANGING HEART T-LIGHT HOLDER", max_length = 200)]
     pub name: String,
     /// Pieces on hand at the beginning: 0 to 1,000,000,000.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     #[schema(example = 100, minimum = 0, maximum = 1_000_000_000)]
     pub on_hand: i64,
+    /// Stock-keeping unit, case-sensitive: 1 to 64 printable ASCII characters.
+    #[schema(example = "85123A", min_length = 1, max_length = 64)]
+    pub sku: String,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// A receipt of stock.
@@ -108,17 +125,17 @@ pub struct ItemPage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReserveRequest {
-    /// Id of the reservation. The caller chooses it, so that it can release the reservation even when it got no reply.
-    pub reservation_id: Uuid,
-    /// Id of the order.
-    pub order_id: Uuid,
-    /// Lines to hold: 1 to 1,000, with distinct SKUs.
-    #[serde(deserialize_with = "RequestLine::all")]
-    #[schema(value_type = Vec<RequestLine>, min_items = 1, max_items = 1000)]
-    pub lines: Arc<[Line]>,
     /// Length of the hold: 1 to 86,400 seconds.
     #[schema(example = 900, minimum = 1, maximum = 86_400)]
     pub hold_seconds: i64,
+    /// Lines to hold: 1 to 1,000, with distinct SKUs.
+    #[serde(deserialize_with = "RequestLine::all", serialize_with = "RequestLine::write")]
+    #[schema(value_type = Vec<RequestLine>, min_items = 1, max_items = 1000)]
+    pub lines: Arc<[Line]>,
+    /// Id of the order.
+    pub order_id: Uuid,
+    /// Id of the reservation. The caller chooses it, so that it can release the reservation even when it got no reply.
+    pub reservation_id: Uuid,
 }
 
 /// Status of a reservation.

@@ -6,28 +6,28 @@ use sqlx::query::Query;
 use sqlx::{Arguments, PgConnection};
 use uuid::Uuid;
 
-use crate::entry::Sealed;
-use crate::idempotency::{Claim, StoredReply};
+use idempotency::{Claim, StoredReply};
 
-/// Which idempotency keys entries settle. Each key is its aggregate's, and is settled by that one's entry.
+use crate::entry::Sealed;
+
+/// Idempotency keys that entries settle. An entry settles keys of its own aggregate.
 #[derive(Debug, Clone, Copy)]
 pub enum Keys<'a> {
-    /// None: the outcome is not final, or no request asked.
+    /// No key: the outcome is not final, or the command came without a request.
     Leave,
-    /// Claims the keys of commands of several transactions. Where one is taken, its entry is not appended either.
+    /// Claims the keys of commands of several transactions. If a key is taken, its entry is not appended.
     Claim(&'a [&'a Claim]),
-    /// Records the keys of commands that had only this transaction, with their replies.
+    /// Records the keys of commands of one transaction, with their replies.
     Record(&'a [(&'a Claim, &'a StoredReply)]),
     /// Completes every unfinished key of an aggregate, by command. A key whose command is not listed stays
     /// unfinished.
     Complete(&'a [(Uuid, &'static str, &'a StoredReply)]),
 }
 
-/// The common table expressions that append entries, in their order and at most one for an aggregate, for a statement
-/// that writes a service's own rows as well: a row and its reason are then one round trip, and neither is there without
-/// the other.
+/// Common table expressions that append entries, in their order and at most one for each aggregate. A statement that also writes
+/// the service's own rows then writes row and reason in one round trip.
 ///
-/// | form | for | writes the entries of | parameters |
+/// | form | keys | writes the entries of | parameters |
 /// |---|---|---|---|
 /// | `leave for "t"` | [`Keys::Leave`] | the aggregates that are an `id` of `t` | `$1` to `$11` |
 /// | `claim` | [`Keys::Claim`] | those whose key was free: the `id`s of `claimed` | `$1` to `$14` |
@@ -38,7 +38,7 @@ pub enum Keys<'a> {
 /// come after them.
 #[macro_export]
 macro_rules! entry {
-    // The bodies, by far the largest, are taken from their list when all is in order: they need not be sorted and joined.
+    // The bodies are by far the largest, so they are taken from their list last and are neither sorted nor joined.
     (leave for $these:literal) => {
         concat!(
             "entry AS (INSERT INTO journal (id, aggregate_kind, aggregate_id, version, from_state, to_state,
@@ -55,7 +55,7 @@ macro_rules! entry {
              RETURNING id, aggregate_id)"
         )
     };
-    // In the order of the keys, so that two statements that want the same ones do not wait for each other.
+    // In the order of the keys, so that two statements with the same keys do not wait for each other.
     (claim) => {
         concat!(
             "claimed AS (INSERT INTO idempotency (principal, key_hash, fingerprint, command, aggregate_id)
@@ -90,7 +90,7 @@ macro_rules! entry {
     };
 }
 
-/// Of all that are given.
+/// The statement that appends all entries.
 macro_rules! all {
     ($entries:expr) => {
         concat!("WITH given AS (SELECT unnest($3::uuid[]) AS id), ", $entries, " SELECT FROM entry")
@@ -102,9 +102,9 @@ const CLAIM: &str = concat!("WITH ", entry!(claim), " SELECT FROM entry");
 const RECORD: &str = all!(entry!(record for "given"));
 const COMPLETE: &str = all!(entry!(complete for "given"));
 
-/// Appends entries, at most one for an aggregate, and settles `keys`. Gives how many were appended: all, but for those
-/// whose key is taken; read that with [`crate::idempotency::look`], in a new statement, since this one's snapshot may be
-/// older than the winner's commit.
+/// Appends entries, at most one for each aggregate, settles `keys`, and returns the number of appended entries. An entry whose key
+/// is taken is not appended; read such a key with [`idempotency::find`] in a new statement, because the snapshot of this one may
+/// be older than the commit of the other claim.
 ///
 /// # Errors
 /// A unique violation on `journal_pkey` means that another transaction moved an aggregate first, one on
@@ -123,14 +123,14 @@ pub async fn append(
     Ok(query(statement, entries, keys).execute(connection).await?.rows_affected())
 }
 
-/// What an entry's other columns take, and the row and the reply that go with it: about as much as they do, since to grow to
-/// that step by step costs as much as to fill it.
+/// Bytes to reserve for an entry's other columns, its row and its reply: about as many as they take. A buffer that grows step by
+/// step costs as much again as filling it.
 const BESIDE_BODY: usize = 1_200;
 
-/// More than any statement has.
+/// Number of parameters to reserve; no statement has more.
 const PARAMETERS: usize = 40;
 
-/// `statement` with what [`entry!`] refers to bound, in its order.
+/// Binds the parameters that [`entry!`] refers to.
 pub fn query<'q>(
     statement: &'static str,
     entries: &[&'q Sealed],
@@ -176,12 +176,12 @@ pub fn query<'q>(
     }
 }
 
-/// One value of each row, as `unnest` takes a column.
+/// Collects one value of each row, for a column of `unnest`.
 pub fn column<'q, R, T>(rows: &'q [R], of: impl FnMut(&'q R) -> T) -> Vec<T> {
     rows.iter().map(of).collect()
 }
 
-/// Whether `error` is the violation of the named unique constraint (`journal_pkey`, `idempotency_pkey`, …).
+/// Returns whether `error` is the violation of the named unique constraint (`journal_pkey`, `idempotency_pkey`, …).
 pub fn is_taken(error: &sqlx::Error, constraint: &str) -> bool {
     error.as_database_error().is_some_and(|e| e.is_unique_violation() && e.constraint() == Some(constraint))
 }

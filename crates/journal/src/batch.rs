@@ -1,13 +1,11 @@
-//! Writes of one kind that come at the same time, in one transaction.
+//! Concurrent writes of one kind, in one transaction.
 //!
-//! What a statement costs PostgreSQL hardly depends on how many rows it writes: most of it is round trips, the start of
-//! a plan and the flush of a commit. So a write begins when none is under way, as soon as its thread has nothing else to
-//! do, and whatever comes while one is goes with the next. Where that takes long, up to [`WRITERS`] go on beside each
-//! other. Alone a write costs what it did; under load it costs a fraction.
+//! The cost of a statement hardly depends on its number of rows: most of it is round trips, the start of a plan and the flush
+//! of a commit. So a write that arrives alone begins as soon as its thread has nothing else to do, and writes that arrive
+//! while a transaction is running share the next one. If that takes long, up to [`WRITERS`] transactions run side by side.
 //!
 //! One failing write must not fail its batch. A shared transaction waits 50 ms for a lock and 250 ms for a statement. If
-//! that is too short, or if the database refuses a row, or if a write panics, each write is carried out in a transaction
-//! of its own ([`Database::alone`]), beside the next shared one.
+//! that is too short, or if the database refuses a row, or if a write panics, each write gets a transaction of its own ([`Database::alone`]), beside the next shared one.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -20,24 +18,24 @@ use sqlx::PgConnection;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::database::{Database, DatabaseError, Step, Work, is_cut_off, is_held_up};
+use crate::database::{Database, DatabaseError, TxEnd, Work, is_cut_off, is_held_up};
 
-/// Transactions of one kind at the same time, at most. One alone shares most; four keep a server busy whose rows are slow,
-/// and go on beside one that hangs.
+/// Most transactions of one kind at the same time. With one, most writes share it. Four keep a server busy whose rows are slow,
+/// and three go on while one hangs.
 pub const WRITERS: usize = 4;
 
-/// A write that was not taken for so long begins another transaction: several times what a shared one takes on a healthy
-/// server.
+/// Time after which a write that no transaction has taken begins another one: several times as long as a shared transaction
+/// takes on a healthy server.
 const UNTAKEN: Duration = Duration::from_millis(10);
 
-/// Writes in one transaction at most, so that none waits for many.
+/// Most writes in one transaction, so that no write waits for many others.
 const MOST: usize = 64;
 
-/// What they may weigh together: two of the largest orders. A transaction of more would hold its locks for long.
+/// Largest weight of one transaction: that of two of the largest orders. A heavier one would hold its locks for long.
 const HEAVIEST: usize = 2_000;
 
-/// Carries writes out, and gives what came of each, in their order.
-pub type Write<I, O> = for<'c> fn(&'c mut PgConnection, &'c [Arc<I>]) -> Work<'c, Step<Vec<O>>>;
+/// Function that executes writes and returns their outputs in the same order.
+pub type Write<I, O> = for<'c> fn(&'c mut PgConnection, &'c [Arc<I>]) -> Work<'c, TxEnd<Vec<O>>>;
 
 /// Writes of one kind. Clones share the queue.
 #[derive(Debug)]
@@ -54,9 +52,9 @@ struct Inner<I, O> {
 #[derive(Debug)]
 struct Queue<I, O> {
     waiting: VecDeque<Waiting<I, O>>,
-    /// Tasks that take them from here.
+    /// Number of tasks that take writes from the queue.
     writers: usize,
-    /// Writes in the next transaction at most: [`MOST`], and fewer while so many take a statement too long.
+    /// Most writes in the next transaction: [`MOST`], and fewer after a statement took too long.
     most: usize,
 }
 
@@ -74,22 +72,22 @@ impl<I, O> Clone for Batch<I, O> {
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
-    /// No write is under way. `weight` is how many lines or rows an item comes to.
+    /// Creates a queue without writes. `weight` is the number of lines or rows of an item.
     pub fn new(database: Database, weight: fn(&I) -> usize, write: Write<I, O>) -> Self {
         let queue = Mutex::new(Queue { waiting: VecDeque::new(), writers: 0, most: MOST });
         Self(Arc::new(Inner { database, weight, write, queue }))
     }
 
-    /// Writes `item` together with whatever else is to be written now. It is not begun after `deadline`, and is not
-    /// committed after the last deadline of those that it is written with.
+    /// Writes `item` together with other waiting items. The write does not begin after `deadline`, and does not commit after the
+    /// latest deadline of its transaction.
     ///
     /// # Errors
-    /// As of [`Database::alone`]: an item that cannot be written fails no other. An item that no writer took within the
-    /// time for a free connection was not written: [`DatabaseError::Busy`], or `Deadline` if that came first. An item over
-    /// which `write` panics is a [`DatabaseError::Defect`].
+    /// As of [`Database::alone`]: an item that cannot be written fails no other item. An item that no writer took within the
+    /// time for a free connection was not written: [`DatabaseError::Busy`], or `Deadline` if the deadline came first. An item
+    /// for which `write` panics is a [`DatabaseError::Defect`].
     ///
     /// # Cancellation
-    /// Dropping the future before a writer has taken the item undoes it; after that it is written all the same.
+    /// An item whose future is dropped before a writer has taken it is not written. After that it is written.
     pub async fn write(&self, deadline: Option<Instant>, item: Arc<I>) -> Result<O, DatabaseError> {
         let (reply, written) = oneshot::channel();
         let began = Instant::now();
@@ -114,7 +112,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
             }
             Err(_) => written.await,
         };
-        // Dropped without an answer only where the runtime ends: in the middle of a transaction.
+        // The sender is dropped without an answer only when the runtime ends, perhaps in the middle of a transaction.
         written.unwrap_or_else(|_| Err(DatabaseError::Unknown(Arc::new(sqlx::Error::WorkerCrashed))))
     }
 
@@ -122,14 +120,14 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the item was still waiting.
+    /// Removes the item from the queue, and returns whether it was still there.
     fn take_back(&self, item: &Arc<I>) -> bool {
         let waiting = &mut self.queue().waiting;
         let place = waiting.iter().position(|waiting| Arc::ptr_eq(&waiting.item, item));
         place.and_then(|place| waiting.remove(place)).is_some()
     }
 
-    /// Begins another writer if something waits, unless `enough` are at work.
+    /// Begins another writer if a write waits, unless `enough` writers run.
     fn begin_unless(&self, enough: usize) {
         let mut queue = self.queue();
         if queue.waiting.is_empty() || queue.writers >= enough {
@@ -139,7 +137,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
         let mut writer = Writer { batch: self.clone(), is_done: false };
         tokio::spawn(async move {
             loop {
-                // Yield first, so that tasks on this worker can enqueue. Without any it costs a turn of the scheduler.
+                // Yield first, so that tasks on this worker can enqueue. Without such tasks it costs one turn of the scheduler.
                 tokio::task::yield_now().await;
                 let Some(some) = writer.take() else { break };
                 writer.batch.together(some).await;
@@ -147,7 +145,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
         });
     }
 
-    /// In one transaction, if nothing is in the way.
+    /// Writes items in one transaction, and each in a transaction of its own if that fails because of one of them.
     async fn together(&self, some: Vec<Waiting<I, O>>) {
         let now = Instant::now();
         let (some, late): (Vec<_>, Vec<_>) = some
@@ -160,7 +158,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
         if some.is_empty() {
             return;
         }
-        // Of one who waits without a deadline there is none.
+        // The transaction has no deadline if one of its writes has none.
         let deadline =
             some.iter().map(|waiting| waiting.deadline).max_by_key(|d| (d.is_none(), *d)).flatten();
         let items: Vec<Arc<I>> = some.iter().map(|waiting| Arc::clone(&waiting.item)).collect();
@@ -201,7 +199,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
         }
     }
 
-    /// In a transaction of its own. `held_up` says why a brief one of this write alone has failed, if there was one.
+    /// Writes one item in its own transaction. `held_up` is the error of a brief transaction of this write alone, if there was
+    /// one.
     async fn alone(self, waiting: Waiting<I, O>, held_up: Option<DatabaseError>) {
         let database = &self.0.database;
         let input = (self.0.write, vec![Arc::clone(&waiting.item)]);
@@ -217,29 +216,29 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
     }
 }
 
-/// Writes the items. A panic is a refusal of what is written, so that it ends neither the writer nor the others' work.
+/// Executes the writes. A panic becomes an error, so that it ends neither the writer nor the other writes.
 fn carry_out<'c, I: Send + Sync + 'static, O: Send + 'static>(
     connection: &'c mut PgConnection,
     (write, items): &'c (Write<I, O>, Vec<Arc<I>>),
-) -> Work<'c, Step<Vec<O>>> {
+) -> Work<'c, TxEnd<Vec<O>>> {
     let written = AssertUnwindSafe(async move { write(connection, items).await }).catch_unwind();
     Box::pin(async move { written.await.unwrap_or(Err(sqlx::Error::WorkerCrashed)) })
 }
 
-/// Whether one write may be the cause for all: it cannot be written, it waits for a lock, or it is slow. A server that is
-/// full or gone is so for all of them, and is not asked again for each.
+/// Returns whether a single write may have caused the error of a shared transaction: it was refused, it waited for a lock, or it
+/// was slow. A server that is full or unreachable fails every write, so the writes are not repeated one by one.
 fn is_of_one(error: &DatabaseError) -> bool {
     matches!(error, DatabaseError::Defect(_)) || is_held_up(error)
 }
 
-/// A task that writes until nothing waits. When it ends, in whatever way, another may begin.
+/// A task that writes until the queue is empty. When it ends, also by a panic, another may begin.
 struct Writer<I: Send + Sync + 'static, O: Send + 'static> {
     batch: Batch<I, O>,
     is_done: bool,
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static> Writer<I, O> {
-    /// The next ones; `None` ends the writer, under the same lock under which it saw that nothing waits.
+    /// Takes the next writes. `None` ends the writer: it is counted out under the lock under which the queue was empty.
     fn take(&mut self) -> Option<Vec<Waiting<I, O>>> {
         let mut queue = self.batch.queue();
         if queue.waiting.is_empty() {
@@ -263,7 +262,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Drop for Writer<I, O> {
         if !self.is_done {
             self.batch.queue().writers -= 1;
         }
-        // Not where the runtime ends: nothing can begin there.
+        // Begin another writer only after a panic. When the runtime ends, no task can begin.
         if std::thread::panicking() {
             self.batch.begin_unless(1);
         }
@@ -271,10 +270,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Drop for Writer<I, O> {
 }
 
 impl<I, O> Waiting<I, O> {
-    /// Gives the result to the waiting task, which may have left.
+    /// Sends the result to the waiting task, which may have left.
     fn end(self, result: Result<O, DatabaseError>) {
         let Self { item, reply, .. } = self;
-        // First, so that the item is its owner's alone once that one hears.
+        // Drop the item first, so that the receiver of the result is its only owner.
         drop(item);
         let _ = reply.send(result);
     }

@@ -1,9 +1,9 @@
-//! Wall-clock time in its one home, and the hybrid logical clock that orders entries across services.
+//! The wall clock, read here only, and the hybrid logical clock that orders entries across services.
 //!
 //! A hybrid time is milliseconds since 1970 (48 bits) and a counter (16 bits). It never runs backwards in one
-//! process, and a message's receiver moves past its sender, so a cause is always before its effect even when
-//! the hosts' clocks disagree. It gives the order of entries and not the time of day: after a host whose clock was a day
-//! ahead, hybrid times stay ahead until the wall clocks have caught up.
+//! process, and the receiver of a message moves its clock past the sender's, so a cause is before its effect even when the
+//! hosts' clocks differ. It gives the order of entries and not the time of day: after a message from a host whose clock is a
+//! day ahead, hybrid times stay ahead until the wall clocks have caught up.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,21 +12,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
 
-use crate::entry::hex;
-
-/// The wall clock, in UTC, cut to microseconds so that text, database and memory agree.
+/// The time of the wall clock in UTC, cut to microseconds so that text, database and memory agree.
 pub fn wall_now() -> OffsetDateTime {
     let now = OffsetDateTime::now_utc();
     now.replace_microsecond(now.microsecond()).unwrap_or(now)
 }
 
-/// A point in hybrid time; as text, 16 hex digits (a number this large would not survive JSON).
+/// A point in hybrid time. Its text has 16 hex digits, because many readers of JSON round numbers of this size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct HybridTime(u64);
 
 impl HybridTime {
-    /// Milliseconds since 1970 of its physical part.
+    /// Milliseconds since 1970: the physical part.
     pub const fn millis(self) -> u64 {
         self.0 >> 16
     }
@@ -34,11 +32,11 @@ impl HybridTime {
 
 impl fmt::Display for HybridTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0.to_be_bytes()))
+        write!(f, "{:016x}", self.0)
     }
 }
 
-/// The text is not 16 lower-case hex digits.
+/// Error for a text that is not 16 lower-case hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a hybrid time is 16 lower-case hex digits")]
 pub struct InvalidHybridTime;
@@ -58,7 +56,7 @@ impl FromStr for HybridTime {
 
 impl Serialize for HybridTime {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hex(&self.0.to_be_bytes()))
+        serializer.collect_str(self)
     }
 }
 
@@ -70,26 +68,25 @@ impl TryFrom<String> for HybridTime {
     }
 }
 
-/// This process's hybrid clock. Share one per service.
+/// Hybrid clock of a process. All parts of a service share one.
 #[derive(Debug, Default)]
 pub struct HybridClock(AtomicU64);
 
 impl HybridClock {
-    /// The first hybrid time that is not adopted: the year 10000, which no clock of a running host shows. After the
-    /// latest time below it 10^18 events still fit into 64 bits, so no peer can bring this clock to its end.
+    /// First hybrid time that is not adopted: the year 10000, which no clock of a running host shows. After the latest time
+    /// below it 10^18 events still fit into 64 bits, so no peer can bring this clock to its end.
     pub const LIMIT: HybridTime = HybridTime(253_402_300_800_000 << 16);
 
-    /// The time of a local event: after every time this clock has given or observed.
+    /// Returns the time of a local event, later than every time that this clock has given or observed.
     pub fn tick(&self) -> HybridTime {
         self.advance_past(0).1
     }
 
-    /// Takes in a time of another process or of the journal, so that later ticks are after it. Returns by how many
-    /// milliseconds it was ahead of this host's wall clock; 0 when this clock was past it already.
+    /// Adopts a time of another process or of the journal, so that later ticks are after it. Returns by how many milliseconds it
+    /// was ahead of this host's wall clock; 0 if this clock was past it already.
     ///
-    /// An offset of any size is adopted: an effect that did not follow its cause would stay in the journal for ever,
-    /// while a hybrid clock that is ahead of the wall clock harms nothing. Only times from [`Self::LIMIT`] on, which are
-    /// no host's clock but garbage, are not.
+    /// An offset of any size is adopted: an effect before its cause would stay in the journal for ever, and a hybrid clock that
+    /// is ahead of the wall clock does no harm. Times from [`Self::LIMIT`] on are garbage and are not adopted.
     pub fn observe(&self, remote: HybridTime) -> u64 {
         let ahead = remote.millis().saturating_sub(wall_millis());
         if remote >= Self::LIMIT {
@@ -99,7 +96,7 @@ impl HybridClock {
         if remote > before { ahead } else { 0 }
     }
 
-    /// Moves past `floor`; gives the times before and after.
+    /// Moves the clock past `floor`, and returns the times before and after.
     fn advance_past(&self, floor: u64) -> (HybridTime, HybridTime) {
         let physical = wall_millis() << 16;
         let next = |last: u64| physical.max(last.max(floor).saturating_add(1));

@@ -1,18 +1,18 @@
 //! The PostgreSQL cluster that the journal lives in, and the mark that a restore leaves.
 //!
-//! The feed tells new entries from old ones by their transaction ids, and those are a cluster's own. After a logical
-//! restore into another cluster they say nothing: where they lie above all ids that it has given out, the entries would
-//! never be visible, and later they would seem to be new. So the owner's `migrate` notices the move and marks where the
-//! history ends. Entries up to the mark are read by their numbers alone, entries after it by their transaction ids.
+//! The feed tells new entries from old ones by transaction ids, and each cluster has its own ids. After a logical restore into
+//! another cluster the stored ids have no meaning there. If they are above all ids of that cluster, the feed would not show
+//! the entries, and later it would show them as new. So the owner's `migrate` detects the move and marks where the history
+//! ends. Entries up to the mark are read by `seq` alone, entries after it by transaction id.
 
 use sqlx::{Connection, PgConnection};
 
-/// The journal came from another cluster, and was marked.
+/// Mark of a journal that came from another cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restored {
-    /// How often it has come from another cluster.
+    /// Number of times that the journal has come from another cluster.
     pub epoch: i32,
-    /// The number of its last entry from there.
+    /// `seq` of the last entry from there.
     pub history_end: i64,
 }
 
@@ -25,20 +25,20 @@ struct Known {
 
 crate::from_row!(Known { system_identifier, history_end });
 
-/// Entries after the history ($1) whose transaction this cluster has not begun: visible, and yet of no snapshot here.
+/// Finds entries after the history ($1) whose transaction this cluster has not begun.
 const FOREIGN: &str = "SELECT EXISTS (SELECT FROM journal
     WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()) AND seq > $1)";
 
-/// $1 the cluster's identifier. No entry is being written meanwhile.
+/// Marks the end of the history. $1 is the identifier of the cluster. The table is locked against writers.
 const MARK: &str = "INSERT INTO journal_clusters (epoch, system_identifier, history_end)
     SELECT coalesce(max(epoch), 0) + 1, $1, (SELECT coalesce(max(seq), 0) FROM journal) FROM journal_clusters
     RETURNING epoch, history_end";
 
-/// A restore of the rows alone leaves the sequence behind them. $1 the end of the history.
+/// Moves the sequence past the history, because a restore of the rows alone leaves it behind. $1 is the end of the history.
 const SEQUENCE: &str = "SELECT setval('journal_seq_seq', $1) FROM journal_seq_seq WHERE last_value < $1";
 
-/// Notes the cluster that the journal lives in; if it came from another one, marks where its history ends. To be run by
-/// the owner, by one session at a time.
+/// Records the cluster that the journal lives in, and marks the end of the history if the journal came from another cluster. Run it
+/// as the owner, in one session at a time.
 pub async fn mark(connection: &mut PgConnection) -> Result<Option<Restored>, sqlx::Error> {
     let here = system_identifier(connection).await?;
     let known: Option<Known> = sqlx::query_as(
@@ -67,7 +67,7 @@ pub async fn mark(connection: &mut PgConnection) -> Result<Option<Restored>, sql
 
 async fn mark_restore(connection: &mut PgConnection, here: Option<i64>) -> Result<Restored, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    // Waits for entries that have their numbers and are not committed: the mark must not come after them.
+    // The lock waits for entries that have a number and are not committed: the mark must include them.
     sqlx::query("LOCK TABLE journal IN SHARE MODE").execute(&mut *transaction).await?;
     let restored: Restored = sqlx::query_as(MARK).bind(here).fetch_one(&mut *transaction).await?;
     sqlx::query(SEQUENCE).bind(restored.history_end).execute(&mut *transaction).await?;
@@ -75,7 +75,7 @@ async fn mark_restore(connection: &mut PgConnection, here: Option<i64>) -> Resul
     Ok(restored)
 }
 
-/// `None` where the role may not read it.
+/// The identifier of the cluster; `None` if the role may not read it.
 async fn system_identifier(connection: &mut PgConnection) -> Result<Option<i64>, sqlx::Error> {
     let may_read = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')";
     if !sqlx::query_scalar::<_, bool>(may_read).fetch_one(&mut *connection).await? {

@@ -1,13 +1,13 @@
-//! Reading a `timestamptz` that may hold anything the column can hold.
+//! Reader of `timestamptz` columns for every value that a column can hold.
 //!
-//! sqlx adds the column's microseconds to its epoch and panics when the sum is out of range, as it is for `infinity`. One
-//! such row would end the task that reads it, and with it the work on all other rows.
+//! sqlx adds the column's microseconds to its epoch and panics if the sum is out of range, as it is for `infinity`. One such row
+//! would end the task that reads it, and with it the work on all other rows.
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use time::{Duration, OffsetDateTime, macros::datetime};
 
-/// PostgreSQL counts from here.
+/// Time from which PostgreSQL counts.
 const EPOCH: OffsetDateTime = datetime!(2000-01-01 0:00 UTC);
 
 /// The `timestamptz` column `name` of `row`, read in the binary format, which every prepared statement uses.
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_that_has_no_text_is_refused_and_ends_nothing() {
+    fn a_time_outside_of_the_years_0_to_9999_is_refused_without_a_panic() {
         assert_eq!(from_micros(0), Some(EPOCH));
         assert_eq!(from_micros(-1).map(OffsetDateTime::year), Some(1999));
         for never in [i64::MAX, i64::MIN, 252_455_616_000_000_000] {

@@ -3,153 +3,160 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use idempotency::KeyHash;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::canonical;
 use crate::clock::{HybridClock, HybridTime, wall_now};
-use crate::idempotency::KeyHash;
+use crate::hex::hex;
 use crate::rule::{Alternative, Decided, NONE, Rule, State};
 
-/// One entry as it is hashed and kept. Its canonical JSON is the record; the table's other columns are copies
-/// for indexes.
+/// Format of the bytes of entries that this release writes. The bytes are JSON, in which members stand as they come. In
+/// format 1, which release 0.1.0 wrote without saying so, they are canonical JSON (RFC 8785).
+pub const FORMAT: u32 = 2;
+
+/// One entry. Its JSON is hashed and stored as it was written; the table's other columns are copies for indexes.
 ///
-/// One that is sealed borrows what it says, inputs (`I`) and evidence (`E`) in the types they were decided on; one that is
-/// read owns it. The fields stand in the order of their names, as canonical JSON has them, so that none has to be moved.
+/// An entry that is about to be written borrows its inputs (`I`) and evidence (`E`) from the decision. An entry that was
+/// read owns them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry<'a, I = Value, E = Value> {
-    /// Which one.
+    /// Format of the entry's bytes: see [`FORMAT`].
+    #[serde(default = "first_format")]
+    pub format: u32,
+    /// Id of the aggregate.
     pub aggregate_id: Uuid,
-    /// `order`, `reservation` or `item`.
+    /// Kind of the aggregate, such as `order`.
     pub aggregate_kind: Cow<'a, str>,
-    /// The branches refused.
+    /// Refused branches.
     pub alternatives: Vec<Alternative>,
-    /// The service's wall clock.
+    /// Wall clock of the service.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// Which attempt of the step, from 1.
+    /// Number of the attempt of the step, from 1.
     pub attempt: u32,
-    /// The entry that caused this one, in either service; `None` at the root of a request.
+    /// Id of the entry that led to this one, in either service; `None` at the root of a request.
     pub causation_id: Option<Uuid>,
-    /// What was asked: `place`, `confirm`, `expire`, …
+    /// Name of the command: `place`, `confirm`, `expire`, …
     pub command: Cow<'a, str>,
     /// SHA-256 of the settings in force, in hex.
     pub config_hash: Cow<'a, str>,
-    /// The request it belongs to, across services.
+    /// Correlation id of the request, the same in all services.
     pub correlation_id: Cow<'a, str>,
-    /// What the middleware saw on the way: attempts, breaker, waits.
+    /// Observations of the middleware: attempts, breaker, waits.
     pub evidence: E,
-    /// The state before; `none` for the first entry.
+    /// State before; `none` for the first entry.
     pub from: Cow<'a, str>,
-    /// After every cause's.
+    /// Hybrid time, later than that of every cause.
     pub hlc: HybridTime,
-    /// Time-ordered (UUIDv7).
+    /// Id of the entry, ordered by time (UUIDv7).
     pub id: Uuid,
-    /// Everything the decision read.
+    /// Everything that the decision read.
     pub inputs: I,
     /// SHA-256 of the idempotency key, in hex.
     pub key_hash: Option<Cow<'a, str>>,
-    /// SHA-256 of the request's or message's canonical payload, in hex.
+    /// SHA-256 of the request's or message's payload, in hex: see [`payload_hash`].
     pub payload_hash: Option<Cow<'a, str>>,
-    /// The hash of this aggregate's previous entry, in hex.
+    /// Hash of the aggregate's previous entry, in hex.
     pub prev_hash: Option<Cow<'a, str>>,
-    /// Who asked: the authenticated principal, or the sweep that did it.
+    /// Authenticated principal, or the name of the sweep.
     pub principal: Cow<'a, str>,
-    /// The code that decided.
+    /// Revision of the code that decided.
     pub revision: Cow<'a, str>,
-    /// The decision's name and version.
+    /// Name and version of the rule.
     pub rule: Cow<'a, str>,
-    /// `order` or `inventory`.
+    /// Name of the service.
     pub service: Cow<'a, str>,
-    /// The state after.
+    /// State after.
     pub to: Cow<'a, str>,
     /// W3C trace id, in hex.
     pub trace_id: Option<Cow<'a, str>>,
-    /// 1, 2, 3 … without gaps.
+    /// Version of the aggregate: 1, 2, 3 … without gaps.
     pub version: i64,
 }
 
+fn first_format() -> u32 {
+    1
+}
+
 impl<I: Serialize, E: Serialize> Entry<'_, I, E> {
-    /// The canonical bytes (RFC 8785). The checker compares every entry with what a library for any value writes.
-    pub fn canonical(&self) -> Vec<u8> {
-        canonical::to_vec(self)
+    /// The entry as JSON. Only the writer of an entry may hash these bytes: an entry that was read and is written again
+    /// may have other bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        json(self)
     }
 }
 
-/// SHA-256 of an entry's canonical bytes.
+/// JSON of a type of our own, whose members have names that are strings.
+fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value)
+        .expect("rules, evidence and payloads have maps with names alone, and their parts serialize")
+}
+
+/// SHA-256 of an entry's bytes.
 pub type EntryHash = [u8; 32];
 
-/// Hashes an entry's canonical bytes.
+/// Hashes an entry's bytes.
 pub fn hash(body: &[u8]) -> EntryHash {
     Sha256::digest(body).into()
 }
 
-/// SHA-256 of a payload's canonical JSON: the same at the sender and the receiver.
+/// SHA-256 of a payload's JSON. Sender and receiver hash the same type, so the hashes are equal.
 pub fn payload_hash<T: Serialize>(payload: &T) -> [u8; 32] {
-    Sha256::digest(canonical::to_vec(payload)).into()
+    hash(&json(payload))
 }
 
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
-    let mut text = vec![0; 2 * bytes.len()];
-    for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
-        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-    }
-    String::from_utf8(text).expect("hex digits are ASCII")
-}
-
-/// Where an aggregate stands: kept on its row, so that the next entry can be chained without reading the last.
+/// Head of an aggregate: its newest entry, as its row has it. So the next entry is chained without reading the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// The state's name.
+    /// Name of the state.
     pub state: &'static str,
-    /// The newest entry's version.
+    /// Version of the newest entry.
     pub version: i64,
-    /// The newest entry's hash.
+    /// Hash of the newest entry.
     pub hash: EntryHash,
 }
 
-/// On whose behalf. Clones share it.
+/// Cause of a transition: principal, key and request. Clones share the texts.
 #[derive(Debug, Clone)]
 pub struct Cause {
-    /// The authenticated principal, or the sweep.
+    /// Authenticated principal, or the name of the sweep.
     pub principal: Arc<str>,
-    /// The idempotency key of the request, if it had one.
+    /// Hash of the request's idempotency key, if it had one.
     pub key_hash: Option<KeyHash>,
-    /// The request's correlation id.
+    /// Correlation id of the request.
     pub correlation_id: Arc<str>,
-    /// The request's trace.
+    /// Trace id of the request.
     pub trace_id: Option<Arc<str>>,
 }
 
 /// A transition about to be sealed.
 #[derive(Debug)]
 pub struct Draft<'a, R, E> {
-    /// Which aggregate.
+    /// Id of the aggregate.
     pub aggregate_id: Uuid,
-    /// Where it stands; `None` creates it.
+    /// Head of the aggregate; `None` creates it.
     pub head: Option<Head>,
-    /// What was asked.
+    /// Name of the command.
     pub command: &'static str,
-    /// On whose behalf.
+    /// Cause of the transition.
     pub cause: &'a Cause,
-    /// The entry that led to this one.
+    /// Id of the entry that led to this one.
     pub causation_id: Option<Uuid>,
-    /// The decision.
+    /// Decision of the rule.
     pub decided: Decided<'a, R>,
-    /// Which attempt of the step, from 1.
+    /// Number of the attempt of the step, from 1.
     pub attempt: u32,
-    /// What the middleware saw.
+    /// Observations of the middleware.
     pub evidence: E,
     /// SHA-256 of the payload.
     pub payload_hash: Option<[u8; 32]>,
 }
 
-/// An entry ready to be appended: its canonical bytes, their hash, and what the table has columns for.
+/// An entry ready to be appended: its bytes, their hash, and the values of the table's other columns.
 #[derive(Debug, Clone)]
 pub struct Sealed {
     /// [`Entry::id`].
@@ -172,16 +179,16 @@ pub struct Sealed {
     pub hlc: HybridTime,
     /// [`Entry::at`].
     pub at: OffsetDateTime,
-    /// The key whose request led to it.
+    /// Hash of the idempotency key of the request that led to it.
     pub key_hash: Option<KeyHash>,
-    /// The canonical bytes.
+    /// Bytes of the entry.
     pub body: Vec<u8>,
-    /// Their hash.
+    /// Hash of the bytes.
     pub hash: EntryHash,
 }
 
 impl Sealed {
-    /// The aggregate's head once this entry is in.
+    /// Head of the aggregate after this entry.
     pub fn head(&self) -> Head {
         Head { state: self.to, version: self.version, hash: self.hash }
     }
@@ -197,22 +204,22 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// For `service`, running `revision` under the settings hashed as `config_hash`.
+    /// Creates the journal of `service`, which runs `revision` with the settings that have `config_hash`.
     pub fn new(service: &'static str, revision: &str, config_hash: &str) -> Self {
         Self { service, revision: revision.into(), config_hash: config_hash.into(), clock: Arc::default() }
     }
 
-    /// The service's name.
+    /// Name of the service.
     pub fn service(&self) -> &'static str {
         self.service
     }
 
-    /// The service's hybrid clock.
+    /// Hybrid clock of the service.
     pub fn clock(&self) -> &HybridClock {
         &self.clock
     }
 
-    /// Makes the entry of `draft`: stamps, chains and hashes it. Pure but for the clocks and the new id.
+    /// Makes the entry of `draft`: gives it id and times, chains it to the previous entry and hashes it.
     pub fn seal<R: Rule, E: Serialize>(&self, draft: Draft<'_, R, E>) -> Sealed {
         let Draft {
             aggregate_id,
@@ -229,6 +236,7 @@ impl Journal {
         let (kind, to) = (R::State::KIND, decided.to);
         let (version, from) = head.as_ref().map_or((1, NONE), |head| (head.version + 1, head.state));
         let entry = Entry {
+            format: FORMAT,
             id,
             service: self.service.into(),
             aggregate_kind: kind.into(),
@@ -254,7 +262,7 @@ impl Journal {
             payload_hash: payload_hash.map(|hash| hex(&hash).into()),
             prev_hash: head.map(|head| hex(&head.hash).into()),
         };
-        let body = entry.canonical();
+        let body = entry.to_bytes();
         let hash = hash(&body);
         Sealed {
             id,

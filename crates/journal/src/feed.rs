@@ -1,12 +1,12 @@
-//! Reading the journal in commit order, without losing a row and without waiting for strangers.
+//! Reader of the journal in commit order. It loses no row and waits for no other transaction.
 //!
-//! `seq > last` loses rows: a transaction that drew its number early may commit late. Waiting for the oldest
-//! open transaction stalls behind any writer of the whole cluster. So a reader keeps a snapshot: the next batch
-//! is what is visible now and was not visible then, sorted by `seq`, which is drawn after the aggregate's row
-//! lock and so keeps each aggregate's order. The cursor carries the snapshots; the server keeps nothing.
+//! `seq > last` loses rows: a transaction that drew its number early may commit late. A wait for the oldest open transaction
+//! stalls behind every writer of the cluster. So a reader keeps a snapshot. The next batch has the entries that are visible now
+//! and were not visible in that snapshot, sorted by `seq`. An entry draws its `seq` after the lock of its aggregate's row, so
+//! the entries of an aggregate come in order. The cursor has the snapshots, and the server keeps no state.
 //!
-//! A snapshot means something in its own cluster only. Entries that came from another one are history: they are read
-//! by `seq`, before all others; see [`crate::cluster`]. A cursor from there is refused.
+//! A snapshot is valid in its own cluster only. Entries that came from another cluster are history and are read by `seq`,
+//! before all others: see [`crate::cluster`]. A cursor from another cluster is refused.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,13 +16,13 @@ use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::entry::hex;
+use crate::hex::hex;
 
-/// Before everything, in every cluster.
+/// Snapshot before all entries, in every cluster.
 const START: &str = "1:1:";
 
-/// Where a reader stands: what it has seen (`base`), the batch it is reading (`upper`), and the last row of it; and how
-/// often the journal had been restored when it was given.
+/// Position of a reader: the snapshot that it has read (`base`), the snapshot of the batch that it is reading with the last `seq`
+/// read, and the number of restores of the journal until then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     epoch: i32,
@@ -30,37 +30,37 @@ pub struct Cursor {
     batch: Option<(String, i64)>,
 }
 
-/// The text is not a cursor that the feed has given.
+/// Error for a text that is not a cursor of the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a journal cursor: pass `next` of the previous page, or nothing to begin")]
 pub struct InvalidCursor;
 
-/// Reasons why the feed gives no page rather than half of one.
+/// Reasons why the feed gives no page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The cursor's snapshots are not this cluster's, or not any more.
+    /// The snapshots of the cursor are not of this cluster, or the cluster has lost their transactions.
     #[error(
         "the database was restored, or has lost its newest transactions, since this cursor was given: begin again \
          without a cursor"
     )]
     Outdated,
-    /// The journal came from another cluster and its history has no end yet.
+    /// The journal came from another cluster, and the end of its history is not marked yet.
     #[error("the journal was restored from another database server and is not marked as such: run `migrate`")]
     Unmarked,
 }
 
 impl Cursor {
-    /// Before everything.
+    /// The cursor before all entries.
     pub fn start() -> Self {
         Self { epoch: 0, base: START.to_owned(), batch: None }
     }
 
-    /// Whether it says anything of a cluster.
+    /// Returns whether the cursor is valid in every cluster.
     fn is_start(&self) -> bool {
         self.base == START && self.batch.is_none()
     }
 
-    /// Whether its snapshots can be of the cluster whose snapshot is `now`.
+    /// Returns whether the snapshots can be of the cluster whose snapshot is `now`.
     fn is_of(&self, epoch: i32, now: &str) -> bool {
         let newest = self.batch.as_ref().map_or(&self.base, |(upper, _)| upper);
         self.epoch == epoch && xmax(newest) <= xmax(now)
@@ -101,12 +101,12 @@ impl FromStr for Cursor {
     }
 }
 
-/// The first transaction id that was not given out yet; 0 for what is no snapshot.
+/// The first transaction id that was not yet given out; 0 for a text that is not a snapshot.
 fn xmax(snapshot: &str) -> u64 {
     snapshot.split(':').nth(1).and_then(|xmax| xmax.parse().ok()).unwrap_or(0)
 }
 
-/// `xmin:xmax:xid,xid,…` with xmin ≤ each xid < xmax, ascending, as PostgreSQL insists.
+/// Parses `xmin:xmax:xid,xid,…` with xmin ≤ each xid < xmax, ascending, as PostgreSQL requires.
 fn snapshot(text: &str) -> Result<String, InvalidCursor> {
     let number = |t: &str| -> Result<u64, InvalidCursor> {
         if t.is_empty() || t.len() > 19 || !t.bytes().all(|b| b.is_ascii_digit()) {
@@ -131,16 +131,16 @@ fn snapshot(text: &str) -> Result<String, InvalidCursor> {
     if xmin == 0 || xmin > xmax { Err(InvalidCursor) } else { Ok(text.to_owned()) }
 }
 
-/// One row of the feed: the entry exactly as it was hashed.
+/// One row of the feed: the entry with the bytes that were hashed.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Item {
-    /// The row's number.
+    /// Number of the row.
     pub seq: i64,
     /// SHA-256 of the entry's bytes, in hex.
     pub hash: String,
-    /// The entry's canonical bytes, embedded as they are; null for bytes that are not JSON.
+    /// Bytes of the entry, embedded as they are; null for bytes that are not JSON.
     pub entry: Box<RawValue>,
-    /// Bytes that are not JSON, in hex. They are another row's trouble: the page goes on.
+    /// Bytes that are not JSON, in hex. The other rows of the page do not depend on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
 }
@@ -154,10 +154,10 @@ impl Item {
         Self { seq, hash: hex(&hash), entry, unreadable }
     }
 
-    /// The bytes of an entry that is not JSON; `None` for all others.
+    /// Returns the bytes of an entry that is not JSON, and `None` for other entries.
     pub fn bytes(&self) -> Option<Vec<u8>> {
         let digits = self.unreadable.as_ref()?.as_bytes();
-        // Digits that are none stand for no byte, and the hash will say so.
+        // A pair that is not hex gives no byte. The hash of the bytes then differs from the stated one.
         let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
         Some(digits.chunks(2).filter_map(byte).collect())
     }
@@ -166,20 +166,20 @@ impl Item {
 /// A page of the feed.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Page {
-    /// Whose journal.
+    /// Name of the service.
     pub service: String,
-    /// In commit order.
+    /// Entries in commit order.
     pub items: Vec<Item>,
-    /// Where to go on; with a filter, where nothing follows, `None`.
+    /// Cursor of the next page; `None` with a filter, which has one page.
     pub next: Option<String>,
-    /// Whether more is there to be read at once.
+    /// True if the page ended at a limit, so that further entries may be there already.
     pub more: bool,
 }
 
 /// A page ends with the entry that brings its bodies to this many bytes. One entry may have 100 KB.
 pub const PAGE_BYTES: i64 = 4 << 20;
 
-/// The rows of `$page` (seq, body, hash) up to that entry; `$bytes` is the parameter for [`PAGE_BYTES`].
+/// Selects the rows of `$page` (seq, body, hash) up to that entry. `$bytes` is the parameter for [`PAGE_BYTES`].
 macro_rules! bounded {
     ($page:literal, $bytes:literal) => {
         concat!(
@@ -197,7 +197,7 @@ macro_rules! bounded {
 
 type Row = (i64, Vec<u8>, Vec<u8>);
 
-/// Whether the page ends because it may not be longer.
+/// Returns whether the page ended at a limit.
 fn is_full(rows: &[Row], limit: i64) -> bool {
     let bytes: usize = rows.iter().map(|(_, body, _)| body.len()).sum();
     [(rows.len(), limit), (bytes, PAGE_BYTES)]
@@ -205,15 +205,15 @@ fn is_full(rows: &[Row], limit: i64) -> bool {
         .any(|(found, most)| i64::try_from(found).is_ok_and(|found| found >= most))
 }
 
-/// The present moment, the history, and whether there is a history without an end: the entry of the highest transaction
-/// id is visible and yet of no transaction that the cluster has begun.
+/// Reads the current snapshot, the history, and whether there is a history without an end: the entry with the highest transaction
+/// id is visible, and the cluster has not begun that transaction.
 const NOW: &str = "SELECT pg_current_snapshot()::text, epoch, history_end,
         EXISTS (SELECT FROM (SELECT seq, xid FROM journal ORDER BY xid DESC LIMIT 1) highest
                 WHERE seq > history_end AND xid >= pg_snapshot_xmax(pg_current_snapshot()))
     FROM (SELECT coalesce(max(epoch), 0) AS epoch, coalesce(max(history_end), 0) AS history_end
           FROM journal_clusters) known";
 
-/// $1 the end of the history, $2 the snapshot up to which is read, $3 the last row, $4 limit, $5 [`PAGE_BYTES`].
+/// Reads from the start: $1 the end of the history, $2 the snapshot to read up to, $3 the last row, $4 limit, $5 [`PAGE_BYTES`].
 const FROM_START: &str = bounded!(
     "SELECT seq, body, hash FROM journal
      WHERE (seq <= $1 OR pg_visible_in_snapshot(xid, $2::pg_snapshot)) AND seq > $3
@@ -221,8 +221,8 @@ const FROM_START: &str = bounded!(
     "$5"
 );
 
-/// $1 the snapshot that has been read, $2 the one up to which is read, $3 the last row or the end of the history, $4
-/// limit, $5 [`PAGE_BYTES`].
+/// Reads on: $1 the snapshot that was read, $2 the snapshot to read up to, $3 the last row or the end of the history, $4 limit, $5
+/// [`PAGE_BYTES`].
 const ONWARD: &str = bounded!(
     "SELECT seq, body, hash FROM journal
      WHERE xid >= pg_snapshot_xmin($1::pg_snapshot)
@@ -234,8 +234,7 @@ const ONWARD: &str = bounded!(
     "$5"
 );
 
-/// The next at most `limit` entries after `cursor`, or [`PAGE_BYTES`] of them, unless they cannot be told apart from
-/// others.
+/// Reads the next entries after `cursor`: at most `limit`, or [`PAGE_BYTES`] of them.
 pub async fn read(
     connection: &mut PgConnection,
     service: &str,
@@ -271,21 +270,20 @@ pub async fn read(
     }))
 }
 
-/// What to look for instead of reading on.
+/// A search by one property, instead of reading in commit order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {
-    /// One aggregate's history.
+    /// Entries of one aggregate.
     Aggregate(Uuid),
-    /// Everything of one request.
+    /// Entries of one request.
     Correlation(String),
-    /// Everything of one trace.
+    /// Entries of one trace.
     Trace(String),
-    /// The history of the aggregate that an idempotency key of any principal stands for, while the key is kept.
+    /// Entries of the aggregates of an idempotency key, of any principal, while the key is kept.
     Key([u8; 32]),
 }
 
-/// By way of the keys, which are indexed, rather than by a further index on every entry: $1 the hash, $2 limit, $3
-/// [`PAGE_BYTES`].
+/// Finds entries through the table of keys, which saves an index on every entry: $1 the hash, $2 limit, $3 [`PAGE_BYTES`].
 pub const BY_KEY: &str = bounded!(
     "SELECT seq, body, hash FROM journal
      WHERE aggregate_id IN (SELECT aggregate_id FROM idempotency WHERE key_hash = $1)
@@ -293,7 +291,7 @@ pub const BY_KEY: &str = bounded!(
     "$3"
 );
 
-/// At most `limit` entries that match `filter`, or [`PAGE_BYTES`] of them, by `seq`.
+/// Finds entries that match `filter`, by `seq`: at most `limit`, or [`PAGE_BYTES`] of them.
 pub async fn find(
     connection: &mut PgConnection,
     service: &str,
@@ -333,7 +331,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_survives_its_text_and_junk_is_refused() {
+    fn a_cursor_is_read_from_its_text_and_junk_is_refused() {
         for good in ["1:1:", "10:20:10,15", "1:1:~740:740:~99", "2@10:20:", "1@1:1:~740:740:~99"] {
             assert_eq!(good.parse::<Cursor>().unwrap().to_string(), good);
         }

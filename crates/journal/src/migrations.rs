@@ -1,4 +1,4 @@
-//! Migrations: the journal's own, followed by the service's, as one numbered history.
+//! Migrations of the journal, followed by those of the service, as one numbered history.
 
 use std::borrow::Cow;
 
@@ -10,18 +10,18 @@ use crate::cluster::{self, Restored};
 /// The first number of a service's own migrations.
 const FIRST_OF_SERVICE: i64 = 1001;
 
-/// A migration that waits for a table's lock holds up every request that comes to the table after it. It gives up before
-/// most of their deadlines, and can be run again.
+/// Requests that come to a table after a migration wait behind the migration's wait for the table's lock. So a migration gives up
+/// before most of their deadlines, and can be run again.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
 
-/// The journal's own.
+/// Migrations of the journal.
 const JOURNAL: [(i64, &str, &str); 3] = [
     (1, "journal", include_str!("../migrations/0001_journal.sql")),
     (2, "keys", include_str!("../migrations/0002_keys.sql")),
     (3, "clusters", include_str!("../migrations/0003_clusters.sql")),
 ];
 
-/// The journal's migrations and the service's, given as (version, name, SQL).
+/// Migrations of the journal and of the service, given as (version, name, SQL).
 pub fn migrator(service: &[(i64, &'static str, &'static str)]) -> Migrator {
     let make = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
@@ -32,18 +32,18 @@ pub fn migrator(service: &[(i64, &'static str, &'static str)]) -> Migrator {
 /// Result of [`run`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Migrated {
-    /// The schema beside this release.
+    /// Relation of the schema to this release.
     pub schema: Schema,
-    /// Whether the journal has come from another cluster since the last run.
+    /// Mark of a restore, if the journal has come from another cluster since the last run.
     pub restored: Option<Restored>,
 }
 
-/// The schema beside this release.
+/// Relation of a schema to this release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Schema {
-    /// It is this release's, whose newest version this is.
+    /// The schema is that of this release, with this newest version.
     Current(i64),
-    /// A later release has expanded it, up to this version. Nothing was done to it.
+    /// A later release has expanded the schema, up to this version. It was not changed.
     Newer(i64),
 }
 
@@ -59,20 +59,20 @@ pub enum MigrationError {
     /// A later version was applied without an earlier one.
     #[error("version {later} was applied and version {missing}, which comes before it, was not")]
     Missing {
-        /// The earlier one.
+        /// Version that is missing.
         missing: i64,
-        /// The later one.
+        /// Version that was applied.
         later: i64,
     },
-    /// The schema lacks what this release needs, and has what it does not know.
+    /// The schema lacks a version of this release and has an unknown one.
     #[error(
         "the schema is of another line of releases: it has version {unknown}, which this release does not know, and \
          lacks version {missing}, which this release needs"
     )]
     Diverged {
-        /// A version of the schema.
+        /// Version of the schema that this release does not know.
         unknown: i64,
-        /// A version of this release.
+        /// Version of this release that the schema lacks.
         missing: i64,
     },
     /// The schema has a version that this release skips.
@@ -83,15 +83,15 @@ pub enum MigrationError {
     /// A migration failed, or the database did.
     #[error("rolled back: {0}")]
     Failed(#[from] MigrateError),
-    /// The cluster that the journal lives in could not be noted, or the session not prepared.
+    /// The session could not be prepared, or the cluster not recorded.
     #[error("the database refused: {0}")]
     Database(#[from] sqlx::Error),
 }
 
-/// Brings the schema to this release as the role that owns it, unless a later release has been here, and notes the
-/// cluster that the journal lives in. Several runs at the same time wait for each other.
+/// Migrates the schema to this release as the role that owns it, unless a later release has expanded it, and records the cluster
+/// that the journal lives in. Concurrent runs wait for each other.
 pub async fn run(migrator: &Migrator, connection: &mut PgConnection) -> Result<Migrated, MigrationError> {
-    // The session's lock, which `run_direct` takes once more. It ends with the session at the latest.
+    // A lock of the session, which `run_direct` takes a second time. It ends with the session at the latest.
     connection.lock().await?;
     sqlx::raw_sql(LOCK_TIMEOUT).execute(&mut *connection).await?;
     connection.ensure_migrations_table(&migrator.table_name).await?;
@@ -107,7 +107,7 @@ pub async fn run(migrator: &Migrator, connection: &mut PgConnection) -> Result<M
     Ok(Migrated { schema, restored })
 }
 
-/// The newest version of a schema that a later release has expanded.
+/// The newest version of a schema that a later release has expanded, and `None` for other schemas.
 fn newer(applied: &[AppliedMigration], release: &Migrator) -> Result<Option<i64>, MigrationError> {
     for migration in release.iter() {
         let same = applied.iter().find(|applied| applied.version == migration.version);
@@ -136,7 +136,7 @@ fn newer(applied: &[AppliedMigration], release: &Migrator) -> Result<Option<i64>
     Ok(newest_unknown)
 }
 
-/// Whether both are the journal's, or both the service's: each of the two histories grows at its end.
+/// Returns whether both versions are of the journal or both of the service. Each of the two histories grows at its end.
 fn is_same_history(one: i64, other: i64) -> bool {
     (one < FIRST_OF_SERVICE) == (other < FIRST_OF_SERVICE)
 }

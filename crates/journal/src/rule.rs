@@ -1,8 +1,7 @@
-//! Decisions as pure functions of what they read.
+//! Decisions as pure functions of their recorded inputs.
 //!
-//! A rule is a struct of its inputs. Deciding and recording use the same value, so the recorded inputs are
-//! the ones that were decided on; and a rule's name carries a version, so that old entries keep meaning what
-//! they meant.
+//! A rule is a struct of its inputs. The decision and its record use the same value, so the recorded inputs are the inputs of the
+//! decision. The name of a rule has a version, so that old entries keep their meaning.
 
 use std::borrow::Cow;
 
@@ -12,54 +11,53 @@ use serde_json::Value;
 
 /// The states of one kind of aggregate.
 pub trait State: Copy + Eq + std::fmt::Debug + Send + Sync + 'static {
-    /// What the aggregate is called in the journal and in the table of transitions.
+    /// Name of the aggregate in the journal and in the table of transitions.
     const KIND: &'static str;
 
-    /// The state's stable name.
+    /// Stable name of the state.
     fn as_str(self) -> &'static str;
 }
 
-/// What stands for "does not exist yet" in `from`.
+/// Value of `from` for an aggregate that does not exist yet.
 pub const NONE: &str = "none";
 
-/// A branch that was not taken, and the predicate that ruled it out.
+/// A refused branch, with the predicate that refused it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alternative {
-    // In the order of their names, as canonical JSON has them, so that none has to be moved.
-    /// Why not, with the observed values.
+    /// Predicate that failed, with the observed values.
     pub refused_because: Cow<'static, str>,
-    /// The state that would have been reached.
+    /// State that the branch leads to.
     pub to: Cow<'static, str>,
 }
 
 impl Alternative {
-    /// `to` was ruled out because of `why`.
+    /// Creates the record that `to` was refused because of `why`.
     pub fn new(to: impl State, why: impl Into<Cow<'static, str>>) -> Self {
         Self { to: to.as_str().into(), refused_because: why.into() }
     }
 }
 
-/// What a rule decided.
+/// Decision of a rule: the next state and the refused branches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict<S> {
-    /// The state to move to.
+    /// Next state.
     pub to: S,
-    /// The branches refused.
+    /// Refused branches.
     pub alternatives: Vec<Alternative>,
 }
 
-/// A pure decision: no clock, no database, no randomness beyond what its fields hold.
+/// A pure decision: it reads its fields, and no clock, database or random source.
 pub trait Rule: Serialize + DeserializeOwned {
-    /// `aggregate.decision@version`.
+    /// Name and version, as `aggregate.decision@version`.
     const NAME: &'static str;
-    /// What it decides about.
+    /// States of the aggregate.
     type State: State;
 
-    /// Decides.
+    /// Decides on the fields alone.
     fn decide(&self) -> Verdict<Self::State>;
 }
 
-/// What a rule decided, with what it read.
+/// A decision together with its rule and the inputs.
 #[derive(Debug, Clone)]
 pub struct Decided<'a, R> {
     pub(crate) rule: &'a R,
@@ -68,30 +66,30 @@ pub struct Decided<'a, R> {
 }
 
 impl<'a, R: Rule> Decided<'a, R> {
-    /// Executes the rule.
+    /// Executes the rule, and returns the next state and the decision.
     pub fn by(rule: &'a R) -> (R::State, Self) {
         let Verdict { to, alternatives } = rule.decide();
         (to, Self { rule, to: to.as_str(), alternatives })
     }
 }
 
-/// An entry's decision could not be executed again.
+/// Reasons why a recorded decision cannot be executed again.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// No rule of that name and version is known to this build.
+    /// This release has no rule of that name and version.
     #[error("no rule is called {0}")]
     UnknownRule(String),
-    /// The recorded inputs are not what the rule reads.
+    /// The recorded inputs are not those of the rule.
     #[error("the inputs of {rule} do not fit: {source}")]
     Inputs {
-        /// The rule's name.
+        /// Name of the rule.
         rule: &'static str,
-        /// What did not fit.
+        /// Reason.
         source: serde_json::Error,
     },
 }
 
-/// Executes `R` again from recorded inputs; gives the state it reaches.
+/// Executes `R` again on recorded inputs, and returns the state that it reaches.
 pub fn replay<R: Rule>(inputs: &Value) -> Result<String, ReplayError> {
     let rule: R = R::deserialize(inputs).map_err(|source| ReplayError::Inputs { rule: R::NAME, source })?;
     Ok(rule.decide().to.as_str().to_owned())

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use checker::{ClientReply, ClientRequest, Side};
 use http::Response;
 use journal::KeyHash;
-use journal::entry::hex;
+use journal::hex;
 use local::Service;
 use mainstay::headers::X_CORRELATION_ID;
 use mainstay::{CallError, Outcome};

@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client as Hyper, Error as HyperError};
 use hyper_util::rt::TokioExecutor;
 use journal::KeyHash;
-use journal::entry::hex;
+use journal::hex;
 use serde_json::Value;
 use tokio::time::timeout;
 use uuid::Uuid;

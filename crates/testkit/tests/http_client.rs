@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use checker::Side;
 use journal::KeyHash;
-use journal::entry::{hash, hex};
+use journal::entry::hash;
+use journal::hex;
 use serde_json::json;
 use testkit::http::Unanswered;
 use testkit::proxy::{Ending, Fault, HttpProxy, When};

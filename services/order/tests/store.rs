@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)] // a test may panic
 
 use journal::database::Limits;
-use journal::{Database, Journal, idempotency};
+use journal::{Database, Journal, idempotency, retention};
 use local::Service;
 use order_service::domain::{Status, TRANSITIONS};
 use order_service::store::{
@@ -16,7 +16,7 @@ use uuid::Uuid;
 /// A test database, and the service's store with connections in the serving role.
 async fn stage() -> (TestDatabase, Store) {
     let test = TestDatabase::new(Service::Order, &order_service::startup::migrator()).await.unwrap();
-    let database = Database::new(test.serving_url().parse().unwrap(), Limits::default());
+    let database = Database::keyed(test.serving_url().parse().unwrap(), Limits::default());
     (test, Store::new(database, Journal::new("order", "test", "00")))
 }
 
@@ -256,8 +256,11 @@ async fn keys_are_deleted_a_week_after_their_reply_unless_the_order_can_still_mo
         insert.execute(&mut admin).await.unwrap();
     }
     let terminal = Status::ALL.into_iter().filter(|status| status.is_terminal()).count();
-    assert_eq!(usize::try_from(idempotency::reap(store.database()).await.unwrap()).unwrap(), terminal);
-    assert_eq!(idempotency::reap(store.database()).await.unwrap(), 0);
+    assert_eq!(
+        usize::try_from(retention::delete_expired(store.database()).await.unwrap()).unwrap(),
+        terminal
+    );
+    assert_eq!(retention::delete_expired(store.database()).await.unwrap(), 0);
     let left: i64 =
         sqlx::query_scalar("SELECT count(*) FROM idempotency").fetch_one(&mut admin).await.unwrap();
     assert_eq!(usize::try_from(left).unwrap(), 3 * Status::ALL.len() - terminal);
@@ -268,9 +271,12 @@ async fn keys_are_deleted_a_week_after_their_reply_unless_the_order_can_still_mo
         FROM generate_series(1, 10000) n";
     sqlx::query(young).execute(&mut admin).await.unwrap();
     sqlx::query("ANALYZE idempotency").execute(&mut admin).await.unwrap();
-    let plan = plan(&store, idempotency::REAP, "integer, bigint").await;
-    for part in ["Tid Scan on idempotency", "Index Scan using idempotency_by_completion"] {
-        assert!(plan.contains(part), "{plan}");
+    for (statement, types, index) in [
+        (retention::FIND_EXPIRED, "integer, text, bytea, text, bigint", "idempotency_by_completion"),
+        (idempotency::DELETE, "integer, bytea[], text[]", "idempotency_pkey"),
+    ] {
+        let plan = plan(&store, statement, types).await;
+        assert!(plan.contains(&format!("Index Scan using {index}")), "{plan}");
     }
 }
 

@@ -111,7 +111,7 @@ impl CommonConfig {
     }
 
     fn pool(&self, connections: u32) -> Database {
-        Database::new(self.database_url.expose().clone(), Limits { connections, ..Limits::default() })
+        Database::keyed(self.database_url.expose().clone(), Limits { connections, ..Limits::default() })
     }
 
     /// Settings of the public listener's server stack.

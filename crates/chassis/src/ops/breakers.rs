@@ -57,7 +57,7 @@ async fn one(
     held.find(&name).map(|breaker| Json(breaker.snapshot()))
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Action {
     ForceOpen,
@@ -71,7 +71,7 @@ struct Control {
     reason: Reason,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ControlWire {
     action: Action,

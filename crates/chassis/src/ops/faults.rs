@@ -109,7 +109,7 @@ impl Validate for Setting {
 #[derive(Debug)]
 struct ClearBody(Reason);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ClearWire {
     reason: String,

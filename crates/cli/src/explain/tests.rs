@@ -41,7 +41,7 @@ impl SampleEntry {
             "evidence": {}, "revision": "r", "config_hash": "c", "payload_hash": null, "prev_hash": null,
         }))
         .unwrap();
-        let body = entry.canonical();
+        let body = entry.to_bytes();
         (self.side, Recorded { seq: self.version, hash: "h".to_owned(), body, entry })
     }
 }

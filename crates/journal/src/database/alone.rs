@@ -1,10 +1,10 @@
-//! Transactions of one item, so many at a time that other work keeps its connections.
+//! Transactions of one item, limited so that other work keeps its connections.
 //!
 //! Each transaction that waits for a row has a connection. Without a bound, 16 orders for one locked item take all 16
 //! connections, and all other orders, reads and outcomes wait behind them. So an item is tried briefly first, in at most
 //! half of the connections. If it needs more time, it gets that time in at most a quarter of them. Some may wait for that
-//! quarter, so that a short rush for one row is not refused; the rest is refused as busy at once: a caller that waited
-//! would hold a place that another request needs, and come again all the same.
+//! quarter, so that a short rush for one row is not refused. The rest is refused as busy at once: a caller that waited would
+//! hold a permit that another request needs.
 
 use std::sync::Arc;
 
@@ -13,19 +13,19 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::is_held_up;
-use super::{Database, DatabaseError, Step, Work};
+use super::{Database, DatabaseError, TxEnd, Work};
 
 /// Permits for transactions of one item.
 #[derive(Debug)]
 pub(super) struct Room {
     brief: Semaphore,
     patient: Semaphore,
-    /// The patient ones and those that wait to be.
+    /// Patient transactions, and callers that wait to begin one.
     queue: Semaphore,
 }
 
 impl Room {
-    /// For a pool of so many connections.
+    /// Permits for a pool of this size.
     pub(super) fn of(connections: u32) -> Self {
         let permits = |share: u32| Semaphore::new(usize::try_from(share).unwrap_or(1));
         let (half, quarter) = ((connections / 2).max(1), (connections / 4).max(1));
@@ -52,7 +52,7 @@ impl Database {
         work: F,
     ) -> Result<T, DatabaseError>
     where
-        F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, Step<T>>,
+        F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, TxEnd<T>>,
     {
         let Some(permit) = self.permit(&self.room.brief, deadline).await else {
             let is_late = deadline.is_some_and(|deadline| deadline <= Instant::now());
@@ -76,14 +76,14 @@ impl Database {
         work: F,
     ) -> Result<T, DatabaseError>
     where
-        F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, Step<T>>,
+        F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, TxEnd<T>>,
     {
-        let Ok(_place) = self.room.queue.try_acquire() else { return Err(held_up) };
+        let Ok(_queued) = self.room.queue.try_acquire() else { return Err(held_up) };
         let Some(_permit) = self.permit(&self.room.patient, deadline).await else { return Err(held_up) };
         self.transaction(deadline, input, work).await
     }
 
-    /// Within the time for a free connection.
+    /// Acquires a permit within the time for a free connection.
     async fn permit<'a>(
         &self,
         permits: &'a Semaphore,

@@ -1,4 +1,4 @@
-//! From what PostgreSQL and the connection to it say to what became of a transaction.
+//! Errors of transactions: whether something was done, and why not.
 
 use std::borrow::Cow;
 use std::io::ErrorKind;
@@ -6,20 +6,20 @@ use std::sync::Arc;
 
 use super::sqlstate::{self, Reach, SessionState};
 
-/// What became of a transaction that did not succeed.
+/// Reason why a transaction did not succeed, and whether it may have been committed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DatabaseError {
-    /// The deadline passed before COMMIT was sent, or before what was only to be read was there. Nothing was done.
+    /// The deadline passed before COMMIT was sent, or before a read had its result. Nothing was done.
     #[error("the deadline passed before the database had answered")]
     Deadline,
     /// No connection or lock came free in time, or the retries of a conflict ran out. Nothing was done.
     #[error("the database is busy: {0}")]
     Busy(#[source] Arc<sqlx::Error>),
     /// The database cannot be reached, refuses this service, does not answer or cannot write. Nothing was done.
-    /// [`DatabaseError::condition`] says which.
+    /// [`DatabaseError::condition`] tells these apart.
     #[error("the database is unavailable: {0}")]
     Unavailable(#[source] Arc<sqlx::Error>),
-    /// A defect of ours or of the schema. Nothing was done.
+    /// The server refused a statement: a defect of the service or of the schema. Nothing was done.
     #[error("the database refused: {0}")]
     Defect(#[source] Arc<sqlx::Error>),
     /// COMMIT was sent and its answer never came. It may have happened: read it back.
@@ -28,13 +28,13 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
-    /// Whether certainly nothing was done.
+    /// Returns whether it is certain that nothing was done.
     pub fn is_not_executed(&self) -> bool {
         !matches!(self, Self::Unknown(_))
     }
 
-    /// The state of a database that is unavailable, for people: it completes "the database …" and holds no address,
-    /// name or password.
+    /// State of a database that is unavailable, for people. The text completes "the database …" and has no address, name
+    /// or password.
     pub fn condition(&self) -> Option<&'static str> {
         match self {
             Self::Unavailable(error) => Some(condition(error)),
@@ -51,27 +51,27 @@ fn condition(error: &sqlx::Error) -> &'static str {
     }
 }
 
-/// The server has not answered in time.
+/// The error for a server that has not answered in time.
 pub(super) fn silence() -> sqlx::Error {
     sqlx::Error::Io(ErrorKind::TimedOut.into())
 }
 
-/// How a try at a transaction ended that did not succeed.
+/// Failure of one attempt.
 pub(super) enum Failure {
     /// The session has ended or is unfit, and nothing was done. A new session may succeed.
     Session(sqlx::Error),
-    /// The connection was lost before COMMIT was sent, perhaps by this very work.
+    /// The connection was lost before COMMIT was sent, perhaps because of this work.
     Lost(sqlx::Error),
     /// Another transaction was in the way.
     Conflict(sqlx::Error),
-    /// The server said no.
+    /// The server refused the work.
     Other(sqlx::Error),
-    /// Already judged.
+    /// An error that is not retried.
     Final(DatabaseError),
 }
 
 impl Failure {
-    /// Of a statement before COMMIT.
+    /// Failure of a statement before COMMIT.
     pub(super) fn before_commit(error: sqlx::Error) -> Self {
         if is_connection_lost(&error) {
             return Self::Lost(error);
@@ -85,6 +85,7 @@ impl Failure {
         }
     }
 
+    /// Failure of COMMIT.
     pub(super) fn at_commit(error: sqlx::Error) -> Self {
         let state = code(&error).as_deref().map(|code| sqlstate::meaning(code).0);
         if is_connection_lost(&error) || state == Some(SessionState::Ended) {
@@ -94,7 +95,7 @@ impl Failure {
         Self::before_commit(error)
     }
 
-    /// Of an attempt to open a session.
+    /// Failure to open a session.
     pub(super) fn at_login(error: sqlx::Error) -> Self {
         let reach = code(&error).as_deref().map(sqlstate::at_login);
         Self::Final(match reach {
@@ -103,11 +104,12 @@ impl Failure {
         })
     }
 
-    /// Whether the session that gave it may go back to the pool: the server answered, and it is in step.
+    /// Returns whether the session may go back to the pool: the server has answered every statement.
     pub(super) fn leaves_session_sound(&self) -> bool {
         matches!(self, Self::Conflict(_) | Self::Other(_))
     }
 
+    /// The error for the caller.
     pub(super) fn into_error(self) -> DatabaseError {
         match self {
             Self::Lost(error) => DatabaseError::Unavailable(error.into()),
@@ -136,12 +138,12 @@ fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code)
 }
 
-/// Another transaction was in the way: serialization, a deadlock, a lock that did not come free.
+/// Returns whether another transaction was in the way: serialization, a deadlock, a lock that did not come free.
 pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
     code(error).is_some_and(|code| sqlstate::meaning(&code).1 == Reach::Conflict)
 }
 
-/// Whether the work of one transaction may be slow or locked by itself; less patience fails, more may succeed.
+/// Returns whether the work may succeed with more time: it waited for a lock, or a statement was slow.
 pub(crate) fn is_held_up(error: &DatabaseError) -> bool {
     match error {
         DatabaseError::Busy(error) => is_conflict(error) || is_cut_off(error),
@@ -152,8 +154,7 @@ pub(crate) fn is_held_up(error: &DatabaseError) -> bool {
     }
 }
 
-/// A statement took longer than `statement_timeout`.
+/// Returns whether a statement took longer than `statement_timeout`.
 pub(crate) fn is_cut_off(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.as_deref() == Some("57014")
+    code(error).as_deref() == Some("57014")
 }

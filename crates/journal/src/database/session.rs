@@ -1,4 +1,4 @@
-//! Sessions of the pool, and the moment from which on their beginnings are trusted.
+//! Sessions of the pool: how they are opened, and which may be used again.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,19 +8,19 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Executor, PgConnection};
 use tokio::time::{Instant, timeout_at};
 
-/// A session older than this is closed rather than used again: what a server keeps for a session grows, and a
-/// new primary behind the same name is found.
+/// Age from which a session is closed instead of used again. The server's memory for a session grows, and after a failover a new
+/// connection finds the new primary.
 const AGE: Duration = Duration::from_mins(30);
 
-/// A connection, and when its session began: its settings are of that moment.
+/// A connection with the time at which its session began. The session has the settings of that time.
 #[derive(Debug)]
 pub(super) struct Session {
     connection: PgConnection,
-    /// Before the connection was opened.
+    /// Time just before the connection was opened.
     opened: Instant,
 }
 
-/// Opens the pool's sessions, and says which may be used again.
+/// Manager of the pool's sessions.
 #[derive(Debug)]
 pub(super) struct Opener {
     options: PgConnectOptions,
@@ -29,19 +29,19 @@ pub(super) struct Opener {
 
 #[derive(Debug)]
 struct Known {
-    /// Sessions that began earlier are not used again.
+    /// Time before which a session must not have begun to be used again.
     trusted_from: Option<Instant>,
-    /// When the server last answered anything, or when the pool was made.
+    /// Time of the server's last answer, at first the time at which the pool was made.
     heard: Instant,
-    /// Since the last transaction that succeeded: how many the database could not carry out, and the last of them.
+    /// Transactions that the database failed since the last success: their number, and time and condition of the last.
     failed: Option<(u32, Instant, &'static str)>,
 }
 
-/// Transactions in a row that the database could not carry out, before it is said to fail: one may have been its own
+/// Number of failed transactions in a row from which the database counts as failing. A single one may have failed by its own
 /// fault.
 const FAILS_AFTER: u32 = 3;
 
-/// For so long after the last of them.
+/// Time after the last failed transaction in which the database counts as failing.
 const FAILS_FOR: Duration = Duration::from_secs(10);
 
 impl Opener {
@@ -49,30 +49,30 @@ impl Opener {
         Self { options, known: Mutex::new(Known { trusted_from: None, heard: Instant::now(), failed: None }) }
     }
 
-    /// Sessions that began before `from` are closed instead of used again.
+    /// Makes the pool close sessions that began before `from` instead of using them again.
     pub(super) fn trust_from(&self, from: Instant) {
         let trusted_from = &mut self.known().trusted_from;
         *trusted_from = (*trusted_from).max(Some(from));
     }
 
-    /// Notes that the server has answered.
+    /// Records that the server has answered.
     pub(super) fn heard(&self) {
         self.known().heard = Instant::now();
     }
 
-    /// How long the server has answered nothing.
+    /// Time since the server's last answer.
     pub(super) fn silence(&self) -> Duration {
         self.known().heard.elapsed()
     }
 
-    /// Notes whether the database could carry a transaction out, and if not, its condition.
+    /// Records the end of a transaction; `condition` is the database's if it failed the transaction.
     pub(super) fn ended(&self, condition: Option<&'static str>) {
         let failed = &mut self.known().failed;
         let before = failed.map_or(0, |(count, ..)| count);
         *failed = condition.map(|condition| (before.saturating_add(1), Instant::now(), condition));
     }
 
-    /// The condition in which the database fails every transaction, if it does.
+    /// Condition of a database that fails every transaction.
     pub(super) fn failing(&self) -> Option<&'static str> {
         let (count, last, condition) = self.known().failed?;
         (count >= FAILS_AFTER && last.elapsed() < FAILS_FOR).then_some(condition)
@@ -84,7 +84,7 @@ impl Opener {
 
     async fn open(&self) -> Result<Session, sqlx::Error> {
         let opened = Instant::now();
-        // Large and rare: boxed, so that every transaction's future need not have room for it.
+        // Boxed, because the future is large and rare, and every transaction's future would have room for it.
         let connection = Box::pin(self.options.connect()).await;
         if matches!(connection, Ok(_) | Err(sqlx::Error::Database(_))) {
             self.heard();
@@ -101,8 +101,8 @@ impl managed::Manager for Opener {
         self.open().await
     }
 
-    /// A question to the server before each use would cost a round trip; a dead session shows at BEGIN instead, where
-    /// nothing has been done yet, and is replaced.
+    /// A query before each use would cost a round trip. A dead session fails at BEGIN instead, before any work, and is
+    /// replaced.
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<sqlx::Error> {
         let is_trusted = self.known().trusted_from.is_none_or(|from| session.opened >= from);
         if is_trusted && session.opened.elapsed() < AGE {
@@ -125,12 +125,12 @@ impl Lease {
         &mut self.session().connection
     }
 
-    /// When its session began.
+    /// Time at which the session began.
     pub(super) fn opened(&mut self) -> Instant {
         self.session().opened
     }
 
-    /// Puts a new session in the place of this one, which is closed, unless it began after `since`.
+    /// Replaces the session by a new one, unless it began after `since`.
     pub(super) async fn renew(&mut self, since: Instant, opener: &Opener) -> Result<(), sqlx::Error> {
         if self.opened() < since {
             *self.session() = opener.open().await?;
@@ -138,7 +138,7 @@ impl Lease {
         Ok(())
     }
 
-    /// Ends the transaction, and with it the lease: back to the pool if the server says so in time.
+    /// Rolls back and gives the session back, if the server answers in time.
     pub(super) async fn roll_back(&mut self, bound: Instant) {
         let rolled_back = timeout_at(bound, self.connection().execute(sqlx::raw_sql("ROLLBACK"))).await;
         if matches!(rolled_back, Ok(Ok(_))) {
@@ -146,20 +146,20 @@ impl Lease {
         }
     }
 
-    /// Back to the pool.
+    /// Gives the session back to the pool.
     pub(super) fn give_back(&mut self) {
         self.0 = None;
     }
 
     fn session(&mut self) -> &mut Session {
-        self.0.as_mut().expect("taken only by give_back, which consumes the lease's use, and by drop")
+        self.0.as_mut().expect("only give_back and drop take the session, and no use follows them")
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(session) = self.0.take() {
-            // Out of the pool, then closed: whatever state it is in dies with it.
+            // Take the session out of the pool, so that dropping it closes the connection with its transaction.
             drop(Object::take(session));
         }
     }

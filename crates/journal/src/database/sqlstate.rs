@@ -1,17 +1,17 @@
-//! What PostgreSQL's error codes say about the session, the server and the work.
+//! Meaning of PostgreSQL's error codes for the session, the server and the work.
 //!
-//! A failed row concerns its own request alone. A failed session fails every request that comes to it, for as long as
-//! it is in the pool: so the two are told apart here, in one table.
+//! A row that fails concerns one request. A session that fails also fails every later request that gets it from the pool. One
+//! table here tells the two apart.
 
 /// State of the session that gave an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SessionState {
-    /// It answered, and can be used again.
+    /// The session answered and can be used again.
     Sound,
-    /// It carries something of an earlier time: settings, plans, names, a failed transaction. It is closed. A new session
-    /// may succeed where it failed.
+    /// The session has settings, plans, names or a failed transaction of an earlier time. It is closed, and a new session may
+    /// succeed.
     Unfit,
-    /// The server has ended it.
+    /// The server has ended the session.
     Ended,
 }
 
@@ -20,11 +20,11 @@ pub(super) enum SessionState {
 pub(super) enum Reach {
     /// Another transaction was in the way. The same work may succeed later.
     Conflict,
-    /// The server has too much to do.
+    /// The server has no room for more work now.
     Busy,
-    /// The server cannot do it for any request; the text completes "the database …".
+    /// The server fails every request; the text completes "the database …".
     Server(&'static str),
-    /// This work, or the schema that it needs.
+    /// This work fails, or the schema that it needs is missing.
     Work,
 }
 
@@ -35,20 +35,20 @@ pub(super) fn meaning(code: &str) -> (SessionState, Reach) {
     match code {
         // Serialization failure, deadlock, lock_timeout.
         "40001" | "40P01" | "55P03" => (Sound, Conflict),
-        // `default_transaction_read_only` is read when a session begins, so a session keeps it after it was taken back.
+        // `default_transaction_read_only` is read when a session begins, so a session keeps it after it was reset.
         // A standby and a demoted primary answer the same.
         "25006" => (Unfit, Server("is read-only")),
-        // What the session carries no longer fits:
-        // * 25P02 its transaction has failed and was never rolled back;
-        // * 26000 its prepared statements are gone: `DISCARD ALL`, a pooler, a failover behind one address;
-        // * 0A000 "cached plan must not change result type": the schema has changed since a statement was prepared;
-        // * 42P01, 42704, 42883, 3F000 tables, types, functions or schemas are not found: `search_path` as it was when the
+        // State of the session that no longer fits:
+        // * 25P02: its transaction has failed and was not rolled back;
+        // * 26000: its prepared statements are gone: `DISCARD ALL`, a pooler, a failover behind one address;
+        // * 0A000: "cached plan must not change result type": the schema has changed since a statement was prepared;
+        // * 42P01, 42704, 42883, 3F000: tables, types, functions or schemas are not found: `search_path` as it was when the
         //   session began, or objects that were created anew, as by a restore;
-        // * XX000 its caches no longer agree with the catalogue ("cache lookup failed for …").
+        // * XX000: its caches no longer agree with the catalogue ("cache lookup failed for …").
         "25P02" | "26000" | "0A000" | "42P01" | "42704" | "42883" | "3F000" | "XX000" => (Unfit, Work),
         // A broken page or index entry concerns the rows on it.
         "XX001" | "XX002" => (Sound, Work),
-        // The session's memory is given back when it ends.
+        // The end of the session frees its memory.
         "53200" => (Unfit, Server("is out of memory")),
         "53100" => (Sound, Server("has no room left on its disk")),
         "53300" => (Sound, Busy),
@@ -65,14 +65,14 @@ pub(super) fn meaning(code: &str) -> (SessionState, Reach) {
         "40003" => (Ended, Server("cannot be reached")),
         _ if code.starts_with("08") => (Ended, Server("cannot be reached")),
         "58030" => (Sound, Server("cannot read or write its files")),
-        // A session can be opened no more; see `at_login`.
+        // No session can be opened; see `at_login`.
         _ if code.starts_with("28") => (Ended, Server("refuses this service's login")),
         "3D000" => (Ended, Server("does not exist")),
         _ => (Sound, Work),
     }
 }
 
-/// The same for an error that answers a login: before it there is no work that could be at fault.
+/// Reach of an error that answers a login. No work has begun, so no work is at fault.
 pub(super) fn at_login(code: &str) -> Reach {
     match meaning(code) {
         (_, Reach::Work) => Reach::Server("refuses this service's login"),
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_of_one_row_says_nothing_about_its_session() {
+    fn an_error_of_one_row_leaves_its_session_sound() {
         // Out of range, not null, foreign key, unique, check, raised by a trigger, refused by a trigger, broken page.
         for code in ["22003", "23502", "23503", "23505", "23514", "P0001", "42501", "XX001", "54001"] {
             assert_eq!(meaning(code), (SessionState::Sound, Reach::Work), "{code}");

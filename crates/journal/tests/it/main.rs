@@ -4,6 +4,7 @@
 mod batch;
 mod database;
 mod journal;
+mod keys;
 mod restored;
 mod sessions;
 mod support;

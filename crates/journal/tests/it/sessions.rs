@@ -101,6 +101,23 @@ async fn a_plan_that_the_schema_has_outgrown_is_made_again_on_a_new_session() {
 }
 
 #[tokio::test]
+async fn settings_of_the_planner_are_opt_in() {
+    let test = lamps().await;
+    let options: sqlx::postgres::PgConnectOptions = test.serving_url().parse().unwrap();
+    for (database, expected) in [
+        (Database::new(options.clone(), FEW), ["on", "auto"]),
+        (Database::keyed(options, FEW), ["off", "force_generic_plan"]),
+    ] {
+        let settings = database.read(None, (), |connection, ()| {
+            let query = "SELECT current_setting('enable_seqscan'), current_setting('plan_cache_mode')";
+            Box::pin(sqlx::query_as::<_, (String, String)>(query).fetch_one(connection))
+        });
+        let (scan, plans) = settings.await.unwrap();
+        assert_eq!([scan, plans], expected);
+    }
+}
+
+#[tokio::test]
 async fn a_search_path_of_the_role_hides_no_table() {
     let test = lamps().await;
     read_only(&test, "SET search_path = nowhere").await;
@@ -122,7 +139,7 @@ async fn a_login_that_is_refused_is_an_unavailable_database_and_no_defect() {
             let revoke = format!("REVOKE CONNECT ON DATABASE {} FROM mainstay_order", test.name());
             admin(&test, &revoke).await;
         }
-        let refused = light(&Database::new(options, FEW), Uuid::now_v7()).await.unwrap_err();
+        let refused = light(&Database::keyed(options, FEW), Uuid::now_v7()).await.unwrap_err();
         assert!(matches!(refused, DatabaseError::Unavailable(_)), "{refused:?}");
         assert_eq!(refused.condition(), Some(what));
     }

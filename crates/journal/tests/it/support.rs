@@ -39,12 +39,12 @@ pub(crate) async fn behind_proxy(
     let upstream = format!("{}:{}", options.get_host(), options.get_port()).parse().unwrap();
     let proxy = TcpProxy::start(upstream).await.unwrap();
     let options = options.host("127.0.0.1").port(proxy.address().port());
-    (journal::Database::new(options, limits), proxy)
+    (journal::Database::keyed(options, limits), proxy)
 }
 
 /// The serving role's database.
 pub(crate) fn serving(test: &TestDatabase, limits: journal::database::Limits) -> Database {
-    Database::new(test.serving_url().parse().unwrap(), limits)
+    Database::keyed(test.serving_url().parse().unwrap(), limits)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use journal::entry::{hash, hex};
+use journal::entry::hash;
+use journal::hex;
 use local::Service;
 use uuid::Uuid;
 

@@ -172,7 +172,6 @@ impl Lines {
 /// Stock of an item, as a decision reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stock {
-    // The fields stand in the order of their names, as canonical JSON has them, so that the serializer moves none.
     /// Pieces on hand that reservations hold.
     pub held: i64,
     /// Pieces in the warehouse.

@@ -342,7 +342,7 @@ impl<C: Command> CommandRequest<C> {
     /// The end of the command if its key is known: a replay, a reused key, or a request in flight.
     async fn find_key(&self, connection: &mut PgConnection) -> Result<Option<Ended>, sqlx::Error> {
         let claim = &self.claim;
-        let row = journal::idempotency::look(connection, &claim.principal, &claim.key_hash).await?;
+        let row = journal::idempotency::find(connection, &claim.principal, &claim.key_hash).await?;
         if row.as_ref().is_some_and(|row| row.reply.is_some())
             && let Some(clock) = reservations::clock(connection, claim.aggregate_id).await?
         {
@@ -368,19 +368,7 @@ impl<C: Command> CommandRequest<C> {
             self.store.clocks.adopt_head(time);
         }
         let stored = self.render(outcome);
-        sqlx::query(RECORD)
-            .bind(&self.claim.principal)
-            .bind(self.claim.key_hash.as_bytes())
-            .bind(self.claim.fingerprint)
-            .bind(self.claim.command)
-            .bind(self.claim.aggregate_id)
-            .bind(i16::try_from(stored.status).expect("an HTTP status is below 1,000"))
-            .bind(&stored.content_type)
-            .bind(&stored.location)
-            .bind(entry_id)
-            .bind(&stored.body)
-            .execute(connection)
-            .await?;
+        journal::idempotency::record(connection, &self.claim, &stored, Some(entry_id)).await?;
         Ok(CommandResult { stored, entry_id: Some(entry_id), replayed: false, moved: None })
     }
 }
@@ -389,9 +377,3 @@ impl<C: Command> CommandRequest<C> {
 pub(super) fn count_entries(kind: &'static str, to: &'static str, count: u64) {
     journal::meters::count_entries_of(kind, to, count);
 }
-
-const RECORD: &str = "INSERT INTO idempotency (principal, key_hash, fingerprint, command, aggregate_id,
-        completed_at, status, content_type, location, entry_id, body)
-    VALUES ($1, $2, $3, $4, $5, clock_timestamp(), $6, $7, $8, $9, $10)";
-
-pub(super) const STATEMENTS: [(&str, &str); 1] = [("commands::RECORD", RECORD)];

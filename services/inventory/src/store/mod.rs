@@ -41,8 +41,7 @@ pub const MIGRATIONS: [(i64, &str, &str); 2] = [
 /// Every statement, by name, for the test that prepares each of them in a database.
 pub fn statements() -> Vec<(&'static str, &'static str)> {
     [
-        &commands::STATEMENTS[..],
-        &expiry::STATEMENTS,
+        &expiry::STATEMENTS[..],
         &holders::STATEMENTS,
         &items::STATEMENTS,
         &reservations::STATEMENTS,

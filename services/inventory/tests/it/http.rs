@@ -88,7 +88,7 @@ async fn the_journal_has_the_cause_and_clock_of_a_request_unless_they_are_malfor
     assert!(entry.hlc.to_string() > clock);
     assert_eq!(entry.id.to_string(), held.header("x-entry-id"));
     let wire: ReserveRequest = serde_json::from_value(reserve_body(id, "a", 1)).unwrap();
-    let payload_hash = journal::entry::hex(&journal::entry::payload_hash(&wire));
+    let payload_hash = journal::hex(&journal::entry::payload_hash(&wire));
     assert_eq!(entry.payload_hash.as_deref(), Some(&*payload_hash), "the sender can compute it too");
     let call = served.confirm(id).header(&X_CAUSATION_ID, "nonsense").header(&X_HYBRID_CLOCK, "soon");
     reply(call).await.expect(200);

@@ -150,12 +150,12 @@ async fn keys_are_deleted_a_week_after_their_reply_and_not_while_their_reservati
     let stage = Stage::with(&[("a", 10)]).await;
     let id = Uuid::now_v7();
     stage.reserve(ask_with(KEY), id, &[("a", 1)]).await.unwrap();
-    let reap = || async { journal::idempotency::reap(stage.app.database()).await.unwrap() };
-    assert_eq!(reap().await, 0);
+    let delete_expired = || async { journal::retention::delete_expired(stage.app.database()).await.unwrap() };
+    assert_eq!(delete_expired().await, 0);
     let older = "UPDATE idempotency SET completed_at = now() - interval '7 days 1 second'";
     sqlx::query(older).execute(&stage.admin).await.unwrap();
-    assert_eq!(reap().await, 1, "the key of the item, whose state cannot change");
+    assert_eq!(delete_expired().await, 1, "the key of the item, whose state cannot change");
     stage.release(ask(), id).await.unwrap();
-    assert_eq!(reap().await, 1, "the reservation is released");
+    assert_eq!(delete_expired().await, 1, "the reservation is released");
     assert_eq!(stage.keys().await, 1, "the release's key is younger");
 }

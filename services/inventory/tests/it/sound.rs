@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use inventory_service::domain::replay;
-use journal::entry::{hash, hex};
+use journal::entry::hash;
+use journal::hex;
 use uuid::Uuid;
 
 use crate::support::Stage;
@@ -16,7 +17,6 @@ pub async fn assert_sound(stage: &Stage) {
     let mut stock = BTreeMap::<String, (i64, i64)>::new();
     for (body, stored) in rows {
         let entry: journal::Entry = serde_json::from_slice(&body).unwrap();
-        assert_eq!(entry.canonical(), body, "the bytes are canonical");
         let own = hash(&body);
         assert_eq!(own.as_slice(), stored);
         assert_eq!(replay(&entry.rule, &entry.inputs).unwrap(), entry.to, "{entry:?}");

@@ -167,7 +167,7 @@ pub fn patient() -> Limits {
 }
 
 pub fn app(options: &PgConnectOptions, limits: Limits) -> App {
-    let database = Database::new(options.clone(), limits);
+    let database = Database::keyed(options.clone(), limits);
     App::new(database, Journal::new("inventory", "test", "00"), render)
 }
 

@@ -19,7 +19,6 @@ use super::status::{CustomerCommand, Event, Status, Step};
 /// The decision to accept an order. The order exists from this entry on, even if the call to inventory fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    // The fields stand in the order of their names, as canonical JSON has them, so that the serializer moves none.
     /// Id of the customer.
     pub customer_id: Arc<str>,
     /// Time that is left for the first attempt, in milliseconds.

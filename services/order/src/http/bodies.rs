@@ -23,7 +23,7 @@ pub struct PlaceOrder {
     #[schema(example = "17850", min_length = 1, max_length = 64)]
     pub customer_id: String,
     /// Order lines: 1 to 1,000, with distinct SKUs.
-    #[serde(deserialize_with = "RequestLine::all")]
+    #[serde(deserialize_with = "RequestLine::all", serialize_with = "RequestLine::write")]
     #[schema(value_type = Vec<RequestLine>, min_items = 1, max_items = 1000)]
     pub lines: Vec<Line>,
 }

@@ -12,7 +12,7 @@ mod write;
 use std::sync::Arc;
 
 use journal::feed::{self, Filter};
-use journal::idempotency::{claim, complete, look};
+use journal::idempotency::{claim, complete, find};
 use journal::{
     Batch, Cause, Claim, Database, DatabaseError, Decided, Draft, Entry, Journal, KeyHash, KeyRow, Rule,
     Sealed, Step, StoredReply,
@@ -338,7 +338,7 @@ impl Store {
     ) -> Result<Option<(KeyRow, Option<StoredOrder>)>, DatabaseError> {
         let found = self.database.read(deadline, (principal, key), |connection, &(principal, key)| {
             Box::pin(async move {
-                let Some(row) = look(connection, principal, &key).await? else { return Ok(None) };
+                let Some(row) = find(connection, principal, &key).await? else { return Ok(None) };
                 let order = match row.reply {
                     Some(_) => None,
                     None => order::get(connection, row.aggregate_id, None).await?,

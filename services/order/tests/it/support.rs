@@ -115,7 +115,7 @@ fn pool(database: &TestDatabase) -> Database {
         lock: PATIENCE,
         transaction: PATIENCE,
     };
-    Database::new(database.serving_url().parse().unwrap(), limits)
+    Database::keyed(database.serving_url().parse().unwrap(), limits)
 }
 
 /// A client's request with `key` and a deadline after `time`.

@@ -46,7 +46,7 @@ fn serve(build: impl FnOnce(Database) -> Router) -> ExitCode {
         let address = setting("LISTEN_ADDR");
         let listener =
             tokio::net::TcpListener::bind(&address).await.expect("the port in LISTEN_ADDR is free");
-        let router = build(Database::new(options, Limits::default()));
+        let router = build(Database::keyed(options, Limits::default()));
         axum::serve(listener, router).await.expect("the control serves until it is killed");
     });
     ExitCode::SUCCESS

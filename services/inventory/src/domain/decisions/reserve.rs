@@ -16,7 +16,6 @@ use crate::domain::stock::{HoldSeconds, Lines, Quantity, Sku, Stock};
 /// Decides a reserve: all lines or none. One unknown SKU or one short line refuses the whole reservation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reserve {
-    // The fields stand in the order of their names, as canonical JSON has them, so that the serializer moves none.
     /// Length of the hold, in seconds.
     pub hold_seconds: HoldSeconds,
     /// Requested lines, with the stock of their items.
