@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use evidence::{Objectives, Recorder, Writing};
 use journal::Database;
 use mainstay::Registry;
 use mainstay::client::ClientConfig;
@@ -20,7 +21,7 @@ use utoipa::openapi::OpenApi;
 use crate::config::CommonConfig;
 use crate::ops::{self, ChangeLog, Condition};
 use crate::server::{Lifecycle, Serves};
-use crate::{Application, StartError, journal_feed, openapi, retention, routes, schema};
+use crate::{Application, StartError, events, journal_feed, openapi, retention, routes, schema};
 
 /// A service without routes.
 #[derive(Debug)]
@@ -33,6 +34,9 @@ pub struct Assembly {
     pub registry: Registry,
     /// Settings of the server stack.
     pub server: ServerConfig,
+    /// The recorder of events. It is off until [`Assembly::record_events`].
+    pub events: Recorder,
+    writing: Option<Writing>,
     service: &'static str,
     common: CommonConfig,
     #[cfg(feature = "faults")]
@@ -62,11 +66,21 @@ impl Assembly {
             database: common.database(),
             registry: Registry::default(),
             server: common.server(),
+            events: Recorder::off(),
+            writing: None,
             service,
             common,
             #[cfg(feature = "faults")]
             faults: Faults::new(mainstay::random::Random::from_entropy()),
         }
+    }
+
+    /// Records one event for each request, if the settings name a folder. `config_hash` stands in each event, and
+    /// `objectives` decide the verdict on each request.
+    pub fn record_events(&mut self, config_hash: &str, objectives: Objectives) -> Result<(), StartError> {
+        (self.events, self.writing) = self.common.events.start(self.service, config_hash)?;
+        self.server.observer = events::observer(&self.events, objectives);
+        Ok(())
     }
 
     /// Settings of the client stack for `peer`.
@@ -87,6 +101,7 @@ impl Assembly {
         let Self { lifecycle, database, registry, common, .. } = self;
         let Parts { api, openapi, admin, conditions, migrator } = parts;
 
+        let observer = self.server.observer.clone();
         let stack = lifecycle.server_stack(self.server)?;
         registry.server("public", &stack);
         openapi::start_metrics(&openapi, &stack);
@@ -101,6 +116,7 @@ impl Assembly {
         let changes = ChangeLog::none();
         let admin = admin
             .merge(journal_feed::routes(self.service, common.feed_database()))
+            .merge(events::routes(self.events))
             .merge(ops::limit_routes(registry.clone()))
             .merge(ops::breaker_routes(registry, changes.clone()));
         #[cfg(feature = "faults")]
@@ -116,11 +132,15 @@ impl Assembly {
                 all
             }
         };
-        let operations = ops::router(&lifecycle, readiness, ops::admin(admin, &common.tokens));
+        let operations = ops::router(&lifecycle, readiness, ops::admin(admin, &common.tokens, observer));
 
         let pool = database.clone();
         lifecycle.on_start(move |tasks| retention::spawn(tasks, pool));
-        lifecycle.on_end(move || database.close());
+        let writing = self.writing;
+        lifecycle.on_end(move || {
+            database.close();
+            drop(writing);
+        });
         Application::open(&common.process, lifecycle, public, operations).await
     }
 }

@@ -8,7 +8,11 @@ pub mod auth;
 #[cfg(feature = "database")]
 pub mod clocks;
 pub mod config;
+#[cfg(feature = "service")]
+mod database_time;
 pub mod error;
+#[cfg(feature = "service")]
+pub mod events;
 #[cfg(feature = "database")]
 pub mod evidence;
 pub mod healthcheck;
@@ -40,14 +44,14 @@ pub mod tasks;
 #[cfg(feature = "database")]
 pub mod unreadable;
 
+#[cfg(feature = "database")]
+pub use self::evidence::evidence;
 pub use application::{Application, StartError};
 #[cfg(feature = "service")]
 pub use assembly::{Assembly, Parts};
 #[cfg(feature = "auth")]
 pub use auth::{Caller, Principal, Role, Tokens};
 pub use error::ApiError;
-#[cfg(feature = "database")]
-pub use evidence::evidence;
 pub use idempotency::IdempotencyKey;
 #[cfg(feature = "database")]
 pub use json::{EmptyBody, MAX_BODY, ValidJson, Validate};

@@ -16,7 +16,7 @@ use http::header::{
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use mainstay::headers::IDEMPOTENCY_KEY;
 use mainstay::problem::Effect;
-use mainstay::server::{RequestHead, ServerStack};
+use mainstay::server::{LogFields, RequestHead, ServerStack};
 use mainstay::{CorrelationId, Problem, RequestContext};
 use pin_project_lite::pin_project;
 use tower::layer::layer_fn;
@@ -45,7 +45,11 @@ pub fn finish(open: Router, stack: &ServerStack) -> Router {
 pub fn guarded(guarded: Router, tokens: &crate::Tokens, stack: &ServerStack) -> Router {
     // One tuple: each layer that a router is given by itself costs every request allocations, and a read of cold memory at
     // each poll.
-    methods(guarded).layer((headers(), stack.clone(), correlate(), tokens.layer()))
+    #[cfg(feature = "service")]
+    let layers = (headers(), stack.clone(), correlate(), crate::database_time::layer(), tokens.layer());
+    #[cfg(not(feature = "service"))]
+    let layers = (headers(), stack.clone(), correlate(), tokens.layer());
+    methods(guarded).layer(layers)
 }
 
 /// Completes routes without a server stack, for a listener that needs no limits of that kind.
@@ -128,7 +132,8 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let context = request.extensions().get::<RequestContext>();
         let correlation_id = context.map(|context| context.correlation_id.clone());
-        Correlated { inner: self.inner.call(request), correlation_id }
+        let fields = request.extensions().get::<LogFields>().cloned();
+        Correlated { inner: self.inner.call(request), correlation_id, fields }
     }
 }
 
@@ -138,6 +143,7 @@ pin_project! {
         #[pin]
         inner: F,
         correlation_id: Option<CorrelationId>,
+        fields: Option<LogFields>,
     }
 }
 
@@ -150,6 +156,9 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for Correlated<F> {
         if let Some(id) = this.correlation_id.take()
             && let Some(Reported(problem)) = response.extensions_mut().remove()
         {
+            if let Some(fields) = this.fields {
+                fields.set("error.type", problem.name());
+            }
             let written: Response = problem.correlated(&id).into_response();
             let (parts, body) = written.into_parts();
             *response.body_mut() = body;

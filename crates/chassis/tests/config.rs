@@ -77,12 +77,16 @@ fn every_problem_is_listed_at_once_and_the_exit_code_is_2() {
             ("LISTEN_ADDR", "localhost"),
             ("RUST_LOG", "order=loud"),
             ("FAULTS_ENABLED", "perhaps"),
+            ("EVIDENCE_DIR", "/dev/null/events"),
+            ("EVIDENCE_BUDGET", "little"),
+            ("DEPLOYMENT_ENVIRONMENT", "two words"),
+            ("CLOUD_REGION", "two words"),
         ],
         "--database-connections 0 --principal-quota none --max-connections 0 --shutdown-seconds soon --otel-exporter-otlp-endpoint ftp://h",
     );
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("10 problems"), "{text}");
+    assert!(text.contains("14 problems"), "{text}");
     for name in [
         "DATABASE_URL",
         "AUTH_TOKENS_FILE",
@@ -93,6 +97,10 @@ fn every_problem_is_listed_at_once_and_the_exit_code_is_2() {
         "MAX_CONNECTIONS",
         "PRINCIPAL_QUOTA",
         "SHUTDOWN_SECONDS",
+        "EVIDENCE_DIR",
+        "EVIDENCE_BUDGET",
+        "DEPLOYMENT_ENVIRONMENT",
+        "CLOUD_REGION",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
     ] {
         assert!(text.contains(&format!("\n  {name}: ")), "{name} is missing from {text}");

@@ -87,6 +87,8 @@ pub struct RequestEvent<'a> {
     pub customer_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reservation_id: Option<&'a str>,
     /// Number of different SKUs.
     #[serde(rename = "skus.count", skip_serializing_if = "Option::is_none")]
     pub sku_count: Option<u64>,

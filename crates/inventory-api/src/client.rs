@@ -15,6 +15,7 @@ use mainstay::problem::{Effect, TYPE_PREFIX};
 use mainstay::{Outcome, Problem, RepeatedWork, RequestContext};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
+use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 use uuid::Uuid;
 
@@ -205,13 +206,15 @@ where
             insert(headers, X_CAUSATION_ID, id.to_string());
         }
         insert(headers, X_HYBRID_CLOCK, context.clock);
+        let trail = context.request.trail.clone();
         let extensions = request.extensions_mut();
         extensions.insert(context.request);
         extensions.insert(reader(expected.clone()));
         if context.is_repeat {
             extensions.insert(RepeatedWork);
         }
-        match self.stack.clone().oneshot(request).await {
+        let began = Instant::now();
+        let call = match self.stack.clone().oneshot(request).await {
             Ok(response) => match response.extensions().get::<Call<Reservation>>() {
                 Some(call) => call.clone(),
                 // The stack ran no reader, so the reply is read here.
@@ -223,6 +226,20 @@ where
                 Call::unknown(error.to_string(), Blame::Request)
             }
             Err(error) => Call::unsent(error.to_string()),
+        };
+        trail.called("inventory", call.answer.as_str(), began.elapsed());
+        call
+    }
+}
+
+impl<T> Answer<T> {
+    /// The outcome as in `X-Outcome`.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Applied(_) => "applied",
+            Self::Refused(_) => "refused",
+            Self::NotExecuted(_) => "not-executed",
+            Self::Unknown(_) => "unknown",
         }
     }
 }

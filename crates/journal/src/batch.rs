@@ -18,7 +18,7 @@ use sqlx::PgConnection;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use crate::database::{Database, DatabaseError, TxEnd, Work, is_cut_off, is_held_up};
+use crate::database::{Database, DatabaseError, Timer, TxEnd, Work, is_cut_off, is_held_up};
 
 /// Most transactions of one kind at the same time. With one, most writes share it. Four keep a server busy whose rows are slow,
 /// and three go on while one hangs.
@@ -89,6 +89,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batch<I, O> {
     /// # Cancellation
     /// An item whose future is dropped before a writer has taken it is not written. After that it is written.
     pub async fn write(&self, deadline: Option<Instant>, item: Arc<I>) -> Result<O, DatabaseError> {
+        let _spent = Timer::total();
         let (reply, written) = oneshot::channel();
         let began = Instant::now();
         let bound = began + self.0.database.limits().acquire;

@@ -13,6 +13,7 @@
 mod alone;
 mod error;
 mod session;
+mod spent;
 mod sqlstate;
 mod transaction;
 
@@ -30,6 +31,8 @@ pub use error::DatabaseError;
 use error::Failure;
 pub(crate) use error::{is_cut_off, is_held_up};
 use session::{Lease, Opener};
+pub use spent::Spent;
+pub(crate) use spent::Timer;
 
 use crate::meters;
 
@@ -163,6 +166,7 @@ impl Database {
     where
         F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, T>,
     {
+        let _spent = Timer::total();
         let mut since = None;
         loop {
             let mut lease = self.lease(deadline, since).await?;
@@ -215,6 +219,7 @@ impl Database {
     }
 
     async fn lease(&self, deadline: Option<Instant>, since: Option<Instant>) -> Result<Lease, DatabaseError> {
+        let _spent = Timer::pool();
         let began = Instant::now();
         if deadline.is_some_and(|d| d <= began) {
             return Err(DatabaseError::Deadline);

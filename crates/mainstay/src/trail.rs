@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -33,6 +34,18 @@ pub struct DecisionTrail(Arc<Inner>);
 struct Inner {
     began: tokio::time::Instant,
     decisions: Mutex<Vec<Decision>>,
+    calls: Mutex<Option<PeerCalls>>,
+}
+
+/// Calls to another service for one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerCalls {
+    /// Name of the service that was called last.
+    pub peer: Cow<'static, str>,
+    /// Outcome of the last call.
+    pub outcome: Cow<'static, str>,
+    /// Time of all calls together, retries included.
+    pub total: Duration,
 }
 
 impl DecisionTrail {
@@ -42,7 +55,11 @@ impl DecisionTrail {
 
     /// An empty trail that begins now. Until the first decision it allocates only its own handle.
     pub fn new() -> Self {
-        Self(Arc::new(Inner { began: tokio::time::Instant::now(), decisions: Mutex::default() }))
+        Self(Arc::new(Inner {
+            began: tokio::time::Instant::now(),
+            decisions: Mutex::default(),
+            calls: Mutex::default(),
+        }))
     }
 
     /// Adds a decision and sets its `at_ms`.
@@ -54,6 +71,23 @@ impl DecisionTrail {
         if decisions.len() < Self::MAX {
             decisions.push(decision);
         }
+    }
+
+    /// Notes that a call to `peer` has ended.
+    pub fn called(
+        &self,
+        peer: impl Into<Cow<'static, str>>,
+        outcome: impl Into<Cow<'static, str>>,
+        took: Duration,
+    ) {
+        let mut calls = self.0.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = calls.as_ref().map_or(Duration::ZERO, |calls| calls.total);
+        *calls = Some(PeerCalls { peer: peer.into(), outcome: outcome.into(), total: before + took });
+    }
+
+    /// The calls so far; `None` when there was none.
+    pub fn calls(&self) -> Option<PeerCalls> {
+        self.0.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The decisions so far as a JSON list; `None` when there are none.

@@ -7,6 +7,7 @@ use chassis::config::{ConfigProblems, Defaults, REVISION};
 use chassis::program::{self, Program};
 use chassis::server::Serves;
 use chassis::{Application, Assembly, Parts, StartError};
+use evidence::objective::{Good, Objective, Objectives};
 use journal::Journal;
 use sqlx::migrate::Migrator;
 use utoipa::OpenApi as _;
@@ -16,6 +17,13 @@ use crate::app::App;
 use crate::config::{Config, DEFAULTS, InventoryArgs};
 use crate::http::{Api, Description};
 use crate::{http, reconcile, store};
+
+/// Objectives of the commands, for the verdict on each request. A command of the order service has 300 ms, and this is
+/// inventory's part.
+const OBJECTIVES: Objectives = Objectives(&[
+    Objective { name: "inventory-availability", method: Some("POST"), good: Good::Answered },
+    Objective { name: "inventory-latency", method: Some("POST"), good: Good::WithinMs(100.0) },
+]);
 
 /// The inventory service as a program.
 #[derive(Debug)]
@@ -59,15 +67,16 @@ pub fn migrator() -> Migrator {
 
 /// Assembles the service and opens its ports.
 pub async fn build(config: Config) -> Result<Application<impl Serves>, StartError> {
-    let assembly = Assembly::new(Service::NAME, config.common);
+    let mut assembly = Assembly::new(Service::NAME, config.common);
+    assembly.record_events(&config.hash, OBJECTIVES)?;
     let journal = Journal::new(Service::NAME, REVISION, &config.hash);
     let app = App::new(assembly.database.clone(), journal, http::replies::render);
 
-    let swept = app.clone();
+    let (swept, events) = (app.clone(), assembly.events.clone());
     assembly.lifecycle.on_start(move |tasks| {
         tasks.supervise("expiry", move |tasks| {
-            let swept = swept.clone();
-            async move { reconcile::run(swept, tasks.stopping()).await }
+            let (swept, events) = (swept.clone(), events.clone());
+            async move { reconcile::run(swept, events, tasks.stopping()).await }
         });
     });
     let admin = reconcile::admin::routes(app.clone());

@@ -8,6 +8,7 @@ use chassis::ops::breaker_conditions;
 use chassis::program::{self, Program};
 use chassis::server::Serves;
 use chassis::{Application, Assembly, Parts, StartError};
+use evidence::objective::{Good, Objective, Objectives};
 use journal::Journal;
 use mainstay::client::{HyperTransport, TransportConfig};
 use mainstay::context::Priority;
@@ -20,6 +21,12 @@ use crate::clients::Inventory;
 use crate::config::{Config, DEFAULTS, OrderArgs};
 use crate::http::{Api, Description};
 use crate::{http, reconcile, store};
+
+/// Objectives of the commands, for the verdict on each request.
+const OBJECTIVES: Objectives = Objectives(&[
+    Objective { name: "order-availability", method: Some("POST"), good: Good::Answered },
+    Objective { name: "order-latency", method: Some("POST"), good: Good::WithinMs(300.0) },
+]);
 
 /// The order service as a program.
 #[derive(Debug)]
@@ -49,6 +56,7 @@ impl Program for Service {
     async fn build(config: Config) -> Result<Application<impl Serves>, StartError> {
         let Config { common, inventory_url, inventory_token, hold_seconds, hash } = config;
         let mut assembly = Assembly::new(Self::NAME, common);
+        assembly.record_events(&hash, OBJECTIVES)?;
         // Critical priority is for calls that finish interrupted orders. Clients make no such calls.
         assembly.server = assembly.server.priority_ceiling(|_| Priority::Default);
         let transport = HyperTransport::new(&TransportConfig::default());
@@ -60,8 +68,8 @@ impl Program for Service {
         let journal = Journal::new(Self::NAME, REVISION, &hash);
         let app = App::new(assembly.database.clone(), journal, inventory, breakers, hold_seconds);
 
-        let swept = app.clone();
-        assembly.lifecycle.on_start(move |tasks| reconcile::run(&swept, tasks));
+        let (swept, events) = (app.clone(), assembly.events.clone());
+        assembly.lifecycle.on_start(move |tasks| reconcile::run(&swept, tasks, &events));
         let tasks = assembly.lifecycle.tasks().clone();
         let parts = Parts {
             api: http::router(Api { app: app.clone(), tasks: tasks.clone() }),

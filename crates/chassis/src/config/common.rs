@@ -11,6 +11,7 @@ use mainstay::server::{LimitConfig, RateLimitConfig, ReadBodyConfig, RequestHead
 use sqlx::postgres::PgConnectOptions;
 
 use super::{Check, Defaults, ProcessArgs, ProcessConfig, setting};
+use crate::events::EventSettings;
 use crate::{MAX_BODY, Secret, Tokens};
 
 /// Common settings as text, from the command line and the environment; not yet checked. A service flattens them into its
@@ -45,6 +46,18 @@ pub struct CommonArgs {
     /// with 429 [default: no quota]
     #[arg(long, env = "PRINCIPAL_QUOTA", global = true, value_name = "N")]
     pub principal_quota: Option<String>,
+    /// Folder for the events of this process, one for each request; none are kept when it is absent
+    #[arg(long, env = "EVIDENCE_DIR", global = true, value_name = "PATH")]
+    pub evidence_dir: Option<String>,
+    /// Most bytes of events on disk [default: 512MiB]
+    #[arg(long, env = "EVIDENCE_BUDGET", global = true, value_name = "BYTES")]
+    pub evidence_budget: Option<String>,
+    /// Environment that the process runs in, for its events [default: local]
+    #[arg(long, env = "DEPLOYMENT_ENVIRONMENT", global = true, value_name = "NAME")]
+    pub deployment_environment: Option<String>,
+    /// Region that the process runs in, for its events
+    #[arg(long, env = "CLOUD_REGION", global = true, value_name = "NAME")]
+    pub cloud_region: Option<String>,
 }
 
 /// Checked common settings.
@@ -62,6 +75,8 @@ pub struct CommonConfig {
     pub faults_enabled: bool,
     /// Value of `PRINCIPAL_QUOTA`.
     pub quota: Option<NonZeroU32>,
+    /// Values of `EVIDENCE_DIR`, `EVIDENCE_BUDGET`, `DEPLOYMENT_ENVIRONMENT` and `CLOUD_REGION`.
+    pub events: EventSettings,
 }
 
 impl CommonConfig {
@@ -82,6 +97,7 @@ impl CommonConfig {
                 "this program was built without fault injection (feature `faults`)",
             );
         }
+        let events = read_events(args, check);
         let quota = args.principal_quota.as_deref();
         let quota = check.optional("PRINCIPAL_QUOTA", quota, |t| setting::whole(t, 1..=1_000_000));
         Some(Self {
@@ -91,6 +107,7 @@ impl CommonConfig {
             tokens: tokens?,
             faults_enabled: faults_enabled?,
             quota: quota?.and_then(NonZeroU32::new),
+            events: events?,
         })
     }
 
@@ -132,6 +149,16 @@ impl CommonConfig {
             .rate_limit(quota)
             .read_body(Some(ReadBodyConfig::new(MAX_BODY, move |head| name(&tokens, head))))
     }
+}
+
+fn read_events(args: &CommonArgs, check: &mut Check) -> Option<EventSettings> {
+    let dir = check.optional("EVIDENCE_DIR", args.evidence_dir.as_deref(), setting::folder);
+    let budget = args.evidence_budget.as_deref();
+    let budget = check.or("EVIDENCE_BUDGET", budget, "512MiB", evidence::parse_bytes);
+    let environment = args.deployment_environment.as_deref();
+    let environment = check.or("DEPLOYMENT_ENVIRONMENT", environment, "local", setting::label);
+    let region = check.optional("CLOUD_REGION", args.cloud_region.as_deref(), setting::label);
+    Some(EventSettings { dir: dir?, budget: budget?, environment: environment?, region: region? })
 }
 
 fn read_tokens(path: Option<&str>, check: &mut Check) -> Option<Tokens> {

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use http::Uri;
@@ -73,6 +74,21 @@ pub fn postgres_url(text: &str) -> Result<PgConnectOptions, String> {
         return Err(format!("{shape}; it names no database"));
     }
     Ok(options)
+}
+
+/// A folder that can be made, if it is not there.
+pub fn folder(path: &str) -> Result<PathBuf, String> {
+    std::fs::create_dir_all(path).map_err(|error| format!("cannot make {path}: {error}"))?;
+    Ok(path.into())
+}
+
+/// A name of 1 to 64 of `A-Za-z0-9._-`.
+pub fn label(text: &str) -> Result<String, String> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if (1..=64).contains(&text.len()) && text.bytes().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is not a name of 1 to 64 letters, digits, dots, dashes and underscores"))
 }
 
 /// The content of a readable file.

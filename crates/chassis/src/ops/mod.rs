@@ -19,6 +19,8 @@ use std::future::Future;
 
 use axum::Router;
 use axum::routing::get;
+#[cfg(feature = "auth")]
+use mainstay::server::ObserverFn;
 use mainstay::server::context::ContextLayer;
 
 #[cfg(feature = "service")]
@@ -50,9 +52,10 @@ where
     routes::complete(health.merge(own)).layer(ContextLayer::default())
 }
 
-/// Puts `routes`, paths without the prefix, under `/admin/v1` and behind an operator's token.
+/// Puts `routes`, paths without the prefix, under `/admin/v1` and behind an operator's token. `observer` receives each
+/// finished request.
 #[cfg(feature = "auth")]
-pub fn admin(routes: Router, tokens: &crate::Tokens) -> Router {
+pub fn admin(routes: Router, tokens: &crate::Tokens, observer: Option<ObserverFn>) -> Router {
     use axum::middleware::from_extractor;
     use mainstay::server::observe::ObserveLayer;
     use mainstay::server::panic::CatchPanicLayer;
@@ -65,7 +68,7 @@ pub fn admin(routes: Router, tokens: &crate::Tokens) -> Router {
     }
     // The correlation id is written into a problem inside the observing layer, which counts a body that is replaced
     // further out as abandoned by its client.
-    let observe = ObserveLayer::new(Some(std::sync::Arc::new(routes::matched)));
+    let observe = ObserveLayer::new(Some(std::sync::Arc::new(routes::matched))).observer(observer);
     let layers = (observe, CatchPanicLayer, routes::correlate(), tokens.layer());
     let guarded = routes::methods(routes).route_layer(from_extractor::<Caller<Operators>>()).layer(layers);
     Router::new().nest("/admin/v1", guarded)

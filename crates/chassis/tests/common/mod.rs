@@ -78,7 +78,7 @@ pub(crate) async fn start_with(
         service: ops::router(
             &lifecycle,
             || async { vec![Condition::deciding("database", true)] },
-            ops::admin(admin, &tokens()),
+            ops::admin(admin, &tokens(), None),
         ),
         limits: Limits::operations(),
     };

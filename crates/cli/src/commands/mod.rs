@@ -4,6 +4,7 @@ mod doctor;
 mod env;
 mod explain;
 mod next_step;
+mod query;
 mod replay;
 mod status;
 mod up;
@@ -27,6 +28,7 @@ Examples:
   eval \"$(mainstay env)\"               its URLs and tokens as shell variables, as the runbooks use them
   mainstay replay --rate 50            orders against it, generated or from a file
   mainstay explain ID                  what happened to an order, and why
+  mainstay query verdict=bad           which requests failed, for whom, and why
   mainstay verify                      do both journals, all tables and all decisions agree?
 
 Both services are part of this command: `mainstay mainstay-order --help`, `mainstay mainstay-inventory --help`.";
@@ -52,6 +54,7 @@ enum Command {
     Env(env::Env),
     Replay(replay::ReplayArgs),
     Explain(explain::Explain),
+    Query(query::Query),
     Verify(verify::Verify),
     Doctor(doctor::Doctor),
 }
@@ -65,6 +68,7 @@ impl Cli {
             Command::Env(env) => env.run(),
             Command::Replay(replay) => replay.run().await,
             Command::Explain(explain) => explain.run().await,
+            Command::Query(query) => query.run().await,
             Command::Verify(verify) => verify.run().await,
             Command::Doctor(doctor) => doctor.run().await,
         }

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::{self, Failure};
 use super::session::Lease;
-use super::{Database, DatabaseError, TxEnd, Work, replaced};
+use super::{Database, DatabaseError, Timer, TxEnd, Work, replaced};
 use crate::meters::{self, Ended};
 
 /// A conflict (serialization, deadlock, lock wait) is retried this often, so a transaction is tried 4 times.
@@ -71,6 +71,7 @@ impl Database {
     where
         F: for<'c> Fn(&'c mut PgConnection, &'c I) -> Work<'c, TxEnd<T>>,
     {
+        let _spent = Timer::total();
         let mut conflicts = 0;
         let mut since = None;
         loop {

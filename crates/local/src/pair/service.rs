@@ -30,6 +30,11 @@ pub(super) fn log_file(home: &Path, service: Service) -> PathBuf {
     home.join(format!("{service}.log"))
 }
 
+/// The folder of the service's events.
+fn events_dir(home: &Path, service: Service) -> PathBuf {
+    home.join("events").join(service.name())
+}
+
 /// Runs the service's `migrate` with the owner's URL, which the serving process never gets.
 pub(super) async fn migrate(
     options: &PairOptions,
@@ -108,6 +113,7 @@ impl Launch<'_> {
             ("OPS_LISTEN_ADDR".into(), address(self.ports.ops(service))),
             ("AUTH_TOKENS_FILE".into(), self.tokens.accepted_file(service).into()),
         ];
+        environment.push(("EVIDENCE_DIR".into(), events_dir(self.home, service).into()));
         if service == Service::Order {
             let inventory = format!("http://127.0.0.1:{}", self.ports.inventory);
             environment.push(("INVENTORY_URL".into(), inventory.into()));

@@ -11,6 +11,7 @@ use super::head::RequestHead;
 use super::observe::RouteFn;
 use super::rate_limit::RateLimitConfig;
 use super::read_body::ReadBodyConfig;
+use super::record::ObserverFn;
 use crate::config_error::{Check, ConfigError};
 use crate::context::Priority;
 use crate::limit::{Aimd, Algorithm, Bounds, Fixed, Gradient, QueueConfig};
@@ -65,6 +66,8 @@ pub struct ServerConfig {
     /// [`RouteLabel`](super::RouteLabel) is in the extensions.
     /// [`RouteLabel`](super::RouteLabel) is in the extensions.
     pub route: Option<RouteFn>,
+    /// Function that receives each request that has ended, with the values of its canonical line. Default none.
+    pub observer: Option<ObserverFn>,
 }
 
 impl Default for ServerConfig {
@@ -79,6 +82,7 @@ impl Default for ServerConfig {
             read_body: None,
             priority_ceiling: None,
             route: None,
+            observer: None,
         }
     }
 }
@@ -92,6 +96,7 @@ crate::settings::setters! {
         rate_limit: Option<RateLimitConfig>,
         max_body: Option<u64>,
         read_body: Option<ReadBodyConfig>,
+        observer: Option<ObserverFn>,
     }
 }
 

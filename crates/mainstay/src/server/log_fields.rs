@@ -46,6 +46,11 @@ impl LogFields {
         self.lock().set.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
     }
 
+    /// Passes all fields to `read`, in the order in which they were set first. `read` must not set a field.
+    pub fn read<T>(&self, read: impl FnOnce(&[(Cow<'static, str>, Value)]) -> T) -> T {
+        read(&self.lock().set)
+    }
+
     pub(super) fn queued(&self, waited: Duration) {
         self.lock().queued = Some(waited);
     }

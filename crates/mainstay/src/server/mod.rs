@@ -52,7 +52,7 @@ pub use log_fields::LogFields;
 pub use observe::RouteLabel;
 pub use rate_limit::{RateLimitConfig, RateLimitSnapshot};
 pub use read_body::ReadBodyConfig;
-pub use record::CANONICAL;
+pub use record::{CANONICAL, FinishedRequest, ObserverFn};
 
 pub use crate::config_error::ConfigError;
 use crate::limit::{Limiter, LimiterSnapshot};
@@ -119,7 +119,7 @@ pub type ServerService<S> = context::Context<
 pub fn stack(config: ServerConfig) -> Result<ServerStack, ConfigError> {
     config.validate()?;
     names::describe();
-    let observe = observe::ObserveLayer::new(config.route);
+    let observe = observe::ObserveLayer::new(config.route).observer(config.observer);
     Ok(ServerStack {
         context: context::ContextLayer::new(config.deadline).priority_ceiling(config.priority_ceiling),
         drain: Drain::default(),

@@ -21,7 +21,7 @@ use super::context::{DeadlinePolicy, ensure};
 use super::head::RequestHead;
 use super::log_fields::LogFields;
 use super::meters::Meters;
-use super::record::{Record, method_label};
+use super::record::{ObserverFn, Record, method_label};
 use crate::Outcome;
 
 /// The route of a request, as a template from a small fixed set (`/v1/orders/{id}`), for metrics and logs. Put it
@@ -57,12 +57,20 @@ pub type RouteFn = Arc<dyn Fn(&RequestHead<'_>) -> Option<Cow<'static, str>> + S
 pub struct ObserveLayer {
     route: Option<RouteFn>,
     meters: Arc<Meters>,
+    observer: Option<ObserverFn>,
 }
 
 impl ObserveLayer {
     /// A layer that uses `route` for requests without a [`RouteLabel`].
     pub fn new(route: Option<RouteFn>) -> Self {
-        Self { route, meters: Arc::default() }
+        Self { route, ..Self::default() }
+    }
+
+    /// Passes each request that has ended to `observer`, independently of log filters.
+    #[must_use]
+    pub fn observer(mut self, observer: Option<ObserverFn>) -> Self {
+        self.observer = observer;
+        self
     }
 
     /// Starts the series of a route at zero, for each of `statuses`.
@@ -138,7 +146,9 @@ where
         );
         let fields = LogFields::default();
         request.extensions_mut().insert(fields.clone());
-        let record = Record::open(context, (route, method), fields, span.clone(), &self.layer.meters);
+        let observer = self.layer.observer.clone();
+        let record =
+            Record::open(context, (route, method), fields, span.clone(), &self.layer.meters, observer);
         let inner = span.in_scope(|| self.inner.call(request));
         ObserveFuture { inner: inner.instrument(span), record: Some(record), bodiless }
     }

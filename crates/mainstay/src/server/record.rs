@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
@@ -18,6 +19,32 @@ use crate::{Outcome, RequestContext, classify};
 /// The target of the canonical log line: one event per request.
 pub const CANONICAL: &str = "mainstay::canonical";
 
+/// A request that has ended, with the values of its canonical line.
+#[derive(Debug, Clone, Copy)]
+pub struct FinishedRequest<'a> {
+    /// Identity, deadline and decision trail of the request.
+    pub context: &'a RequestContext,
+    /// Method, or `_OTHER`.
+    pub method: &'static str,
+    /// Template of the route.
+    pub route: &'a str,
+    /// Status of the reply; `None` when there was no reply.
+    pub status: Option<StatusCode>,
+    /// Bytes of the reply's body that were sent.
+    pub body_size: u64,
+    /// Outcome of the request for its caller.
+    pub outcome: Outcome,
+    /// Time from arrival to the end of the reply.
+    pub duration: Duration,
+    /// Time that the request waited for a permit.
+    pub queued: Duration,
+    /// Fields that the handler has set.
+    pub fields: &'a LogFields,
+}
+
+/// Function that receives each request that has ended. It runs in the request's task, so it must not block.
+pub type ObserverFn = Arc<dyn Fn(&FinishedRequest<'_>) + Send + Sync>;
+
 pub(super) struct Record {
     pub(super) context: RequestContext,
     /// Route template and method.
@@ -27,6 +54,7 @@ pub(super) struct Record {
     pub(super) outcome: Option<Outcome>,
     pub(super) bytes: u64,
     meters: Arc<Meters>,
+    observer: Option<ObserverFn>,
     began: Instant,
     status: Option<StatusCode>,
     closed: bool,
@@ -39,6 +67,7 @@ impl Record {
         fields: LogFields,
         span: Span,
         meters: &Arc<Meters>,
+        observer: Option<ObserverFn>,
     ) -> Self {
         meters.enter();
         Self {
@@ -49,6 +78,7 @@ impl Record {
             outcome: None,
             bytes: 0,
             meters: Arc::clone(meters),
+            observer,
             began: Instant::now(),
             status: None,
             closed: false,
@@ -68,6 +98,19 @@ impl Record {
         }
         let took = self.began.elapsed();
         self.log(outcome, millis_f64(took));
+        if let Some(observer) = &self.observer {
+            observer(&FinishedRequest {
+                context: &self.context,
+                method: self.route.1,
+                route: &self.route.0,
+                status: self.status,
+                body_size: self.bytes,
+                outcome,
+                duration: took,
+                queued: self.fields.queue_time(),
+                fields: &self.fields,
+            });
+        }
         self.meters.leave(&self.route, self.status, outcome, took);
     }
 

@@ -1,11 +1,13 @@
 //! Behaviour of single layers beyond the laws: quotas, drain, panics, the snapshot.
 
 use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Request, StatusCode};
 use http_body_util::Full;
-use mainstay::server::{LogFields, RateLimitConfig, stack};
+use mainstay::Outcome;
+use mainstay::server::{FinishedRequest, LogFields, RateLimitConfig, stack};
 use tower::{Layer as _, Service as _, ServiceExt as _};
 
 use crate::support::{Recorder, body, config, limited, ok, problem, request, send, service};
@@ -166,4 +168,29 @@ fn a_log_line_cannot_grow_without_end() {
     assert_eq!(fields.get("field_0"), Some("replaced".into()));
     assert_eq!(fields.get(&format!("field_{}", LogFields::MAX - 1)), Some((LogFields::MAX - 1).into()));
     assert_eq!(fields.get(&format!("field_{}", LogFields::MAX)), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_request_that_has_ended_is_passed_to_the_observer_also_when_its_caller_has_left() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&seen);
+    let settings = config(8, 0).observer(Some(Arc::new(move |request: &FinishedRequest<'_>| {
+        let FinishedRequest { method, outcome, duration, fields, .. } = *request;
+        let status = request.status.map(|status| status.as_u16());
+        notes.lock().unwrap().push((method, outcome, status, duration, fields.read(<[_]>::len)));
+    })));
+    let stack = stack(settings).unwrap();
+    let answered = stack.layer(service(|request| async move {
+        request.extensions().get::<LogFields>().unwrap().set("lines", 3);
+        ok()
+    }));
+    body(send(&answered, &[]).await).await;
+    let stuck = stack.layer(service(|_| std::future::pending()));
+    let left = tokio::time::timeout(Duration::from_secs(1), send(&stuck, &[])).await;
+    assert!(left.is_err());
+    let method = request(&[]).method().as_str().to_owned();
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert_eq!(seen[0], (&*method, Outcome::Success, Some(200), Duration::ZERO, 1));
+    assert_eq!(seen[1], (&*method, Outcome::Cancelled, None, Duration::from_secs(1), 0));
 }

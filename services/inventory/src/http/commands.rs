@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::{FromRequestParts, State};
 use axum::response::Response;
 use chassis::auth::{Allowed, Operators, Services};
+use chassis::events::first_skus;
 use chassis::json::Fingerprint;
 use chassis::problem_document::{CommandProblems, ProblemDocument};
 use chassis::{ApiError, Caller, EmptyBody, IdempotencyKey, Principal, ValidJson, ValidPath};
@@ -55,6 +56,8 @@ pub(super) async fn reserve(
     let payload_hash = hash(body.document.as_bytes());
     command.log.set("order_id", reserve.order_id.to_string());
     command.log.set("reservation_id", reserve.id.to_string());
+    command.log.set("skus.count", reserve.lines.as_slice().len());
+    command.log.set("skus", first_skus(reserve.lines.as_slice().iter().map(|line| line.sku.as_str())));
     let use_case = |app: App, context| async move { app.reserve(context, reserve).await };
     command.run(&api, caller, body.fingerprint, Some(payload_hash), use_case).await
 }

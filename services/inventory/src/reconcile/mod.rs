@@ -4,6 +4,7 @@ pub mod admin;
 
 use std::time::Duration;
 
+use evidence::{Event, Recorder, StepEvent, Verdict};
 use journal::DatabaseError;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -17,7 +18,7 @@ const TICK: Duration = Duration::from_millis(500);
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// Sweeps until `stopping` resolves. Each process runs it in one task; any number of replicas may run it.
-pub async fn run(app: App, stopping: impl Future<Output = ()>) {
+pub async fn run(app: App, events: Recorder, stopping: impl Future<Output = ()>) {
     let mut stopping = std::pin::pin!(stopping);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -28,7 +29,10 @@ pub async fn run(app: App, stopping: impl Future<Output = ()>) {
             () = &mut stopping => return,
             _ = tick.tick() => {}
         }
-        match app.expire_due(SWEEP).await {
+        let began = Instant::now();
+        let expired = app.expire_due(SWEEP).await;
+        record(&events, began, &expired);
+        match expired {
             Ok(0) => {}
             Ok(ended) => tracing::info!(ended, "sweep: holds expired"),
             Err(error) => {
@@ -42,6 +46,24 @@ pub async fn run(app: App, stopping: impl Future<Output = ()>) {
             }
         }
     }
+}
+
+/// Records a pass that ended holds or failed.
+fn record(events: &Recorder, began: Instant, expired: &Result<u64, DatabaseError>) {
+    let error = expired.as_ref().err().map(ToString::to_string);
+    let ended = expired.as_ref().copied().unwrap_or_default();
+    if ended == 0 && error.is_none() {
+        return;
+    }
+    events.record(&Event::Step(&StepEvent {
+        verdict: if error.is_none() { Verdict::Good } else { Verdict::Bad },
+        step: "expire holds",
+        duration_ms: chassis::events::millis(began.elapsed()),
+        taken: ended,
+        moved: ended,
+        error: error.as_deref(),
+        ..StepEvent::default()
+    }));
 }
 
 async fn count(app: &App) -> Result<(), DatabaseError> {

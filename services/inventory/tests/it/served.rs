@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chassis::config::{CommonConfig, ProcessConfig};
+use chassis::events::EventSettings;
 use chassis::server::Signals;
 use chassis::{Secret, Tokens};
 use inventory_service::config::Config;
@@ -44,6 +45,7 @@ pub fn config(stage: &Stage, faults_enabled: bool) -> Config {
         database_url: Secret::new(stage.options.clone()),
         database_connections: 16,
         quota: None,
+        events: EventSettings::default(),
         process: ProcessConfig {
             listen_addr: any,
             ops_listen_addr: any,

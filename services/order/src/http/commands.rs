@@ -7,6 +7,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use chassis::auth::Clients;
+use chassis::events::first_skus;
 use chassis::problem_document::{CommandProblems, ProblemDocument};
 use chassis::{ApiError, Caller as Authenticated, EmptyBody, IdempotencyKey, ValidJson, ValidPath};
 use journal::KeyHash;
@@ -52,6 +53,9 @@ pub(super) async fn place(
     key: IdempotencyKey,
     body: ValidJson<NewOrder>,
 ) -> Result<Response, ApiError> {
+    log.set("customer_id", &*body.value.customer_id);
+    log.set("skus.count", body.value.lines.len());
+    log.set("skus", first_skus(body.value.lines.iter().map(|line| line.sku.as_str())));
     let command = command(&authenticated, &key, body.fingerprint.0, context);
     run(&api, &log, command, |app, command, committed| async move {
         app.place(command, body.value, committed).await

@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::tasks::Tasks;
+use evidence::{Event, Recorder, StepEvent, Verdict};
 use futures_util::{FutureExt, StreamExt, stream};
 use journal::{Cause, DatabaseError};
 use mainstay::breaker::BreakerState;
 use mainstay::context::Priority;
 use mainstay::{CorrelationId, RequestContext};
 use serde::Serialize;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::app::advance::{Advanced, Driver};
@@ -77,16 +79,21 @@ impl Swept {
 /// Starts the sweeps and the counts of unresolved orders. They run until `tasks` stop, in any number of replicas.
 /// Stuck orders have a sweep of their own, so that their slow tries delay no other order. Each loop is a task of its
 /// own, so that no loop ends with another.
-pub fn run(app: &Arc<App>, tasks: &Tasks) {
+pub fn run(app: &Arc<App>, tasks: &Tasks, events: &Recorder) {
     let (unresolved, holds, stuck, counted) = (app.clone(), app.clone(), app.clone(), app.clone());
-    tasks.supervise("reconciler", move |tasks| sweep_often(unresolved.clone(), tasks));
-    tasks.supervise("order-holds", move |tasks| sweep_in_turns(holds.clone(), tasks, Due::EndedHold));
-    tasks.supervise("stuck-orders", move |tasks| sweep_in_turns(stuck.clone(), tasks, Due::Stuck));
+    let (first, second, third) = (events.clone(), events.clone(), events.clone());
+    tasks.supervise("reconciler", move |tasks| sweep_often(unresolved.clone(), tasks, first.clone()));
+    tasks.supervise("order-holds", move |tasks| {
+        sweep_in_turns(holds.clone(), tasks, second.clone(), Due::EndedHold)
+    });
+    tasks.supervise("stuck-orders", move |tasks| {
+        sweep_in_turns(stuck.clone(), tasks, third.clone(), Due::Stuck)
+    });
     tasks.supervise("order-counts", move |tasks| count(counted.clone(), tasks));
 }
 
 /// Sweeps the unresolved orders at each tick, and when a request or a sweep gives the signal.
-async fn sweep_often(app: Arc<App>, tasks: Tasks) {
+async fn sweep_often(app: Arc<App>, tasks: Tasks, events: Recorder) {
     loop {
         tokio::select! {
             () = tasks.stopping() => return,
@@ -98,7 +105,7 @@ async fn sweep_often(app: Arc<App>, tasks: Tasks) {
         {
             tracing::warn!(%error, "sweep: waiting orders could not be made due");
         }
-        if sweep_once(&app, Due::Unresolved).await.moved > 0 {
+        if sweep_once(&app, &events, Due::Unresolved).await.moved > 0 {
             // There may be more: the next turn comes at once.
             app.nudge.notify_one();
         }
@@ -106,11 +113,11 @@ async fn sweep_often(app: Arc<App>, tasks: Tasks) {
 }
 
 /// Sweeps orders of one kind. The next sweep comes sooner when there may be more.
-async fn sweep_in_turns(app: Arc<App>, tasks: Tasks, due: Due) {
+async fn sweep_in_turns(app: Arc<App>, tasks: Tasks, events: Recorder, due: Due) {
     let long = if due == Due::Stuck { STUCK_TICK } else { TICK };
     let mut wait = long;
     while pause(&tasks, wait).await {
-        let swept = sweep_once(&app, due).await;
+        let swept = sweep_once(&app, &events, due).await;
         wait = match due {
             Due::Stuck if swept.taken >= STUCK_BATCH.unsigned_abs() => TICK,
             Due::EndedHold if swept.moved > 0 => Duration::ZERO,
@@ -119,11 +126,37 @@ async fn sweep_in_turns(app: Arc<App>, tasks: Tasks, due: Due) {
     }
 }
 
-async fn sweep_once(app: &App, due: Due) -> Swept {
-    take(app, SWEEP, due).await.unwrap_or_else(|error| {
+async fn sweep_once(app: &App, events: &Recorder, due: Due) -> Swept {
+    let began = Instant::now();
+    let swept = take(app, SWEEP, due).await;
+    record(events, due, began, &swept);
+    swept.unwrap_or_else(|error| {
         tracing::warn!(%error, ?due, "sweep: due orders could not be taken");
         Swept::default()
     })
+}
+
+/// Records a pass that took orders or failed.
+fn record(events: &Recorder, due: Due, began: Instant, swept: &Result<Swept, DatabaseError>) {
+    let error = swept.as_ref().err().map(ToString::to_string);
+    let Swept { taken, moved, waiting, failed, .. } = swept.as_ref().copied().unwrap_or_default();
+    if taken == 0 && error.is_none() {
+        return;
+    }
+    events.record(&Event::Step(&StepEvent {
+        verdict: if failed == 0 && error.is_none() { Verdict::Good } else { Verdict::Bad },
+        step: match due {
+            Due::Unresolved => "sweep unresolved orders",
+            Due::EndedHold => "expire orders",
+            Due::Stuck => "sweep stuck orders",
+        },
+        duration_ms: chassis::events::millis(began.elapsed()),
+        taken,
+        moved,
+        waiting,
+        failed,
+        error: error.as_deref(),
+    }));
 }
 
 async fn count(app: Arc<App>, tasks: Tasks) {

@@ -59,7 +59,7 @@ async fn orders_that_hang_do_not_delay_the_holds_whose_time_is_up() {
     answer(&stage, 200, &reservation(held, its_reservation, "expired"));
 
     let tasks = Tasks::new();
-    reconcile::run(&stage.app, &tasks);
+    reconcile::run(&stage.app, &tasks, &evidence::Recorder::off());
     let read = async |id: Uuid| -> (String, Option<String>, i32) {
         let row = "SELECT status, holder, tries FROM orders WHERE id = $1";
         sqlx::query_as(row).bind(id).fetch_one(&stage.admin).await.unwrap()
