@@ -78,7 +78,8 @@ impl Assembly {
     /// Records one event for each request, if the settings name a folder. `config_hash` stands in each event, and
     /// `objectives` decide the verdict on each request.
     pub fn record_events(&mut self, config_hash: &str, objectives: Objectives) -> Result<(), StartError> {
-        (self.events, self.writing) = self.common.events.start(self.service, config_hash)?;
+        (self.events, self.writing) =
+            self.common.events.start(self.service, &self.common.process.environment, config_hash)?;
         self.server.observer = events::observer(&self.events, objectives);
         Ok(())
     }

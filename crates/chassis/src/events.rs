@@ -43,22 +43,25 @@ pub struct EventSettings {
     pub dir: Option<PathBuf>,
     /// Most bytes on disk.
     pub budget: u64,
-    /// Environment that the process runs in.
-    pub environment: String,
     /// Region that the process runs in.
     pub region: Option<String>,
 }
 
 impl EventSettings {
     /// Opens the folder and starts the writer. Without a folder the recorder is off.
-    pub fn start(&self, service: &str, config_hash: &str) -> Result<(Recorder, Option<Writing>), StartError> {
+    pub fn start(
+        &self,
+        service: &str,
+        environment: &str,
+        config_hash: &str,
+    ) -> Result<(Recorder, Option<Writing>), StartError> {
         let Some(dir) = &self.dir else { return Ok((Recorder::off(), None)) };
         let origin = Origin {
             service: service.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: REVISION.to_owned(),
             instance: uuid::Uuid::now_v7().to_string(),
-            environment: self.environment.clone(),
+            environment: environment.to_owned(),
             region: self.region.clone(),
             config_hash: config_hash.to_owned(),
         };

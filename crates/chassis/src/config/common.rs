@@ -52,9 +52,6 @@ pub struct CommonArgs {
     /// Most bytes of events on disk [default: 512MiB]
     #[arg(long, env = "EVIDENCE_BUDGET", global = true, value_name = "BYTES")]
     pub evidence_budget: Option<String>,
-    /// Environment that the process runs in, for its events [default: local]
-    #[arg(long, env = "DEPLOYMENT_ENVIRONMENT", global = true, value_name = "NAME")]
-    pub deployment_environment: Option<String>,
     /// Region that the process runs in, for its events
     #[arg(long, env = "CLOUD_REGION", global = true, value_name = "NAME")]
     pub cloud_region: Option<String>,
@@ -75,7 +72,7 @@ pub struct CommonConfig {
     pub faults_enabled: bool,
     /// Value of `PRINCIPAL_QUOTA`.
     pub quota: Option<NonZeroU32>,
-    /// Values of `EVIDENCE_DIR`, `EVIDENCE_BUDGET`, `DEPLOYMENT_ENVIRONMENT` and `CLOUD_REGION`.
+    /// Values of `EVIDENCE_DIR`, `EVIDENCE_BUDGET` and `CLOUD_REGION`.
     pub events: EventSettings,
 }
 
@@ -155,10 +152,8 @@ fn read_events(args: &CommonArgs, check: &mut Check) -> Option<EventSettings> {
     let dir = check.optional("EVIDENCE_DIR", args.evidence_dir.as_deref(), setting::folder);
     let budget = args.evidence_budget.as_deref();
     let budget = check.or("EVIDENCE_BUDGET", budget, "512MiB", evidence::parse_bytes);
-    let environment = args.deployment_environment.as_deref();
-    let environment = check.or("DEPLOYMENT_ENVIRONMENT", environment, "local", setting::label);
-    let region = check.optional("CLOUD_REGION", args.cloud_region.as_deref(), setting::label);
-    Some(EventSettings { dir: dir?, budget: budget?, environment: environment?, region: region? })
+    let region = check.optional("CLOUD_REGION", args.cloud_region.as_deref(), setting::name);
+    Some(EventSettings { dir: dir?, budget: budget?, region: region? })
 }
 
 fn read_tokens(path: Option<&str>, check: &mut Check) -> Option<Tokens> {

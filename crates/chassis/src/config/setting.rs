@@ -82,15 +82,6 @@ pub fn folder(path: &str) -> Result<PathBuf, String> {
     Ok(path.into())
 }
 
-/// A name of 1 to 64 of `A-Za-z0-9._-`.
-pub fn label(text: &str) -> Result<String, String> {
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    if (1..=64).contains(&text.len()) && text.bytes().all(is_plain) {
-        return Ok(text.to_owned());
-    }
-    Err(format!("{text:?} is not a name of 1 to 64 letters, digits, dots, dashes and underscores"))
-}
-
 /// The content of a readable file.
 pub fn file(path: &str) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))
