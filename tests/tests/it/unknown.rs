@@ -158,7 +158,7 @@ async fn the_log_says_why_an_order_stays_unknown_and_why_a_hold_is_not_ended() {
     let unknown = told(&pair, placed["id"].as_str().unwrap(), "reserve", 2).await;
     assert!(unknown[0].1.contains("500"), "{unknown:?}");
     // The reason can also be an open breaker, after enough such failures.
-    let held = told(&pair, &id, "look", 2).await;
+    let held = told(&pair, &id, "reservation", 2).await;
     assert!(held.iter().all(|(_, why)| !why.is_empty()), "{held:?}");
     pair.hop().heal();
     becomes(&pair, &id, "expired").await;

@@ -1,7 +1,7 @@
 //! All state of the inventory service, behind the verbs of [`Store`]. Each verb is one transaction or one read.
 //!
 //! A command's transaction finds its key, takes its locks, decides by a function of the domain, and writes rows, entry, key
-//! and reply together ([`commands`]).
+//! and reply together (`commands`).
 //!
 //! All transactions take their locks in the same order, so they cannot deadlock: the reservation's row, then the items by
 //! SKU, then (by inserting it) the idempotency key.

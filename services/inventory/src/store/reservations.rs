@@ -44,7 +44,7 @@ const LOCK: &str = concat!(
     " FROM reservations WHERE id = $1 FOR NO KEY UPDATE) r"
 );
 
-/// The statement of [`create`]. The items are locked before, by the statement of the reserve. The parameters of
+/// The statement of `create`. The items are locked before, by the statement of the reserve. The parameters of
 /// [`entry!`]`(record)` come first.
 pub const CREATE: &str = concat!(
     "WITH moved AS (

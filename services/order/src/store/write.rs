@@ -42,7 +42,7 @@ pub(super) enum Created {
     TooLate,
 }
 
-/// The statement of [`create`]. It has the parameters of [`entry!`]`(claim)`, then the columns of the orders.
+/// The statement of `create`. It has the parameters of [`entry!`]`(claim)`, then the columns of the orders.
 pub const CREATE: &str = concat!(
     "WITH ",
     entry!(claim),
@@ -174,7 +174,7 @@ pub(super) struct Transition {
     pub replies: Vec<(&'static str, StoredReply)>,
 }
 
-/// The statement of [`transition`]. It has the parameters of [`entry!`]`(complete)`, then the columns of the orders.
+/// The statement of `transition`. It has the parameters of [`entry!`]`(complete)`, then the columns of the orders.
 pub const TRANSITION: &str = concat!(
     "WITH moved AS (UPDATE orders o SET status = m.status, version = m.version, head_hash = m.head_hash,
         head_entry = m.head_entry, expires_at = m.expires_at, updated_at = m.updated_at, status_since = clock_timestamp(), epoch = m.epoch,
