@@ -93,7 +93,7 @@ fn the_budget_holds_and_the_oldest_events_go_first() {
             .unwrap()
             .map(|file| file.unwrap().metadata().unwrap().len())
             .sum();
-        // The open segment may grow by one batch before the budget is looked at.
+        // The open segment may grow by one batch before the store applies the budget.
         assert!(used <= budget + 5_000, "{used} bytes after turn {turn}");
     }
     assert_eq!(folder.faults(), [""; 0]);
